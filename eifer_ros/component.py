@@ -1,0 +1,109 @@
+"""The whole contract between the science and whatever runs it.
+
+A component is a plain class: typed items in, typed items out, one validated config. It knows nothing of topics, threads or
+clocks. A host (`hosts/local.py`, `hosts/ros.py`) feeds it, reads its health, and carries what it emits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import ClassVar, NamedTuple
+
+from pydantic import BaseModel
+
+from .types import Item, Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of a component.
+
+    name: relative topic name (`camera/image_raw`). item: the type that flows. keep_all: a full queue must not drop
+    items silently (EMG); otherwise the oldest goes first (pictures). latched: a late subscriber gets the last one.
+    lazy: made only while somebody listens.
+    """
+
+    name: str
+    item: type
+    keep_all: bool = False
+    latched: bool = False
+    lazy: bool = False
+
+
+class Emission(NamedTuple):
+    """One item that leaves a component through the port of that name."""
+
+    port: str
+    item: Item
+
+
+class Level(IntEnum):
+    """As in diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+@dataclass(slots=True)
+class Health:
+    """How a component is doing: one sentence and named values for diagnostics."""
+
+    level: Level = Level.OK
+    message: str = "running"
+    values: dict[str, float | int | str] = field(default_factory=dict)
+
+
+class Component:
+    """Base of every component: override what applies.
+
+    Calls come from one thread at a time. `setup` does what is slow (loading models, warming them up, opening devices),
+    so that the first item is as fast as the thousandth. `reset` forgets all state when time jumps or a bag loops.
+    """
+
+    config_type: ClassVar[type[BaseModel]]
+    inputs: ClassVar[tuple[Port, ...]] = ()
+    outputs: ClassVar[tuple[Port, ...]] = ()
+    tick_hz: float = 0.0
+    """How often the host calls `tick`; 0 for never."""
+
+    def setup(self) -> None:
+        """Load, warm up, open. Errors: ModelError, DeviceError, MissingExtra."""
+
+    def handle(self, port: str, item: Item) -> Iterable[Emission]:
+        """Take one item from the input `port`; return what it leads to."""
+        return ()
+
+    def tick(self, now: Stamp) -> Iterable[Emission]:
+        """Called at `tick_hz` with the host's clock (the stamps themselves in replay)."""
+        return ()
+
+    def wants(self, listened: frozenset[str]) -> None:
+        """Which lazy outputs somebody listens to at present; a component need not make the others."""
+
+    def reset(self) -> None:
+        """Forget everything learnt from the stream."""
+
+    def health(self) -> Health:
+        """Cheap; called about once a second from any thread."""
+        return Health()
+
+    def close(self) -> None:
+        """Release devices and files. Safe to call twice."""
+
+
+class Source(Component):
+    """A component that makes items of its own accord: a camera, an amplifier, a bag."""
+
+    live: bool = True
+    """False where items may be taken as fast as they can be used (files, simulation)."""
+
+    def produce(self) -> Iterator[Emission]:
+        """Items in stamp order until the source ends or `stop` is called. Blocks while waiting for the device."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Ask `produce` to end soon. Called from another thread."""

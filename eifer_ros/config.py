@@ -1,0 +1,112 @@
+"""YAML in ROS 2 parameter format -> validated pydantic models.
+
+The same file serves the local host and `ros2 run --params-file`:
+
+    /**:
+      reconstruction:
+        ros__parameters:
+          min_confidence: 0.5
+
+A parameter is data: its description, unit, range and whether it may change at run time stand beside it, once, and feed
+YAML validation, ROS parameter descriptors and the docs:
+
+    class ReconstructionConfig(Config):
+        min_confidence: float = parameter(0.5, "below this a face counts as lost", ge=0, le=1)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError, did_you_mean
+
+T = TypeVar("T", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every component's parameters: unknown keys are refused, values are checked on change, NaN is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def parameter(default: Any, description: str, *, unit: str = "", read_only: bool = True, **limits: Any) -> Any:
+    """One parameter. `limits` are pydantic's (`ge`, `le`, `gt`, `lt`, `min_length`, `pattern`, ...).
+
+    read_only: fixed once the component is set up, as in rcl_interfaces/ParameterDescriptor.
+    """
+    return Field(default, description=description, json_schema_extra={"unit": unit, "read_only": read_only}, **limits)
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+    """A pydantic error as one line: where, which key, what was given, what would be right."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(model.model_fields)
+        return ConfigError(
+            f"{where}: unknown key '{key}'{did_you_mean(key, known)}; known keys are {', '.join(sorted(known)) or 'none'}"
+        )
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+    return ConfigError(f"{where}: {key} = {first['input']!r}: {reason}{more}")
+
+
+def build(model: type[T], values: dict[str, Any], where: str) -> T:
+    """`values` as a validated `model`, or a ConfigError that names `where`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, model, where) from None
+
+
+def load_yaml(path: Path) -> dict[str, dict[str, Any]]:
+    """Parameters by node name from a ROS 2 parameter file. `/**` or a namespace at the top is looked through.
+
+    Values under `/**: ros__parameters:` apply to every node and stand under the key `*`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+    nodes: dict[str, dict[str, Any]] = {}
+
+    def walk(node: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: '{node}' must hold 'ros__parameters:', found {value!r}")
+        for key, inner in value.items():
+            if key == "ros__parameters":
+                if inner is not None and not isinstance(inner, dict):
+                    raise ConfigError(f"{path}: ros__parameters of '{node}' must be a mapping, found {inner!r}")
+                nodes.setdefault(node, {}).update(inner or {})
+            elif str(key).strip("/") in ("**", "*"):
+                walk("*", inner)
+            else:
+                walk(str(key).strip("/").split("/")[-1], inner)
+
+    if tree is not None:
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}: the top level must be a mapping of node names")
+        for key, value in tree.items():
+            walk("*" if str(key).strip("/") in ("**", "*") else str(key).strip("/").split("/")[-1], value)
+    return nodes
+
+
+def load(model: type[T], node: str, path: Path | None = None, **overrides: Any) -> T:
+    """Parameters of `node` from `path` (or all defaults), with `overrides` that are not None on top."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        nodes = load_yaml(path)
+        shared = {key: value for key, value in nodes.get("*", {}).items() if key in model.model_fields}
+        values = shared | nodes.get(node, {})
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    return build(model, values, f"{path}: {node}" if path else node)
