@@ -306,7 +306,8 @@ class EmgChannelInfo:
         object.__setattr__(self, "muscles", tuple(self.muscles))
         if len(self.muscles) != len(self.channels):
             raise InputError(f"EmgChannelInfo has {len(self.channels)} channels but {len(self.muscles)} muscles")
-        object.__setattr__(self, "positions", _array("EmgChannelInfo", "positions", self.positions, np.float32, (len(self.channels), 2)))
+        positions = _array("EmgChannelInfo", "positions", self.positions, np.float32, (len(self.channels), 2))
+        object.__setattr__(self, "positions", positions)
 
 
 Item: TypeAlias = (

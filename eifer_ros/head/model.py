@@ -1,0 +1,321 @@
+"""The head model: one `.npz`, one pure function of its parameters.
+
+    v = skin(template + shape_basis @ shape + expression_basis @ expression + pose_basis @ (R(pose) - I)) + eyelid_basis @ eyelids
+
+Linear blend skinning over blendshapes as in FLAME (Li et al. 2017, "Learning a model of facial shape and expression from
+4D scans"), written from the paper's equations. The same asset format holds the open head and imported FLAME files.
+
+Model coordinates: metres, x to the subject's left, y up, z out of the face; right-handed. Joints are called
+`neck`, `jaw`, `eye_left`, `eye_right` (plus a `root`); the rotation of a joint is an axis-angle in rad in its parent's frame.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import resources
+from ..errors import ModelError
+from ..types import F32, F64, FaceState, HeadModelInfo, Stamp
+
+I32 = npt.NDArray[np.int32]
+
+FORMAT = 1
+DEFAULT_HEAD = "open_head"
+EMBEDDINGS = ("landmarks_478", "landmarks_68", "electrodes_fridlund", "electrodes_kuramoto")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Named points on the surface: `triangles` (L,) face indices and `weights` (L, 3) barycentric coordinates."""
+
+    names: tuple[str, ...]
+    triangles: I32
+    weights: F32
+
+    def points(self, vertices: npt.NDArray[Any], faces: I32) -> npt.NDArray[Any]:
+        """(L, 3) positions on `vertices` (V, 3)."""
+        corners = vertices[faces[self.triangles]]
+        return np.einsum("lc,lcd->ld", self.weights, corners)
+
+    def index(self, name: str) -> int:
+        """Position of the point called `name`."""
+        return self.names.index(name)
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A head: V vertices, F triangles, S shape and E expression coefficients, J joints (joint 0 is the root).
+
+    template (V, 3) m; faces (F, 3); shape_basis (V, 3, S) in m per standard deviation; expression_basis (V, 3, E) in m per unit;
+    expression_bounds (E, 2); parents (J,), -1 for the root; joint_template (J, 3) and how it moves with shape (J, 3, S)
+    and expression (J, 3, E); skin_weights (V, J), rows sum to 1; pose_basis (V, 3, 9 (J-1)) or None; eyelid_basis
+    (V, 3, 2) added after skinning, or None; regions: vertex indices by name (`face`, `lips`, `brows`, `eyelids`,
+    `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into `part_names` (`skin`, `eye_left`, `teeth_upper`, ...); uv (V, 2) or
+    None; arkit (52, E) weights of `ARKIT_52` from this model's expression, or None where expression is ARKit already.
+    """
+
+    id: str
+    template: F32
+    faces: I32
+    shape_basis: F32
+    expression_basis: F32
+    expression_names: tuple[str, ...]
+    expression_bounds: F32
+    joints: tuple[str, ...]
+    parents: I32
+    joint_template: F32
+    joint_shape_basis: F32
+    joint_expression_basis: F32
+    skin_weights: F32
+    regions: Mapping[str, I32]
+    parts: npt.NDArray[np.uint8]
+    part_names: tuple[str, ...]
+    embeddings: Mapping[str, Embedding]
+    licence: str
+    origin: str
+    pose_basis: F32 | None = None
+    eyelid_basis: F32 | None = None
+    uv: F32 | None = None
+    arkit: F32 | None = None
+    _joint_index: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_joint_index", {name: index for index, name in enumerate(self.joints)})
+        vertices, joints = len(self.template), len(self.joints)
+        shapes = {
+            "template": (vertices, 3), "shape_basis": (vertices, 3, self.shape_size),
+            "expression_basis": (vertices, 3, self.expression_size), "expression_bounds": (self.expression_size, 2),
+            "parents": (joints,), "joint_template": (joints, 3), "joint_shape_basis": (joints, 3, self.shape_size),
+            "joint_expression_basis": (joints, 3, self.expression_size), "skin_weights": (vertices, joints), "parts": (vertices,),
+            "faces": (len(self.faces), 3),
+        }
+        optional = {"pose_basis": (vertices, 3, 9 * (joints - 1)), "eyelid_basis": (vertices, 3, 2), "uv": (vertices, 2)}
+        shapes |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
+        for name, shape in shapes.items():
+            got = getattr(self, name).shape
+            if got != shape:
+                raise ModelError(f"head model '{self.id}': {name} has shape {got}; it must be {shape}")
+        if len(self.faces) and (self.faces.min() < 0 or self.faces.max() >= vertices):
+            raise ModelError(f"head model '{self.id}': faces point at vertices outside 0..{vertices - 1}")
+
+    @property
+    def shape_size(self) -> int:
+        """S, the number of shape coefficients."""
+        return int(self.shape_basis.shape[2])
+
+    @property
+    def expression_size(self) -> int:
+        """E, the number of expression coefficients."""
+        return len(self.expression_names)
+
+    @functools.cached_property
+    def _bases(self) -> tuple[F32, F32]:
+        """Both bases as (3 V, n) matrices, contiguous for the matrix-vector product."""
+        count = 3 * len(self.template)
+        return (
+            np.ascontiguousarray(self.shape_basis.reshape(count, -1)),
+            np.ascontiguousarray(self.expression_basis.reshape(count, -1)),
+        )
+
+    def neutral(self, shape: npt.ArrayLike | None = None) -> F32:
+        """(V, 3) resting vertices of a person with `shape` (up to S coefficients; the rest are 0)."""
+        if shape is None:
+            return self.template
+        coefficients = np.asarray(shape, np.float32)
+        return self.template + (self._bases[0][:, : len(coefficients)] @ coefficients).reshape(-1, 3)
+
+    def vertices(
+        self,
+        shape: npt.ArrayLike | None = None,
+        expression: npt.ArrayLike | None = None,
+        *,
+        jaw: npt.ArrayLike | None = None,
+        neck: npt.ArrayLike | None = None,
+        eyes: npt.ArrayLike | None = None,
+        eyelids: npt.ArrayLike | None = None,
+        neutral: F32 | None = None,
+    ) -> F32:
+        """(V, 3) vertices in model coordinates, metres.
+
+        jaw, neck: (3,); eyes: (2, 3), left then right; eyelids: (2,) closure, used only where the model has an eyelid basis.
+        neutral: `self.neutral(shape)` if the caller keeps it, to save the larger product.
+        """
+        shaped = self.neutral(shape) if neutral is None else neutral
+        posed = shaped
+        if expression is not None:
+            coefficients = np.asarray(expression, np.float32)
+            posed = shaped + (self._bases[1][:, : len(coefficients)] @ coefficients).reshape(-1, 3)
+        rotations = self._rotations(jaw, neck, eyes)
+        if rotations is not None:
+            if self.pose_basis is not None:
+                feature = (rotations[1:] - np.eye(3)).reshape(-1).astype(np.float32)
+                posed = posed + self.pose_basis @ feature
+            posed = self._skin(posed, rotations, self.joint_positions(shape, expression))
+        if self.eyelid_basis is not None and eyelids is not None:
+            posed = posed + self.eyelid_basis @ np.asarray(eyelids, np.float32)
+        return np.asarray(posed, np.float32)
+
+    def joint_positions(self, shape: npt.ArrayLike | None = None, expression: npt.ArrayLike | None = None) -> F32:
+        """(J, 3) joint centres at rest."""
+        joints = self.joint_template
+        if shape is not None:
+            coefficients = np.asarray(shape, np.float32)
+            joints = joints + self.joint_shape_basis[:, :, : len(coefficients)] @ coefficients
+        if expression is not None:
+            coefficients = np.asarray(expression, np.float32)
+            joints = joints + self.joint_expression_basis[:, :, : len(coefficients)] @ coefficients
+        return joints
+
+    def state_vertices(self, state: FaceState, neutral: F32 | None = None) -> F32:
+        """Vertices of a `FaceState` in model coordinates (head pose not applied)."""
+        if state.head_model != self.id:
+            raise ModelError(f"a face of head model '{state.head_model}' was given to '{self.id}'")
+        return self.vertices(
+            state.shape, state.expression, jaw=state.jaw, neck=state.neck, eyes=state.eyes, eyelids=state.eyelids, neutral=neutral
+        )
+
+    def _rotations(self, jaw: npt.ArrayLike | None, neck: npt.ArrayLike | None, eyes: npt.ArrayLike | None) -> F64 | None:
+        """(J, 3, 3) local rotations, or None where nothing turns."""
+        turned: dict[str, F64] = {}
+        for name, value in (("jaw", jaw), ("neck", neck)):
+            if value is not None:
+                turned[name] = np.asarray(value, np.float64)
+        if eyes is not None:
+            turned["eye_left"], turned["eye_right"] = np.asarray(eyes, np.float64)
+        turned = {name: value for name, value in turned.items() if name in self._joint_index and np.any(value)}
+        if not turned:
+            return None
+        rotations = np.tile(np.eye(3), (len(self.joints), 1, 1))
+        for name, value in turned.items():
+            rotations[self._joint_index[name]] = rotation_matrix(value)
+        return rotations
+
+    def _skin(self, posed: F32, rotations: F64, joints: F32) -> F32:
+        transforms = np.zeros((len(self.joints), 4, 4))
+        transforms[:, 3, 3] = 1.0
+        for index, parent in enumerate(self.parents):
+            local = np.eye(4)
+            local[:3, :3] = rotations[index]
+            local[:3, 3] = joints[index] - (joints[parent] if parent >= 0 else 0.0)
+            transforms[index] = local if parent < 0 else transforms[parent] @ local
+        # subtract the resting joint position, so that a joint at rest moves nothing
+        transforms[:, :3, 3] -= np.einsum("jab,jb->ja", transforms[:, :3, :3], joints)
+        blended = (self.skin_weights @ transforms[:, :3].reshape(len(self.joints), 12).astype(np.float32)).reshape(-1, 3, 4)
+        return np.asarray(np.einsum("vab,vb->va", blended[:, :, :3], posed) + blended[:, :, 3], np.float32)
+
+    def points(self, vertices: npt.NDArray[Any], which: str = "landmarks_478") -> npt.NDArray[Any]:
+        """Named surface points ((L, 3)) on posed `vertices`; `which` is one of `EMBEDDINGS`."""
+        return self.embedding(which).points(vertices, self.faces)
+
+    def embedding(self, which: str) -> Embedding:
+        """The embedding called `which`."""
+        try:
+            return self.embeddings[which]
+        except KeyError:
+            known = ", ".join(self.embeddings) or "none"
+            raise ModelError(f"head model '{self.id}' has no '{which}'; it has {known}") from None
+
+    def part(self, name: str) -> npt.NDArray[np.intp]:
+        """Indices of the vertices of part `name`."""
+        return np.flatnonzero(self.parts == self.part_names.index(name))
+
+    def info(self, stamp: Stamp) -> HeadModelInfo:
+        """What a subscriber must know about the coefficients."""
+        return HeadModelInfo(
+            stamp, self.id, self.shape_size, self.expression_names, self.expression_bounds[:, 0], self.expression_bounds[:, 1],
+            len(self.template), len(self.faces), self.licence, self.origin,
+        )
+
+    def save(self, path: Path, *, dtype: type = np.float32) -> None:
+        """Write the asset; `dtype` float16 halves the bases on disk."""
+        arrays: dict[str, Any] = {
+            "format": FORMAT, "id": self.id, "template": self.template, "faces": self.faces,
+            "shape_basis": self.shape_basis.astype(dtype), "expression_basis": self.expression_basis.astype(dtype),
+            "expression_names": np.array(self.expression_names), "expression_bounds": self.expression_bounds,
+            "joints": np.array(self.joints), "parents": self.parents, "joint_template": self.joint_template,
+            "joint_shape_basis": self.joint_shape_basis, "joint_expression_basis": self.joint_expression_basis,
+            "skin_weights": self.skin_weights.astype(dtype), "parts": self.parts, "part_names": np.array(self.part_names),
+            "licence": self.licence, "origin": self.origin,
+        }
+        for name in ("pose_basis", "eyelid_basis", "uv", "arkit"):
+            value = getattr(self, name)
+            if value is not None:
+                arrays[name] = value.astype(dtype) if name.endswith("basis") else value
+        for name, indices in self.regions.items():
+            arrays[f"region/{name}"] = indices
+        for name, embedding in self.embeddings.items():
+            arrays[f"{name}/names"] = np.array(embedding.names)
+            arrays[f"{name}/triangles"] = embedding.triangles
+            arrays[f"{name}/weights"] = embedding.weights
+        np.savez_compressed(path, **arrays)
+
+    @staticmethod
+    def load(path: Path) -> HeadModel:
+        """Read an asset written by `save`. Raises ModelError where the file is missing, damaged or of another kind."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                data = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise ModelError(f"{path}: not a readable head model ({error})") from None
+        except Exception as error:  # zipfile.BadZipFile and zlib errors have no common base
+            raise ModelError(f"{path}: damaged head model ({error})") from None
+        try:
+            if int(data["format"]) != FORMAT:
+                raise ModelError(f"{path}: head model format {int(data['format'])}; this version reads format {FORMAT}")
+            return _from_arrays(data)
+        except KeyError as error:
+            raise ModelError(f"{path}: not a head model, {error} is missing") from None
+
+
+def _from_arrays(data: dict[str, Any]) -> HeadModel:
+    def f32(name: str) -> F32:
+        return np.ascontiguousarray(data[name], np.float32)
+
+    def maybe(name: str) -> F32 | None:
+        return f32(name) if name in data else None
+
+    def names(name: str) -> tuple[str, ...]:
+        return tuple(str(word) for word in data[name])
+
+    embeddings = {
+        which: Embedding(names(f"{which}/names"), data[f"{which}/triangles"].astype(np.int32), f32(f"{which}/weights"))
+        for which in EMBEDDINGS
+        if f"{which}/names" in data
+    }
+    regions = {key.split("/", 1)[1]: value.astype(np.int32) for key, value in data.items() if key.startswith("region/")}
+    weights = f32("skin_weights")
+    return HeadModel(
+        id=str(data["id"]), template=f32("template"), faces=data["faces"].astype(np.int32), shape_basis=f32("shape_basis"),
+        expression_basis=f32("expression_basis"), expression_names=names("expression_names"),
+        expression_bounds=f32("expression_bounds"), joints=names("joints"), parents=data["parents"].astype(np.int32),
+        joint_template=f32("joint_template"), joint_shape_basis=f32("joint_shape_basis"),
+        joint_expression_basis=f32("joint_expression_basis"), skin_weights=weights / weights.sum(axis=1, keepdims=True),
+        regions=regions, parts=data["parts"].astype(np.uint8), part_names=names("part_names"), embeddings=embeddings,
+        licence=str(data["licence"]), origin=str(data["origin"]), pose_basis=maybe("pose_basis"),
+        eyelid_basis=maybe("eyelid_basis"), uv=maybe("uv"), arkit=maybe("arkit"),
+    )
+
+
+def rotation_matrix(axis_angle: npt.ArrayLike) -> F64:
+    """(3,) axis-angle in rad to a (3, 3) rotation matrix (Rodrigues)."""
+    vector = np.asarray(axis_angle, np.float64)
+    angle = float(np.linalg.norm(vector))
+    x, y, z = vector
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    if angle < 1e-8:
+        return np.eye(3) + cross
+    return np.eye(3) + np.sin(angle) / angle * cross + (1.0 - np.cos(angle)) / angle**2 * (cross @ cross)
+
+
+@functools.lru_cache(maxsize=4)
+def load_head(name: str = DEFAULT_HEAD) -> HeadModel:
+    """The head model called `name` in models/, or the `.npz` at that path. Kept in memory."""
+    path = Path(name)
+    return HeadModel.load(path if path.suffix == ".npz" and path.exists() else resources.model(f"{path.name.removesuffix('.npz')}.npz"))
