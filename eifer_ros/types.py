@@ -84,7 +84,7 @@ def nanoseconds(value_s: float) -> int:
 
 def _array(owner: str, name: str, value: Any, dtype: type, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """`value` as a contiguous read-only array of `dtype`; `None` in `shape` allows any length."""
-    array = np.ascontiguousarray(value, dtype=dtype)
+    array: npt.NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
     fits = array.ndim == len(shape) and all(want is None or want == got for want, got in zip(shape, array.shape, strict=True))
     if not fits:
         wanted = " x ".join("any" if n is None else str(n) for n in shape)
@@ -310,7 +310,26 @@ class EmgChannelInfo:
         object.__setattr__(self, "positions", positions)
 
 
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A moment of the protocol: a movement starts or ends, or somebody made a note.
+
+    label: movement name (`Smile-Open`). phase: `start`, `end` or `note`.
+    """
+
+    stamp: Stamp
+    label: str
+    phase: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.phase not in MARKER_PHASES:
+            raise InputError(f"Marker.phase is '{self.phase}'; it must be one of {', '.join(MARKER_PHASES)}")
+
+
+MARKER_PHASES = ("start", "end", "note")
+
 Item: TypeAlias = (
-    Frame | EmgChunk | MuscleActivity | FaceState | Blendshapes | JointTargets | HeadModelInfo | EmgChannelInfo
+    Frame | EmgChunk | MuscleActivity | FaceState | Blendshapes | JointTargets | HeadModelInfo | EmgChannelInfo | Marker
 )
 """Anything that flows between components."""
