@@ -42,7 +42,7 @@ class Embedding:
     def points(self, vertices: npt.NDArray[Any], faces: I32) -> npt.NDArray[Any]:
         """(L, 3) positions on `vertices` (V, 3)."""
         corners = vertices[faces[self.triangles]]
-        return np.einsum("lc,lcd->ld", self.weights, corners)
+        return np.asarray(np.einsum("lc,lcd->ld", self.weights, corners))
 
     def index(self, name: str) -> int:
         """Position of the point called `name`."""
@@ -57,8 +57,8 @@ class HeadModel:
     expression_bounds (E, 2); parents (J,), -1 for the root; joint_template (J, 3) and how it moves with shape (J, 3, S)
     and expression (J, 3, E); skin_weights (V, J), rows sum to 1; pose_basis (V, 3, 9 (J-1)) or None; eyelid_basis
     (V, 3, 2) added after skinning, or None; regions: vertex indices by name (`face`, `lips`, `brows`, `eyelids`,
-    `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into `part_names` (`skin`, `eye_left`, `teeth_upper`, ...); uv (V, 2) or
-    None; arkit (52, E) weights of `ARKIT_52` from this model's expression, or None where expression is ARKit already.
+    `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into `part_names` (`skin`, `eye_left`, `teeth_upper`, ...);
+    uv (V, 2) or None; arkit (52, E) weights of `ARKIT_52` from this model's expression, or None where expression is ARKit already.
     """
 
     id: str
@@ -310,12 +310,14 @@ def rotation_matrix(axis_angle: npt.ArrayLike) -> F64:
     x, y, z = vector
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     if angle < 1e-8:
-        return np.eye(3) + cross
-    return np.eye(3) + np.sin(angle) / angle * cross + (1.0 - np.cos(angle)) / angle**2 * (cross @ cross)
+        return np.asarray(np.eye(3) + cross)
+    return np.asarray(np.eye(3) + np.sin(angle) / angle * cross + (1.0 - np.cos(angle)) / angle**2 * (cross @ cross))
 
 
 @functools.lru_cache(maxsize=4)
 def load_head(name: str = DEFAULT_HEAD) -> HeadModel:
     """The head model called `name` in models/, or the `.npz` at that path. Kept in memory."""
     path = Path(name)
-    return HeadModel.load(path if path.suffix == ".npz" and path.exists() else resources.model(f"{path.name.removesuffix('.npz')}.npz"))
+    if path.suffix == ".npz" and path.exists():
+        return HeadModel.load(path)
+    return HeadModel.load(resources.model(f"{path.name.removesuffix('.npz')}.npz"))
