@@ -84,6 +84,8 @@ class HeadModel:
     eyelid_basis: F32 | None = None
     uv: F32 | None = None
     arkit: F32 | None = None
+    arkit_jaw: F32 | None = None
+    arkit_gram: F32 | None = None
     _joint_index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ class HeadModel:
             "faces": (len(self.faces), 3),
         }
         optional = {"pose_basis": (vertices, 3, 9 * (joints - 1)), "eyelid_basis": (vertices, 3, 2), "uv": (vertices, 2)}
+        optional |= {"arkit": (52, self.expression_size), "arkit_jaw": (52, 3), "arkit_gram": (52, 52)}
         shapes |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
         for name, shape in shapes.items():
             got = getattr(self, name).shape
@@ -244,7 +247,7 @@ class HeadModel:
             "skin_weights": self.skin_weights.astype(dtype), "parts": self.parts, "part_names": np.array(self.part_names),
             "licence": self.licence, "origin": self.origin,
         }
-        for name in ("pose_basis", "eyelid_basis", "uv", "arkit"):
+        for name in ("pose_basis", "eyelid_basis", "uv", "arkit", "arkit_jaw", "arkit_gram"):
             value = getattr(self, name)
             if value is not None:
                 arrays[name] = value.astype(dtype) if name.endswith("basis") else value
@@ -299,7 +302,8 @@ def _from_arrays(data: dict[str, Any]) -> HeadModel:
         joint_expression_basis=f32("joint_expression_basis"), skin_weights=weights / weights.sum(axis=1, keepdims=True),
         regions=regions, parts=data["parts"].astype(np.uint8), part_names=names("part_names"), embeddings=embeddings,
         licence=str(data["licence"]), origin=str(data["origin"]), pose_basis=maybe("pose_basis"),
-        eyelid_basis=maybe("eyelid_basis"), uv=maybe("uv"), arkit=maybe("arkit"),
+        eyelid_basis=maybe("eyelid_basis"), uv=maybe("uv"), arkit=maybe("arkit"), arkit_jaw=maybe("arkit_jaw"),
+        arkit_gram=maybe("arkit_gram"),
     )
 
 
