@@ -1,0 +1,567 @@
+"""Domain types <-> wire types: the only place where the two meet, and the gate where bad values stop.
+
+`to_wire` gives the messages of an item with the topic of each; `from_wire` gives the item back. Both refuse what breaks
+the contract written in eifer_msgs/*.msg with a WireError that names message, field, value and what would be accepted.
+A picture is several messages (camera_info, depth, image); `FrameAssembler` puts them together again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import transforms3d
+
+from ..errors import InputError, WireError
+from ..types import (
+    F64,
+    MARKER_PHASES,
+    NS,
+    Blendshapes,
+    EmgChannelInfo,
+    EmgChunk,
+    FaceOrigin,
+    FaceState,
+    FaceStatus,
+    Frame,
+    HeadModelInfo,
+    Item,
+    JointTargets,
+    Marker,
+    MuscleActivity,
+    MuscleOrigin,
+    Stamp,
+)
+from .messages import ROSBAGS, Family
+
+MAX_SHAPE = 300
+MAX_EXPRESSION = 100
+MAX_CHANNELS = 256
+MAX_NAMES = 128
+JOINT_PERIOD_NS = 40_000_000
+"""`time_from_start` of a one-point trajectory: two periods at 50 Hz, so that one lost command does not stop the motion."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireMessage:
+    """One message on its way out: relative topic, type name and the message."""
+
+    topic: str
+    type_name: str
+    message: Any
+
+
+def _time(family: Family, stamp: Stamp) -> Any:
+    if not 0 <= stamp < 2**31 * NS:
+        raise WireError(f"stamp {stamp} ns does not fit builtin_interfaces/Time; it must lie in 0..{2**31 - 1} s")
+    return family.make("builtin_interfaces/msg/Time", sec=stamp // NS, nanosec=stamp % NS)
+
+
+def _header(family: Family, stamp: Stamp, frame_id: str) -> Any:
+    return family.make("std_msgs/msg/Header", stamp=_time(family, stamp), frame_id=frame_id)
+
+
+def stamp_of(message: Any) -> Stamp:
+    """Nanoseconds of a message's header. Raises WireError where nanosec is out of range."""
+    stamp = message.header.stamp
+    if not 0 <= stamp.nanosec < NS or stamp.sec < 0:
+        raise WireError(f"{_name(message)}.header.stamp is {stamp.sec} s {stamp.nanosec} ns; nanosec must lie in 0..999999999")
+    return int(stamp.sec) * NS + int(stamp.nanosec)
+
+
+def _name(message: Any) -> str:
+    return getattr(message, "__msgtype__", type(message).__name__).rsplit("/", 1)[-1]
+
+
+class _Gate:
+    """Checks of one message; every complaint names message and field."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def _complain(self, field: str, problem: str) -> WireError:
+        return WireError(f"{self.message}.{field} {problem}")
+
+    def length(self, field: str, value: Any, most: int | None = None, same_as: tuple[str, int] | None = None) -> None:
+        count = len(value)
+        if most is not None and count > most:
+            raise self._complain(field, f"has {count} elements; at most {most} are allowed")
+        if same_as is not None and count != same_as[1]:
+            raise self._complain(field, f"has {count} elements; it must have {same_as[1]} like {same_as[0]}")
+
+    def values(
+        self, field: str, value: npt.NDArray[Any], low: float = -np.inf, high: float = np.inf, *, nan: bool = False, why: str = ""
+    ) -> None:
+        """All of `value` finite (or NaN where `nan`) and within low..high, with a hair of rounding allowed."""
+        if value.size == 0:
+            return
+        unknown = np.isnan(value)
+        if unknown.any() and not nan:
+            place = int(np.flatnonzero(unknown.ravel())[0])
+            raise self._complain(f"{field}[{place}]", f"is NaN; it must be a number{why}")
+        known = value[~unknown]
+        if known.size and not (np.isfinite(known).all() and known.min() >= low - 1e-6 and known.max() <= high + 1e-6):
+            with np.errstate(invalid="ignore"):
+                wrong = ~unknown & ~((value >= low - 1e-6) & (value <= high + 1e-6) & np.isfinite(value))
+            place = int(np.flatnonzero(wrong.ravel())[0])
+            span = "finite" if np.isinf(low) and np.isinf(high) else f"in {low:g}..{high:g}"
+            raise self._complain(f"{field}[{place}]", f"is {value.ravel()[place]:g}; it must be {span}")
+
+    def text(self, field: str, value: str) -> None:
+        if not value:
+            raise self._complain(field, "is empty; it must name something")
+
+    def member(self, field: str, value: int, enum: type[Any]) -> Any:
+        try:
+            return enum(int(value))
+        except ValueError:
+            known = ", ".join(f"{member.value} {member.name}" for member in enum)
+            raise self._complain(field, f"is {value}; it must be one of {known}") from None
+
+
+# ---------------------------------------------------------------- EMG
+
+
+def _check_chunk(item: EmgChunk) -> None:
+    gate = _Gate("EmgChunk")
+    gate.length("channels", item.channels, MAX_CHANNELS)
+    gate.values("samples", item.samples)
+    gate.values("raw_stamps", item.raw_stamps)
+    if not np.isfinite(item.rate_hz):
+        raise WireError(f"EmgChunk.rate_hz is {item.rate_hz}; it must be finite and above 0")
+
+
+def _chunk_to(item: EmgChunk, family: Family, frame_id: str) -> Any:
+    _check_chunk(item)
+    return family.make(
+        "eifer_msgs/msg/EmgChunk", header=_header(family, item.stamp, frame_id), rate_hz=float(item.rate_hz), channels=item.channels,
+        first_index=item.first_index, lost=item.lost, frames=len(item.samples), samples=item.samples.ravel(), raw_stamps=item.raw_stamps,
+    )
+
+
+def _chunk_from(message: Any) -> EmgChunk:
+    channels = tuple(message.channels)
+    samples = np.asarray(message.samples, np.float32)
+    if samples.size != message.frames * len(channels):
+        raise WireError(
+            f"EmgChunk.samples has {samples.size} elements; it must have frames x channels = {message.frames} x {len(channels)}"
+        )
+    raw = np.asarray(message.raw_stamps, np.float64)
+    _Gate("EmgChunk").length("raw_stamps", raw, same_as=("frames", message.frames) if len(raw) else None)
+    item = EmgChunk(
+        stamp_of(message), float(message.rate_hz), channels, samples.reshape(message.frames, len(channels)),
+        int(message.first_index), int(message.lost), raw,
+    )
+    _check_chunk(item)
+    return item
+
+
+def _check_channels(item: EmgChannelInfo) -> None:
+    gate = _Gate("EmgChannelInfo")
+    gate.length("channels", item.channels, MAX_CHANNELS)
+    gate.values("position", item.positions, -100.0, 100.0, nan=True)
+    if not (np.isfinite(item.rate_hz) and item.rate_hz > 0):
+        raise WireError(f"EmgChannelInfo.rate_hz is {item.rate_hz}; it must be finite and above 0")
+
+
+def _channels_to(item: EmgChannelInfo, family: Family, frame_id: str) -> Any:
+    _check_channels(item)
+    return family.make(
+        "eifer_msgs/msg/EmgChannelInfo", header=_header(family, item.stamp, frame_id), channels=item.channels, muscles=item.muscles,
+        scheme=item.scheme, montage=item.montage, rate_hz=float(item.rate_hz),
+        position_x=item.positions[:, 0], position_y=item.positions[:, 1],
+    )
+
+
+def _channels_from(message: Any) -> EmgChannelInfo:
+    gate, count = _Gate("EmgChannelInfo"), ("channels", len(message.channels))
+    for name in ("muscles", "position_x", "position_y"):
+        gate.length(name, getattr(message, name), same_as=count)
+    positions = np.column_stack([np.asarray(message.position_x, np.float32), np.asarray(message.position_y, np.float32)])
+    item = EmgChannelInfo(
+        stamp_of(message), tuple(message.channels), tuple(message.muscles), message.scheme, message.montage,
+        float(message.rate_hz), positions,
+    )
+    _check_channels(item)
+    return item
+
+
+def _check_activity(item: MuscleActivity) -> None:
+    gate = _Gate("MuscleActivity")
+    gate.length("muscles", item.muscles, MAX_CHANNELS)
+    gate.values("envelope", item.envelope, 0.0, nan=True)
+    gate.values("activation", item.activation, 0.0, 1.0, nan=True)
+    gate.values("quality", item.quality, 0.0, 1.0, nan=True)
+
+
+def _activity_to(item: MuscleActivity, family: Family, frame_id: str) -> Any:
+    _check_activity(item)
+    return family.make(
+        "eifer_msgs/msg/MuscleActivity", header=_header(family, item.stamp, frame_id), scheme=item.scheme, muscles=item.muscles,
+        envelope=item.envelope, activation=item.activation, quality=item.quality, origin=int(item.origin),
+    )
+
+
+def _activity_from(message: Any) -> MuscleActivity:
+    gate, count = _Gate("MuscleActivity"), ("muscles", len(message.muscles))
+    for name in ("envelope", "activation", "quality"):
+        gate.length(name, getattr(message, name), same_as=count)
+    item = MuscleActivity(
+        stamp_of(message), message.scheme, tuple(message.muscles), np.asarray(message.envelope, np.float32),
+        np.asarray(message.activation, np.float32), np.asarray(message.quality, np.float32),
+        gate.member("origin", message.origin, MuscleOrigin),
+    )
+    _check_activity(item)
+    return item
+
+
+# ---------------------------------------------------------------- face
+
+
+def _check_face(item: FaceState) -> None:
+    gate = _Gate("FlameParameters")
+    lost = item.status == FaceStatus.LOST
+    why = " unless status is LOST"
+    gate.text("head_model", item.head_model)
+    gate.length("shape", item.shape, MAX_SHAPE)
+    gate.length("expression", item.expression, MAX_EXPRESSION)
+    for name in ("shape", "expression", "jaw", "neck", "eyes"):
+        gate.values(name, getattr(item, name), nan=lost, why=why)
+    gate.values("eyelids", item.eyelids, 0.0, 1.0, nan=lost, why=why)
+    gate.values("expression_std", item.expression_std, 0.0, nan=True)
+    gate.values("head_pose", item.head_pose, nan=True)
+    unknown = np.isnan(item.head_pose)
+    if unknown.any() and not unknown.all():
+        raise WireError("FlameParameters.head_pose is partly NaN; it must be known whole or not at all")
+    rotation = item.head_pose[:3, :3]
+    if not unknown.any() and not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5):
+        raise WireError("FlameParameters.head_pose is not rigid; its upper left 3 x 3 must be a rotation")
+
+
+def _face_to(item: FaceState, family: Family, frame_id: str) -> Any:
+    _check_face(item)
+    return family.make(
+        "eifer_msgs/msg/FlameParameters", header=_header(family, item.stamp, frame_id), head_model=item.head_model,
+        origin=int(item.origin), status=int(item.status), confidence=float(item.confidence), shape=item.shape,
+        expression=item.expression, expression_std=item.expression_std, jaw=item.jaw, neck=item.neck,
+        left_eye=item.eyes[0], right_eye=item.eyes[1], eyelids=item.eyelids, head_pose=_pose_to(item.head_pose, family),
+    )
+
+
+def _face_from(message: Any) -> FaceState:
+    gate = _Gate("FlameParameters")
+    expression = np.asarray(message.expression, np.float32)
+    deviation = np.asarray(message.expression_std, np.float32)
+    gate.length("expression_std", deviation, same_as=("expression", len(expression)))
+    for name, size in (("jaw", 3), ("neck", 3), ("left_eye", 3), ("right_eye", 3), ("eyelids", 2)):
+        gate.length(name, getattr(message, name), same_as=("its definition", size))
+    confidence = float(message.confidence)
+    gate.values("confidence", np.array([confidence]), 0.0, 1.0)
+    item = FaceState(
+        stamp_of(message), message.head_model, gate.member("origin", message.origin, FaceOrigin), np.asarray(message.shape, np.float32),
+        expression, deviation, np.asarray(message.jaw, np.float32), np.asarray(message.neck, np.float32),
+        np.stack([np.asarray(message.left_eye, np.float32), np.asarray(message.right_eye, np.float32)]),
+        np.asarray(message.eyelids, np.float32), _pose_from(message.head_pose), min(max(confidence, 0.0), 1.0),
+        gate.member("status", message.status, FaceStatus),
+    )
+    _check_face(item)
+    return item
+
+
+def _pose_to(pose: F64, family: Family) -> Any:
+    quaternion = np.full(4, np.nan) if np.isnan(pose).any() else transforms3d.quaternions.mat2quat(pose[:3, :3])
+    w, x, y, z = (float(value) for value in quaternion)
+    position = dict(zip("xyz", (float(value) for value in pose[:3, 3]), strict=True))
+    return family.make(
+        "geometry_msgs/msg/Pose", position=family.make("geometry_msgs/msg/Point", **position),
+        orientation=family.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+    )
+
+
+def _pose_from(message: Any) -> F64:
+    position = np.array([message.position.x, message.position.y, message.position.z])
+    turn = np.array([message.orientation.w, message.orientation.x, message.orientation.y, message.orientation.z])
+    if np.isnan(position).all() and np.isnan(turn).all():
+        return np.full((4, 4), np.nan)
+    norm = float(np.linalg.norm(turn))
+    if not abs(norm - 1.0) < 1e-3:
+        raise WireError(f"FlameParameters.head_pose.orientation has length {norm:g}; a quaternion must have length 1")
+    pose = np.eye(4)
+    pose[:3, :3] = transforms3d.quaternions.quat2mat(turn / norm)
+    pose[:3, 3] = position
+    return pose
+
+
+def _check_blendshapes(item: Blendshapes) -> None:
+    gate = _Gate("Blendshapes")
+    gate.length("names", item.names, MAX_NAMES)
+    gate.values("weights", item.weights, 0.0, 1.0)
+
+
+def _blendshapes_to(item: Blendshapes, family: Family, frame_id: str) -> Any:
+    _check_blendshapes(item)
+    return family.make(
+        "eifer_msgs/msg/Blendshapes", header=_header(family, item.stamp, frame_id), names=item.names, weights=item.weights
+    )
+
+
+def _blendshapes_from(message: Any) -> Blendshapes:
+    weights = np.asarray(message.weights, np.float32)
+    _Gate("Blendshapes").length("weights", weights, same_as=("names", len(message.names)))
+    item = Blendshapes(stamp_of(message), weights, tuple(message.names))
+    _check_blendshapes(item)
+    return item
+
+
+def _check_info(item: HeadModelInfo) -> None:
+    gate = _Gate("HeadModelInfo")
+    gate.text("head_model", item.head_model)
+    gate.length("expression_names", item.expression_names, MAX_EXPRESSION)
+    gate.values("expression_lower", item.expression_lower)
+    gate.values("expression_upper", item.expression_upper)
+    wrong = np.flatnonzero(item.expression_lower > item.expression_upper)
+    if len(wrong):
+        name = item.expression_names[wrong[0]]
+        raise WireError(f"HeadModelInfo: the lower bound of '{name}' lies above its upper bound")
+
+
+def _info_to(item: HeadModelInfo, family: Family, frame_id: str) -> Any:
+    _check_info(item)
+    return family.make(
+        "eifer_msgs/msg/HeadModelInfo", header=_header(family, item.stamp, frame_id), head_model=item.head_model,
+        shape_size=item.shape_size, expression_names=item.expression_names, expression_lower=item.expression_lower,
+        expression_upper=item.expression_upper, vertex_count=item.vertex_count, face_count=item.face_count, licence=item.licence,
+        origin=item.origin,
+    )
+
+
+def _info_from(message: Any) -> HeadModelInfo:
+    gate, count = _Gate("HeadModelInfo"), ("expression_names", len(message.expression_names))
+    gate.length("expression_lower", message.expression_lower, same_as=count)
+    gate.length("expression_upper", message.expression_upper, same_as=count)
+    item = HeadModelInfo(
+        stamp_of(message), message.head_model, int(message.shape_size), tuple(message.expression_names),
+        np.asarray(message.expression_lower, np.float32), np.asarray(message.expression_upper, np.float32),
+        int(message.vertex_count), int(message.face_count), message.licence, message.origin,
+    )
+    _check_info(item)
+    return item
+
+
+# ---------------------------------------------------------------- joints, markers
+
+
+def _joints_to(item: JointTargets, family: Family, frame_id: str) -> Any:
+    _Gate("JointTargets").values("positions", item.positions)
+    point = family.make(
+        "trajectory_msgs/msg/JointTrajectoryPoint", positions=item.positions, velocities=np.zeros(0), accelerations=np.zeros(0),
+        effort=np.zeros(0),
+        time_from_start=family.make("builtin_interfaces/msg/Duration", sec=JOINT_PERIOD_NS // NS, nanosec=JOINT_PERIOD_NS % NS),
+    )
+    return family.make(
+        "trajectory_msgs/msg/JointTrajectory", header=_header(family, item.stamp, frame_id), joint_names=item.names, points=[point]
+    )
+
+
+def _joints_from(message: Any) -> JointTargets:
+    """The first point of a trajectory. Velocity limits do not travel in this message: they come back NaN, unknown."""
+    if len(message.points) == 0:
+        raise WireError("JointTrajectory.points is empty; one point with a position per joint is needed")
+    positions = np.asarray(message.points[0].positions, np.float64)
+    gate = _Gate("JointTrajectory")
+    gate.length("points[0].positions", positions, same_as=("joint_names", len(message.joint_names)))
+    gate.values("points[0].positions", positions)
+    return JointTargets(stamp_of(message), tuple(message.joint_names), positions, np.full(len(positions), np.nan))
+
+
+def _marker_to(item: Marker, family: Family, frame_id: str) -> Any:
+    return family.make(
+        "eifer_msgs/msg/Marker", header=_header(family, item.stamp, frame_id), label=item.label,
+        phase=MARKER_PHASES.index(item.phase) + 1, note=item.note,
+    )
+
+
+def _marker_from(message: Any) -> Marker:
+    if not 1 <= message.phase <= len(MARKER_PHASES):
+        raise WireError(f"Marker.phase is {message.phase}; it must be 1 start, 2 end or 3 note")
+    return Marker(stamp_of(message), message.label, MARKER_PHASES[message.phase - 1], message.note)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _image(family: Family, stamp: Stamp, frame_id: str, pixels: npt.NDArray[Any], encoding: str) -> Any:
+    return family.make(
+        "sensor_msgs/msg/Image", header=_header(family, stamp, frame_id), height=pixels.shape[0], width=pixels.shape[1],
+        encoding=encoding, is_bigendian=0, step=pixels.strides[0], data=np.ascontiguousarray(pixels).view(np.uint8).reshape(-1),
+    )
+
+
+def _camera_info(item: Frame, family: Family) -> Any:
+    assert item.intrinsics is not None
+    width, height = item.size
+    matrix = item.intrinsics
+    return family.make(
+        "sensor_msgs/msg/CameraInfo", header=_header(family, item.stamp, item.frame_id), height=height, width=width,
+        distortion_model="plumb_bob", d=np.zeros(5), k=matrix.reshape(-1), r=np.eye(3).reshape(-1),
+        p=np.hstack([matrix, np.zeros((3, 1))]).reshape(-1), binning_x=0, binning_y=0,
+        roi=family.make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
+
+
+def frame_to_wire(item: Frame, port: str, family: Family = ROSBAGS, *, jpeg_quality: int = 0) -> list[WireMessage]:
+    """camera_info, depth, then the picture, so that a reader has the others when the picture arrives.
+
+    jpeg_quality: 1..100 sends `sensor_msgs/CompressedImage` on `<port>/compressed` and depth as 16UC1 millimetres; 0 sends
+    the raw rgb8 image and depth as 32FC1 metres.
+    """
+    base = port.rsplit("/", 1)[0]
+    messages = []
+    if item.intrinsics is not None:
+        messages.append(WireMessage(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo", _camera_info(item, family)))
+    if item.depth is not None:
+        pixels: npt.NDArray[Any] = item.depth
+        encoding = "32FC1"
+        if jpeg_quality:
+            pixels = np.clip(np.nan_to_num(item.depth) * 1000.0 + 0.5, 0, 65535).astype(np.uint16)
+            encoding = "16UC1"
+        depth = _image(family, item.stamp, item.frame_id, pixels, encoding)
+        messages.append(WireMessage(f"{base}/depth/image_raw", "sensor_msgs/msg/Image", depth))
+    if jpeg_quality:
+        done, data = cv2.imencode(".jpg", item.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+        if not done:
+            raise WireError(f"a {item.size[0]} x {item.size[1]} picture could not be compressed")
+        message = family.make(
+            "sensor_msgs/msg/CompressedImage", header=_header(family, item.stamp, item.frame_id), format="rgb8; jpeg compressed bgr8",
+            data=data.reshape(-1),
+        )
+        messages.append(WireMessage(f"{port}/compressed", "sensor_msgs/msg/CompressedImage", message))
+    else:
+        pixels = np.ascontiguousarray(item.image)
+        messages.append(WireMessage(port, "sensor_msgs/msg/Image", _image(family, item.stamp, item.frame_id, pixels, "rgb8")))
+    return messages
+
+
+_PIXELS: dict[str, tuple[type, int]] = {
+    "rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "rgba8": (np.uint8, 4), "bgra8": (np.uint8, 4), "mono8": (np.uint8, 1),
+    "8UC1": (np.uint8, 1), "8UC3": (np.uint8, 3), "mono16": (np.uint16, 1), "16UC1": (np.uint16, 1), "32FC1": (np.float32, 1),
+}
+
+
+def pixels_of(message: Any) -> npt.NDArray[Any]:
+    """Pixels of a `sensor_msgs/Image` as (H, W) or (H, W, C), honouring `step` and byte order. No cv_bridge."""
+    if message.encoding not in _PIXELS:
+        raise WireError(f"Image.encoding is '{message.encoding}'; supported are {', '.join(_PIXELS)}")
+    kind, depth = _PIXELS[message.encoding]
+    row = message.width * depth * np.dtype(kind).itemsize
+    data = np.frombuffer(memoryview(message.data), np.uint8)
+    if message.step < row or data.size < message.step * message.height:
+        raise WireError(
+            f"Image is {message.width} x {message.height} {message.encoding} with step {message.step} but holds {data.size} bytes; "
+            f"step must be at least {row} and data step x height"
+        )
+    rows = np.ascontiguousarray(data[: message.step * message.height].reshape(message.height, message.step)[:, :row])
+    pixels: npt.NDArray[Any] = rows.view(np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")).astype(kind, copy=False)
+    return pixels.reshape(message.height, message.width, depth) if depth > 1 else pixels
+
+
+def picture_of(message: Any) -> npt.NDArray[np.uint8]:
+    """RGB (H, W, 3) uint8 of a `sensor_msgs/Image` or `CompressedImage`."""
+    if hasattr(message, "format"):
+        data = np.frombuffer(memoryview(message.data), np.uint8)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if bgr is None:
+            raise WireError(f"CompressedImage with format '{message.format}' could not be decoded ({data.size} bytes)")
+        return np.ascontiguousarray(bgr[:, :, ::-1])
+    pixels = pixels_of(message)
+    if pixels.dtype != np.uint8:
+        raise WireError(f"Image.encoding is '{message.encoding}'; a camera picture must be rgb8, bgr8, rgba8, bgra8 or mono8")
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    order = [2, 1, 0] if message.encoding.startswith("bgr") or message.encoding == "8UC3" else [0, 1, 2]
+    return np.ascontiguousarray(pixels[:, :, order])
+
+
+class FrameAssembler:
+    """Joins camera_info, depth and picture into a `Frame`; the picture completes it.
+
+    Intrinsics are those last seen for the picture's size; depth counts only with the picture's own stamp.
+    """
+
+    def __init__(self) -> None:
+        self._intrinsics: dict[tuple[int, int], F64] = {}
+        self._depth: tuple[Stamp, npt.NDArray[np.float32]] | None = None
+
+    def add(self, message: Any) -> Frame | None:
+        """Take one of the messages of a camera; returns a Frame when it was the picture."""
+        if hasattr(message, "distortion_model"):
+            matrix = np.asarray(message.k, np.float64).reshape(3, 3)
+            _Gate("CameraInfo").values("k", matrix)
+            if matrix[0, 0] > 0:  # all zeros means uncalibrated (sensor_msgs/CameraInfo)
+                self._intrinsics[(int(message.width), int(message.height))] = matrix
+            return None
+        stamp = stamp_of(message)
+        if getattr(message, "encoding", "") in ("16UC1", "mono16", "32FC1"):
+            depth = pixels_of(message)
+            metres = depth.astype(np.float32) / 1000.0 if depth.dtype == np.uint16 else depth
+            self._depth = (stamp, np.asarray(metres, np.float32))
+            return None
+        image = picture_of(message)
+        height, width = image.shape[:2]
+        aligned = self._depth[1] if self._depth and self._depth[0] == stamp and self._depth[1].shape == (height, width) else None
+        return Frame(stamp, image, self._intrinsics.get((width, height)), aligned, message.header.frame_id or "camera_optical")
+
+
+# ---------------------------------------------------------------- the table
+
+_TO: dict[type, tuple[str, Callable[[Any, Family, str], Any], str]] = {
+    EmgChunk: ("eifer_msgs/msg/EmgChunk", _chunk_to, "emg"),
+    EmgChannelInfo: ("eifer_msgs/msg/EmgChannelInfo", _channels_to, "emg"),
+    MuscleActivity: ("eifer_msgs/msg/MuscleActivity", _activity_to, "emg"),
+    FaceState: ("eifer_msgs/msg/FlameParameters", _face_to, "camera_optical"),
+    Blendshapes: ("eifer_msgs/msg/Blendshapes", _blendshapes_to, "face"),
+    HeadModelInfo: ("eifer_msgs/msg/HeadModelInfo", _info_to, ""),
+    JointTargets: ("trajectory_msgs/msg/JointTrajectory", _joints_to, ""),
+    Marker: ("eifer_msgs/msg/Marker", _marker_to, "operator"),
+}
+
+_FROM: dict[str, Callable[[Any], Item]] = {
+    "eifer_msgs/msg/EmgChunk": _chunk_from,
+    "eifer_msgs/msg/EmgChannelInfo": _channels_from,
+    "eifer_msgs/msg/MuscleActivity": _activity_from,
+    "eifer_msgs/msg/FlameParameters": _face_from,
+    "eifer_msgs/msg/Blendshapes": _blendshapes_from,
+    "eifer_msgs/msg/HeadModelInfo": _info_from,
+    "trajectory_msgs/msg/JointTrajectory": _joints_from,
+    "eifer_msgs/msg/Marker": _marker_from,
+}
+
+FRAME_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo")
+"""Wire types that belong to a `FrameAssembler`."""
+
+
+def wire_type(item_type: type) -> str:
+    """Wire type name of a domain type other than Frame."""
+    return _TO[item_type][0]
+
+
+def to_wire(item: Item, port: str, family: Family = ROSBAGS, *, frame_id: str = "", jpeg_quality: int = 0) -> list[WireMessage]:
+    """The messages of `item` as it leaves through `port` (a relative topic name). Raises WireError."""
+    if isinstance(item, Frame):
+        return frame_to_wire(item, port, family, jpeg_quality=jpeg_quality)
+    type_name, convert, default_frame = _TO[type(item)]
+    return [WireMessage(port, type_name, convert(item, family, frame_id or default_frame))]
+
+
+def from_wire(message: Any, type_name: str) -> Item:
+    """The item a message stands for. Raises WireError where it breaks its contract."""
+    if type_name not in _FROM:
+        raise WireError(f"{type_name} is not a type of eifer's items; pictures go through FrameAssembler")
+    try:
+        return _FROM[type_name](message)
+    except InputError as error:
+        raise WireError(str(error)) from None
