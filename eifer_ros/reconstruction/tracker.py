@@ -1,0 +1,96 @@
+"""Follows one face: the crop comes from the landmarks of the picture before; the detector runs only to find a face.
+
+Electrodes and hands break detectors long before they break a tracked crop, and a tracked crop cannot jump to a second person.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..types import U8
+from .detector import Detection, FaceDetector
+from .landmarks import Crop, FaceLandmarker, Landmarks, crop_from_detection, crop_from_landmarks
+
+_SMALLEST_FACE = 24.0
+"""Side of a crop in pixels below which landmarks carry nothing."""
+
+
+@dataclass
+class TrackerCounts:
+    """Since the start: pictures with a face, pictures without one, and times that the detector had to look."""
+
+    tracked: int = 0
+    lost: int = 0
+    searched: int = 0
+
+
+class FaceTracker:
+    """One face through a video.
+
+    min_presence: below this the crop holds no face and the whole picture is searched. A face that comes back within
+    `memory` pictures is taken near the place where it was lost, whoever else stands in the picture.
+    """
+
+    def __init__(self, detector: FaceDetector, landmarker: FaceLandmarker, min_presence: float = 0.5, memory: int = 60) -> None:
+        self._detector = detector
+        self._landmarker = landmarker
+        self._min_presence = min_presence
+        self._memory = memory
+        self.counts = TrackerCounts()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face; the next picture is searched."""
+        self._crop: Crop | None = None
+        self._last: Crop | None = None
+        self._absent = 0
+        self._size: tuple[int, ...] = ()
+
+    def track(self, image: U8) -> Landmarks | None:
+        """Landmarks of the face in `image` (H, W, 3) RGB, or None where there is none."""
+        if image.shape != self._size:
+            self.reset()  # another camera or another mode: no crop carries over
+            self._size = image.shape
+        found = self._look(image, self._crop) if self._crop is not None else None
+        if found is None:
+            found = self._search(image)
+        if found is None:
+            self._crop = None
+            self._absent += 1
+            self.counts.lost += 1
+            return None
+        self._absent = 0
+        self._crop = self._last = crop_from_landmarks(found.points)
+        self.counts.tracked += 1
+        return found
+
+    def _search(self, image: U8) -> Landmarks | None:
+        self.counts.searched += 1
+        for face in sorted(self._detector.detect(image), key=self._preference, reverse=True):
+            found = self._look(image, crop_from_detection(face))
+            if found is not None:
+                # the detector's box is rough: a second look at the landmarks' own crop places them as tracking would
+                return self._look(image, crop_from_landmarks(found.points)) or found
+        return None
+
+    def _preference(self, face: Detection) -> float:
+        """Nearest to where the face was lost; else the largest."""
+        area = float(np.prod(face.box[2:]))
+        if self._last is None or self._absent > self._memory:
+            return face.score * area
+        centre = face.box[:2] + face.box[2:] / 2.0
+        distance = math.hypot(centre[0] - self._last.x, centre[1] - self._last.y) / max(self._last.side, 1.0)
+        return -distance
+
+    def _look(self, image: U8, crop: Crop) -> Landmarks | None:
+        height, width = image.shape[:2]
+        inside = 0.0 <= crop.x < width and 0.0 <= crop.y < height
+        if not inside or not _SMALLEST_FACE <= crop.side <= 8.0 * max(height, width):
+            return None
+        found = self._landmarker.locate(image, crop)
+        if found.presence < self._min_presence or not np.isfinite(found.points).all():
+            return None
+        return found
