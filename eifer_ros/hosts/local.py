@@ -1,0 +1,329 @@
+"""Runs a graph of components in one process: the embedded default. No ROS, no broker, no licence.
+
+Two ways of running the same graph:
+
+- `run_offline`: sources that may be taken as fast as they can be used (files, bags, simulation). Items of all sources are
+  merged by stamp and pushed through the graph one by one in this thread, ticks included, so that the outcome depends on the
+  recording alone. Sources are read ahead in threads of their own.
+- `run_live`: devices. Every component works in a thread of its own behind an inbox; pictures are newest-wins (the drop is
+  counted), EMG is kept whole.
+
+Anything that wants to look on (recorder, viewer, overlay) subscribes with `tap`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..component import Component, Emission, Health, Level, Port, Source
+from ..errors import ConfigError
+from ..types import NS, Item, Stamp
+
+Tap = Callable[[str, Item], None]
+READ_AHEAD = 8
+"""Items a source may be ahead of the graph when it is not live."""
+
+
+@dataclass
+class Timing:
+    """How a component or a path is doing: count, drops and the last `window` durations in seconds."""
+
+    handled: int = 0
+    dropped: int = 0
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+
+    def percentile(self, percent: float) -> float:
+        """Duration in seconds below which `percent` of them lie; NaN where there is none."""
+        return float(np.percentile(np.asarray(self.durations), percent)) if self.durations else float("nan")
+
+
+class LocalHost:
+    """A graph of named components. Ports connect by name: an output feeds every input that is called the same."""
+
+    def __init__(self, components: Mapping[str, Component]) -> None:
+        self.components = dict(components)
+        self.timing = {name: Timing() for name in self.components}
+        self.latency: dict[str, Timing] = {}
+        """Per output port: from the moment an item entered the graph to the moment its derived item left a component."""
+        self._consumers: dict[str, list[tuple[str, Port]]] = {}
+        self._taps: list[tuple[str | None, Tap]] = []
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        produced = {port.name for component in self.components.values() for port in component.outputs}
+        for name, component in self.components.items():
+            for port in component.inputs:
+                if port.name not in produced:
+                    raise ConfigError(f"'{name}' listens to '{port.name}', which nothing in this graph makes; made are {sorted(produced)}")
+                self._consumers.setdefault(port.name, []).append((name, port))
+
+    def tap(self, call: Tap, port: str | None = None) -> None:
+        """Call `call(port, item)` for every item that leaves a component, or only for those of `port`. Must be quick."""
+        self._taps.append((port, call))
+
+    def setup(self) -> None:
+        """Set up every component, sources last, so that no device runs before somebody listens."""
+        listened = frozenset(self._consumers) | {port for port, _ in self._taps if port}
+        for component in sorted(self.components.values(), key=lambda component: isinstance(component, Source)):
+            component.setup()
+            component.wants(listened)
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+        for component in self.components.values():
+            component.close()
+
+    def stop(self) -> None:
+        """End the run soon; what is in flight is finished."""
+        self._stopping.set()
+        for component in self.components.values():
+            if isinstance(component, Source):
+                component.stop()
+
+    def health(self) -> dict[str, Health]:
+        """Health of every component, with the host's own figures added."""
+        report = {}
+        for name, component in self.components.items():
+            health = component.health()
+            timing = self.timing[name]
+            values = dict(health.values) | {"handled": timing.handled, "dropped": timing.dropped}
+            if timing.durations:
+                values |= {"handle_ms_p50": 1e3 * timing.percentile(50), "handle_ms_p99": 1e3 * timing.percentile(99)}
+            level = health.level
+            if timing.dropped and level == Level.OK:
+                level = Level.WARN
+            report[name] = Health(level, health.message, values)
+        return report
+
+    # ------------------------------------------------------------ offline
+
+    def run_offline(self) -> None:
+        """Run until every source has ended or `stop` was called. Raises the first error of a source or component."""
+        tickers = [_Ticker(name, component) for name, component in self.components.items() if component.tick_hz > 0]
+        streams = [_ReadAhead(component) for component in self.components.values() if isinstance(component, Source)]
+        try:
+            for emission in heapq.merge(*streams, key=lambda emission: emission.item.stamp):
+                if self._stopping.is_set():
+                    break
+                for ticker in tickers:
+                    for now in ticker.due(emission.item.stamp):
+                        for made in ticker.component.tick(now):
+                            self._push(made, time.perf_counter())
+                self._push(emission, time.perf_counter())
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def _push(self, emission: Emission, entered: float) -> None:
+        """One item and all that follows from it, depth first."""
+        port, item = emission
+        self._show(port, item)
+        for name, wanted in self._consumers.get(port, ()):
+            for made in self._handle(name, wanted.name, item):
+                self.latency.setdefault(made.port, Timing()).durations.append(time.perf_counter() - entered)
+                self._push(made, entered)
+
+    def _handle(self, name: str, port: str, item: Item) -> list[Emission]:
+        timing = self.timing[name]
+        start = time.perf_counter()
+        made = list(self.components[name].handle(port, item))
+        timing.durations.append(time.perf_counter() - start)
+        timing.handled += 1
+        return made
+
+    def _show(self, port: str, item: Item) -> None:
+        for wanted, call in self._taps:
+            if wanted is None or wanted == port:
+                call(port, item)
+
+    # ------------------------------------------------------------ live
+
+    def run_live(self, *, duration_s: float | None = None, clock: Callable[[], Stamp] = time.time_ns) -> None:
+        """Run until `stop`, until every source has ended, or for `duration_s`. Raises the first error."""
+        workers: dict[str, _Worker] = {}
+        for name, component in self.components.items():
+            if not isinstance(component, Source):
+                workers[name] = _Worker(name, self, workers)
+        threads = [threading.Thread(target=worker.run, name=name, daemon=True) for name, worker in workers.items()]
+        sources = [
+            threading.Thread(target=self._pump, args=(component, workers), name=name, daemon=True)
+            for name, component in self.components.items()
+            if isinstance(component, Source)
+        ]
+        timers = [
+            threading.Thread(target=self._tick, args=(name, component, workers, clock), name=f"{name} tick", daemon=True)
+            for name, component in self.components.items()
+            if component.tick_hz > 0
+        ]
+        end = None if duration_s is None else time.monotonic() + duration_s
+        for thread in threads + sources + timers:
+            thread.start()
+        try:
+            while not self._stopping.is_set() and any(thread.is_alive() for thread in sources):
+                if end is not None and time.monotonic() >= end:
+                    break
+                self._stopping.wait(0.05)
+        finally:
+            self.stop()
+            for thread in sources + timers:
+                thread.join(timeout=5.0)
+            for worker in workers.values():
+                worker.finish()
+            for thread in threads:
+                thread.join(timeout=5.0)
+        if self._failure is not None:
+            raise self._failure
+
+    def fail(self, error: BaseException) -> None:
+        """Remember the first error and end the run."""
+        if self._failure is None:
+            self._failure = error
+        self.stop()
+
+    def _pump(self, source: Source, workers: Mapping[str, _Worker]) -> None:
+        try:
+            for emission in source.produce():
+                self.spread(emission, workers, time.perf_counter())
+                if self._stopping.is_set():
+                    return
+        except Exception as error:  # handed to the caller of run_live
+            self.fail(error)
+
+    def _tick(self, name: str, component: Component, workers: Mapping[str, _Worker], clock: Callable[[], Stamp]) -> None:
+        """Wake the component at its rate; the call itself is made by its worker, so that it is never in two threads at once."""
+        period = 1.0 / component.tick_hz
+        due = time.monotonic()
+        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+            workers[name].wake(clock())
+            due = max(due + period, time.monotonic() - period)
+
+    def spread(self, emission: Emission, workers: Mapping[str, _Worker], entered: float) -> None:
+        """Show an item to the taps and put it into the inbox of everyone who listens."""
+        self._show(emission.port, emission.item)
+        for name, port in self._consumers.get(emission.port, ()):
+            workers[name].put(port, emission.item, entered)
+
+
+class _Ticker:
+    """When a component's ticks fall due in stamp time; a jump of more than a second starts afresh."""
+
+    def __init__(self, name: str, component: Component) -> None:
+        self.name, self.component = name, component
+        self._period = round(NS / component.tick_hz)
+        self._next: Stamp | None = None
+
+    def due(self, now: Stamp) -> Iterable[Stamp]:
+        if self._next is None or abs(now - self._next) > NS:
+            if self._next is not None and now < self._next:
+                self.component.reset()
+            self._next = now - now % self._period + self._period
+            return
+        while self._next <= now:
+            yield self._next
+            self._next += self._period
+
+
+class _ReadAhead:
+    """Iterates over a source that works in its own thread, a few items ahead."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._queue: queue.Queue[Emission | BaseException | None] = queue.Queue(READ_AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        end: BaseException | None = None
+        try:
+            for emission in self._source.produce():
+                if not self._offer(emission):
+                    return
+        except Exception as error:  # raised again in the thread that iterates
+            end = error
+        self._offer(end)
+
+    def _offer(self, value: Emission | BaseException | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(value, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[Emission]:
+        while True:
+            value = self._queue.get()
+            if value is None:
+                return
+            if isinstance(value, BaseException):
+                raise value
+            yield value
+
+    def close(self) -> None:
+        self._closed.set()
+        self._source.stop()
+        self._thread.join(timeout=5.0)
+
+
+class _Worker:
+    """One component in one thread, behind an inbox that knows what may be dropped."""
+
+    PICTURES = 2
+
+    def __init__(self, name: str, host: LocalHost, workers: Mapping[str, _Worker]) -> None:
+        self.name, self._host, self._workers = name, host, workers
+        self._component = host.components[name]
+        self._inbox: deque[tuple[Port, Item, float]] = deque()
+        self._ready = threading.Condition()
+        self._tick: Stamp | None = None
+        self._done = False
+
+    def put(self, port: Port, item: Item, entered: float) -> None:
+        with self._ready:
+            if not port.keep_all:
+                waiting = [index for index, entry in enumerate(self._inbox) if entry[0].name == port.name]
+                if len(waiting) >= self.PICTURES:
+                    del self._inbox[waiting[0]]
+                    self._host.timing[self.name].dropped += 1
+            self._inbox.append((port, item, entered))
+            self._ready.notify()
+
+    def wake(self, now: Stamp) -> None:
+        with self._ready:
+            self._tick = now
+            self._ready.notify()
+
+    def finish(self) -> None:
+        with self._ready:
+            self._done = True
+            self._ready.notify()
+
+    def run(self) -> None:
+        try:
+            while True:
+                with self._ready:
+                    while not self._inbox and self._tick is None and not self._done:
+                        self._ready.wait()
+                    tick, self._tick = self._tick, None
+                    entry = self._inbox.popleft() if self._inbox else None
+                    if entry is None and tick is None:
+                        return
+                if tick is not None:
+                    for made in self._component.tick(tick):
+                        self._host.spread(made, self._workers, time.perf_counter())
+                if entry is not None:
+                    port, item, entered = entry
+                    for made in self._host._handle(self.name, port.name, item):
+                        self._host.latency.setdefault(made.port, Timing()).durations.append(time.perf_counter() - entered)
+                        self._host.spread(made, self._workers, entered)
+        except Exception as error:  # handed to the caller of run_live
+            self._host.fail(error)
