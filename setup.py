@@ -1,0 +1,32 @@
+"""Packaging that pyproject.toml cannot say: the files of share/eifer_ros, for pip and for ament alike."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+SHARE = Path("share/eifer_ros")
+SHARED = ("models", "config", "launch", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action")
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """(installation folder, files) of everything that is not Python."""
+    files = sorted(path.relative_to(HERE) for folder in SHARED for path in (HERE / folder).rglob("*") if path.is_file())
+    listed = [(str(SHARE / folder), [str(path) for path in group]) for folder, group in groupby(files, key=lambda path: path.parent)]
+    return [
+        ("share/ament_index/resource_index/packages", ["resource/eifer_ros"]),
+        (str(SHARE), ["package.xml"]),
+        *listed,
+    ]
+
+
+setup(
+    name="eifer_ros",
+    packages=find_packages(include=["eifer_ros", "eifer_ros.*"]),
+    package_data={"eifer_ros": ["py.typed", "viewer/static/*", "viewer/static/**/*"]},
+    data_files=data_files(),
+    zip_safe=False,
+)
