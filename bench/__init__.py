@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
 REPORTED: list[dict[str, object]] = []
@@ -21,7 +22,8 @@ def machine() -> str:
                 break
     except OSError:
         name = platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, Python {platform.python_version()}"
 
 
 def report(figure: str, value: float | int | str | None, unit: str, n: int) -> None:
@@ -34,6 +36,4 @@ def report(figure: str, value: float | int | str | None, unit: str, n: int) -> N
 
 def note(text: str) -> None:
     """A remark beside the figures, on standard error, so that standard output stays JSON lines."""
-    import sys
-
     print(text, file=sys.stderr, flush=True)

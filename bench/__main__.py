@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import importlib
 from pathlib import Path
+
+import eifer_ros.threads  # noqa: F401  (before anything that loads a BLAS)
 
 AREAS = ("foundation", "emg", "mapping", "face", "ros", "drive", "view", "data", "micro")
 
