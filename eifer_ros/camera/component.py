@@ -1,0 +1,73 @@
+"""The camera as one component, whatever stands behind it: what a ROS node or a config file names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from ..component import Emission, Health, Level, Port, Source
+from ..config import Config, parameter
+from .open import open_camera
+from .video import OUTPUT
+
+
+class CameraConfig(Config):
+    """Parameters of node `camera`. Those that the kind of camera does not have are without effect."""
+
+    url: str = parameter("webcam:0", "what to open: webcam:0, video:FILE, folder:DIR, realsense[:SERIAL or :FILE.db3]", min_length=1)
+    width: int = parameter(640, "picture width (webcam, realsense)", unit="px", ge=16, le=8192)
+    height: int = parameter(480, "picture height (webcam, realsense)", unit="px", ge=16, le=8192)
+    fps: float = parameter(30.0, "frame rate (webcam, realsense, folder)", unit="Hz", gt=0, le=1000)
+    depth: bool = parameter(True, "also stream depth (realsense)")
+    calibration: str = parameter("", "camera calibration YAML (webcam, video, folder); empty where unknown")
+    start_stamp: int = parameter(0, "stamp of the first frame (video, folder, recording); 0 takes now", unit="ns", ge=0)
+    speed: float = parameter(0.0, "video, folder, recording: 1 plays in real time, 0 as fast as frames are taken", ge=0)
+
+
+class Camera(Source):
+    """Opens `config.url` and passes on what it gives."""
+
+    config_type = CameraConfig
+    outputs: ClassVar[tuple[Port, ...]] = (OUTPUT,)
+
+    def __init__(self, config: CameraConfig) -> None:
+        self.config = config
+        probe = open_camera(config.url)
+        wanted: dict[str, Any] = {
+            name: getattr(config, name) for name in probe.config_type.model_fields if name in config.model_fields_set
+        }
+        if "fps" in wanted and wanted["fps"] == int(wanted["fps"]):
+            wanted["fps"] = int(wanted["fps"])  # the RealSense SDK counts in whole frames
+        self._source = open_camera(config.url, **wanted)
+        self.live = self._source.live
+        self._set_up = False
+
+    def setup(self) -> None:
+        """See the source's `setup`."""
+        self._source.setup()
+        self._set_up = True
+
+    def produce(self) -> Iterator[Emission]:
+        """Frames on `camera/image_raw`."""
+        if not self._set_up:
+            self.setup()
+        return self._source.produce()
+
+    def stop(self) -> None:
+        """End `produce`."""
+        self._source.stop()
+
+    def reset(self) -> None:
+        """See the source's `reset`."""
+        self._source.reset()
+
+    def health(self) -> Health:
+        """See the source's `health`."""
+        health = self._source.health() if self._set_up else Health(Level.STALE, "not open")
+        health.values.setdefault("source", self.config.url)
+        return health
+
+    def close(self) -> None:
+        """Release the device."""
+        self._source.close()
+        self._set_up = False

@@ -1,0 +1,35 @@
+"""Webcams that Linux knows of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CameraDevice:
+    """A camera that can be opened: url for `open_camera`, its name, and where it is."""
+
+    url: str
+    name: str
+    detail: str = ""
+
+
+def webcams(root: Path = Path("/sys/class/video4linux")) -> list[CameraDevice]:
+    """Video capture devices in the order of their numbers; `root` is the kernel's listing."""
+    found = []
+    for entry in root.glob("video*") if root.is_dir() else ():
+        match = re.fullmatch(r"video(\d+)", entry.name)
+        if match is None or _text(entry / "index") not in ("", "0"):  # index 1 and up are metadata nodes of the same camera
+            continue
+        number = int(match[1])
+        found.append((number, CameraDevice(f"webcam:{number}", _text(entry / "name") or "camera", f"/dev/video{number}")))
+    return [device for _, device in sorted(found, key=lambda pair: pair[0])]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
