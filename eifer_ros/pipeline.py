@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import resources
-from .camera import open_camera
+from .camera.open import open_camera
 from .component import Source
 from .errors import EiferError, InputError
 from .head.model import load_head
@@ -102,7 +102,7 @@ def run_camera(
                 summary.lost += 1
             else:
                 summary.tracked += 1
-                residuals.append(component.residual_iod)
+                residuals.append(float(component.health().values["residual_pct_iod"]))
             if progress is not None:
                 progress(summary.tracked + summary.lost, getattr(source, "frame_count", 0), f"{summary.tracked} tracked")
             if duration_s is not None and (stamps[-1] - stamps[0]) / 1e9 >= duration_s:
@@ -130,7 +130,7 @@ def run_camera(
             pictures.close()
     elapsed = time.perf_counter() - start
     summary.fps = summary.frames / elapsed if elapsed > 0 else float("nan")
-    summary.residual_pct_iod = 100 * float(np.mean(residuals)) if residuals else float("nan")
+    summary.residual_pct_iod = float(np.mean(residuals)) if residuals else float("nan")
     latency = host.latency.get(FACE_PORT)
     if latency is not None:
         summary.frame_to_face_p50_ms = 1e3 * latency.percentile(50)
