@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import cast
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -32,10 +32,7 @@ from .. import __version__
 from ..errors import RecordingError, WireError
 from ..types import Frame, Item, Stamp
 from ..wire import conversions, messages, qos
-
-SESSION = "session"
-"""Relative topic of the session record."""
-SESSION_TYPE = "std_msgs/msg/String"
+from .topics import SESSION, SESSION_TYPE
 
 _LATCHED = qos.Profile(depth=1, latched=True)
 
@@ -316,14 +313,3 @@ class BagWriter:
 def _base(topic: str) -> str:
     """The topic whose quality of service holds: a compressed picture has that of the picture."""
     return topic.removesuffix("/compressed")
-
-
-def session_of(message: Any) -> dict[str, Any]:
-    """The session record of a recording from its String message. Raises RecordingError."""
-    try:
-        record = json.loads(message.data)
-    except json.JSONDecodeError as error:
-        raise RecordingError(f"the session record is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise RecordingError(f"the session record must be a JSON object, found {type(record).__name__}")
-    return record
