@@ -169,7 +169,8 @@ class MuscleActivity:
     """Muscle activity at one instant, M muscles or channels.
 
     envelope: (M,) float32 volts. activation: (M,) float32, 0..1 of the participant's calibration, NaN before
-    calibration. quality: (M,) float32, 0 unusable .. 1 perfect contact, NaN where not judged.
+    calibration. quality: (M,) float32, 0 unusable .. 1 perfect contact, NaN where not judged. profile: filter profile the
+    envelope was made with (`live`, `rms100`, ...), empty where unknown.
     """
 
     stamp: Stamp
@@ -179,6 +180,7 @@ class MuscleActivity:
     activation: F32
     quality: F32
     origin: MuscleOrigin = MuscleOrigin.MEASURED
+    profile: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "muscles", tuple(self.muscles))

@@ -201,7 +201,7 @@ def _check_activity(item: MuscleActivity) -> None:
 def _activity_to(item: MuscleActivity, family: Family, frame_id: str) -> Any:
     _check_activity(item)
     return family.make(
-        "eifer_msgs/msg/MuscleActivity", header=_header(family, item.stamp, frame_id), scheme=item.scheme, muscles=item.muscles,
+        "eifer_msgs/msg/MuscleActivity", header=_header(family, item.stamp, frame_id), scheme=item.scheme, profile=item.profile, muscles=item.muscles,
         envelope=item.envelope, activation=item.activation, quality=item.quality, origin=int(item.origin),
     )
 
@@ -213,7 +213,7 @@ def _activity_from(message: Any) -> MuscleActivity:
     item = MuscleActivity(
         stamp_of(message), message.scheme, tuple(message.muscles), np.asarray(message.envelope, np.float32),
         np.asarray(message.activation, np.float32), np.asarray(message.quality, np.float32),
-        gate.member("origin", message.origin, MuscleOrigin),
+        gate.member("origin", message.origin, MuscleOrigin), message.profile,
     )
     _check_activity(item)
     return item

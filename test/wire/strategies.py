@@ -46,7 +46,7 @@ def activities(draw: st.DrawFn) -> t.MuscleActivity:
     count = draw(st.integers(0, 30))
     return t.MuscleActivity(
         draw(stamps), draw(words), tuple(draw(st.lists(words, min_size=count, max_size=count))), draw(floats(count, 0, 0.01, nan=True)),
-        draw(floats(count, 0, 1, nan=True)), draw(floats(count, 0, 1, nan=True)), draw(st.sampled_from(t.MuscleOrigin)),
+        draw(floats(count, 0, 1, nan=True)), draw(floats(count, 0, 1, nan=True)), draw(st.sampled_from(t.MuscleOrigin)), draw(words),
     )
 
 
