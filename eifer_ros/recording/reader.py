@@ -148,7 +148,7 @@ class Bag:
         ]
         if self._accept_foreign:
             return
-        if not any(stream.role in (Role.ITEM, Role.PICTURE) for _, stream in self.streams):
+        if not self.session and not any(stream.role in (Role.ITEM, Role.PICTURE) for _, stream in self.streams):
             raise self._not_ours()
         for connection, _ in self.streams:
             _check_definition(self.path, connection)

@@ -178,6 +178,11 @@ class BagWriter:
                 raise
 
     @property
+    def failure(self) -> str:
+        """What ended the writing, or an empty string."""
+        return str(self._error) if self._error is not None else ""
+
+    @property
     def stats(self) -> WriterStats:
         """Counts so far; may be read from any thread."""
         with self._condition:

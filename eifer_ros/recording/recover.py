@@ -1,0 +1,261 @@
+"""What is whole in a recording that was cut off mid-write, as a new recording.
+
+An MCAP file is a run of records, most of them chunks; its index comes last and is what a crash loses. Recovery walks the
+records from the start. Of a chunk that was cut, the part that still decompresses gives its whole messages. A damaged chunk in
+the middle is left out and counted. The original is only read.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+from mcap.data_stream import ReadDataStream
+from mcap.opcode import Opcode
+from mcap.records import Channel, Message, Schema
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+from rosbags.rosbag2.metadata import parse_qos
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+from ..errors import RecordingError, WireError
+from ..types import NS, Stamp
+from ..wire import messages
+from .reader import MAGIC, storage_files
+from .topics import Role, recognise
+
+_RECORD_HEAD = 9  # opcode and length
+_MAX_RECORD = 4 << 30
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What was saved.
+
+    bytes_used of bytes_total are in whole records; counts: messages saved by topic; damaged: chunks left out; cut: the file
+    ended in the middle of a record, of which the readable part was saved too; first, last: log times saved, in ns.
+    """
+
+    source: Path
+    out: Path
+    bytes_total: int = 0
+    bytes_used: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    damaged: int = 0
+    cut: bool = False
+    first: Stamp = 0
+    last: Stamp = 0
+
+    @property
+    def messages(self) -> int:
+        """Messages saved."""
+        return sum(self.counts.values())
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first to the last message saved."""
+        return (self.last - self.first) / NS
+
+    def __str__(self) -> str:
+        share = 100.0 * self.bytes_used / self.bytes_total if self.bytes_total else 0.0
+        text = f"{self.messages} messages over {self.duration_s:.1f} s saved to {self.out} ({share:.1f} % of {self.bytes_total} bytes whole"
+        return text + (", cut off at its end" if self.cut else "") + (f", {self.damaged} damaged chunks left out)" if self.damaged else ")")
+
+
+def recover(path: str | Path, out: str | Path | None = None) -> Recovery:
+    """Save what is whole in the recording at `path` (folder or .mcap file) into a new recording `out`.
+
+    out: `<path>_recovered` beside it where None. Raises RecordingError: nothing at `path`, not an MCAP, nothing to save in it, or
+    `out` exists.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise RecordingError(f"{path}: no such recording")
+    files = [file for file in storage_files(path) if file.suffix == ".mcap"]
+    if not files:
+        raise RecordingError(f"{path}: no .mcap file to recover")
+    out = Path(out).expanduser() if out is not None else path.with_name(f"{path.stem}_recovered")
+    if out.exists():
+        raise RecordingError(f"{out} exists already and is never overwritten; give another name")
+    result = Recovery(path, out)
+    walk = (message for file in files for message in _messages(file, result))
+    first = next(walk, None)
+    if first is None:
+        raise RecordingError(f"{path}: no whole message in its {result.bytes_total} bytes; there is nothing to recover")
+    try:
+        _save(first, walk, out, result)
+    except OSError as error:
+        raise RecordingError(f"{out}: writing failed ({error.strerror or error})") from None
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    schema: Schema
+    channel: Channel
+    message: Message
+
+
+def _messages(file: Path, result: Recovery) -> Iterator[_Found]:
+    """Whole messages of one file, in the order in which they were written."""
+    result.bytes_total += file.stat().st_size
+    schemas: dict[int, Schema] = {}
+    channels: dict[int, Channel] = {}
+    with file.open("rb") as stream:
+        head = stream.read(len(MAGIC))
+        if head != MAGIC:
+            raise RecordingError(f"{file}: not an MCAP recording (its first bytes are {head!r})")
+        result.bytes_used += len(MAGIC)
+        for code, body in _records(stream, result):
+            if code == Opcode.CHUNK:
+                yield from _collect(_inside(body, result), schemas, channels)
+            else:
+                yield from _collect(iter([(code, body)]), schemas, channels)
+
+
+def _records(stream: BinaryIO, result: Recovery) -> Iterator[tuple[int, bytes]]:
+    """Opcode and body of each whole record, and of a chunk that the end of the file cut short (`result.cut`)."""
+    while True:
+        head = stream.read(_RECORD_HEAD)
+        if len(head) < _RECORD_HEAD:
+            result.cut |= head != MAGIC
+            if head == MAGIC:
+                result.bytes_used += len(head)
+            return
+        code, length = struct.unpack("<BQ", head)
+        if code == 0 or length > _MAX_RECORD:
+            result.cut = True  # zeros of a file system that lost its last blocks, or no record at all
+            return
+        body = stream.read(length)
+        if len(body) < length:
+            result.cut = True
+            if code == Opcode.CHUNK:
+                yield code, body
+            return
+        result.bytes_used += len(head) + len(body)
+        yield code, body
+
+
+def _inside(body: bytes, result: Recovery) -> Iterator[tuple[int, bytes]]:
+    """Records of a chunk as far as its bytes reach. A whole chunk that is damaged gives nothing."""
+    try:
+        head = ReadDataStream(BytesIO(body))
+        head.read(16)  # start and end time
+        size, crc, compression, stored = head.read8(), head.read4(), head.read_prefixed_string(), head.read8()
+        packed = body[head.count : head.count + stored]
+    except Exception:  # cut within the chunk's own head: no byte of a message is there
+        result.damaged += not result.cut
+        return
+    whole = len(packed) == stored
+    data = _unpack(packed, compression)
+    if whole and (len(data) != size or (crc and zlib.crc32(data) != crc)):
+        result.damaged += 1
+        return
+    at = 0
+    while at + _RECORD_HEAD <= len(data):
+        code, length = struct.unpack_from("<BQ", data, at)
+        end = at + _RECORD_HEAD + length
+        if end > len(data):
+            return
+        yield code, data[at + _RECORD_HEAD : end]
+        at = end
+
+
+def _unpack(packed: bytes, compression: str) -> bytes:
+    """As much as decompresses."""
+    if not compression:
+        return packed
+    if compression == "zstd":
+        machine: Any = zstandard.ZstdDecompressor().decompressobj()
+    elif compression == "lz4":
+        import lz4.frame  # type: ignore[import-untyped]
+
+        machine = lz4.frame.LZ4FrameDecompressor()
+    else:
+        return b""
+    done = bytearray()
+    # piece by piece, so that what comes before a bad byte is kept
+    for at in range(0, len(packed), 4096):
+        try:
+            done += machine.decompress(packed[at : at + 4096])
+        except (zstandard.ZstdError, RuntimeError, EOFError):
+            break
+    return bytes(done)
+
+
+def _collect(records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], channels: dict[int, Channel]) -> Iterator[_Found]:
+    for code, body in records:
+        stream = ReadDataStream(BytesIO(body))
+        try:
+            if code == Opcode.SCHEMA:
+                schema = Schema.read(stream)
+                schemas[schema.id] = schema
+            elif code == Opcode.CHANNEL:
+                channel = Channel.read(stream)
+                channels[channel.id] = channel
+            elif code == Opcode.MESSAGE:
+                message = Message.read(stream, len(body))
+                known = channels.get(message.channel_id)
+                if known is not None and known.schema_id in schemas:
+                    yield _Found(schemas[known.schema_id], known, message)
+        except Exception:  # a record cut short at the end of the file: mcap raises its own, struct and unicode errors
+            return
+
+
+def _save(first: _Found, rest: Iterator[_Found], out: Path, result: Recovery) -> None:
+    writer = Writer(out, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    writer.set_custom_data("recovered_from", str(result.source))
+    writer.open()
+    connections: dict[tuple[str, str], Connection] = {}
+    counts: Counter[str] = Counter()
+    result.first = result.last = int(first.message.log_time)
+    for found in _chain(first, rest):
+        key = (found.channel.topic, found.schema.name)
+        if key not in connections:
+            connections[key] = _connect(writer, found)
+        _keep_session(writer, found)
+        writer.write(connections[key], found.message.log_time, found.message.data)
+        counts[found.channel.topic] += 1
+        result.first = min(result.first, found.message.log_time)
+        result.last = max(result.last, found.message.log_time)
+    writer.close()
+    result.counts = dict(counts)
+
+
+def _chain(first: _Found, rest: Iterator[_Found]) -> Iterator[_Found]:
+    yield first
+    yield from rest
+
+
+def _connect(writer: Writer, found: _Found) -> Connection:
+    text = found.schema.data.decode()
+    parse = get_types_from_msg(text, found.schema.name) if found.schema.encoding == "ros2msg" else get_types_from_idl(text)
+    store = get_typestore(Stores.EMPTY)
+    store.register(parse)
+    offered: list[Qos] = parse_qos(found.channel.metadata.get("offered_qos_profiles", "")) or []
+    return writer.add_connection(
+        found.channel.topic, found.schema.name, msgdef=text, rihs01=store.hash_rihs01(found.schema.name),
+        serialization_format=found.channel.message_encoding, offered_qos_profiles=offered,
+    )
+
+
+def _keep_session(writer: Writer, found: _Found) -> None:
+    """The session record back into metadata.yaml, where a whole recording has it."""
+    stream = recognise(found.channel.topic, found.schema.name, None)
+    if stream is not None and stream.role is Role.SESSION and "eifer" not in writer.custom_data:
+        try:
+            text = messages.deserialise(found.message.data, found.schema.name).data
+            json.loads(text)
+        except (WireError, json.JSONDecodeError):
+            return
+        writer.set_custom_data("eifer", text)
