@@ -5,7 +5,7 @@ it. Five faults are looked for, each with a score from 0 (unusable) to 1; the ch
 
 | reason | measured | 1 at | 0 at |
 |---|---|---|---|
-| rail | share of samples at the amplifier's limit | none | 5 % |
+| rail | share of samples at the amplifier's limit | 0.2 % | 5 % |
 | flat | share of samples equal to the one before, or no noise at all | 90 % | 99 %, or EMG band below 0.05 uV |
 | mains | mains and harmonics / EMG band, RMS | 4 | 40 |
 | motion | 1-20 Hz / EMG band, RMS | 30 | 300 |
@@ -54,9 +54,10 @@ class Contact:
         order = np.argsort(self.parts[channel], kind="stable")
         return tuple(REASONS[i] for i in order if self.parts[channel, i] < GOOD)
 
-    def describe(self, names: Sequence[str]) -> str:
-        """`F3 (mains), F7 (flat, gap)`: the channels below `GOOD`, or an empty string."""
-        bad = [f"{name} ({', '.join(self.reasons(i))})" for i, name in enumerate(names) if self.score[i] < GOOD]
+    def describe(self, names: Sequence[str], ignore: Sequence[str] = ()) -> str:
+        """`F3 (mains), F7 (flat, gap)`: the channels below `GOOD` and not in `ignore`, or an empty string."""
+        poor = [i for i, name in enumerate(names) if self.score[i] < GOOD and name not in ignore]
+        bad = [f"{names[i]} ({', '.join(self.reasons(i))})" for i in poor]
         return ", ".join(bad)
 
 
@@ -153,7 +154,7 @@ class ContactMonitor:
         for extreme in (np.fmax.reduce(x, axis=0), np.fmin.reduce(x, axis=0)):
             if np.any(np.abs(extreme) > _CLIP_V):
                 at_limit |= (x == extreme) & (np.abs(extreme) > _CLIP_V)
-        return self._worst(_fall(at_limit.mean(axis=0), 0.0, 0.05)), self._worst(_fall(repeats.mean(axis=0), 0.90, 0.99))
+        return self._worst(_fall(at_limit.mean(axis=0), 0.002, 0.05)), self._worst(_fall(repeats.mean(axis=0), 0.90, 0.99))
 
     def _worst(self, score: F64) -> F64:
         return np.asarray(np.where(self._contacts, score[None, :], 1.0).min(axis=1))
