@@ -40,6 +40,9 @@ LICENCE_RESEARCH = (
 )
 LICENCES = {"cc-by-4.0": LICENCE_OPEN, "non-commercial": LICENCE_RESEARCH}
 
+_SURFACE = ("skin", "mouth")
+"""Parts of the reference that FLAME's skin may lie on: it goes over the lips into the mouth."""
+_EYEBALL = {f"{part}_{side}": f"eye_{side}" for part in ("eye", "iris", "pupil") for side in ("left", "right")}
 _GAZE_AND_TONGUE = tuple(name for name in ARKIT_52 if name.startswith("eyeLook") or name == "tongueOut")
 
 
@@ -142,7 +145,9 @@ def annotate(head: HeadModel, reference: HeadModel) -> FlameImport:
     """Give `head` the regions, embeddings, eyelids and ARKit map that `reference` has, by dense correspondence."""
     if reference.expression_names != ARKIT_52:
         raise ModelError(f"head model '{reference.id}' cannot serve as reference: its expression is not ARKit's 52 actions")
-    skin, flame_skin = reference.part("skin"), head.part("skin")
+    if "face" not in reference.regions:
+        raise ModelError(f"head model '{reference.id}' cannot serve as reference: it has no region 'face'")
+    skin, flame_skin = np.flatnonzero(np.isin(reference.parts, _indices(reference, _SURFACE))), head.part("skin")
     source = Surface(reference.template.astype(np.float64), _faces_of(reference, skin))
     target = Surface(head.template.astype(np.float64), _faces_of(head, flame_skin))
     face = np.intersect1d(reference.regions["face"], skin).astype(np.int64)
@@ -177,6 +182,11 @@ def annotate(head: HeadModel, reference: HeadModel) -> FlameImport:
     return FlameImport(head, (float(np.median(off)), float(np.percentile(off, 95))), explained)
 
 
+def _indices(head: HeadModel, names: tuple[str, ...]) -> list[int]:
+    """Numbers of those of the parts `names` that `head` has."""
+    return [i for i, name in enumerate(head.part_names) if name in names]
+
+
 def _faces_of(head: HeadModel, vertices: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
     """The triangles whose corners all belong to `vertices`."""
     return np.asarray(head.faces[np.isin(head.faces, vertices).all(axis=1)], np.int64)
@@ -207,7 +217,7 @@ def _carry(
     part = np.array([reference.part_names[p] for p in reference.parts[corners[:, 0]]])
     for name in np.unique(part):
         rows = np.flatnonzero(part == name)
-        eyeball = str(name) if str(name) in ("eye_left", "eye_right") else None
+        eyeball = _EYEBALL.get(str(name))
         surface = skin if eyeball is None else Surface(skin.vertices, _faces_of(head, head.part(eyeball)))
         if len(surface.faces) == 0:
             raise ModelError(f"head model '{head.id}' has no {name}, which the reference's points lie on")

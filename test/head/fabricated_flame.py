@@ -94,8 +94,8 @@ def dump_python2(content: object) -> bytes:
 def _topology(head: HeadModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Corners (5023, 3) into the open head with weights (5023, 3), and faces (9976, 3): skin and eyeballs, less of the back of the head."""
     names = [head.part_names[p] for p in head.parts]
-    wanted = np.flatnonzero(np.isin(names, ["skin", "eye_left", "eye_right"]))
-    front = wanted[np.argsort(-head.template[wanted, 2] + 1e3 * (np.array(names)[wanted] == "skin") * 0)]
+    wanted = np.flatnonzero([name == "skin" or name.startswith(("eye_", "iris_", "pupil_")) for name in names])
+    front = wanted[np.argsort(-head.template[wanted, 2])]
     keep = np.sort(front[:4800])
     faces = head.faces[np.isin(head.faces, keep).all(axis=1)]
     keep = np.unique(faces)
@@ -143,16 +143,18 @@ def fabricate(head: HeadModel, seed: int = 0) -> dict[str, Any]:
     joint_weights[:, 2] = 0.95 * opening / opening.max()
     part = np.array([head.part_names[p] for p in head.parts])[corners[:, 0]]
     for joint, name in ((3, "eye_left"), (4, "eye_right")):
-        joint_weights[part == name] = 0.0
-        joint_weights[part == name, joint] = 1.0
+        ball = np.char.endswith(part, name[3:])  # eye_left, iris_left, pupil_left
+        joint_weights[ball] = 0.0
+        joint_weights[ball, joint] = 1.0
     joint_weights[:, 1] = (1 - joint_weights.sum(axis=1)) * np.clip((template[:, 1] - template[:, 1].min()) / 0.15, 0, 1)
     joint_weights[:, 0] = 1 - joint_weights.sum(axis=1)
     regressor = np.zeros((5, V))
     for joint in range(5):
         if joint > 2:
-            regressor[joint, np.flatnonzero(part == ("eye_left", "eye_right")[joint - 3])] = 1.0
+            regressor[joint, np.flatnonzero(joint_weights[:, joint] == 1.0)] = 1.0
         else:
-            near = {0: template[:, 1].argsort()[:40], 1: template[:, 1].argsort()[40:90], 2: joint_weights[:, 2].argsort()[-400:-300]}[joint]
+            place = 1.03 * head.joint_template[head.joints.index(("root", "neck", "jaw")[joint])] + shift
+            near = np.argsort(np.linalg.norm((template - place) * [0.2, 1, 1], axis=1))[:60]  # both sides alike
             regressor[joint, near] = rng.uniform(0.5, 1.0, len(near))
         regressor[joint] /= regressor[joint].sum()
     return {
