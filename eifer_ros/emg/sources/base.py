@@ -18,6 +18,7 @@ from ...component import Emission, Health, Level, Port, Source
 from ...config import Config, parameter
 from ...errors import ConfigError, DeviceError, InputError, did_you_mean
 from ...types import F32, F64, NS, EmgChannelInfo, EmgChunk, Stamp
+from ..montage import SCHEMES, guess_scheme, load_scheme
 
 RAW = Port("emg/raw", EmgChunk, keep_all=True)
 CHANNELS = Port("emg/channels", EmgChannelInfo, latched=True)
@@ -42,7 +43,7 @@ class EmgSourceConfig(Config):
     pick: tuple[str, ...] = parameter((), "device channels to keep, in this order: names or numbers from 1; empty keeps all")
     channels: tuple[str, ...] = parameter((), "names in place of the device's, one per kept channel; empty keeps the device's")
     muscles: tuple[str, ...] = parameter((), "muscle under each kept channel; empty repeats the channel names")
-    scheme: str = parameter("", "electrode scheme the channels belong to (fridlund, kuramoto, a user scheme); empty: unknown")
+    scheme: str = parameter("", "electrode scheme of the channels: fridlund, kuramoto, a YAML file; empty: guessed from their names")
     montage: str = parameter("", "bipolar, monopolar, envelope, ...; empty: unknown")
     stale_after_s: float = parameter(0.5, "silence longer than this shows in health", unit="s", gt=0, le=60)
     retry_s: float = parameter(0.25, "first pause before trying again; doubles with every failure", unit="s", gt=0, le=60)
@@ -118,13 +119,22 @@ class EmgSource(Source):
         names = config.channels or tuple(layout.names[k] for k in self._kept)
         if len(names) != len(self._kept):
             raise ConfigError(f"{self.what}: 'channels' has {len(names)} names but {len(self._kept)} channels are kept")
-        muscles = config.muscles or (tuple(layout.muscles[k] for k in self._kept) if layout.muscles else names)
+        known = config.scheme or layout.scheme
+        scheme = load_scheme(known) if known else guess_scheme(names)
+        sites = [scheme.resolve(name) for name in names]
+        at = [None if site is None else scheme.index(site) for site in sites]
+        muscles = config.muscles or (
+            tuple(layout.muscles[k] for k in self._kept) if layout.muscles
+            else tuple(name if k is None else scheme.muscles[k] for k, name in zip(at, names, strict=True))
+        )
         if len(muscles) != len(names):
             raise ConfigError(f"{self.what}: 'muscles' has {len(muscles)} names but {len(names)} channels are kept")
         self._layout, self._names, self._notes = layout, _unique(names), layout.notes
+        nowhere = np.full(2, np.nan)
         info = EmgChannelInfo(
-            stamp, self._names, muscles, config.scheme or layout.scheme, config.montage or layout.montage, layout.rate_hz,
-            np.full((len(names), 2), np.nan, np.float32),
+            stamp, self._names, muscles, known or (scheme.name if any(scheme.name == s for s in SCHEMES) else ""),
+            config.montage or layout.montage, layout.rate_hz,
+            np.asarray([nowhere if k is None else scheme.positions[k] for k in at], np.float32).reshape(-1, 2),
         )
         return Emission(CHANNELS.name, info)
 
