@@ -8,6 +8,7 @@ beside the linear ones, so that the model is never worse than linear where the d
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +77,14 @@ class Linear:
         z = self.basis.expand(features[None])[0]
         spread = linalg.solve_triangular(self.factor, z, lower=True, check_finite=False)
         return z @ self.weights, 1.0 + float(spread @ spread)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that makes up this regression, for a file."""
+        basis = self.basis
+        return {
+            "mean": basis.mean, "basis_deviation": basis.deviation, "frequencies": basis.frequencies, "phases": basis.phases,
+            "weight": np.array(basis.weight), "weights": self.weights, "noise": self.noise, "factor": self.factor,
+        }
 
 
 class Normal:

@@ -1,0 +1,244 @@
+"""Fits both directions to one participant, choosing strengths by blocked cross-validation.
+
+Frames of one recording are never shuffled: a held-out block is a stretch of time, and on both sides of it a gap as long as the
+longest context plus the look-ahead is left out of training, so that no sample is on both sides.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..types import F32, F64
+from .features import FeatureSpec, Trust, lag_steps, training_pairs
+from .lag import estimate, undrifted
+from .mapping import Direction, Mapping, bounds
+from .regression import Basis, Linear, Normal, with_noise
+from .series import Series
+
+FOLDS = 5
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+WIDTHS = (1.0, 2.0, 4.0)
+MIN_MOTION = 0.015
+"""Standard deviation below which a value does not move enough to be learnt."""
+GAZE = "eyeLook"
+"""Coefficients that begin so belong to the gaze, which no electrode of the schemes sees; the camera is trusted with it."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to fit. kind: `ridge`, `rff`, `mlp` or `tcn`. longest_s and lags: how far back EMG2Exp looks and at how many lags.
+
+    ahead_s: look-ahead. features: number of random Fourier features of `rff`.
+    """
+
+    kind: str = "rff"
+    longest_s: float = 0.15
+    lags: int = 8
+    ahead_s: float = 0.0
+    features: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Cross-validated quality of one direction: predictions for every row when it was held out."""
+
+    rows: npt.NDArray[np.intp]
+    truth: F32
+    predicted: F32
+
+    @property
+    def residual_variance(self) -> F64:
+        """(K,) mean squared error."""
+        return np.asarray(((self.predicted - self.truth).astype(np.float64) ** 2).mean(axis=0))
+
+
+def blocks(count: int, folds: int, gap: int) -> Iterator[tuple[slice, slice]]:
+    """(held-out rows, rows to leave out of training: the held-out ones and `gap` rows on either side)."""
+    edges = np.linspace(0, count, folds + 1).astype(int)
+    for start, stop in itertools.pairwise(edges):
+        yield slice(start, stop), slice(max(0, start - gap), min(count, stop + gap))
+
+
+def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings) -> tuple[Linear, Judged, dict[str, Any]]:
+    """Ridge or random-feature ridge with strength and kernel width chosen on held-out blocks.
+
+    gap: rows left out around each block. The noise of the result is that of held-out rows.
+    """
+    widths = WIDTHS if settings.kind == "rff" else (1.0,)
+    best: tuple[float, Linear, F32, dict[str, Any]] | None = None
+    scale = np.maximum(targets.var(axis=0), 1e-8)
+    for width in widths:
+        basis = Basis.of(features, settings.features if settings.kind == "rff" else 0, width, settings.seed)
+        whole = Normal(basis, targets.shape[1]).add(features, targets)
+        parts = []
+        for held, out in blocks(len(features), FOLDS, gap):
+            left_out = Normal(basis, targets.shape[1]).add(features[out], targets[out])
+            parts.append((held, whole.without(left_out), basis.expand(features[held])))
+        for strength in STRENGTHS:
+            predicted = np.empty(targets.shape, np.float32)
+            for held, rest, expanded in parts:
+                predicted[held] = expanded @ rest.solve(strength).weights
+            error = float((((predicted - targets) ** 2).mean(axis=0) / scale).mean())
+            if best is None or error < best[0]:
+                best = (error, whole.solve(strength), predicted, {"strength": strength, "width": width})
+    assert best is not None
+    judged = Judged(np.arange(len(targets)), targets, best[2])
+    return with_noise(best[1], judged.residual_variance), judged, best[3]
+
+
+Trainer = Callable[[F32, F32, int, FitSettings, FeatureSpec], tuple[Any, Judged, dict[str, Any]]]
+
+
+def _trainer(kind: str) -> Trainer:
+    if kind in ("ridge", "rff"):
+        return lambda features, targets, gap, settings, spec: fit_linear(features, targets, gap, settings)
+    if kind in ("mlp", "tcn"):
+        try:
+            from ..training.mapping_networks import fit_network
+        except ModuleNotFoundError as error:
+            from ..errors import MissingExtra
+
+            raise MissingExtra(error.name or "torch", "train", f"fitting a '{kind}' mapping") from None
+        return fit_network
+    raise InputError(f"unknown kind of mapping '{kind}'; known are ridge, rff, mlp, tcn")
+
+
+def fit(
+    series: Series, *, profile: str, lower: F32, upper: F32, shape: F32, envelope: F32, filter_delay_s: float = 0.0,
+    settings: FitSettings | None = None, progress: Callable[[str, float], None] | None = None,
+) -> tuple[Mapping, dict[str, Judged]]:
+    """Both directions from one recording.
+
+    lower, upper: (E,) bounds of the head model's expression. envelope: (T, M) envelopes in V beside `series.activation`.
+    filter_delay_s: delay of the envelope filter, for the lag's account. Raises InputError where there is too little to learn from.
+    """
+    settings = settings or FitSettings()
+    told = progress or (lambda stage, share: None)
+    told("lag", 0.0)
+    lag = estimate(series, filter_delay_s)
+    series = replace(series, face=undrifted(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0))
+    trust = Trust.of(series.activation, series.quality)
+    clean = trust.apply(series.activation, series.quality)
+    low, high = bounds(series.face_names, lower, upper)
+    told("muscles to face", 0.1)
+    there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings)
+    told("face to muscles", 0.7)
+    total_lag = lag.lag_s + filter_delay_s if lag.grade else 0.0
+    back, judged_back, chosen_back = _exp2emg(series, clean, total_lag, settings)
+    told("done", 1.0)
+    statistics = {
+        "seconds": float(len(series.times) * series.period_s), "rows": len(judged_there.rows),
+        "emg2exp": chosen_there | summary(judged_there), "exp2emg": chosen_back | summary(judged_back),
+    }
+    mapping = Mapping(
+        series.scheme, series.muscles, profile, series.head_model, series.face_names, series.period_s, lag, trust, there, back,
+        envelope_scale(series.activation, envelope), np.asarray(shape, np.float32), statistics,
+    )
+    return mapping, {"emg2exp": judged_there, "exp2emg": judged_back}
+
+
+def learnable(series: Series) -> npt.NDArray[np.bool_]:
+    """(K,) which face values move and are a muscle's doing."""
+    moving = np.nanstd(series.face, axis=0) > MIN_MOTION
+    gaze = np.array([name.startswith(GAZE) for name in series.face_names])
+    return np.asarray(moving & ~gaze)
+
+
+def _emg2exp(series: Series, clean: F32, low: F32, high: F32, settings: FitSettings) -> tuple[Direction, Judged, dict[str, Any]]:
+    learnt = learnable(series)
+    if not learnt.any():
+        raise InputError("nothing in the face moves in this recording; a mapping needs the functional movements (eifer calibrate)")
+    steps = lag_steps(settings.longest_s, settings.lags, series.period_s)
+    if settings.kind == "tcn":
+        steps = tuple(range(round(CONTEXT_TCN_S / series.period_s)))
+    spec = FeatureSpec(steps, series.period_s, settings.ahead_s)
+    features, targets, rows = training_pairs(series, spec, clean, series.face[:, learnt])
+    _enough(rows, series)
+    gap = spec.context + spec.ahead_steps
+    regressor, judged, chosen = _trainer(settings.kind)(features, targets, gap, settings, spec)
+    rest = np.where(np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))).astype(np.float32)
+    deviation = np.nan_to_num(np.nanstd(series.face, axis=0)).astype(np.float32)
+    deviation[learnt] = np.sqrt(judged.residual_variance)
+    direction = Direction(
+        settings.kind, spec, regressor, series.muscles, series.face_names, learnt, np.clip(rest, low, high), low, high,
+        np.maximum(deviation, 1e-3),
+    )
+    return direction, replace(judged, rows=rows), chosen
+
+
+def _exp2emg(series: Series, clean: F32, lag_s: float, settings: FitSettings) -> tuple[Direction, Judged, dict[str, Any]]:
+    """Muscles at t from the face at t + lag and shortly before: differences of lagged faces are its velocities."""
+    kind = settings.kind if settings.kind in ("ridge", "rff", "mlp") else "rff"
+    delay = max(0, round(lag_s / series.period_s))
+    learnt = np.ones(len(series.muscles), bool)
+    moved = replace_rows(clean, series, delay)
+    spec = FeatureSpec((0, 3, 7, 12), series.period_s, 0.0)
+    features, targets, rows = training_pairs(series, spec, series.face, moved)
+    _enough(rows, series)
+    regressor, judged, chosen = _trainer(kind)(features, targets, spec.context + delay, replace(settings, kind=kind), spec)
+    count = len(series.muscles)
+    direction = Direction(
+        kind, replace(spec, ahead_s=-delay * series.period_s), regressor, series.face_names, series.muscles, learnt,
+        np.zeros(count, np.float32), np.zeros(count, np.float32), np.ones(count, np.float32),
+        np.maximum(np.sqrt(judged.residual_variance), 1e-3).astype(np.float32),
+    )
+    return direction, replace(judged, rows=rows), chosen
+
+
+CONTEXT_TCN_S = 0.64
+
+
+def replace_rows(values: F32, series: Series, delay: int) -> F32:
+    """(T, M) `values` as they were `delay` rows earlier; NaN across gaps."""
+    out = np.full(values.shape, np.nan, np.float32)
+    if delay == 0:
+        return np.array(values, np.float32)
+    segment = series.segment
+    out[delay:] = np.where((segment[delay:] == segment[:-delay])[:, None], values[:-delay], np.nan)
+    return out
+
+
+def envelope_scale(activation: F32, envelope: F32) -> F32:
+    """(M, 2) rest and P99 in V, from envelope^2 = (activation P99)^2 + rest^2 by least squares over the recording."""
+    out = np.zeros((activation.shape[1], 2), np.float32)
+    for muscle in range(activation.shape[1]):
+        a, e = activation[:, muscle].astype(np.float64) ** 2, envelope[:, muscle].astype(np.float64) ** 2
+        known = np.isfinite(a) & np.isfinite(e)
+        if known.sum() < 10 or np.ptp(a[known]) < 1e-6:
+            out[muscle] = np.sqrt(np.nanmedian(e)) if np.isfinite(e).any() else 0.0, 0.0
+            continue
+        slope, offset = np.polyfit(a[known], e[known], 1)
+        out[muscle] = np.sqrt(max(offset, 0.0)), np.sqrt(max(slope, 0.0))
+    return out
+
+
+def _enough(rows: npt.NDArray[np.intp], series: Series) -> None:
+    if len(rows) * series.period_s < 10.0:
+        known = len(rows) * series.period_s
+        raise InputError(f"only {known:.1f} s in which both muscles and face are known without a gap; a mapping needs at least 10 s")
+
+
+def summary(judged: Judged) -> dict[str, float]:
+    """Medians over the outputs of Pearson r and R2 on held-out rows."""
+    r, r2 = scores(judged.truth, judged.predicted)
+    return {"r": float(np.nanmedian(r)), "r2": float(np.nanmedian(r2))}
+
+
+def scores(truth: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> tuple[F64, F64]:
+    """(K,) Pearson r and R2 = 1 - SSE / SST per column; NaN where a column does not move."""
+    t, p = truth.astype(np.float64), predicted.astype(np.float64)
+    dt, dp = t - t.mean(axis=0), p - p.mean(axis=0)
+    total = (dt**2).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (dt * dp).sum(axis=0) / np.sqrt(total * (dp**2).sum(axis=0))
+        r2 = 1.0 - ((t - p) ** 2).sum(axis=0) / total
+    still = total < 1e-9 * max(len(t), 1)
+    return np.where(still, np.nan, r), np.where(still, np.nan, r2)
