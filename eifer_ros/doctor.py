@@ -143,12 +143,17 @@ def _ros(report: Report) -> None:
 
 
 def _devices(report: Report) -> None:
-    from .camera.listing import list_devices
-    from .emg.sources.listing import list_sources
+    from .camera.list import list_devices
+    from .emg.sources.open import list_sources
 
     for device in list_devices():
-        report.add("cameras", device.name, "ok", device.url)
+        report.add("cameras", device.name, "ok", f"--camera {device.url}")
     if not any(finding.group == "cameras" for finding in report.findings):
         report.add("cameras", "cameras", "none", "none found; a video file or the simulated participant serves as well")
     for source in list_sources():
-        report.add("emg", source.name, source.state, source.detail)
+        if source.problem:
+            report.add("emg", source.name, "missing" if not source.installed else "none", source.problem)
+        elif source.found:
+            report.add("emg", source.name, "ok", f"{source.adds}; found: {', '.join(source.found)}")
+        else:
+            report.add("emg", source.name, "ok", f"{source.adds}; nothing found now")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from . import resources
 from .camera.open import open_camera
-from .component import Source
-from .errors import EiferError, InputError
+from .component import Component, Source
+from .config import build
+from .emg.sources.open import open_emg
+from .errors import InputError
 from .head.model import load_head
 from .hosts.local import LocalHost
 from .reconstruction.component import Reconstruction, ReconstructionConfig
+from .recording.source import BagSource, ReplayConfig
 from .recording.writer import BagWriter
-from .types import FaceState, FaceStatus, Item
+from .types import FaceState, FaceStatus, Item, seconds
 from .viewer.overlay import OverlayWriter
 
 FACE_PORT = "face/vision"
@@ -79,7 +82,7 @@ def run_camera(
     camera: a URL (`video:FILE`, `webcam:0`, `folder:DIR`, `realsense`) or a source. duration_s: end a live camera after so long.
     stop: set it from another thread to end early; what was recorded is kept. Errors: EiferError; the bag is closed properly first.
     """
-    source = open_camera(camera) if isinstance(camera, str) else camera
+    source = open_pictures(camera) if isinstance(camera, str) else camera
     component = Reconstruction(config or ReconstructionConfig())
     host = LocalHost({"camera": source, "reconstruction": component})
     name = camera if isinstance(camera, str) else type(camera).__name__
@@ -105,7 +108,7 @@ def run_camera(
                 residuals.append(float(component.health().values["residual_pct_iod"]))
             if progress is not None:
                 progress(summary.tracked + summary.lost, getattr(source, "frame_count", 0), f"{summary.tracked} tracked")
-            if duration_s is not None and (stamps[-1] - stamps[0]) / 1e9 >= duration_s:
+            if duration_s is not None and seconds(stamps[-1] - stamps[0]) >= duration_s:
                 host.stop()
 
     host.tap(watch)
@@ -145,9 +148,68 @@ def run_camera(
     return summary
 
 
-def describe_models() -> list[str]:
-    """Names of the head models that can be loaded by name."""
-    return sorted(path.stem for path in resources.find("models", "").glob("*head*.npz"))
+def open_pictures(url: str) -> Source:
+    """The camera that `url` names; `bag:PATH` replays the pictures of a recording."""
+    if url.startswith("bag:"):
+        return BagSource(build(ReplayConfig, {"path": url.removeprefix("bag:"), "topics": ["camera/image_raw"]}, "replay"))
+    return open_camera(url)
 
 
-__all__ = ["EiferError", "RunSummary", "describe_models", "new_folder", "run_camera"]
+def record(
+    camera: str | None, emg: str | None, out: Path, *, duration_s: float | None = None, progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Record sources as they come into the bag `out`. At least one of `camera` and `emg`. Returns what was written."""
+    sources: dict[str, Component] = {}
+    if camera is not None:
+        sources["camera"] = open_pictures(camera)
+    if emg is not None:
+        sources["emg"] = open_emg(emg)
+    if not sources:
+        raise InputError("nothing to record: give --camera, --emg or both")
+    host = LocalHost(sources)
+    host.setup()
+    live = any(isinstance(source, Source) and source.live for source in sources.values())
+    count, first, last = 0, 0, 0
+
+    def watch(port: str, item: Item) -> None:
+        nonlocal count, first, last
+        count, first, last = count + 1, first or item.stamp, max(last, item.stamp)
+        if progress is not None and count % 25 == 0:
+            progress(count, 0, f"{seconds(last - first):.1f} s")
+        if (stop is not None and stop.is_set()) or (duration_s is not None and seconds(last - first) >= duration_s):
+            host.stop()
+
+    host.tap(watch)
+    try:
+        with BagWriter(out, session={"camera": camera or "", "emg": emg or ""}, wait=not live) as bag:
+            host.tap(bag.write)
+            if live:
+                host.run_live()
+            else:
+                host.run_offline()
+    finally:
+        host.close()
+    stats = bag.stats
+    return {
+        "bag": str(out), "seconds": round(seconds(last - first), 3), "written": stats.written, "dropped": stats.dropped,
+        "rejected": stats.rejected, "bytes": stats.bytes,
+    }
+
+
+def play(
+    bag: Path, *, speed: float = 1.0, loop: bool = False, progress: Progress | None = None, stop: threading.Event | None = None
+) -> dict[str, int]:
+    """Play a recording by its stamps; items by port. speed: 0 as fast as possible."""
+    source = BagSource(build(ReplayConfig, {"path": str(bag), "speed": speed, "loop": loop}, "replay"))
+    source.setup()
+    counts: Counter[str] = Counter()
+    first = 0
+    for emission in source.produce():
+        counts[emission.port] += 1
+        first = first or emission.item.stamp
+        if progress is not None and counts.total() % 10 == 0:
+            progress(counts.total(), 0, f"{seconds(emission.item.stamp - first):.1f} s")
+        if stop is not None and stop.is_set():
+            source.stop()
+    return dict(counts)

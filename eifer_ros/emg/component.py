@@ -282,7 +282,7 @@ class EmgProcessing(Component):
         self._counts["instants"] += len(envelope.stamps)
         for row, stamp in enumerate(envelope.stamps.tolist()):
             yield Emission("emg/activity", MuscleActivity(
-                stamp, montage.scheme.name, montage.muscles, values[row], activation[row], quality
+                stamp, montage.scheme.name, montage.muscles, values[row], activation[row], quality, profile=self.profile.name
             ))
 
     @property

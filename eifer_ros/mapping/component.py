@@ -195,7 +195,8 @@ class MuscleMapping(Component):
         when = stamp + nanoseconds(direction.spec.ahead_s)
         quality = np.full(len(mapping.muscles), np.nan, np.float32)
         estimate = MuscleActivity(
-            when, mapping.scheme, mapping.muscles, mapping.envelope(activation), activation, quality, MuscleOrigin.ESTIMATED, mapping.profile
+            when, mapping.scheme, mapping.muscles, mapping.envelope(activation), activation, quality, MuscleOrigin.ESTIMATED,
+            mapping.profile,
         )
         return [Emission(ESTIMATED, estimate)]
 
