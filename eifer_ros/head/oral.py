@@ -210,7 +210,7 @@ def gums(arch: Arch, row: tuple[Tooth, ...], meets: F64, part: str) -> Mesh:
         ])
     points = np.array(rows)
     faces = _lattice(len(points), points.shape[1], False)
-    left.add(points.reshape(-1, 3), faces[:, ::-1] if arch.up > 0 else faces, part)
+    left.add(points.reshape(-1, 3), faces if arch.up > 0 else faces[:, ::-1], part)
     mesh = Mesh()
     mesh.add_mesh(left)
     mesh.add_mesh(left.mirrored())
