@@ -1,0 +1,516 @@
+"""The camera that looks at the simulated participant: a picture is a function of (seed, pose of the face, time) and nothing else.
+
+The same face with and without sensors is the same picture wherever no sensor or its shadow shows, down to the noise, as long as
+`variation.jpeg_quality` is 0 (always so in the lab profile).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..head import projection, raster, shade
+from ..head.model import HeadModel, load_head
+from ..types import ARKIT_52, F32, F64, NS, U8
+from . import appearance, pixels, sensors
+from . import surface as surfaces
+from .appearance import Variation
+from .seeds import generator
+from .surface import Surface
+
+I32 = npt.NDArray[np.int32]
+
+_NOISE = 512
+_STRAND_STEPS = 14
+_PAD_PULL = 0.0022
+"""Pads are drawn this much (m) nearer than they are, so that coarse skin triangles do not cut through them."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One moment, seen with and without sensors. mask: (H, W) bool, True where the two pictures may differ."""
+
+    bare: U8
+    with_sensors: U8
+    mask: npt.NDArray[np.bool_]
+
+
+@functools.lru_cache(maxsize=1)
+def _codes() -> tuple[F32, U8]:
+    """sRGB: (256,) 8 bit -> linear; (4096,) linear -> 8 bit."""
+    code = np.arange(256) / 255.0
+    decode = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    linear = np.arange(4096) / 4095.0
+    encode = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return decode.astype(np.float32), np.round(encode * 255.0).astype(np.uint8)
+
+
+def _tone(variation: Variation) -> U8:
+    """(4096,) linear light to 8 bit with this camera's gamma and contrast; bright parts roll off instead of clipping."""
+    linear = np.arange(4096) / 4095.0
+    rolled = np.where(linear > 0.6, 0.6 + 0.4 * np.tanh((linear - 0.6) / 0.4), linear) / (0.6 + 0.4 * np.tanh(1.0))
+    code = np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * rolled ** (1 / 2.4) - 0.055) ** variation.gamma
+    code = code + variation.contrast * (code * code * (3.0 - 2.0 * code) - code)
+    return np.round(np.clip(code, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _grain() -> npt.NDArray[np.int8]:
+    """A square of sensor noise, standard deviation 32, three channels that are partly alike."""
+    rng = generator("camera noise")
+    shared = rng.standard_normal((_NOISE, _NOISE, 1))
+    own = rng.standard_normal((_NOISE, _NOISE, 3))
+    return np.clip(np.round(32.0 * (0.8 * shared + 0.6 * own)), -127, 127).astype(np.int8)
+
+
+@raster.compiled
+def _finish(image: Any, grain: Any, row: int, column: int, noise: float, vignette: float) -> None:
+    """Vignette and noise (more in the dark middle tones, as after gamma) in place."""
+    height, width = image.shape[0], image.shape[1]
+    size = grain.shape[0]
+    cy, cx = 0.5 * (height - 1), 0.5 * (width - 1)
+    inverse = 1.0 / (cx * cx + cy * cy + 1.0)
+    for y in range(height):
+        gy = (y + row) % size
+        for x in range(width):
+            gx = (x + column) % size
+            dim = 1.0 - vignette * ((y - cy) * (y - cy) + (x - cx) * (x - cx)) * inverse
+            for k in range(3):
+                value = image[y, x, k] * dim
+                spread = noise * (0.45 + 0.55 * min(value * 0.02, 1.0)) * (1.2 - 0.0022 * value)
+                value += grain[gy, gx, k] * 0.03125 * spread
+                image[y, x, k] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
+
+
+class ParticipantCamera:
+    """Renders one simulated participant.
+
+    seed: who sits there and how the sensors were put on. sensors: whether `render` shows them. size: (width, height). K: pinhole
+    matrix, default `projection.default_intrinsics`. head: default `models/open_head.npz`. variation: default
+    `Variation.sample(seed, profile)`. sensor_seed: another fitting of the sensors for the same person, default `seed`.
+    Pictures of one camera may be made in any order. Not for two threads at once.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        sensors: bool = True,
+        size: tuple[int, int] = (640, 480),
+        K: npt.ArrayLike | None = None,
+        head: HeadModel | None = None,
+        *,
+        profile: appearance.Profile = "lab",
+        variation: Variation | None = None,
+        sensor_seed: int | None = None,
+    ) -> None:
+        width, height = size
+        if width < 16 or height < 16:
+            raise InputError(f"the simulated camera's picture is {width} x {height}; it must be at least 16 x 16")
+        self.seed, self.sensors, self.size = seed, sensors, (width, height)
+        self.head = load_head() if head is None else head
+        self.intrinsics: F64 = projection.default_intrinsics(width, height) if K is None else np.asarray(K, np.float64)
+        self.variation = Variation.sample(seed, profile) if variation is None else variation
+        self.sensor_seed = seed if sensor_seed is None else sensor_seed
+        self._surface = surfaces.prepare(self.head)
+        longest = max(width, height)
+        self._map_width = 256 if longest <= 176 else 512 if longest <= 360 else 1024
+        self._skin = appearance.skin_map(self._surface, self.variation, self._map_width)
+        self._relief = appearance.relief(self._surface, self._map_width, self.variation.relief)
+        self._encode = _tone(self.variation)
+        self._background = _background(self.variation, width, height)
+        self._neutral: tuple[bytes, F32] | None = None
+        self._index, self._depth = np.empty((2 * height, 2 * width), np.int32), np.empty((2 * height, 2 * width), np.float32)
+        self._index_all, self._depth_all = np.empty_like(self._index), np.empty_like(self._depth)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Vertex ranges and faces: head, torso, hair; then pads and cables."""
+        surface, v = self._surface, self.variation
+        head_count = len(self.head.template)
+        torso, torso_faces = _torso(surface)
+        self._torso = torso
+        self._hair = _hair(surface, v)
+        strands = self._hair.radius.shape[0]
+        self._hair_first = head_count + len(torso)
+        bare_count = self._hair_first + 2 * strands * _STRAND_STEPS
+        self._rig = sensors.build(surface, self.sensor_seed)
+        self._pad_first = bare_count
+        self._cable_first = bare_count + len(self._rig.pad_local)
+        total = self._cable_first + 2 * self._rig.radius.size
+        base = self._rig.styles.shape[0]
+        self._styles = np.zeros((base + 2 + strands, sensors.STYLE_SIZE), np.float32)
+        self._styles[:base] = self._rig.styles
+        self._styles[base, :4] = (*v.clothes, 0.02)
+        self._styles[base + 1, :4] = (0.012, 0.009, 0.007, 0.0)
+        self._styles[base + 2 :, :4] = self._hair.colour
+        bare = [surface.faces, torso_faces + head_count]
+        bare_material = [surface.material, np.full(len(torso_faces), surfaces.CLOTH, np.uint8)]
+        if strands:
+            ribbons = pixels.ribbon_faces(strands, _STRAND_STEPS, self._hair_first)
+            bare.append(ribbons)
+            bare_material.append(np.full(len(ribbons), surfaces.HAIR, np.uint8))
+        pads = sensors.pad_faces(self._rig.pad_count, self._pad_first)
+        cables = pixels.ribbon_faces(self._rig.radius.shape[0], sensors.STEPS, self._cable_first)
+        self._bare_faces = np.concatenate(bare)
+        self._faces = np.concatenate([*bare, pads, cables])
+        self._material = np.concatenate([
+            *bare_material, np.full(len(pads), surfaces.PAD, np.uint8), np.full(len(cables), surfaces.CABLE, np.uint8)])
+        self._vertices = np.zeros((total, 3), np.float32)
+        self._attributes = np.zeros((total, pixels.ATTRIBUTES), np.float32)
+        a = self._attributes
+        a[:head_count, 3:5] = surface.uv
+        a[:head_count, 9:12] = surface.local
+        lashes = np.unique(surface.faces[surface.material == surfaces.HAIR])
+        a[lashes, 13] = base + 1
+        a[head_count : self._hair_first, 5] = np.linspace(0.35, 0.75, len(torso))
+        a[head_count : self._hair_first, 9:12] = torso
+        a[head_count : self._hair_first, 13] = base
+        a[self._pad_first : self._cable_first, 9:11] = self._rig.pad_local
+        a[self._pad_first : self._cable_first, 13] = np.repeat(np.arange(self._rig.pad_count), len(self._rig.pad_local) // self._rig.pad_count)
+        self._hair_style = np.arange(base + 2, base + 2 + strands, dtype=np.int32)
+        self._look = _look(surface, v)
+        self._bulk = _bulk(surface, v)
+
+    def render(
+        self,
+        shape: npt.ArrayLike | None,
+        expression: npt.ArrayLike | None,
+        eyes: npt.ArrayLike | None,
+        head_pose: npt.ArrayLike,
+        time_s: float,
+        *,
+        jaw: npt.ArrayLike | None = None,
+        neck: npt.ArrayLike | None = None,
+        eyelids: npt.ArrayLike | None = None,
+    ) -> U8:
+        """(H, W, 3) uint8 RGB picture of a face; arguments as in `FaceState`, `time_s` chooses the noise of the moment."""
+        bare = self._draw(shape, expression, eyes, head_pose, jaw, neck, eyelids)
+        if not self.sensors:
+            return self._develop(bare, time_s)
+        return self._develop(self._draw_sensors(bare)[0], time_s)
+
+    def render_pair(
+        self,
+        shape: npt.ArrayLike | None,
+        expression: npt.ArrayLike | None,
+        eyes: npt.ArrayLike | None,
+        head_pose: npt.ArrayLike,
+        time_s: float,
+        *,
+        jaw: npt.ArrayLike | None = None,
+        neck: npt.ArrayLike | None = None,
+        eyelids: npt.ArrayLike | None = None,
+    ) -> View:
+        """The same moment with and without sensors, whatever `self.sensors` says."""
+        bare = self._draw(shape, expression, eyes, head_pose, jaw, neck, eyelids)
+        covered, mask = self._draw_sensors(bare)
+        without, with_ = self._develop(bare, time_s), self._develop(covered, time_s)
+        spread = self._blur_reach()
+        if spread:
+            mask = np.asarray(cv2.dilate(mask, np.ones((2 * spread + 1, 2 * spread + 1), np.uint8)), np.uint8)
+        return View(without, with_, mask > 0)
+
+    def sensor_points(
+        self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, head_pose: npt.ArrayLike
+    ) -> tuple[tuple[str, ...], F64]:
+        """Names and (P, 3) [u, v, depth] of the pads' middles (tape strips are called `tape`)."""
+        vertices = self.head.vertices(shape, expression)
+        placed = self._rig.pads.on(vertices, np.zeros_like(vertices)).reshape(self._rig.pad_count, -1, 3).mean(axis=1)
+        return self._rig.names, np.asarray(projection.project(placed.astype(np.float64), head_pose, self.intrinsics))
+
+    # drawing -------------------------------------------------------------------------------------------------------------
+    def _posed(
+        self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, eyes: npt.ArrayLike | None, jaw: npt.ArrayLike | None,
+        neck: npt.ArrayLike | None, eyelids: npt.ArrayLike | None,
+    ) -> F32:
+        key = b"" if shape is None else np.asarray(shape, np.float32).tobytes()
+        if self._neutral is None or self._neutral[0] != key:
+            self._neutral = (key, self.head.neutral(shape))
+        return self.head.vertices(
+            shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1])
+
+    def _draw(
+        self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, eyes: npt.ArrayLike | None, head_pose: npt.ArrayLike,
+        jaw: npt.ArrayLike | None, neck: npt.ArrayLike | None, eyelids: npt.ArrayLike | None,
+    ) -> U8:
+        """The picture without sensors, before the camera's own faults."""
+        width, height = self.size
+        surface = self._surface
+        posed = self._posed(shape, expression, eyes, jaw, neck, eyelids)
+        pose = np.asarray(head_pose, np.float64)
+        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise InputError(f"head_pose must be a finite 4 x 4 matrix; got shape {pose.shape}")
+        turn, shift = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
+        count = len(posed)
+        normals = shade.vertex_normals(posed, surface.faces)
+        self._model = (posed, normals)
+        v, a = self._vertices, self._attributes
+        v[:count] = (posed + normals * self._bulk[:, None]) @ turn.T + shift
+        a[:count, :3] = normals @ turn.T
+        weights = appearance.arkit_weights(self.head, expression)
+        a[:count, 5] = self._open(weights, jaw, eyelids)
+        a[:count, 6:9] = self._relief.weights(weights, self.variation.age, self.variation.lines)
+        lowest = posed[self._neck_ring()]
+        v[count : self._hair_first] = (self._torso + (lowest.mean(axis=0) - self._neck_rest())) @ turn.T + shift
+        a[count : self._hair_first, :3] = _torso_normals(self._torso) @ turn.T
+        least = 0.55 / (2.0 * float(self.intrinsics[0, 0]))
+        if len(self._hair.radius):
+            points = self._hair.roots.on(posed, normals)[:, None] + self._hair.course
+            pixels.threads(points @ turn.T + shift, self._hair.radius, self._hair_first, self._hair_style, 0.7, least, v, a)
+        self._pose, self._least = (turn, shift), least
+        self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
+        self._pixels = np.empty_like(v)
+        self._project(0, self._pad_first)
+        self._index.fill(-1)
+        self._depth.fill(0.0)
+        raster.fill(self._pixels[: self._pad_first], self._bare_faces, raster.NEAR_M, self._index, self._depth)
+        image = self._background.copy()
+        self._paint(self._index, self._index, self._depth, np.empty((0, 0, 3), np.uint8), image, np.empty((0, 0), np.uint8))
+        return image
+
+    def _draw_sensors(self, bare: U8) -> tuple[U8, U8]:
+        """The picture with sensors, given the one without from the same moment; and the mask of what changed."""
+        width, height = self.size
+        rig = self._rig
+        posed, normals = self._model
+        turn, shift = self._pose
+        v, a = self._vertices, self._attributes
+        first, end = self._pad_first, self._cable_first
+        placed = rig.pads.on(posed, normals)
+        v[first:end] = placed @ turn.T + shift
+        flat = sensors._weighted(normals, rig.pads.points.corners, rig.pads.points.weights) @ turn.T
+        grid = flat.reshape(rig.pad_count, -1, 3)
+        a[first:end, :3] = (0.5 * grid + 0.5 * grid.mean(axis=1, keepdims=True)).reshape(-1, 3)
+        open_ = sensors._weighted(a[: len(posed), 5:6], rig.pads.points.corners, rig.pads.points.weights)
+        a[first:end, 5] = 0.3 + 0.7 * open_[:, 0]
+        control = rig.cables.on(posed, normals).reshape(-1, sensors.CONTROLS, 3)
+        points = np.einsum("sk,nkd->nsd", sensors.BLEND, control)
+        pixels.threads(
+            np.ascontiguousarray(points @ turn.T + shift), rig.radius, self._cable_first, rig.cable_style, 0.85, self._least, v, a)
+        self._project(first, len(v))
+        nearer = self._pixels[first:end]
+        nearer[:, 2] -= _PAD_PULL
+        np.copyto(self._index_all, self._index)
+        np.copyto(self._depth_all, self._depth)
+        offset = len(self._bare_faces)
+        _overdraw(self._pixels, self._faces, offset, raster.NEAR_M, self._index_all, self._depth_all)
+        image, mask = bare.copy(), np.zeros((height, width), np.uint8)
+        self._paint(self._index_all, self._index, self._depth_all, bare, image, mask)
+        return image, mask
+
+    def _project(self, first: int, end: int) -> None:
+        """Camera coordinates to supersampled pixels."""
+        K = self.intrinsics
+        matrix = np.array([[2 * K[0, 0], 2 * K[0, 1], 2 * K[0, 2] + 0.5], [0, 2 * K[1, 1], 2 * K[1, 2] + 0.5], [0, 0, 1]])
+        self._pixels[first:end] = projection.project(self._vertices[first:end], np.eye(4), matrix)
+
+    def _paint(self, index: I32, base: I32, depth: F32, same: U8, image: U8, mask: U8) -> None:
+        K = self.intrinsics
+        ray = np.array([0.5 / K[0, 0], -(K[0, 2] + 0.25) / K[0, 0], 0.5 / K[1, 1], -(K[1, 2] + 0.25) / K[1, 1]])
+        decode, _ = _codes()
+        lights = np.asarray(self.variation.lights, np.float32)
+        pixels.paint(
+            index, base, depth, self._pixels, self._faces, self._material, self._attributes, ray, self._skin, self._relief.bump,
+            self._look, lights, self._styles, decode, self._encode, self._background, same, np.array(pixels.extent(index)), image, mask)
+
+    def _open(self, arkit: F32, jaw: npt.ArrayLike | None, eyelids: npt.ArrayLike | None) -> F32:
+        """(V,) how much of its surroundings each vertex sees in this pose: the resting value moved by jaw and lids."""
+        rest, mouth, left, right = self._surface.openness
+        name = ARKIT_52.index
+        wide = float(arkit[name("jawOpen")]) / 0.7 + 0.35 * float(arkit[name("mouthLowerDownLeft")] + arkit[name("mouthUpperUpLeft")])
+        if jaw is not None:
+            wide += max(float(np.asarray(jaw)[0]), 0.0) / 0.3
+        lids = np.array([arkit[name("eyeBlinkLeft")], arkit[name("eyeBlinkRight")]])
+        if eyelids is not None:
+            lids = np.maximum(lids, np.asarray(eyelids, np.float64))
+        value = rest + min(wide, 1.0) * (mouth - rest) + lids[0] * (left - rest) + lids[1] * (right - rest)
+        return np.clip(value, 0.02, 1.0).astype(np.float32)
+
+    @functools.cached_property
+    def _ring(self) -> tuple[I32, F32]:
+        template = self.head.template
+        skin = np.unique(self._surface.skin_faces)
+        low = skin[template[skin, 1] < template[skin, 1].min() + 0.012]
+        return low.astype(np.int32), template[low].mean(axis=0)
+
+    def _neck_ring(self) -> I32:
+        return self._ring[0]
+
+    def _neck_rest(self) -> F32:
+        return self._ring[1]
+
+    # the camera's own faults ---------------------------------------------------------------------------------------------
+    def _blur_reach(self) -> int:
+        """How many pixels a change can spread by blur."""
+        scale = self.size[1] / 480.0
+        v = self.variation
+        reach = int(4.0 * v.blur_px * scale + 1.5) if v.blur_px * scale > 0.25 else 0
+        chroma = int(4.0 * v.chroma_blur_px * scale + 1.5) if v.chroma_blur_px * scale > 0.3 else 0
+        return reach + chroma + (int(v.motion_px * scale) + 1 if v.motion_px * scale >= 1.5 else 0) + 1
+
+    def _develop(self, image: U8, time_s: float) -> U8:
+        """Lens and sensor: blur, colour softness, motion, vignette, noise, compression."""
+        v = self.variation
+        scale = self.size[1] / 480.0
+        if v.chroma_blur_px * scale > 0.3:
+            split = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+            luma, red, blue = cv2.split(split)
+            soft = v.chroma_blur_px * scale
+            red, blue = cv2.GaussianBlur(red, (0, 0), soft), cv2.GaussianBlur(blue, (0, 0), soft)
+            image = np.asarray(cv2.cvtColor(cv2.merge([luma, red, blue]), cv2.COLOR_YCrCb2RGB), np.uint8)
+        if v.blur_px * scale > 0.25:
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), v.blur_px * scale), np.uint8)
+        length = v.motion_px * scale
+        if length >= 1.5:
+            size = 2 * int(length / 2 + 1) + 1
+            kernel = np.zeros((size, size), np.uint8)
+            half = np.array([np.cos(v.motion_angle), np.sin(v.motion_angle)]) * length / 2
+            ends = np.round((np.stack([-half, half]) + size // 2) * 16).astype(np.int32)
+            cv2.polylines(kernel, [ends], False, 255, 1, cv2.LINE_AA, 4)
+            image = np.asarray(cv2.filter2D(image, -1, kernel.astype(np.float32) / kernel.sum()), np.uint8)
+        image = np.ascontiguousarray(image)
+        rng = generator(self.seed, "frame", round(time_s * NS))
+        row, column = (int(value) for value in rng.integers(0, _NOISE, 2))
+        _finish(image, _grain(), row, column, v.noise, v.vignette)
+        if v.jpeg_quality:
+            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, v.jpeg_quality])
+            image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        return image
+
+
+@raster.compiled
+def _overdraw(v: Any, faces: Any, first: int, near: float, index: Any, depth: Any) -> None:
+    """Rasterise faces `first`.. over an existing picture, with their numbers in the whole list."""
+    part = np.full(index.shape, -1, np.int32)
+    raster.fill(v, faces[first:], near, part, depth)
+    for y in range(index.shape[0]):
+        for x in range(index.shape[1]):
+            if part[y, x] >= 0:
+                index[y, x] = part[y, x] + first
+
+
+# hair, torso, look -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Strands:
+    roots: sensors.Glue
+    course: F32
+    """(N, steps, 3) from the root, model coordinates."""
+    radius: F32
+    colour: F32
+
+
+def _hair(surface: Surface, v: Variation) -> _Strands:
+    """Long hair: locks that fall from the sides of the head."""
+    count = v.long_hair
+    rng = generator(v.seed, "hair")
+    side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
+    azimuth, elevation = side * rng.uniform(1.35, 2.6, count), rng.uniform(0.05, 0.75, count)
+    directions = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=-1)
+    points, _ = surface.around(directions) if count else surface.around(np.zeros((0, 3)))
+    t = np.linspace(0.0, 1.0, _STRAND_STEPS)
+    fall = rng.uniform(0.12, 0.26, count)[:, None]
+    wave = 0.004 * np.sin(t * rng.uniform(3, 9, count)[:, None] + rng.uniform(0, 6, count)[:, None])
+    out = side[:, None] * (rng.uniform(0.0, 0.018, count)[:, None] * np.sin(np.minimum(t * 2.5, 1.6)) + wave)
+    course = np.stack([out, -fall * t**1.1, -0.01 * t + 0.5 * wave], axis=-1)
+    radius = rng.uniform(0.0018, 0.0045, count)[:, None] * (1.0 - 0.75 * t**3)
+    tone = np.exp(rng.normal(0.0, 0.22, count))[:, None]
+    colour = np.column_stack([np.asarray(v.hair_colour) * tone, np.full(count, 0.12)])
+    glue = sensors.Glue(points, np.full(count, 0.6 * v.hair_bulk_m, np.float32), np.zeros((count, 3), np.float32))
+    return _Strands(glue, course.astype(np.float32), radius.astype(np.float32), colour.astype(np.float32).reshape(count, 4))
+
+
+@functools.lru_cache(maxsize=4)
+def _torso(surface: Surface) -> tuple[F32, I32]:
+    """Neck to shoulders: (V, 3) template coordinates and triangles, a lofted bust under the head."""
+    template = surface.head.template
+    skin = np.unique(surface.skin_faces)
+    low = float(template[skin, 1].min())
+    ring = template[skin[template[skin, 1] < low + 0.012]]
+    centre = (ring.min(axis=0) + ring.max(axis=0)) / 2.0
+    wide, deep = (ring.max(axis=0) - ring.min(axis=0))[[0, 2]] / 2.0
+    turn = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)
+    rows = []
+    for drop, across, back in ((0.02, 0.93, 0.93), (0.012, 1.12, 1.12), (-0.004, 1.22, 1.2), (-0.02, 1.7, 1.35), (-0.04, 2.6, 1.5), (-0.07, 3.3, 1.7),
+                               (-0.13, 3.6, 1.9), (-0.30, 3.7, 2.0)):
+        rows.append(np.column_stack([centre[0] + wide * across * np.sin(turn), np.full(32, low + drop), centre[2] + deep * back * np.cos(turn)]))
+    grid = np.arange(len(rows) * 32).reshape(len(rows), 32)
+    a, b = grid[:-1].reshape(-1), np.roll(grid, -1, axis=1)[:-1].reshape(-1)
+    c, d = grid[1:].reshape(-1), np.roll(grid, -1, axis=1)[1:].reshape(-1)
+    faces = np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).astype(np.int32)
+    return np.concatenate(rows).astype(np.float32), faces
+
+
+def _torso_normals(torso: F32) -> F32:
+    outward = torso - np.array([0.0, torso[:, 1].min() - 0.05, torso[:, 2].mean()], np.float32)
+    return np.asarray(outward / np.linalg.norm(outward, axis=1, keepdims=True), np.float32)
+
+
+def _bulk(surface: Surface, v: Variation) -> F32:
+    """(V,) how far hair or cap stands off the skin, m."""
+    if v.cover == "none":
+        return np.zeros(len(surface.uv), np.float32)
+    where = appearance.masks(surface, 256).hairline
+    height, width = where.shape
+    x = np.clip((surface.uv[:, 0] * width).astype(int), 0, width - 1)
+    y = np.clip((surface.uv[:, 1] * height).astype(int), 0, height - 1)
+    rise = np.clip((where[y, x] - v.hairline_m - 0.004) / 0.03, 0.0, 1.0)
+    skin = np.zeros(len(surface.uv), bool)
+    skin[np.unique(surface.skin_faces)] = True
+    rng = generator(v.seed, "bulk")
+    template = surface.head.template
+    wave = np.sin(template @ rng.normal(0.0, 70.0, 3) + rng.uniform(0, 6)) * np.sin(template @ rng.normal(0.0, 70.0, 3))
+    uneven = 1.0 + (0.35 if v.cover == "hair" else 0.12) * wave
+    return np.where(skin, v.hair_bulk_m * np.sqrt(rise) * uneven, 0.0).astype(np.float32)
+
+
+def _look(surface: Surface, v: Variation) -> F32:
+    look = np.zeros(pixels.LOOK_SIZE, np.float32)
+    for place, value in (
+        (pixels.L_AMBIENT, v.ambient), (pixels.L_GROUND, v.ground), (pixels.L_COVER_COLOUR, v.cover_colour),
+        (pixels.L_HAIR_COLOUR, v.hair_colour), (pixels.L_IRIS, v.iris), (pixels.L_SCLERA, v.sclera), (pixels.L_TEETH, v.teeth),
+    ):
+        look[place : place + 3] = value
+    for place, number in (
+        (pixels.L_EXPOSURE, v.exposure), (pixels.L_GLOSS, v.gloss), (pixels.L_ROUGH, v.sharpness), (pixels.L_BUMP, 1.0),
+        (pixels.L_COVER, float({"none": 0, "short": 1, "net": 2, "cap": 3, "hair": 4}[v.cover])), (pixels.L_PUPIL, v.pupil),
+        (pixels.L_SEED, float(v.seed % 1000)), (pixels.L_AO, v.occlusion), (pixels.L_WET, 0.9), (pixels.L_UNIT, surface.unit),
+        (pixels.L_MICRO, 0.35 + 0.35 * v.age), (pixels.L_NET, 130.0),
+    ):
+        look[place] = number
+    return look
+
+
+def _background(v: Variation, width: int, height: int) -> U8:
+    """(H, W, 3) uint8 picture behind the head."""
+    if v.background == "black":
+        return np.zeros((height, width, 3), np.uint8)
+    rng = generator(v.seed, "background")
+    base = rng.uniform(10, 235, 3) * 0.4 + rng.uniform(10, 235) * 0.6
+    if v.background == "plain":
+        slope = rng.normal(0.0, 30.0, 2)
+        y, x = np.mgrid[-1:1:12j, -1:1:16j]
+        small = base + (slope[0] * x + slope[1] * y)[..., None]
+    elif v.background == "blobs":
+        rows, columns = int(rng.integers(3, 9)), int(rng.integers(4, 12))
+        small = base + rng.normal(0.0, 55.0, (rows, columns, 1)) + rng.normal(0.0, 25.0, (rows, columns, 3))
+    elif v.background == "noise":
+        small = np.zeros((96, 128, 3))
+        for size in (4, 8, 16, 32, 96):
+            layer = rng.normal(0.0, 1.0, (size * 3 // 4, size, 3)).astype(np.float32)
+            small += cv2.resize(layer, (128, 96), interpolation=cv2.INTER_CUBIC) * 90.0 / np.sqrt(size)
+        small += base
+    else:
+        small = np.full((96, 128, 3), base)
+        for _ in range(int(rng.integers(5, 18))):
+            x0, y0 = int(rng.integers(-20, 120)), int(rng.integers(-20, 90))
+            x1, y1 = x0 + int(rng.integers(4, 70)), y0 + int(rng.integers(4, 70))
+            small[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = rng.uniform(0, 255, 3) * 0.5 + rng.uniform(0, 255) * 0.5
+        small = cv2.GaussianBlur(small, (0, 0), float(rng.uniform(0.4, 5.0)))
+    big = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.clip(big, 0, 255).astype(np.uint8)
