@@ -111,7 +111,8 @@ def locate(head: HeadModel, detect: Detector, people: int, seed: int) -> F64:
     rng = np.random.default_rng(seed)
     reference = head.vertices(expression=_expression(jawOpen=OPEN))
     solid = np.isin(head.parts, [head.part_names.index(name) for name in ("skin", "mouth", "socket")])
-    skin_faces = head.faces[solid[head.faces].all(axis=1)]
+    solid_faces = head.faces[solid[head.faces].all(axis=1)]
+    outside = (head.parts[solid_faces] == head.part_names.index("skin")).all(axis=1)
     hits: list[list[F32]] = [[] for _ in range(MESH)]
     for person in range(people):
         shape = rng.normal(0.0, 0.8, head.shape_size) if person else np.zeros(head.shape_size)
@@ -123,15 +124,22 @@ def locate(head: HeadModel, detect: Detector, people: int, seed: int) -> F64:
             points = detect(picture.image)
             if points is None:
                 continue
-            # the skin alone, so that no landmark lands on an eyeball or a tooth
-            face_index, bary, _ = raster.rasterise(picture.pixels, skin_faces, PICTURE, PICTURE)
-            rows, columns = np.nonzero(face_index >= 0)
+            # without eyeballs and teeth, and never on what is seen from inside or through the open mouth
+            face_index, bary, _ = raster.rasterise(picture.pixels, solid_faces, PICTURE, PICTURE)
+            facing = _facing(picture.pixels, solid_faces) & outside
+            rows, columns = np.nonzero((face_index >= 0) & facing[face_index])
             distance, nearest = cKDTree(np.c_[columns, rows]).query(points[:MESH, :2])
             for landmark in np.flatnonzero(distance < 6.0):
                 pixel = rows[nearest[landmark]], columns[nearest[landmark]]
-                corners = reference[skin_faces[face_index[pixel]]]
+                corners = reference[solid_faces[face_index[pixel]]]
                 hits[landmark].append(bary[pixel] @ corners)
     return np.array([_median(np.array(found)) for found in hits])
+
+
+def _facing(pixels: F32, faces: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(F,) whether a triangle shows its outer side to the camera."""
+    a, b, c = (pixels[faces[:, corner], :2] for corner in range(3))
+    return np.asarray((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]) < 0)
 
 
 def _median(points: npt.NDArray[Any]) -> F64:
@@ -254,19 +262,19 @@ def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArra
     normals = shade.vertex_normals(vertices, head.faces)
     skin = head.parts == head.part_names.index("skin")
 
-    def inside(outline: Sequence[int]) -> npt.NDArray[np.bool_]:
-        polygon = (landmarks[list(outline)][:, :2] * 1e4).astype(np.float32)
-        return np.array([cv2.pointPolygonTest(polygon, (float(x), float(y)), False) >= 0 for x, y in vertices[:, :2] * 1e4])
+    def inside(outline: Sequence[int], margin_mm: float = 0.0) -> npt.NDArray[np.bool_]:
+        polygon = (landmarks[list(outline)][:, :2] * 1e3).astype(np.float32)
+        return np.array([cv2.pointPolygonTest(polygon, (float(x), float(y)), True) >= -margin_mm for x, y in vertices[:, :2] * 1e3])
 
-    def both(outline: Sequence[int]) -> npt.NDArray[np.bool_]:
-        return inside(outline) | inside([int(pairs[index]) for index in outline])
+    def both(outline: Sequence[int], margin_mm: float = 0.0) -> npt.NDArray[np.bool_]:
+        return inside(outline, margin_mm) | inside([int(pairs[index]) for index in outline], margin_mm)
 
     depth = vertices[:, 2]
     outer = inside(OVAL) & skin & (normals[:, 2] > -0.35) & (depth > depth[skin].mean() - 0.02)
     # vertices inside the mouth or nostrils lie well behind the landmarks around them
     lips = inside(LIPS) & skin & (depth > landmarks[list(LIPS)][:, 2].min() - 0.012)
     lids = both(LIDS_RIGHT) & (skin | (head.parts == head.part_names.index("socket")))
-    brows = both(BROW_RIGHT) & outer
+    brows = both(BROW_RIGHT, 1.5) & outer
     nose_half = [*NOSE_RIGHT]
     nose = inside([*nose_half, *(int(pairs[index]) for index in reversed(nose_half))]) & outer
     face = outer | lips | (lids & skin)
@@ -287,8 +295,7 @@ def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArra
 def embeddings(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, Embedding]:
     """All four embeddings from the mesh landmarks (468, 3) on the slightly opened average head."""
     reference = head.vertices(expression=_expression(jawOpen=OPEN)).astype(np.float64)
-    skin = np.isin(head.parts, [head.part_names.index(name) for name in ("skin", "mouth", "socket")])
-    candidates = np.flatnonzero(skin[head.faces].all(axis=1) & (head.parts[head.faces] == 0).any(axis=1))
+    candidates = np.flatnonzero((head.parts[head.faces] == head.part_names.index("skin")).all(axis=1))
     triangles, weights = drop(landmarks, reference, head.faces, candidates)
     iris_triangles, iris_weights = iris_points(head)
     triangles, weights = np.concatenate([triangles, iris_triangles]), np.concatenate([weights, iris_weights])
