@@ -33,7 +33,7 @@ FLOOR_V = 1e-6
 """Full scale is never below this nor below the channel's rest level: the noise of a muscle that no movement used would fill 0..1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Rest level and full scale of C channels, for one filter profile and scheme.
 

@@ -77,7 +77,7 @@ def profile_named(name: str) -> Profile:
         raise InputError(f"filter profile '{name}' is not known; the profiles are {', '.join(PROFILES)}") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Design:
     """A profile's filters for one sampling rate.
 

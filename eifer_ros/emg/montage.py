@@ -55,7 +55,7 @@ def _key(word: str) -> str:
     return re.sub(r"^([fke])0+(\d+)$", r"\1\2", short)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scheme:
     """Where electrodes sit and what they see: C channels.
 
@@ -258,7 +258,7 @@ def _contact(channel: str) -> tuple[str, str]:
     return match["stem"], {"a": "+", "b": "-"}.get(match["contact"], match["contact"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Montage:
     """A linear map from S amplifier channels to C scheme channels.
 

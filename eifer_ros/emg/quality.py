@@ -34,7 +34,7 @@ _QUIET_V = 0.05e-6  # below the input noise of any amplifier
 _CLIP_V = 1e-3  # a repeated extreme below this is a coarse converter, not a rail
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contact:
     """One judgement of C channels.
 
@@ -99,7 +99,7 @@ class ContactMonitor:
         mains = np.zeros(len(frequency), bool)
         if self.mains_hz > 0:
             harmonic = np.round(frequency / self.mains_hz)
-            mains = (harmonic >= 1) & (np.abs(frequency - harmonic * self.mains_hz) <= 2.0) & (frequency <= 260.0)
+            mains = (harmonic >= 1) & (np.abs(frequency - harmonic * self.mains_hz) <= 2.0)
         masks = {
             "mains": mains, "motion": (frequency >= 1.0) & (frequency < 20.0) & ~mains,
             "emg": (frequency >= 20.0) & (frequency <= top) & ~mains,

@@ -50,8 +50,8 @@ class GridSampler:
     """
 
     def __init__(self, rate_hz: float, channels: int, out_hz: float = 100.0) -> None:
-        period = NS / out_hz
-        if not out_hz > 0 or abs(period - round(period)) > 1e-6:
+        period = NS / out_hz if out_hz > 0 else 0.5
+        if abs(period - round(period)) > 1e-6:
             raise InputError(f"output rate {out_hz} Hz has no period of whole nanoseconds; take 50, 100, 200 or 250")
         self.rate_hz = rate_hz
         self.period_ns = round(period)
