@@ -24,6 +24,8 @@ class FrameReader:
 
     def read(self, wait_s: float = 0.1) -> bytes:
         """As many whole frames as have come, maybe none after `wait_s`. DeviceError: the other end closed."""
+        if len(self._rest) >= self._frame_bytes:  # read before the frame length was known
+            return self._whole()
         self._connection.settimeout(wait_s)
         try:
             data = self._connection.recv(1 << 20)
@@ -34,14 +36,13 @@ class FrameReader:
         if not data:
             left = f" in the middle of a frame ({len(self._rest)} of {self._frame_bytes} bytes)" if self._rest else ""
             raise DeviceError(f"{self._what}: the device closed the connection{left}")
-        data = self._rest + data
-        whole = len(data) // self._frame_bytes * self._frame_bytes
-        self._rest = data[whole:]
-        return data[:whole]
+        self._rest += data
+        return self._whole()
 
-    def peek(self) -> bytes:
-        """What waits for the rest of its frame."""
-        return self._rest
+    def _whole(self) -> bytes:
+        length = len(self._rest) // self._frame_bytes * self._frame_bytes
+        data, self._rest = self._rest[:length], self._rest[length:]
+        return data
 
     def resize(self, frame_bytes: int, data: bytes) -> None:
         """Go on with another frame length; `data` was read and not used yet."""

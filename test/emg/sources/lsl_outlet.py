@@ -1,6 +1,6 @@
 """An LSL outlet for the tests, run as its own process: a stand-in for an amplifier.
 
-Prints `ready` once it streams and `end <samples>` when it stops by itself. Commands on stdin, one per line: `pause`,
+Prints `ready` once it can be found, and a line `start .. period .. sent ..` when its time is over. Commands on stdin, one per line: `pause`,
 `resume`, `quit`.
 """
 
@@ -72,6 +72,7 @@ def main() -> None:
         outlet.push_chunk(block, stamp)
         sent += len(k)
     print(f"start {start!r} period {period / args.speed!r} sent {sent}", flush=True)
+    sys.stdin.readline()  # what is under way must not die with this process: wait to be told to go
 
 
 if __name__ == "__main__":
