@@ -22,7 +22,7 @@ from .resample import GridSampler
 _RATE_CHANGE = 0.01
 """A nominal rate that differs by less than this share is the same amplifier with a better estimate of its clock."""
 _RECENT_NS = 5 * NS
-"""How long a gap stays in the health message."""
+"""How long a gap or a change stays in the health message."""
 
 
 class EmgConfig(Config):
@@ -81,7 +81,7 @@ class EmgProcessing(Component):
         self._refused_before = 0
         self._source: tuple[str, ...] | None = None
         self._bad: npt.NDArray[np.intp] = np.zeros(0, np.intp)
-        self._last_gap: Stamp | None = None
+        self._recent: tuple[Stamp, str] | None = None
         self._last_end: Stamp = 0
         self._silent = False
 
@@ -150,7 +150,7 @@ class EmgProcessing(Component):
             self._contact.restart()
         self._next_index = None
         self._pending_lost = 0
-        self._last_gap = None
+        self._recent = None
 
     def health(self) -> Health:
         """Worst first: nothing usable, silence, a calibration that does not fit, contact, gaps, notes of the filter design."""
@@ -171,8 +171,8 @@ class EmgProcessing(Component):
             poor = contact.describe(self.montage.channels, self.montage.bad)
             if poor:
                 problems.insert(0, f"poor contact: {poor}")
-        if self._last_gap is not None and self._last_end - self._last_gap < _RECENT_NS:
-            problems.insert(0, f"gap in the EMG stream ({self._counts['lost_samples']} samples lost so far)")
+        if self._recent is not None and self._last_end - self._recent[0] < _RECENT_NS:
+            problems.insert(0, self._recent[1])
         if self._calibration_fault:
             return Health(Level.ERROR, self._calibration_fault, values)
         if self._silent:
@@ -203,7 +203,7 @@ class EmgProcessing(Component):
         if self._rate_hz:
             changed = "rate_changes" if self._source == chunk.channels else "channel_changes"
             self._counts[changed] += 1
-            self._last_gap = chunk.stamp
+            self._recent = (chunk.stamp, f"the stream has changed: {len(chunk.channels)} channels at {chunk.rate_hz:g} Hz")
         self._rate_hz = chunk.rate_hz
         self._source = chunk.channels
         self.montage, self._filter, self._contact, self._matched = None, None, None, None
@@ -253,8 +253,10 @@ class EmgProcessing(Component):
             self._counts["lost_samples"] += lost
         if jumped:
             self._counts["time_jumps"] += 1
-        if lost or jumped:
-            self._last_gap = chunk.stamp
+        if lost:
+            self._recent = (chunk.stamp, f"gap in the EMG stream ({self._counts['lost_samples']} samples lost so far)")
+        elif jumped:
+            self._recent = (chunk.stamp, f"time in the EMG stream jumped by {(chunk.stamp - expected) / NS:+.3f} s")
 
     def _envelope(self, mixed: F64, stamp: Stamp, lost: int) -> Envelope:
         if isinstance(self._filter, EnvelopeFilter):
