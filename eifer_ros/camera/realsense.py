@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,7 +55,7 @@ class RealSenseSource(Source):
     taken as they are. A recording is replayed with its own stamps and every frame once. A camera that falls silent is started
     again with growing pauses. Lens distortion is left in the picture; `distortion_max` in health shows the largest coefficient.
 
-    context: an rs.context that has the camera; None for the machine's. Errors at setup: MissingExtra, DeviceError for no
+    sdk: what to use instead of pyrealsense2. Errors at setup: MissingExtra, DeviceError for no
     such camera, InputError for a recording that cannot be played or has no colour stream.
     """
 
@@ -62,18 +63,18 @@ class RealSenseSource(Source):
     outputs: ClassVar[tuple[Port, ...]] = (OUTPUT,)
 
     def __init__(
-        self, config: RealSenseConfig, context: Any = None, now: Callable[[], Stamp] | None = None,
+        self, config: RealSenseConfig, sdk: Any = None, now: Callable[[], Stamp] | None = None,
         monotonic: Callable[[], float] = time.monotonic, retry_s: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0),
     ) -> None:
         self.config = config
         self.live = not config.path
-        self._context = context
         self._now = now or steady_epoch()
         self._monotonic = monotonic
         self._retry_s = retry_s
         self._pacer = Pacer(config.speed)
         self._stopping = threading.Event()
         self._clock = DeviceClock(1e-3)
+        self._given_sdk = sdk
         self._sdk: Any = None
         self._pipeline: Any = None
         self._align: Any = None
@@ -89,7 +90,7 @@ class RealSenseSource(Source):
 
     def setup(self) -> None:
         """Load the SDK and start the pipeline."""
-        self._sdk = load_sdk()
+        self._sdk = self._given_sdk or load_sdk()
         self._stopping.clear()
         if self.config.path:
             path = Path(self.config.path).expanduser()
@@ -97,18 +98,26 @@ class RealSenseSource(Source):
                 raise InputError(f"{path}: no such RealSense recording")
             if path.stat().st_size == 0:
                 raise InputError(f"{path}: the RealSense recording is empty (0 bytes)")
+        elif self._given_sdk is None:
+            self._find()  # the pipeline itself would wait 15 s for a camera to appear
         try:
             self._start()
         except RuntimeError as error:
             self._release()
             if self.config.path:
                 raise InputError(f"{self.config.path}: not a RealSense recording that can be played ({error})") from None
-            wanted = f"RealSense {self.config.serial}" if self.config.serial else "RealSense camera"
-            found = ", ".join(serial for serial, _ in devices(self._sdk, self._context)) or "none"
             raise DeviceError(
-                f"{wanted} cannot be started at {self.config.width} x {self.config.height}, {self.config.fps} Hz ({error}); "
-                f"cameras found: {found}"
+                f"{self._name} cannot be started at {self.config.width} x {self.config.height}, {self.config.fps} Hz ({error})"
             ) from None
+
+    @property
+    def _name(self) -> str:
+        return f"RealSense {self.config.serial}" if self.config.serial else "RealSense camera"
+
+    def _find(self) -> None:
+        found = [serial for serial, _ in devices(self._sdk)]
+        if not found or (self.config.serial and self.config.serial not in found):
+            raise DeviceError(f"{self._name} is not connected; RealSense cameras found: {', '.join(found) or 'none'}")
 
     def _start(self) -> None:
         rs = self._sdk
@@ -122,13 +131,13 @@ class RealSenseSource(Source):
             settings.enable_stream(rs.stream.color, *size_and_rate)
             if self.config.depth:
                 settings.enable_stream(rs.stream.depth, self.config.width, self.config.height, rs.format.z16, self.config.fps)
-        pipeline = rs.pipeline(self._context) if self._context is not None else rs.pipeline()
+        pipeline = rs.pipeline()
         profile = pipeline.start(settings)
         self._pipeline = pipeline
         device = profile.get_device()
         self._playback = device.as_playback() if self.config.path else None
         if self._playback is not None:
-            self._playback.set_real_time(False)
+            self._rewind()
         else:
             for sensor in device.query_sensors():
                 if sensor.supports(rs.option.global_time_enabled):
@@ -141,6 +150,15 @@ class RealSenseSource(Source):
         self._distortion = max((abs(value) for value in lens.coeffs), default=0.0)
         self._align = rs.align(rs.stream.color) if self.config.depth and rs.stream.depth in kinds else None
 
+    def _rewind(self) -> None:
+        """Back to the first frame: a pipeline starts a recording in real time and loses frames until it is told otherwise."""
+        self._playback.pause()
+        self._playback.set_real_time(False)
+        while self._pipeline.try_wait_for_frames(50)[0]:
+            pass  # what was played before the pause
+        self._playback.seek(timedelta(0))
+        self._playback.resume()
+
     def produce(self) -> Iterator[Emission]:
         """A frame for each new colour picture."""
         if self._pipeline is None:
@@ -149,7 +167,10 @@ class RealSenseSource(Source):
             if self._pipeline is None:
                 self._restart()
                 continue
-            done, frames = self._pipeline.try_wait_for_frames(200)
+            try:
+                done, frames = self._pipeline.try_wait_for_frames(200)
+            except RuntimeError:  # the camera went away in mid-transfer
+                done, frames = False, None
             if not done:
                 if self._ended():
                     return
@@ -172,6 +193,7 @@ class RealSenseSource(Source):
     def _restart(self) -> None:
         self._stopping.wait(self._retry_s[min(self._attempt, len(self._retry_s) - 1)])
         self._attempt += 1
+        self._last_number = -1  # a camera that was plugged in again counts from the start
         if not self._stopping.is_set():
             try:
                 self._start()
@@ -273,10 +295,10 @@ class RealSenseSource(Source):
         self._pacer.restart()
 
 
-def devices(sdk: Any, context: Any = None) -> list[tuple[str, str]]:
+def devices(sdk: Any) -> list[tuple[str, str]]:
     """(serial number, name) of every RealSense camera found."""
     found = []
-    for device in (context if context is not None else sdk.context()).query_devices():
+    for device in sdk.context().query_devices():
         serial, name = (
             device.get_info(key) if device.supports(key) else "" for key in (sdk.camera_info.serial_number, sdk.camera_info.name)
         )

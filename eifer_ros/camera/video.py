@@ -18,6 +18,9 @@ from ..types import NS, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
 from .pacing import Pacer
 
+# FFmpeg prints its own complaints about a broken file; ours says it in one line. OpenCV reads this once, at its first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 OUTPUT = Port("camera/image_raw", Frame)
 """The output of every camera."""
 
@@ -142,8 +145,6 @@ def check_file(name: str) -> Path:
 
 
 def _open(path: Path) -> Any:
-    # FFmpeg prints its own complaints about a broken file; ours says it in one line
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
