@@ -1,4 +1,4 @@
-"""`eifer ...`: thin commands over pipeline.py. Results go to standard output, progress and errors to standard error."""
+"""`eifer ...`: thin commands over jobs/. Results go to standard output, progress and errors to standard error."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ def run(
 ) -> None:
     """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
     from . import config as configuration
-    from . import pipeline
+    from .jobs.camera import run_camera
     from .reconstruction.component import ReconstructionConfig
 
     parameters = configuration.load(ReconstructionConfig, "reconstruction", config, head_model=head_model)
     with _until_interrupted() as stop, _bar("reconstructing", as_json) as progress:
-        summary = pipeline.run_camera(camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop)
+        summary = run_camera(camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop)
     _show_run(summary, as_json)
 
 
@@ -150,10 +150,10 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Record camera and sEMG as they come, without working on them, into a rosbag2 recording."""
-    from . import pipeline
+    from .jobs.recording import record as write
 
     with _until_interrupted() as stop, _bar("recording", as_json) as progress:
-        result = pipeline.record(camera, emg, out, duration_s=duration, progress=progress, stop=stop)
+        result = write(camera, emg, out, duration_s=duration, progress=progress, stop=stop)
     _print(result, as_json, "Recording", [(key, str(value)) for key, value in result.items()])
 
 
@@ -168,17 +168,19 @@ def replay(
 ) -> None:
     """Play a recording by its stamps. With --out, reconstruct its pictures again: same recording, same result."""
     from . import config as configuration
-    from . import pipeline
+    from .jobs.camera import run_camera
     from .reconstruction.component import ReconstructionConfig
 
     if out is not None:
         parameters = configuration.load(ReconstructionConfig, "reconstruction", config)
         with _until_interrupted() as stop, _bar("replaying", as_json) as progress:
-            summary = pipeline.run_camera(f"bag:{bag}", out, parameters, progress=progress, stop=stop)
+            summary = run_camera(f"bag:{bag}", out, parameters, progress=progress, stop=stop)
         _show_run(summary, as_json)
         return
+    from .jobs.recording import play
+
     with _until_interrupted() as stop, _bar("playing", as_json) as progress:
-        counts = pipeline.play(bag, speed=speed, loop=loop, progress=progress, stop=stop)
+        counts = play(bag, speed=speed, loop=loop, progress=progress, stop=stop)
     _print(counts, as_json, f"Played {bag}", [(port, f"{count} items") for port, count in sorted(counts.items())])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import RecordingError
 from ..head import projection, shade
 from ..head.model import HeadModel
-from ..types import F32, NS, U8, FaceState, FaceStatus, Frame, Item
+from ..types import F32, U8, FaceState, FaceStatus, Frame, Item
 
 WAITING = 16
 _TEXT = (245, 245, 245)
@@ -47,9 +47,11 @@ def draw(frame: Frame, state: FaceState | None, head: HeadModel, neutral: F32 | 
 
 
 def _label(picture: U8, text: str, scale: float, colour: tuple[int, int, int]) -> None:
-    place = (round(12 * scale), picture.shape[0] - round(14 * scale))
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), max(2, round(4 * scale)), cv2.LINE_AA)
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, max(1, round(1.5 * scale)), cv2.LINE_AA)
+    x, y = round(12 * scale), picture.shape[0] - round(14 * scale)
+    thickness = max(1, round(1.5 * scale))
+    # a shadow of the same thickness: the advance of a letter depends on it
+    for dx, dy, ink in ((1, 1, (0, 0, 0)), (-1, 1, (0, 0, 0)), (0, 0, colour)):
+        cv2.putText(picture, text, (x + dx, y + dy), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
 
 
 class OverlayWriter:
@@ -123,7 +125,3 @@ class OverlayWriter:
             self._neutral = (key, self._head.neutral(state.shape))
         return self._neutral[1]
 
-
-def rate_of(stamps: list[int]) -> float:
-    """Mean rate of increasing stamps in Hz; 30 where fewer than two are known."""
-    return 30.0 if len(stamps) < 2 or stamps[-1] <= stamps[0] else (len(stamps) - 1) * NS / (stamps[-1] - stamps[0])

@@ -1,34 +1,26 @@
-"""Whole jobs, built from components: what the command line runs. No printing here; progress goes to a callback."""
+"""Camera or video -> reconstruction -> bag, overlay video and summary."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .camera.open import open_camera
-from .component import Component, Source
-from .config import build
-from .emg.sources.open import open_emg
-from .errors import InputError
-from .head.model import load_head
-from .hosts.local import LocalHost
-from .reconstruction.component import Reconstruction, ReconstructionConfig
-from .recording.source import BagSource, ReplayConfig
-from .recording.writer import BagWriter
-from .types import FaceState, FaceStatus, Item, seconds
-from .viewer.overlay import OverlayWriter
+from ..component import Source
+from ..head.model import load_head
+from ..hosts.local import LocalHost
+from ..reconstruction.component import Reconstruction, ReconstructionConfig
+from ..recording.writer import BagWriter
+from ..types import FaceState, FaceStatus, Item, seconds
+from ..viewer.overlay import OverlayWriter
+from .common import Progress, new_folder, open_pictures
 
 FACE_PORT = "face/vision"
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total or 0, what): total 0 where the end is not known."""
 
 
 @dataclass
@@ -54,17 +46,6 @@ class RunSummary:
         """For JSON: NaN becomes null."""
         values = asdict(self)
         return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in values.items()}
-
-
-def new_folder(path: Path) -> Path:
-    """A folder for results. One that already holds something is refused: nothing recorded is ever overwritten."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: exists and is not empty; give another --out (recordings are never overwritten)")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror})") from None
-    return path
 
 
 def run_camera(
@@ -146,70 +127,3 @@ def run_camera(
         summary.notes.append("no face was found in any picture: is one in sight, upright and at least a tenth of the picture wide?")
     (out / "summary.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
     return summary
-
-
-def open_pictures(url: str) -> Source:
-    """The camera that `url` names; `bag:PATH` replays the pictures of a recording."""
-    if url.startswith("bag:"):
-        return BagSource(build(ReplayConfig, {"path": url.removeprefix("bag:"), "topics": ["camera/image_raw"]}, "replay"))
-    return open_camera(url)
-
-
-def record(
-    camera: str | None, emg: str | None, out: Path, *, duration_s: float | None = None, progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> dict[str, Any]:
-    """Record sources as they come into the bag `out`. At least one of `camera` and `emg`. Returns what was written."""
-    sources: dict[str, Component] = {}
-    if camera is not None:
-        sources["camera"] = open_pictures(camera)
-    if emg is not None:
-        sources["emg"] = open_emg(emg)
-    if not sources:
-        raise InputError("nothing to record: give --camera, --emg or both")
-    host = LocalHost(sources)
-    host.setup()
-    live = any(isinstance(source, Source) and source.live for source in sources.values())
-    count, first, last = 0, 0, 0
-
-    def watch(port: str, item: Item) -> None:
-        nonlocal count, first, last
-        count, first, last = count + 1, first or item.stamp, max(last, item.stamp)
-        if progress is not None and count % 25 == 0:
-            progress(count, 0, f"{seconds(last - first):.1f} s")
-        if (stop is not None and stop.is_set()) or (duration_s is not None and seconds(last - first) >= duration_s):
-            host.stop()
-
-    host.tap(watch)
-    try:
-        with BagWriter(out, session={"camera": camera or "", "emg": emg or ""}, wait=not live) as bag:
-            host.tap(bag.write)
-            if live:
-                host.run_live()
-            else:
-                host.run_offline()
-    finally:
-        host.close()
-    stats = bag.stats
-    return {
-        "bag": str(out), "seconds": round(seconds(last - first), 3), "written": stats.written, "dropped": stats.dropped,
-        "rejected": stats.rejected, "bytes": stats.bytes,
-    }
-
-
-def play(
-    bag: Path, *, speed: float = 1.0, loop: bool = False, progress: Progress | None = None, stop: threading.Event | None = None
-) -> dict[str, int]:
-    """Play a recording by its stamps; items by port. speed: 0 as fast as possible."""
-    source = BagSource(build(ReplayConfig, {"path": str(bag), "speed": speed, "loop": loop}, "replay"))
-    source.setup()
-    counts: Counter[str] = Counter()
-    first = 0
-    for emission in source.produce():
-        counts[emission.port] += 1
-        first = first or emission.item.stamp
-        if progress is not None and counts.total() % 10 == 0:
-            progress(counts.total(), 0, f"{seconds(emission.item.stamp - first):.1f} s")
-        if stop is not None and stop.is_set():
-            source.stop()
-    return dict(counts)
