@@ -143,8 +143,8 @@ class Fit:
 
 
 def register(
-    source: Surface, basis: F64, face: I64, target: Surface, start: Similarity, *, rounds: int = 12, trim: float = 0.8,
-    prior_m: float = 0.003,
+    source: Surface, basis: F64, face: I64, target: Surface, start: Similarity, *, rounds: int = 40, trim: float = 0.9,
+    prior_m: float = 0.001,
 ) -> Fit:
     """Lay the source head onto the target.
 

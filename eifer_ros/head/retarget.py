@@ -11,6 +11,7 @@ ARKit actions and b that of the face as it is, both on its own vertices, the wei
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ModelError
 from ..types import ARKIT_52, F32, F64, FaceState, FaceStatus
@@ -27,10 +28,10 @@ _INDEX = {name: i for i, name in enumerate(ARKIT_52)}
 _BLINKS = [_INDEX["eyeBlinkLeft"], _INDEX["eyeBlinkRight"]]
 
 
-def gaze_angles(state: FaceState) -> F64:
-    """(2, 2) rad, left eye then right: yaw > 0 towards the subject's left, pitch > 0 down. Relative to the head."""
+def gaze_angles(eyes: npt.ArrayLike) -> F64:
+    """(2, 2) rad of (2, 3) axis-angles, left eye then right: yaw > 0 towards the subject's left, pitch > 0 down. Relative to the head."""
     angles = np.zeros((2, 2))
-    for i, eye in enumerate(state.eyes):
+    for i, eye in enumerate(np.asarray(eyes, np.float64)):
         x, y, z = rotation_matrix(eye) @ np.array([0.0, 0.0, 1.0])
         angles[i] = np.arctan2(x, z), np.arctan2(-y, np.hypot(x, z))
     return angles
@@ -99,8 +100,16 @@ class Retarget:
         if (self._identity or self._jaw is None) and np.isfinite(state.jaw).all():
             weights[_INDEX["jawOpen"]] += max(float(state.jaw[0]), 0.0) / JAW_OPEN_RAD
         if np.isfinite(state.eyes).all():
-            weights = np.maximum(weights, look_weights(gaze_angles(state)))
+            # a face may say where it looks twice, by its eyes and by its actions; they mean the same and must not add up
+            own = self._identity and self.head.gaze_basis is not None
+            weights = np.maximum(weights, self.head.look_weights(state.eyes) if own else look_weights(gaze_angles(state.eyes)))
         return np.clip(weights, 0.0, 1.0).astype(np.float32)
+
+    def gaze(self, state: FaceState) -> F64:
+        """(2, 2) rad as `gaze_angles`: from the eyes, or from the eyeLook actions where the eyes say nothing. NaN where lost."""
+        if np.isfinite(state.eyes).all() and np.any(state.eyes):
+            return gaze_angles(state.eyes)
+        return gaze_angles(self.head.gaze(state.expression))
 
     def _solve(self, state: FaceState) -> F64:
         target = self._map @ state.expression

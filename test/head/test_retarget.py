@@ -108,8 +108,19 @@ def test_gaze_sets_the_four_look_weights_of_the_right_side(yaw: float, pitch: fl
     state = face(head, np.zeros(52), eyes=np.stack([turn, turn]))
     weights = Retarget(head)(state)
     assert {ARKIT_52[i] for i in np.flatnonzero(weights > 1e-6)} == set_weights
-    assert weights.max() == pytest.approx(0.2 / GAZE_FULL_RAD, rel=1e-5)
-    assert gaze_angles(state) == pytest.approx(np.array([[yaw, pitch]] * 2), abs=1e-6)
+    wanted = pytest.approx(np.array([[yaw, pitch]] * 2), abs=1e-6)
+    assert gaze_angles(state.eyes) == wanted
+    assert Retarget(head).gaze(state) == wanted
+    # the actions alone say the same, and saying it twice is not looking twice as far
+    by_actions = face(head, weights)
+    assert Retarget(head).gaze(by_actions) == wanted
+    assert Retarget(head)(face(head, weights, eyes=state.eyes)) == pytest.approx(weights, abs=1e-6)
+
+
+def test_gaze_of_a_head_without_eye_actions_is_scaled_to_its_full_turn(flame_head: tuple[HeadModel, np.ndarray]) -> None:
+    head, _ = flame_head
+    weights = Retarget(head)(face(head, np.zeros(100), eyes=np.array([[0, 0.2, 0], [0, 0.2, 0]])))
+    assert weights[ARKIT_52.index("eyeLookOutLeft")] == pytest.approx(0.2 / GAZE_FULL_RAD, rel=1e-5)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,71 @@
+"""Live Link Face over UDP: Unreal Engine, MetaHuman and what else understands Apple's ARKit through Epic's application.
+
+One datagram per face: version (uint32, little-endian, 6), device id ("$" and a UUID), subject name (int32 length, text), frame number and
+subframe, frame rate (numerator, denominator), then 61 float32: the 52 weights and nine angles in rad. Big-endian but for the version.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..types import F32, NS, Stamp
+from .face import INDEX, AvatarFace
+from .sender import UdpSender, number_option
+from .targets import Target
+
+_EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
+ORDER: tuple[str, ...] = (
+    *(f"eye{part}Left" for part in _EYE), *(f"eye{part}Right" for part in _EYE),
+    "jawForward", "jawRight", "jawLeft", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthRight", "mouthLeft",
+    "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft",
+    "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp",
+    "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight",
+    "tongueOut",
+)
+"""The 52 in Live Link Face's order."""
+ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll")
+VERSION = 6
+_PICK = np.array([INDEX[name] for name in ORDER])
+
+
+def values(face: AvatarFace) -> F32:
+    """(61,) numbers of one face: weights in `ORDER`, then `ANGLES` in rad, signs as in `AvatarFace`."""
+    (yaw_l, pitch_l), (yaw_r, pitch_r) = face.gaze
+    angles = [*face.head, yaw_l, pitch_l, 0.0, yaw_r, pitch_r, 0.0]
+    return np.concatenate([face.weights[_PICK], np.array(angles, np.float32)])
+
+
+def timecode(stamp: Stamp, fps: int) -> tuple[int, float]:
+    """Frame number within the (UTC) day and the fraction of a frame beyond it."""
+    within = stamp % (86_400 * NS) * fps
+    return within // NS, within % NS / NS
+
+
+class LiveLinkSender(UdpSender):
+    """Options: `subject=` (name in Unreal's Live Link panel, default eifer), `uuid=` (device id), `fps=` of the time code (60)."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.subject = target.options.get("subject", "eifer")
+        name = self.subject.encode("utf-8")
+        if not 1 <= len(name) <= 200:
+            raise ConfigError(f"{target}: subject = '{self.subject}'; it must have 1 to 200 bytes")
+        given = target.options.get("uuid", "")
+        try:
+            # the same subject keeps the same id, so that Unreal knows it again
+            device = uuid.UUID(given) if given else uuid.uuid5(uuid.NAMESPACE_DNS, f"eifer.{self.subject}")
+        except ValueError:
+            raise ConfigError(f"{target}: uuid = '{given}'; it must look like 12345678-1234-1234-1234-123456789abc") from None
+        self.fps = int(number_option(target, "fps", 60, 1, 1000))
+        self._head = struct.pack("<I", VERSION) + f"${device}".encode() + struct.pack(">i", len(name)) + name
+
+    def packets(self, face: AvatarFace) -> Sequence[bytes]:
+        """The one datagram."""
+        frame, fraction = timecode(face.stamp, self.fps)
+        return [self._head + struct.pack(">IfII", frame, fraction, self.fps, 1) + struct.pack(">B61f", 61, *values(face).tolist())]

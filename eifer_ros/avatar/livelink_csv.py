@@ -1,0 +1,57 @@
+"""CSV as Epic's Live Link Face application writes it: Unreal's importer, Blender add-ons, Furhat's gesture tool.
+
+`Timecode,BlendShapeCount,EyeBlinkLeft,...,TongueOut,HeadYaw,...,RightEyeRoll`; time code HH:MM:SS:FF.mmm (UTC) with FF frames of `fps`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TextIO
+
+from ..errors import InputError
+from .face import AvatarFace
+from .livelink import ANGLES, ORDER, timecode, values
+from .sender import Sender, number_option
+from .targets import Target
+
+HEADER = ",".join(["Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in ORDER), *ANGLES])
+
+
+class LiveLinkCsvSender(Sender):
+    """Writes one line per face to `livelink-csv:PATH`. Options: `fps=` of the time code (60). An existing file is never overwritten."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.fps = int(number_option(target, "fps", 60, 1, 1000))
+        path = Path(target.path).expanduser()
+        try:
+            self._file: TextIO | None = path.open("x", encoding="ascii", newline="")
+        except FileExistsError:
+            raise InputError(f"{path} exists already; choose another name") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+        self._file.write(HEADER + "\r\n")
+
+    def _deliver(self, face: AvatarFace) -> bool:
+        if self._file is None:
+            return False
+        frame, fraction = timecode(face.stamp, self.fps)
+        seconds, within = divmod(frame, self.fps)
+        minutes, second = divmod(seconds, 60)
+        hour, minute = divmod(minutes, 60)
+        thousandths = min(int(fraction * 1000), 999)
+        code = f"{hour:02d}:{minute:02d}:{second:02d}:{within:02d}.{thousandths:03d}"
+        line = f"{code},61," + ",".join([f"{value:.8f}" for value in values(face).tolist()]) + "\r\n"
+        try:
+            self._file.write(line)
+        except OSError as error:
+            self.last_error = f"cannot be written ({error.strerror or error})"
+            return False
+        self.bytes += len(line)
+        return True
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
