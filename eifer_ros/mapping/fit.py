@@ -131,8 +131,8 @@ def fit(
     told("muscles to face", 0.1)
     there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings)
     told("face to muscles", 0.7)
-    total_lag = lag.lag_s + filter_delay_s if lag.grade else 0.0
-    back, judged_back, chosen_back = _exp2emg(series, clean, total_lag, settings)
+    seen_lag = lag.lag_s - filter_delay_s if lag.grade else 0.0
+    back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings)
     told("done", 1.0)
     statistics = {
         "seconds": float(len(series.times) * series.period_s), "rows": len(judged_there.rows),

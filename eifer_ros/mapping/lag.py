@@ -29,7 +29,7 @@ MIN_MOTION = 0.02
 
 @dataclass(frozen=True)
 class Lag:
-    """lag_s: skin behind muscle at mid-recording, the filter's delay taken out. grade: 1 sure, 2 fair, 3 doubtful, 0 unknown.
+    """lag_s: skin behind muscle at mid-recording, whatever the filter's delay. grade: 1 sure, 2 fair, 3 doubtful, 0 unknown.
 
     spread_s: weighted median distance of the votes from the lag. drift_ppm: how the face's clock runs against the muscles',
     positive where the face falls behind. votes: pairs that took part.
@@ -48,7 +48,7 @@ class Lag:
 
 
 def estimate(series: Series, filter_delay_s: float = 0.0) -> Lag:
-    """The lag of a recording. filter_delay_s: delay of the envelope filter, which is subtracted from the muscles' side."""
+    """The lag of a recording. filter_delay_s: by how much the filter makes the envelope late; it hides that much of the lag."""
     if len(series.times) * series.period_s < 5.0:
         raise InputError(f"{len(series.times) * series.period_s:.1f} s of data; the lag needs at least 5 s of movement")
     muscle, face, valid = _grid(series)
@@ -69,7 +69,7 @@ def estimate(series: Series, filter_delay_s: float = 0.0) -> Lag:
     spread = float(np.average(spreads, weights=weight))
     votes = round(float(weight.sum()))
     grade = 1 if spread <= 0.015 and votes >= 10 else 2 if spread <= 0.04 and votes >= 4 else 3
-    return Lag(middle - filter_delay_s, grade, spread, drift * 1e6, votes)
+    return Lag(middle + filter_delay_s, grade, spread, drift * 1e6, votes)
 
 
 def _grid(series: Series) -> tuple[F64, F64, npt.NDArray[np.bool_]]:
