@@ -92,7 +92,7 @@ class Artefacts:
         self._rate = true_rate_hz
         self._count = len(electrodes.names)
         rng = generator(seed, session, "artefacts")
-        bipolar = np.isfinite(electrodes.minus).all(axis=1)
+        bipolar = electrodes.bipolar
         far = np.where(bipolar, 1.0, 2.0)  # a distant reference picks up more of everything
         size = rng.uniform(2.5e-6, 8e-6, self._count) * far
         harmonics = np.array([1.0, 0.12, 0.35, 0.06, 0.15]) * rng.uniform(0.5, 1.5, (self._count, 5))
@@ -101,7 +101,8 @@ class Artefacts:
         self._mains_drift = rng.uniform(0.0, 2.0 * np.pi)
         self._wander_hz = rng.uniform([0.02, 0.05, 0.1, 0.2, 0.35], [0.04, 0.09, 0.18, 0.32, 0.7])
         drop = np.array([1.0, 0.7, 0.4, 0.2, 0.08])[:, None]
-        self._wander_amplitude = drop * np.exp(rng.normal(np.log(2e-4), 0.6, self._count)) * rng.uniform(0.3, 1.0, (5, self._count)) * far
+        size = np.exp(rng.normal(np.log(2e-4), 0.6, self._count)) * far
+        self._wander_amplitude = drop * size * rng.uniform(0.3, 1.0, (5, self._count))
         self._wander_phase = rng.uniform(0.0, 2.0 * np.pi, (5, self._count))
         self._offset = rng.normal(0.0, 2e-3, self._count)
         peak = generator(seed, "blink size").uniform(1.5e-4, 3.5e-4)
@@ -145,7 +146,8 @@ class Artefacts:
         length = float(rng.uniform(0.4, 1.6))
         start = slot * _MOTION_SLOT_S + float(rng.uniform(0.0, _MOTION_SLOT_S - length))
         size = np.exp(rng.uniform(np.log(1e-4), np.log(1e-3))) * np.exp(rng.normal(-0.5, 0.6, self._count))
-        return start, length, rng.uniform(1.0, 20.0, 6), size * rng.uniform(0.1, 0.6, (6, 1)), rng.uniform(0.0, 2.0 * np.pi, (6, self._count))
+        amplitude = size * rng.uniform(0.1, 0.6, (6, 1))
+        return start, length, rng.uniform(1.0, 20.0, 6), amplitude, rng.uniform(0.0, 2.0 * np.pi, (6, self._count))
 
     def _add_motion(self, times: F64, out: F64) -> None:
         for slot in range(int(times[0] // _MOTION_SLOT_S), int(times[-1] // _MOTION_SLOT_S) + 1):

@@ -21,17 +21,15 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from ..emg.montage import FRIDLUND
 from ..errors import InputError
 from ..types import ARKIT_52, F64
 from .seeds import generator
 
-BASE_MUSCLES: tuple[str, ...] = (
-    "medial_frontalis", "lateral_frontalis", "corrugator_supercilii", "depressor_supercilii", "levator_labii_superioris", "orbicularis_oris",
-    "depressor_anguli_oris", "mentalis", "orbicularis_oculi", "zygomaticus_major", "masseter",
-)
+BASE_MUSCLES: tuple[str, ...] = tuple(name.removesuffix("_right") for name in FRIDLUND.muscles[::2])
 """The 11 muscles of one side in the order of Fridlund & Cacioppo: muscle b has the numbers 2 b + 1 (right), 2 b + 2 (left)."""
 
-MUSCLES: tuple[str, ...] = tuple(f"F{number}" for number in range(1, 23))
+MUSCLES: tuple[str, ...] = FRIDLUND.names
 HIDDEN: tuple[str, ...] = ("jaw_opener", "cheek_pressure", "lid_closer", "lid_raiser")
 """Actuators that no electrode sees."""
 ACTUATORS: tuple[str, ...] = MUSCLES + HIDDEN
@@ -137,7 +135,8 @@ def saturate(force: npt.NDArray[np.float64], knee: float = 0.03) -> F64:
 class MuscleMap:
     """One participant's muscles -> ARKit actions: the reference matrix with its non-zero weights varied by `seed`.
 
-    matrix: (52, A). The variation (log-normal, 15 %, a third as much between the sides) belongs to the person and stays the same in every session.
+    matrix: (52, A). The variation (log-normal, 15 %, a third as much between the sides) belongs to the person and stays the
+    same in every session.
     """
 
     def __init__(self, seed: int, variation: float = 0.15) -> None:

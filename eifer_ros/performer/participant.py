@@ -7,7 +7,7 @@ Times are seconds since the performance began; stamps are `start` plus that.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,15 +27,11 @@ from ..types import (
     nanoseconds,
 )
 from .artefacts import USUAL, Artefacts, choose, drift_ppm
+from .camera import ParticipantCamera
 from .muscles import MUSCLES, MuscleMap, MuscleTimeline, gaze_weights
 from .script import Script
 from .seeds import generator
 from .semg import SAMPLE_BLOCK, Electrodes, Mode, Semg, amplitude_law, nominal_gain, own_rms
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .camera import ParticipantCamera
 
 START: Stamp = 1_767_225_600_000_000_000
 """2026-01-01 00:00 UTC, the stamp of time 0 unless another is given."""
@@ -102,7 +98,8 @@ class Participant:
         distance, below, turn = rng.uniform(0.62, 0.85), rng.uniform(0.06, 0.20), rng.normal(0.0, 0.03)
         facing = np.diag([1.0, -1.0, -1.0])  # model x left, y up, z out of the face -> camera x right, y down, z away
         rotation = rotation_matrix([-below, 0.0, 0.0]) @ facing @ rotation_matrix([0.0, turn, 0.0])
-        return eyes + [0.0, -0.025, 0.02], eyes + [0.0, -0.10, -0.09], float(distance), rotation
+        centre, pivot = eyes + np.array([0.0, -0.025, 0.02]), eyes + np.array([0.0, -0.10, -0.09])
+        return centre, pivot, float(distance), rotation
 
     def head_pose(self, time_s: float) -> F64:
         """(4, 4) model coordinates -> camera optical frame, m: a camera slightly below the face at 0.6 to 0.9 m."""
@@ -136,15 +133,14 @@ class Participant:
 
     @functools.cached_property
     def camera(self) -> ParticipantCamera:
-        """The camera that looks at this participant."""
-        from .camera import ParticipantCamera
-
-        return ParticipantCamera(self.seed, self.sensors, self.size)
+        """The camera that looks at this participant; building it takes a moment, so an EMG-only participant never does."""
+        return ParticipantCamera(self.seed, self.sensors, self.size, head=self.head)
 
     def frame_at(self, time_s: float, state: FaceState | None = None) -> Frame:
         """The picture at `time_s`; `state` if the caller has `face_at(time_s)` already."""
         face = self.face_at(time_s) if state is None else state
-        return self.camera.render(face.shape, face.expression, face.eyes, face.head_pose, time_s, stamp=face.stamp)
+        image = self.camera.render(face.shape, face.expression, face.eyes, face.head_pose, time_s)
+        return Frame(face.stamp, image, self.camera.intrinsics)
 
     # --- muscles and electrodes ----------------------------------------------------------------------------------------
 

@@ -25,40 +25,52 @@ FUNCTIONAL: Mapping[str, Mapping[str, float]] = {
     "Forehead": {"medial_frontalis": 1.0, "lateral_frontalis": 1.0, "lid_raiser": 0.35},
     "Eye-Gentle": {"lid_closer": 1.0, "orbicularis_oculi": 0.20},
     "Eye-Tight": {
-        "lid_closer": 1.0, "orbicularis_oculi": 1.0, "corrugator_supercilii": 0.50, "depressor_supercilii": 0.55, "levator_labii_superioris": 0.25,
-        "zygomaticus_major": 0.15,
+        "lid_closer": 1.0, "orbicularis_oculi": 1.0, "corrugator_supercilii": 0.50, "depressor_supercilii": 0.55,
+        "levator_labii_superioris": 0.25, "zygomaticus_major": 0.15,
     },
-    "Nose-Pucker": {"levator_labii_superioris": 0.70, "depressor_supercilii": 0.75, "corrugator_supercilii": 0.35, "orbicularis_oculi": 0.25},
-    "Smile-Closed": {"zygomaticus_major": 0.60, "orbicularis_oculi": 0.25, "orbicularis_oris": 0.10, "levator_labii_superioris": 0.08},
+    "Nose-Pucker": {
+        "levator_labii_superioris": 0.70, "depressor_supercilii": 0.75, "corrugator_supercilii": 0.35,
+        "orbicularis_oculi": 0.25,
+    },
+    "Smile-Closed": {
+        "zygomaticus_major": 0.60, "orbicularis_oculi": 0.25, "orbicularis_oris": 0.10, "levator_labii_superioris": 0.08,
+    },
     "Smile-Open": {
-        "zygomaticus_major": 1.0, "orbicularis_oculi": 0.35, "levator_labii_superioris": 0.30, "depressor_anguli_oris": 0.10, "jaw_opener": 0.22,
+        "zygomaticus_major": 1.0, "orbicularis_oculi": 0.35, "levator_labii_superioris": 0.30, "depressor_anguli_oris": 0.10,
+        "jaw_opener": 0.22,
     },
     "Lip-Pucker": {"orbicularis_oris": 1.0, "mentalis": 0.45},
     "Cheeks": {
         "cheek_pressure": 0.9, "orbicularis_oris": 0.45, "mentalis": 0.30, "depressor_anguli_oris": 0.30, "masseter": 0.30,
         "zygomaticus_major": 0.12,
     },
-    "Snarl": {"levator_labii_superioris": 1.0, "depressor_supercilii": 0.35, "corrugator_supercilii": 0.25, "zygomaticus_major": 0.15, "orbicularis_oculi": 0.2},
+    "Snarl": {
+        "levator_labii_superioris": 1.0, "depressor_supercilii": 0.35, "corrugator_supercilii": 0.25,
+        "zygomaticus_major": 0.15, "orbicularis_oculi": 0.2,
+    },
     "Depress-Lip": {"depressor_anguli_oris": 1.0, "mentalis": 0.50, "jaw_opener": 0.10, "masseter": 0.35},
 }
 """Excitation 0..1 of each muscle (both sides) and hidden actuator in the functional movements, in the protocol's order."""
 
 EMOTIONAL: Mapping[str, Mapping[str, float]] = {
     "Angry": {
-        "corrugator_supercilii": 0.85, "depressor_supercilii": 0.70, "orbicularis_oculi": 0.30, "orbicularis_oris": 0.40, "mentalis": 0.35,
-        "masseter": 0.80, "levator_labii_superioris": 0.18,
+        "corrugator_supercilii": 0.85, "depressor_supercilii": 0.70, "orbicularis_oculi": 0.30, "orbicularis_oris": 0.40,
+        "mentalis": 0.35, "masseter": 0.80, "levator_labii_superioris": 0.18,
     },
     "Disgusted": {
-        "levator_labii_superioris": 0.80, "depressor_supercilii": 0.40, "corrugator_supercilii": 0.30, "orbicularis_oculi": 0.35, "mentalis": 0.40,
+        "levator_labii_superioris": 0.80, "depressor_supercilii": 0.40, "corrugator_supercilii": 0.30,
+        "orbicularis_oculi": 0.35, "mentalis": 0.40,
         "depressor_anguli_oris": 0.30,
     },
     "Fearful": {
-        "medial_frontalis": 0.70, "lateral_frontalis": 0.45, "corrugator_supercilii": 0.55, "lid_raiser": 0.85, "depressor_anguli_oris": 0.40,
+        "medial_frontalis": 0.70, "lateral_frontalis": 0.45, "corrugator_supercilii": 0.55, "lid_raiser": 0.85,
+        "depressor_anguli_oris": 0.40,
         "zygomaticus_major": 0.15, "jaw_opener": 0.14,
     },
     "Happy": {"zygomaticus_major": 0.75, "orbicularis_oculi": 0.50, "levator_labii_superioris": 0.20, "jaw_opener": 0.10},
     "Sad": {
-        "medial_frontalis": 0.60, "corrugator_supercilii": 0.45, "depressor_anguli_oris": 0.60, "mentalis": 0.45, "orbicularis_oculi": 0.10,
+        "medial_frontalis": 0.60, "corrugator_supercilii": 0.45, "depressor_anguli_oris": 0.60, "mentalis": 0.45,
+        "orbicularis_oculi": 0.10,
     },
     "Surprised": {"medial_frontalis": 0.85, "lateral_frontalis": 0.90, "lid_raiser": 0.90, "jaw_opener": 0.55},
 }
@@ -75,6 +87,7 @@ _SYLLABLES: tuple[Mapping[str, float], ...] = (
     {"orbicularis_oris": 0.32, "mentalis": 0.22, "masseter": 0.08},
     {"jaw_opener": 0.10, "levator_labii_superioris": 0.16, "orbicularis_oris": 0.12, "masseter": 0.10},
 )
+_STRESS = {"medial_frontalis": 0.6, "lateral_frontalis": 0.6}
 
 
 class Slot(NamedTuple):
@@ -280,7 +293,7 @@ class Script:
                 pulses.append(self._pulse(rng, time, rise, hold, fall, levels, 0.0))
                 time += rise + hold + rng.uniform(0.4, 0.9) * fall
                 if rng.random() < 0.06:
-                    levels = self._levels(rng, {"medial_frontalis": 0.6, "lateral_frontalis": 0.6}, float(rng.uniform(0.4, 1.0)))
+                    levels = self._levels(rng, _STRESS, float(rng.uniform(0.4, 1.0)))
                     pulses.append(self._pulse(rng, time, 0.2, 0.15, 0.3, levels, 0.0))
             time += rng.uniform(0.6, 2.0)
         time = start + rng.uniform(0.5, 2.0)
@@ -401,7 +414,7 @@ class Script:
         for pulse in self._blink_pulses(start, end):
             pulse.add(t, out)
         slow = np.sin(2.0 * np.pi * np.outer(t, (0.05, 0.13))[:, :, None] + self._tonic_phase).sum(axis=1)
-        return np.clip(out + self._tonic * (1.0 + 0.25 * slow), 0.0, 1.0)
+        return np.asarray(np.clip(out + self._tonic * (1.0 + 0.25 * slow), 0.0, 1.0), np.float64)
 
     def takes(self, start_s: float, end_s: float) -> list[Take]:
         """Movements that overlap [start, end), in time order. A conversation and a free segment count as one take each."""

@@ -73,13 +73,13 @@ _HALF_FIBRE_MM: tuple[tuple[float, float], ...] = (
 
 def thresholds() -> F64:
     """(UNITS,) recruitment threshold of each unit, RTE_i = exp(i ln(RR) / n), in units of the smallest."""
-    return np.exp(np.arange(1, UNITS + 1) * np.log(RECRUITMENT_RANGE) / UNITS)
+    return np.asarray(np.exp(np.arange(1, UNITS + 1) * np.log(RECRUITMENT_RANGE) / UNITS), np.float64)
 
 
 def peak_rates() -> F64:
     """(UNITS,) peak firing rate, PFR_i = PFR_1 - PFRD RTE_i / RTE_n, Hz."""
     recruited = thresholds()
-    return PEAK_RATE_HZ - PEAK_RATE_SPREAD_HZ * recruited / recruited[-1]
+    return np.asarray(PEAK_RATE_HZ - PEAK_RATE_SPREAD_HZ * recruited / recruited[-1], np.float64)
 
 
 def maximum_drive() -> float:
@@ -97,7 +97,7 @@ def firing_rates(excitation: npt.ArrayLike) -> F64:
 
 def unit_sizes() -> F64:
     """(UNITS,) relative amplitude of each unit's potential, P_i = exp(i ln(RP) / n)."""
-    return np.exp(np.arange(1, UNITS + 1) * np.log(SIZE_RANGE) / UNITS)
+    return np.asarray(np.exp(np.arange(1, UNITS + 1) * np.log(SIZE_RANGE) / UNITS), np.float64)
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,11 @@ class Electrodes:
     positions: F64
     plus: F64
     minus: F64
+
+    @property
+    def bipolar(self) -> npt.NDArray[np.bool_]:
+        """(C,) which channels are the difference of two contacts."""
+        return np.asarray(np.isfinite(self.minus[:, 0]), np.bool_)
 
 
 def place_electrodes(scheme: str, seed: int, session: int = 0, *, jitter: bool = True) -> Electrodes:
@@ -194,16 +199,17 @@ def motor_units(seed: int) -> MotorUnits:
     lengths = rng.normal(0.0, 0.06, (2, count, UNITS, 1)) + rng.normal(0.0, FIBRE_LENGTH_SPREAD, (2, count, UNITS, FIBRES))
     # facial fibres end in the skin one by one, so that their ends fade out instead of stopping together
     vary = np.clip(np.exp(lengths), 0.6, 1.4)
-    depth = SKIN_MM + np.clip(rng.uniform(2.5, 7.0, (count, UNITS, 1)) + rng.normal(0.0, 0.4, (count, UNITS, FIBRES)), 2.0, 8.0)
+    depth = rng.uniform(2.5, 7.0, (count, UNITS, 1)) + rng.normal(0.0, 0.4, (count, UNITS, FIBRES))
     velocity = np.clip(rng.normal(VELOCITY_MM_PER_MS, 0.3, (count, UNITS)), 3.0, 4.6)
-    return MotorUnits(endplate, direction, halves[:, :1, None] * vary[0], halves[:, 1:, None] * vary[1], depth, velocity, unit_sizes())
+    return MotorUnits(endplate, direction, halves[:, :1, None] * vary[0], halves[:, 1:, None] * vary[1],
+        SKIN_MM + np.clip(depth, 2.0, 8.0), velocity, unit_sizes())
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _potentials(
     endplate: npt.NDArray[np.float64], direction: npt.NDArray[np.float64], ahead: npt.NDArray[np.float64],
-    behind: npt.NDArray[np.float64], depth: npt.NDArray[np.float64], velocity: float, contacts: npt.NDArray[np.float64], times_ms: npt.NDArray[np.float64],
-    strengths: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64],
+    behind: npt.NDArray[np.float64], depth: npt.NDArray[np.float64], velocity: float, contacts: npt.NDArray[np.float64],
+    times_ms: npt.NDArray[np.float64], strengths: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """(T, K) potential of one motor unit at K contacts; poles wait at the end-plate and stop at the tendons."""
     out = np.zeros((len(times_ms), len(contacts)))
@@ -260,7 +266,7 @@ def unit_templates(units: MotorUnits, electrodes: Electrodes, rate_hz: float, mu
     taps = signal.firwin(2 * FIR_DELAY * PHASES + 1, 0.4 * rate_hz, fs=fine_hz)
     length = int(np.ceil((longest_ms * 1e-3 * fine_hz + len(taps)) / PHASES)) + 1
     times_ms = np.arange(length * PHASES - len(taps) + 1) / fine_hz * 1e3
-    bipolar = np.isfinite(electrodes.minus).all(axis=1)
+    bipolar = electrodes.bipolar
     contacts = np.concatenate([electrodes.plus, np.where(bipolar[:, None], electrodes.minus, 0.0)])
     chosen = muscles or tuple(range(len(MUSCLES)))
     out = np.zeros((len(chosen), UNITS, PHASES, length, len(electrodes.names)), np.float32)
@@ -333,7 +339,7 @@ def _uniform(a: int, b: int, c: int, d: int) -> float:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-    return (float(z >> np.uint64(11)) + 0.5) / 9007199254740992.0
+    return float((float(z >> np.uint64(11)) + 0.5) / 9007199254740992.0)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -341,7 +347,7 @@ def _interval(seed: int, unit: int, block: int, count: int, cv: float) -> float:
     """The next inter-spike interval in units of its mean: normal, kept above 0.3 (no unit fires twice at once)."""
     u1 = _uniform(seed, unit, block, 2 * count + 1)
     u2 = _uniform(seed, unit, block, 2 * count + 2)
-    return max(1.0 + cv * np.sqrt(-2.0 * np.log(u1)) * np.cos(2.0 * np.pi * u2), 0.3)
+    return float(max(1.0 + cv * np.sqrt(-2.0 * np.log(u1)) * np.cos(2.0 * np.pi * u2), 0.3))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -498,7 +504,7 @@ class Semg:
 
     def rms(self, excitation: npt.ArrayLike) -> F64:
         """(..., M, C) RMS in volts that each muscle alone puts on each channel at excitation (..., M) (Campbell's theorem)."""
-        return np.sqrt(np.einsum("...mu,muc->...mc", firing_rates(excitation), self.gain))
+        return np.asarray(np.sqrt(np.einsum("...mu,muc->...mc", firing_rates(excitation), self.gain)), np.float64)
 
     def block(self, number: int) -> F32:
         """(SAMPLE_BLOCK, C) volts: samples number * SAMPLE_BLOCK and following."""

@@ -1,0 +1,347 @@
+"""The simulated participant as sources: an amplifier, a camera, or both at once, live or as fast as they are taken.
+
+Live, the participant has been performing since 2026-01-01 00:00 UTC and never stops: whoever looks at the same moment sees the same
+performance, so that camera and amplifier may run in different processes and need not be started together.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from ..camera import open as camera_open
+from ..component import Emission, Health, Level, Port, Source
+from ..config import Config, build, parameter
+from ..emg.sources import open as emg_open
+from ..errors import ConfigError
+from ..types import NS, EmgChannelInfo, EmgChunk, FaceState, Frame, HeadModelInfo, Marker, MuscleActivity, Stamp, nanoseconds
+from .artefacts import BURST_S, USUAL, choose, dropped
+from .participant import START, Participant
+
+IMAGE = Port("camera/image_raw", Frame)
+HEAD = Port("head_model", HeadModelInfo, latched=True)
+TRUE_FACE = Port("truth/face", FaceState)
+RAW = Port("emg/raw", EmgChunk, keep_all=True)
+CHANNELS = Port("emg/channels", EmgChannelInfo, latched=True)
+TRUE_MUSCLES = Port("truth/muscles", MuscleActivity)
+MOVEMENT = Port("truth/movement", Marker, keep_all=True)
+
+_FAR = 400 * 365 * 86400.0
+
+
+class PerformerConfig(Config):
+    """Parameters of the simulated participant. Two processes with the same values show the same performance."""
+
+    seed: int = parameter(7, "who performs", ge=0, le=2**31 - 1)
+    session: int = parameter(0, "which session of that person: other timing, repeats and noise", ge=0, le=2**31 - 1)
+    program: Literal["session", "calibration", "emotions", "conversation", "free", "rest", "maximum"] = parameter(
+        "session", "what is performed; session holds the 11 functional and 6 emotional movements, conversation and grimaces in 120 s"
+    )
+    speed: int = parameter(1, "1 in real time with stamps of the clock, 0 as fast as items are taken", ge=0, le=1)
+    duration_s: float = parameter(0.0, "length of the performance; 0 without end", unit="s", ge=0)
+    start_s: float = parameter(0.0, "where in the performance to begin; live, the clock says where", unit="s", ge=0)
+    start_stamp: int = parameter(0, "stamp of the performance's time 0; 0 is 2026-01-01 00:00 UTC", unit="ns", ge=0)
+    lag_s: float = parameter(0.07, "how long the skin follows after the muscle", unit="s", ge=0.03, le=0.15)
+    sensors: bool = parameter(True, "electrodes and cables on the face")
+    width: int = parameter(640, "picture width", unit="px", ge=16, le=4096)
+    height: int = parameter(480, "picture height", unit="px", ge=16, le=4096)
+    fps: float = parameter(30.0, "pictures per second", unit="Hz", gt=0, le=1000)
+    scheme: str = parameter("fridlund", "electrodes: fridlund (22 bipolar), kuramoto (19 monopolar), both (63 contacts) or a scheme file")
+    rate_hz: float = parameter(2048.0, "EMG sampling rate", unit="Hz", ge=200, le=20000)
+    chunk_samples: int = parameter(32, "EMG samples per packet", ge=1, le=4096)
+    emg_mode: Literal["fast", "units"] = parameter("fast", "fast: shaped noise; units: every motor unit")
+    artefacts: tuple[str, ...] = parameter(
+        USUAL, "what spoils the signal: white, mains, wander, motion, blink, liftoff, drops, drift, bursts; usual, all"
+    )
+    mains_hz: Literal[50, 60] = parameter(50, "mains frequency", unit="Hz")
+    truth_hz: float = parameter(100.0, "rate of truth/muscles", unit="Hz", gt=0, le=1000)
+
+
+class Clock(Protocol):
+    """What a live source needs of time; injected, so that tests need not wait."""
+
+    def now(self) -> Stamp:
+        """The present as a stamp."""
+        ...
+
+    def wait_until(self, stamp: Stamp, stop: threading.Event) -> None:
+        """Return at `stamp`, or earlier when `stop` is set."""
+        ...
+
+
+class WallClock:
+    """The computer's clock."""
+
+    def now(self) -> Stamp:
+        """The present as a stamp."""
+        return time.time_ns()
+
+    def wait_until(self, stamp: Stamp, stop: threading.Event) -> None:
+        """Return at `stamp`, or earlier when `stop` is set."""
+        while not stop.is_set() and (left := stamp - time.time_ns()) > 0:
+            stop.wait(left / NS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """Something to emit: when it is acquired, when it arrives, and how to make it. optional: may be left out when late."""
+
+    stamp: Stamp
+    due: Stamp
+    make: Callable[[], Iterable[Emission]]
+    optional: bool = False
+
+
+class _PerformerSource(Source):
+    """What the three sources share: one participant, the merge of what was planned, and waiting for it."""
+
+    config_type = PerformerConfig
+
+    def __init__(self, config: PerformerConfig | None = None, clock: Clock | None = None) -> None:
+        self.config = config or PerformerConfig()
+        choose(self.config.artefacts)
+        self.live = self.config.speed == 1
+        self._clock = clock or WallClock()
+        self._stop = threading.Event()
+        self._participant: Participant | None = None
+        self._frames = self._late = self._samples = self._lost = 0
+        self._last: Stamp | None = None
+
+    @property
+    def participant(self) -> Participant:
+        """Who performs."""
+        if self._participant is None:
+            c = self.config
+            self._participant = Participant(
+                c.seed, c.session, program=c.program, lag_s=c.lag_s, sensors=c.sensors, size=(c.width, c.height), scheme=c.scheme,
+                rate_hz=c.rate_hz, emg_mode=c.emg_mode, artefacts=c.artefacts, mains_hz=float(c.mains_hz), start=c.start_stamp or START,
+            )
+        return self._participant
+
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+        """What is emitted within [begin, end), one iterator per kind, each in the order of its stamps."""
+        raise NotImplementedError
+
+    def produce(self) -> Iterator[Emission]:
+        """Items until the performance ends or `stop`: in the order of their stamps, or live in the order in which they arrive."""
+        self._stop.clear()
+        begin = self.config.start_s
+        if self.live:
+            begin = max(begin, self.participant.time(self._clock.now()))
+        end = begin + (self.config.duration_s or _FAR)
+        order: Callable[[_Planned], Stamp] = (lambda planned: planned.due) if self.live else (lambda planned: planned.stamp)
+        for planned in heapq.merge(*self.streams(begin, end), key=order):
+            if self.live:
+                self._clock.wait_until(planned.due, self._stop)
+                if planned.optional and self._clock.now() - planned.due > NS / self.config.fps:
+                    self._late += 1
+                    continue
+            if self._stop.is_set():
+                return
+            self._last = planned.due
+            yield from planned.make()
+
+    def stop(self) -> None:
+        """End `produce` at once."""
+        self._stop.set()
+
+    def health(self) -> Health:
+        """Counts of what was made; WARN where pictures come too late to be shown."""
+        values: dict[str, float | int | str] = {"seed": self.config.seed, "program": self.config.program}
+        if self._samples or self._lost:
+            values |= {"samples": self._samples, "lost": self._lost}
+        if self._frames or self._late:
+            values |= {"frames": self._frames, "frames_skipped": self._late}
+        if self._last is None:
+            return Health(Level.STALE, "simulated participant: not started", values)
+        if self._late > 0.1 * (self._frames + self._late):
+            return Health(Level.WARN, f"this computer cannot draw {self.config.fps:g} pictures a second", values)
+        return Health(Level.OK, f"simulated participant {self.config.seed}: performing", values)
+
+    def close(self) -> None:
+        """Stop and let go of the participant's memory."""
+        self.stop()
+        self._participant = None
+
+    # --- what there is to plan -----------------------------------------------------------------------------------------
+
+    def _once(self, begin_s: float, make: Callable[[Stamp], Emission]) -> Iterator[_Planned]:
+        stamp = self.participant.stamp(begin_s)
+        yield _Planned(stamp, stamp, lambda: (make(stamp),))
+
+    def _pictures(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+        number = int(np.ceil(begin_s * self.config.fps - 1e-9))
+        while (time_s := number / self.config.fps) < end_s:
+            stamp = self.participant.stamp(time_s)
+            yield _Planned(stamp, stamp, functools.partial(self._picture, time_s), optional=True)
+            number += 1
+
+    def _picture(self, time_s: float) -> Iterator[Emission]:
+        face = self.participant.face_at(time_s)
+        yield Emission(TRUE_FACE.name, face)
+        self._frames += 1
+        yield Emission(IMAGE.name, self.participant.frame_at(time_s, face))
+
+    def _packets(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+        p, size = self.participant, self.config.chunk_samples
+        origin = first = -(-p.sample_index(begin_s) // size) * size
+        last = p.sample_index(end_s)
+        lost = 0
+        while first < last:
+            count = min(size, last - first)
+            if "drops" in p.artefacts and dropped(p.seed, p.session, first // size):
+                lost += count
+                self._lost += count
+            else:
+                stamp, arrival = p.stamp(first / p.true_rate_hz), p.stamp((first + count) / p.true_rate_hz)
+                if "bursts" in p.artefacts:
+                    arrival = -(-arrival // nanoseconds(BURST_S)) * nanoseconds(BURST_S)
+                yield _Planned(stamp, arrival, functools.partial(self._packet, stamp, first, count, first - origin, lost))
+                lost = 0
+            first += count
+
+    def _packet(self, stamp: Stamp, first: int, count: int, index: int, lost: int) -> Iterator[Emission]:
+        p = self.participant
+        # the device counts samples of its own clock, which drifts; the stamp is when the sample was really taken
+        own = (first + np.arange(count)) / p.rate_hz
+        self._samples += count
+        yield Emission(RAW.name, EmgChunk(stamp, p.rate_hz, p.electrodes.names, p.samples(first, count), index, lost, own))
+
+    def _muscles(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+        number = int(np.ceil(begin_s * self.config.truth_hz - 1e-9))
+        while (time_s := number / self.config.truth_hz) < end_s:
+            stamp = self.participant.stamp(time_s)
+            yield _Planned(stamp, stamp, functools.partial(self._muscle, time_s))
+            number += 1
+
+    def _muscle(self, time_s: float) -> Iterator[Emission]:
+        yield Emission(TRUE_MUSCLES.name, self.participant.muscles_at(time_s))
+
+    def _movements(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+        window = 10.0
+        while begin_s < end_s:
+            for marker in self.participant.markers(begin_s, min(begin_s + window, end_s)):
+                yield _Planned(marker.stamp, marker.stamp, functools.partial(_emit, MOVEMENT.name, marker))
+            begin_s += window
+
+    def _camera_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+        return [
+            self._once(begin_s, lambda stamp: Emission(HEAD.name, self.participant.head.info(stamp))),
+            self._pictures(begin_s, end_s),
+        ]
+
+    def _emg_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+        return [
+            self._once(begin_s, lambda stamp: Emission(CHANNELS.name, self.participant.channel_info(stamp))),
+            self._movements(begin_s, end_s),
+            self._packets(begin_s, end_s),
+            self._muscles(begin_s, end_s),
+        ]
+
+
+def _emit(port: str, marker: Marker) -> Iterator[Emission]:
+    yield Emission(port, marker)
+
+
+class PerformerEmg(_PerformerSource):
+    """The participant's amplifier: raw EMG, with the true muscle activity and movement markers beside it."""
+
+    outputs: ClassVar[tuple[Port, ...]] = (RAW, CHANNELS, TRUE_MUSCLES, MOVEMENT)
+
+    def setup(self) -> None:
+        """Build motor units and potentials and compile, seconds."""
+        self.participant.emg(self.config.start_s, self.config.start_s + 0.1)
+
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+        """Packets, channel description, true muscles, markers."""
+        return self._emg_streams(begin_s, end_s)
+
+
+class PerformerCamera(_PerformerSource):
+    """The camera in front of the participant, with the true face beside each picture."""
+
+    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE)
+
+    def setup(self) -> None:
+        """Build the head and draw once."""
+        self.participant.frame_at(self.config.start_s)
+
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+        """Pictures and true faces."""
+        return self._camera_streams(begin_s, end_s)
+
+
+class Performer(_PerformerSource):
+    """Camera and amplifier of one participant in one source."""
+
+    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE, RAW, CHANNELS, TRUE_MUSCLES, MOVEMENT)
+
+    def setup(self) -> None:
+        """Build everything, seconds."""
+        self.participant.emg(self.config.start_s, self.config.start_s + 0.1)
+        self.participant.frame_at(self.config.start_s)
+
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+        """All of both."""
+        return [*self._camera_streams(begin_s, end_s), *self._emg_streams(begin_s, end_s)]
+
+
+def simulate(
+    minutes: float, config: PerformerConfig | None = None, *, progress: Callable[[float], None] | None = None, camera: bool = True,
+    emg: bool = True,
+) -> Iterator[Emission]:
+    """A whole session as fast as it can be made: everything a recording with truth needs, in the order of its stamps.
+
+    config: as for the sources; `speed` and `duration_s` are set here. progress: called with 0..1 about twice per simulated second.
+    Raises ConfigError where nothing is left to simulate.
+    """
+    if not minutes > 0:
+        raise ConfigError(f"minutes = {minutes}: a simulation must be longer than 0")
+    if not (camera or emg):
+        raise ConfigError("a simulation without camera and EMG would be empty")
+    base = config or PerformerConfig()
+    offline = base.model_copy(update={"speed": 0, "duration_s": 60.0 * minutes})
+    kind = Performer if camera and emg else PerformerCamera if camera else PerformerEmg
+    source = kind(offline)
+    source.setup()
+    begin = source.participant.stamp(offline.start_s)
+    whole, step = nanoseconds(60.0 * minutes), NS // 2
+    reported = begin - step
+    try:
+        for emission in source.produce():
+            if progress is not None and emission.item.stamp - reported >= step:
+                reported = emission.item.stamp
+                progress((reported - begin) / whole)
+            yield emission
+        if progress is not None:
+            progress(1.0)
+    finally:
+        source.close()
+
+
+def _seeded(rest: str, options: dict[str, Any]) -> PerformerConfig:
+    seed = {"seed": rest} if rest else {}
+    return build(PerformerConfig, {**seed, **options}, f"performer:{rest}")
+
+
+def _open_emg(rest: str, options: str) -> Source:
+    values: dict[str, Any] = dict(parse_qsl(options, keep_blank_values=True))
+    if "artefacts" in values:
+        values["artefacts"] = tuple(name for name in values["artefacts"].split(",") if name)
+    return PerformerEmg(_seeded(rest, values))
+
+
+def _open_camera(rest: str, options: dict[str, Any]) -> Source:
+    return PerformerCamera(_seeded(rest, options))
+
+
+emg_open.register("performer", _open_emg)
+camera_open.register("performer", _open_camera, "performer:SEED")
