@@ -22,10 +22,10 @@ import numpy.typing as npt
 import yaml
 
 from ..errors import InputError
-from ..types import F64, NS, MuscleActivity, Stamp
+from ..types import F64, NS, Marker, MuscleActivity, Stamp
 from .filters import profile_named
 from .montage import SCHEMES, Scheme, load_scheme, plain_scheme
-from .protocol import PROTOCOL, REST, Marker, movement_named
+from .protocol import PROTOCOL, REST, Span, movement_named, spans
 from .takes import Take, TakeJudge, TakeStore
 
 FORMAT = 1
@@ -207,13 +207,14 @@ def scheme_of(scheme: Scheme | str, muscles: Sequence[str]) -> Scheme:
 
 
 def calibrate_recording(
-    items: Iterable[MuscleActivity], markers: Iterable[Marker | tuple[str, Stamp, Stamp]], *, profile: str = "live",
+    items: Iterable[MuscleActivity], markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]], *, profile: str = "live",
     scheme: Scheme | None = None, participant: str = "", mains_hz: float = 50.0,
 ) -> Calibration:
     """A calibration from recorded activity and the times of the movements.
 
-    Markers of other movements (the emotional ones) are passed over. A bad take is left out and kept in `takes` with the
-    reason. Raises InputError where nothing usable remains: no items, no rest, no movement, most channels dead.
+    markers: the start and end markers of the recording, or spans; movements outside the protocol (the emotional ones) are
+    passed over. A bad take is left out and kept in `takes` with the reason. Raises InputError where nothing usable remains: no
+    items, no rest, no movement, most channels dead.
     """
     store = TakeStore()
     first: MuscleActivity | None = None
@@ -224,24 +225,24 @@ def calibrate_recording(
         store.add(item)
     if first is None:
         raise InputError("the recording holds no muscle activity")
-    known = [(movement, Marker(*marker)) for marker in markers if (movement := movement_named(marker[0])) is not None]
+    known = [(movement, span) for span in spans(markers) if (movement := movement_named(span.movement)) is not None]
     if not known:
         raise InputError("no marker names a movement of the protocol: " + ", ".join(movement.name for movement in PROTOCOL))
     judge = TakeJudge(scheme_of(scheme or first.scheme, first.muscles), first.muscles, profile)
     # a channel without contact in most of the takes is dead for all of them
     counts = np.zeros(len(first.muscles))
     filled = 0
-    for _, marker in known:
-        envelope, quality = store.between(marker.start, marker.end)
+    for _, span in known:
+        envelope, quality = store.between(span.start, span.end)
         if len(envelope):
             counts[judge.without_contact(envelope, quality)] += 1
             filled += 1
     judge.dead = {int(i) for i in np.flatnonzero(counts > 0.5 * filled)} if filled else set()
     takes: list[Take] = []
-    for movement, marker in sorted(known, key=lambda pair: (pair[0].name != REST, pair[1].start)):
-        envelope, quality = store.between(marker.start, marker.end)
+    for movement, span in sorted(known, key=lambda pair: (pair[0].name != REST, pair[1].start)):
+        envelope, quality = store.between(span.start, span.end)
         advice = judge.advice(movement, envelope, quality)
-        takes.append(Take(movement.name, marker.start, marker.end, not advice, advice))
+        takes.append(Take(movement.name, span.start, span.end, not advice, advice))
         if not advice and movement.name == REST and judge.rest is None:
             judge.rest = np.nanmedian(np.where(np.isnan(envelope).all(axis=0), 0.0, envelope), axis=0)
     takes.sort(key=lambda take: take.start)

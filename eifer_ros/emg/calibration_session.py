@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from ..types import F64, NS, MuscleActivity, Stamp, nanoseconds
+from ..types import F64, NS, Marker, MuscleActivity, Stamp, nanoseconds
 from .calibration import Calibration, fit_calibration, scheme_of
 from .montage import Scheme
-from .protocol import REST, REST_MOVEMENT, Marker, Movement, chosen_movements, expected_channels
+from .protocol import REST, REST_MOVEMENT, Movement, chosen_movements, expected_channels
 from .takes import Take, TakeJudge, TakeStore
 
 
@@ -84,8 +84,11 @@ class CalibrationSession:
 
     @property
     def markers(self) -> tuple[Marker, ...]:
-        """Accepted takes, as `calibrate_recording` wants them."""
-        return tuple(Marker(take.movement, take.start, take.end) for take in self._takes if take.accepted)
+        """Start and end of every accepted take so far, to be recorded; `calibrate_recording` makes the same of them."""
+        return tuple(
+            Marker(stamp, take.movement, phase)
+            for take in self._takes if take.accepted for stamp, phase in ((take.start, "start"), (take.end, "end"))
+        )
 
     def update(self, now: Stamp, items: Iterable[MuscleActivity] = ()) -> Prompt:
         """Take the items that arrived, move on to `now`, and say what to show.

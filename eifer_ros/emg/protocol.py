@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError, did_you_mean
-from ..types import Stamp
+from ..types import Marker, Stamp
 from .montage import FRIDLUND, Scheme
 
 REST = "Face-At-Rest"
@@ -59,12 +59,30 @@ def movement_named(word: str) -> Movement | None:
     return next((movement for movement in PROTOCOL if re.sub(r"[^a-z]", "", movement.name.lower()) == key), None)
 
 
-class Marker(NamedTuple):
+class Span(NamedTuple):
     """When a movement was made: stamps of its beginning and end."""
 
     movement: str
     start: Stamp
     end: Stamp
+
+
+def spans(markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]]) -> list[Span]:
+    """Start and end markers paired by label, in order of their starts; spans pass as they are.
+
+    A start without an end (the recording stopped, or the movement was begun again) and an end without a start say nothing
+    and are left out, notes too.
+    """
+    found: list[Span] = []
+    begun: dict[str, Stamp] = {}
+    for marker in markers:
+        if not isinstance(marker, Marker):
+            found.append(Span(*marker))
+        elif marker.phase == "start":
+            begun[marker.label] = marker.stamp
+        elif marker.phase == "end" and marker.label in begun:
+            found.append(Span(marker.label, begun.pop(marker.label), marker.stamp))
+    return sorted(found, key=lambda span: span.start)
 
 
 def chosen_movements(names: Sequence[str]) -> list[Movement]:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from eifer_ros.emg.calibration import Calibration, calibrate_recording
 from eifer_ros.emg.calibration_session import CalibrationSession
+from eifer_ros.emg.component import EmgProcessing
 from eifer_ros.emg.montage import FRIDLUND, KURAMOTO, plain_scheme
-from eifer_ros.emg.protocol import PROTOCOL, REST, Marker, expected_channels, movement_named
+from eifer_ros.emg.protocol import PROTOCOL, REST, Span, expected_channels, movement_named, spans
 from eifer_ros.emg.takes import Take
 from eifer_ros.errors import InputError
-from eifer_ros.types import MuscleActivity
+from eifer_ros.types import EmgChunk, Marker, MuscleActivity
 
 NS = 1_000_000_000
 T0 = 1_800_000_000 * NS
@@ -44,7 +45,7 @@ def recording(names=tuple(movement.name for movement in PROTOCOL), seed=0, **opt
                 items.append(activity(stamp, what, rng=rng, **options))
                 stamp += STEP
             if what:
-                markers.append(Marker(name, start, stamp))
+                markers.append(Span(name, start, stamp))
     return items, markers
 
 
@@ -239,7 +240,7 @@ def test_a_movement_that_never_succeeds_is_left_out_after_three_attempts():
     run(session, weak=["Snarl"])
     assert [take.accepted for take in session.takes if take.movement == "Snarl"] == [False] * 3
     assert session.result().dead == ()
-    assert len(session.markers) == 10
+    assert len(session.markers) == 2 * 10
 
 
 def test_a_face_that_moves_at_rest_is_asked_again():
@@ -329,7 +330,7 @@ def test_the_logarithmic_profile_is_judged_by_the_same_ratios():
     [
         (lambda items, markers: ([], markers), "no muscle activity"),
         (lambda items, markers: (items, []), "no marker names a movement"),
-        (lambda items, markers: (items, [Marker("Happy", T0, T0 + NS)]), "no marker names a movement"),
+        (lambda items, markers: (items, [Span("Happy", T0, T0 + NS)]), "no marker names a movement"),
         (lambda items, markers: (items, [m for m in markers if m.movement != REST]), "no usable take of Face-At-Rest"),
         (lambda items, markers: (items, markers[:1]), "no usable take of any movement"),
         (lambda items, markers: (items, [m._replace(start=m.start + 10**15, end=m.end + 10**15) for m in markers]), "no EMG arrived"),
@@ -344,6 +345,41 @@ def test_a_recording_that_cannot_be_calibrated_says_what_is_missing(edit, says):
 
 def test_emotional_movements_in_a_recording_are_passed_over():
     items, markers = recording([REST, "Forehead"])
-    calibration = calibrate_recording(items, [*markers, Marker("Happy", T0, T0 + NS)])
+    calibration = calibrate_recording(items, [*markers, Span("Happy", T0, T0 + NS)])
     assert {take.movement for take in calibration.takes} == {REST, "Forehead"}
     assert isinstance(calibration.takes[0], Take)
+
+
+def test_start_and_end_markers_pair_by_label_and_loose_ones_say_nothing():
+    markers = [
+        Marker(5, "A", "start"), Marker(6, "B", "start"), Marker(7, "A", "end"), Marker(8, "C", "end"), Marker(9, "B", "start"),
+        Marker(10, "B", "note"), Marker(12, "B", "end"), Marker(13, "A", "start"),
+    ]
+    assert spans(markers) == [("A", 5, 7), ("B", 9, 12)]
+    assert spans([("A", 3, 4), Span("B", 1, 2)]) == [("B", 1, 2), ("A", 3, 4)]
+
+
+def test_a_simulated_participant_can_be_calibrated_and_activation_follows_the_muscles():
+    from eifer_ros.performer.participant import Participant
+
+    participant = Participant(7, program="calibration", rate_hz=2048.0, artefacts=("white", "mains", "wander"))
+    seconds = 60.0
+    samples = participant.emg(0.0, seconds)
+    info = participant.channel_info()
+    component = EmgProcessing()
+    component.setup()
+    items = []
+    for start in range(0, len(samples), 64):
+        stamp = participant.stamp(start / 2048.0)
+        chunk = EmgChunk(stamp, 2048.0, info.channels, samples[start : start + 64], start)
+        items += [e.item for e in component.handle("emg/raw", chunk) if e.port == "emg/activity"]
+    calibration = calibrate_recording(items, participant.markers(0.0, seconds))
+    refused = [take for take in calibration.takes if not take.accepted]
+    assert refused == []
+    assert calibration.dead == ()
+    truth = [participant.muscles_at(participant.time(item.stamp) - 0.035) for item in items[200::5]]
+    want = np.array([item.activation[[item.muscles.index(m) for m in calibration.muscles]] for item in truth])
+    got = calibration.activation(np.array([item.envelope for item in items[200::5]]))
+    used = [i for i, muscle in enumerate(calibration.muscles) if muscle not in calibration.weak]
+    agreement = [np.corrcoef(got[:, i], want[:, i])[0, 1] for i in used]
+    assert np.median(agreement) > 0.9
