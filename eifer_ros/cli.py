@@ -227,6 +227,69 @@ def recover(
 
 
 @app.command()
+def simulate(
+    out: Out,
+    minutes: Annotated[float, typer.Option(help="Length of the session.", min=0.01)] = 3.0,
+    seed: Annotated[int, typer.Option(help="Who performs: face, skin, muscles, electrode placement.", min=0)] = 7,
+    session: Annotated[int, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)] = 0,
+    sensors: Annotated[str, typer.Option(help="on: electrodes and cables on the face; off: bare.")] = "on",
+    scheme: Annotated[str, typer.Option(help="fridlund, kuramoto, both, or a scheme file.")] = "fridlund",
+    program: Annotated[str, typer.Option(help="session, calibration, emotions, conversation, free, rest or maximum.")] = "session",
+    emg_mode: Annotated[str, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")] = "fast",
+    lag: Annotated[float, typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15)] = 0.07,
+    camera: Annotated[bool, typer.Option(help="Render pictures.")] = True,
+    emg: Annotated[bool, typer.Option(help="Make sEMG.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Record a simulated participant, camera and sEMG, with the truth beside it."""
+    from .config import build
+    from .errors import ConfigError
+    from .jobs.simulate import simulate_recording
+    from .performer.component import PerformerConfig
+
+    if sensors not in ("on", "off"):
+        raise ConfigError(f"--sensors {sensors}: write on or off")
+    values = {"seed": seed, "session": session, "sensors": sensors == "on", "scheme": scheme, "program": program, "emg_mode": emg_mode}
+    config = build(PerformerConfig, values | {"lag_s": lag}, "simulate")
+    with _until_interrupted() as stop, _bar("simulating", as_json) as progress:
+        result = simulate_recording(out, minutes, config, camera=camera, emg=emg, progress=progress, stop=stop)
+    rows = [(port, f"{count} items") for port, count in sorted(result["written"].items())]
+    rows += [("bag", str(out)), ("size", f"{result['bytes'] / 1e6:.1f} MB")]
+    _print(result, as_json, f"Simulated participant {seed}, session {session}", rows)
+
+
+@app.command()
+def fit(
+    session: Annotated[Path, typer.Argument(help="A recording of the movements: EMG with faces or pictures.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Mapping to write (.npz).")] = Path("mapping.npz"),
+    model: Annotated[str, typer.Option(help="ridge, rff, mlp or tcn.")] = "rff",
+    ahead: Annotated[float, typer.Option(help="Predict the face this many seconds ahead of the muscles.", min=0, max=0.1)] = 0.0,
+    calibration: Annotated[Path | None, typer.Option(help="Calibration file; else made from the movements in the recording.")] = None,
+    faces: Annotated[str, typer.Option(help="auto, pictures, face/vision or truth/face.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Fit muscles to face and face to muscles for one participant, from one recording."""
+    from .jobs.fit import fit_recording
+    from .mapping.fit import FitSettings
+
+    with _bar("fitting", as_json) as progress:
+        settings = FitSettings(kind=model, ahead_s=ahead)
+        result = fit_recording(session, out, settings, calibration=calibration, faces=faces, progress=progress).as_dict()
+    lag = "unknown"
+    if result["lag_s"] is not None:
+        lag = f"{1e3 * result['lag_s']:.0f} ms (grade {result['lag_grade']}), clock drift {result['drift_ppm']:.0f} ppm"
+    fitted_to = f"{result['seconds']:.0f} s, {result['muscles']} muscles ({result['scheme']}), faces from {result['faces_from']}"
+    rows = [
+        ("mapping", str(out)), ("fitted to", fitted_to),
+        ("skin follows muscle by", lag),
+        ("muscles to face", f"held-out r {result['emg2exp']['r']:.2f}, R2 {result['emg2exp']['r2']:.2f}"),
+        ("face to muscles", f"held-out r {result['exp2emg']['r']:.2f}, R2 {result['exp2emg']['r2']:.2f}"),
+        *([("dead channels", ", ".join(result["dead_channels"]))] if result["dead_channels"] else []),
+    ]
+    _print(result | {"mapping": str(out)}, as_json, "Mapping", rows)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Tell what is installed, what an extra would add, which devices are there."""
     from .doctor import examine

@@ -107,7 +107,8 @@ def _trainer(kind: str) -> Trainer:
             from ..errors import MissingExtra
 
             raise MissingExtra(error.name or "torch", "train", f"fitting a '{kind}' mapping") from None
-        return fit_network
+        trainer: Trainer = fit_network
+        return trainer
     raise InputError(f"unknown kind of mapping '{kind}'; known are ridge, rff, mlp, tcn")
 
 
