@@ -1,3 +1,6 @@
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,12 +11,16 @@ from eifer_ros.emg.montage import (
     KURAMOTO,
     MMM_COLUMNS,
     build_montage,
+    contact_points,
     guess_scheme,
     load_scheme,
+    on_head,
     plain_scheme,
     scheme_from_mapping,
 )
-from eifer_ros.errors import InputError
+from eifer_ros.emg.picture import save_scheme_picture, scheme_picture
+from eifer_ros.errors import InputError, ModelError
+from eifer_ros.head.model import load_head
 
 
 def test_fridlund_has_eleven_muscles_per_side_with_odd_numbers_on_the_right():
@@ -207,3 +214,49 @@ def test_a_wrong_scheme_file_is_refused_by_entry(tree, says):
 def test_an_unknown_scheme_name_gets_a_hint():
     with pytest.raises(InputError, match="did you mean 'fridlund'"):
         load_scheme("fridlundt")
+
+
+def test_contacts_sit_a_centimetre_apart_around_their_site_on_the_head():
+    head = load_head()
+    contacts = contact_points(FRIDLUND, head)
+    sites = head.points(head.template, "electrodes_fridlund")
+    apart = np.linalg.norm(contacts[:, 0] - contacts[:, 1], axis=1)
+    assert apart == pytest.approx(np.full(22, 0.010), rel=0.08)
+    # the middle of the pair lies on the skin, but for the curvature over a centimetre
+    assert np.linalg.norm(contacts.mean(axis=1) - sites, axis=1).max() < 0.002
+    single = contact_points(KURAMOTO, head)
+    assert np.array_equal(single[:, 0], single[:, 1])
+    assert np.allclose(single[:, 0], head.points(head.template, "electrodes_kuramoto"), atol=1e-6)
+
+
+def test_any_position_lies_on_the_skin_and_its_mirror_on_the_other_side():
+    head = load_head()
+    places = on_head([[-45, 0], [45, 0]], head)
+    assert places[0, 0] < -0.02 < 0.02 < places[1, 0]
+    assert np.allclose(places[0] * (-1, 1, 1), places[1], atol=0.003)
+    nearest = np.linalg.norm(head.template[:, None] - places, axis=2).min(axis=0)
+    assert nearest.max() < 0.008
+
+
+def test_a_head_without_electrode_sites_is_named():
+    bare = dataclasses.replace(load_head(), id="bare", embeddings={})
+    with pytest.raises(ModelError, match="'bare' carries no electrode sites"):
+        on_head([[0, 0]], bare)
+
+
+def test_the_picture_shows_right_red_and_left_blue(tmp_path):
+    for scheme in (FRIDLUND, KURAMOTO):
+        image = scheme_picture(scheme, load_head(), 600)
+        face = image[:, : image.shape[0]].astype(int)
+        red = np.argwhere(np.abs(face - (214, 96, 77)).sum(axis=2) < 12)
+        blue = np.argwhere(np.abs(face - (67, 147, 195)).sum(axis=2) < 12)
+        assert len(red) > 200
+        assert len(blue) > 200
+        middle = image.shape[0] / 2
+        assert red[:, 1].max() < middle < blue[:, 1].min()
+    save_scheme_picture(FRIDLUND, load_head(), tmp_path / "f.png", 600)
+    assert cv2.imread(str(tmp_path / "f.png")).shape[1] == 600
+    with pytest.raises(InputError, match=r"cannot be written|not a picture format"):
+        save_scheme_picture(FRIDLUND, load_head(), tmp_path / "f.docx")
+    with pytest.raises(InputError, match="no electrode positions"):
+        scheme_picture(plain_scheme(["a"]), load_head())
