@@ -13,6 +13,7 @@ import numpy as np
 
 from ..emg.montage import FRIDLUND
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head, rotation_matrix
+from ..head.projection import default_intrinsics
 from ..types import (
     F32,
     F64,
@@ -95,7 +96,7 @@ class Participant:
         joints = self.head.joint_positions(self.shape)
         eyes = joints[[self.head.joints.index("eye_left"), self.head.joints.index("eye_right")]].mean(axis=0).astype(np.float64)
         rng = generator(self.seed, self.session, "camera")
-        distance, below, turn = rng.uniform(0.62, 0.85), rng.uniform(0.06, 0.20), rng.normal(0.0, 0.03)
+        distance, below, turn = rng.uniform(0.62, 0.90), rng.uniform(0.12, 0.28), rng.normal(0.0, 0.03)
         facing = np.diag([1.0, -1.0, -1.0])  # model x left, y up, z out of the face -> camera x right, y down, z away
         rotation = rotation_matrix([-below, 0.0, 0.0]) @ facing @ rotation_matrix([0.0, turn, 0.0])
         centre, pivot = eyes + np.array([0.0, -0.025, 0.02]), eyes + np.array([0.0, -0.10, -0.09])
@@ -132,9 +133,17 @@ class Participant:
         return names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")
 
     @functools.cached_property
+    def intrinsics(self) -> F64:
+        """(3, 3) camera matrix: a lens that lets a head fill about the height of the picture, as in the recordings of MMM."""
+        width, height = self.size
+        K = default_intrinsics(width, height)
+        K[0, 0] = K[1, 1] = min(width, height) * self._camera_pose[2] / generator(self.seed, self.session, "lens").uniform(0.28, 0.33)
+        return K
+
+    @functools.cached_property
     def camera(self) -> ParticipantCamera:
         """The camera that looks at this participant; building it takes a moment, so an EMG-only participant never does."""
-        return ParticipantCamera(self.seed, self.sensors, self.size, head=self.head)
+        return ParticipantCamera(self.seed, self.sensors, self.size, self.intrinsics, head=self.head)
 
     def frame_at(self, time_s: float, state: FaceState | None = None) -> Frame:
         """The picture at `time_s`; `state` if the caller has `face_at(time_s)` already."""

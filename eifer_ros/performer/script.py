@@ -47,6 +47,7 @@ FUNCTIONAL: Mapping[str, Mapping[str, float]] = {
     "Snarl": {
         "levator_labii_superioris": 1.0, "depressor_supercilii": 0.35, "corrugator_supercilii": 0.25,
         "zygomaticus_major": 0.15, "orbicularis_oculi": 0.2,
+        "jaw_opener": 0.08,
     },
     "Depress-Lip": {"depressor_anguli_oris": 1.0, "mentalis": 0.50, "jaw_opener": 0.10, "masseter": 0.35},
 }

@@ -209,74 +209,85 @@ def motor_units(seed: int) -> MotorUnits:
 def _potentials(
     endplate: npt.NDArray[np.float64], direction: npt.NDArray[np.float64], ahead: npt.NDArray[np.float64],
     behind: npt.NDArray[np.float64], depth: npt.NDArray[np.float64], velocity: float, contacts: npt.NDArray[np.float64],
-    times_ms: npt.NDArray[np.float64], strengths: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64],
+    step_ms: float, count: int, strengths: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(T, K) potential of one motor unit at K contacts; poles wait at the end-plate and stop at the tendons."""
-    out = np.zeros((len(times_ms), len(contacts)))
-    fibres = len(endplate)
-    for f in range(fibres):
-        for c in range(len(contacts)):
+    """(K, T) potential of one motor unit at K contacts, every `step_ms` from the moment it leaves the end-plate.
+
+    A pole that has run a distance r in both directions gives h(r), summed over fibres; poles wait at the end-plate and stop at
+    the tendons. The three poles see the same h one after the other, so it is tabulated once per contact.
+    """
+    out = np.empty((len(contacts), count))
+    pole = np.empty(count, np.float32)
+    stride = np.float32(velocity * step_ms)
+    for c in range(len(contacts)):
+        pole[:] = 0.0
+        for f in range(len(endplate)):
             dx = contacts[c, 0] - endplate[f, 0]
             dy = contacts[c, 1] - endplate[f, 1]
-            z = dx * direction[0] + dy * direction[1]
+            z = np.float32(dx * direction[0] + dy * direction[1])
             x = dy * direction[0] - dx * direction[1]
-            far = ANISOTROPY * (x * x + depth[f] * depth[f])
-            for t in range(len(times_ms)):
-                lead = velocity * times_ms[t]
-                total = 0.0
-                for k in range(3):
-                    run = max(lead - spacing[k], 0.0)
-                    forward = z - min(run, ahead[f])
-                    backward = z + min(run, behind[f])
-                    total += strengths[k] * (1.0 / np.sqrt(far + forward * forward) + 1.0 / np.sqrt(far + backward * backward))
-                out[t, c] += total
-    return out / (2.0 * np.pi * RADIAL_CONDUCTIVITY * fibres)
+            far = np.float32(ANISOTROPY * (x * x + depth[f] * depth[f]))
+            end, start = np.float32(ahead[f]), np.float32(behind[f])
+            for t in range(count):
+                run = np.float32(t) * stride
+                forward = z - min(run, end)
+                backward = z + min(run, start)
+                pole[t] += np.float32(1.0) / np.sqrt(far + forward * forward) + np.float32(1.0) / np.sqrt(far + backward * backward)
+        for t in range(count):
+            total = 0.0
+            for k in range(3):
+                place = max(t - spacing[k] / (velocity * step_ms), 0.0)
+                low = int(place)
+                part = place - low
+                total += strengths[k] * (pole[low] * (1.0 - part) + pole[min(low + 1, count - 1)] * part)
+            out[c, t] = total
+    return out / (2.0 * np.pi * RADIAL_CONDUCTIVITY * len(endplate))
 
 
-def unit_potential(units: MotorUnits, muscle: int, unit: int, contacts: npt.ArrayLike, times_ms: npt.ArrayLike) -> F64:
-    """(T, K) potential of one motor unit at contacts (K, 2) mm, `times_ms` after it leaves the end-plate; arbitrary unit of size 1.
+def unit_potential(units: MotorUnits, muscle: int, unit: int, contacts: npt.ArrayLike, step_ms: float, count: int) -> F64:
+    """(K, T) potential of one motor unit at contacts (K, 2) mm, every `step_ms` after it leaves the end-plate.
 
-    phi = 1 / (2 pi s_r) sum_k P_k / sqrt(6 (x^2 + h^2) + (z_e - z_k)^2), two tripoles, per fibre; the fibres' mean times the size.
+    phi = 1 / (2 pi s_r) sum_k P_k / sqrt(6 (x^2 + h^2) + (z_e - z_k)^2), two tripoles per fibre; the fibres' mean times the
+    size of the unit. Arbitrary scale (see `muscle_scales`).
     """
     strengths = np.asarray(TRIPOLE)
     # the published strengths are rounded; the exact ones sum to zero, or a step would stay behind
     strengths = strengths - strengths.sum() / 3.0
     wave = _potentials(
         units.endplate[muscle, unit], units.direction[muscle], units.ahead[muscle, unit], units.behind[muscle, unit],
-        units.depth[muscle, unit], float(units.velocity[muscle, unit]), np.ascontiguousarray(contacts, np.float64),
-        np.ascontiguousarray(times_ms, np.float64), strengths, np.asarray(TRIPOLE_MM),
+        units.depth[muscle, unit], float(units.velocity[muscle, unit]), np.ascontiguousarray(contacts, np.float64), step_ms, count,
+        strengths, np.asarray(TRIPOLE_MM),
     )
     return np.asarray(units.size[unit] * wave, np.float64)
-
-
-def _channels(waves: F64, bipolar: npt.NDArray[np.bool_]) -> F64:
-    """(T, 2 C) at plus then minus contacts -> (T, C) channel voltages."""
-    count = len(bipolar)
-    return np.asarray(waves[:, :count] - np.where(bipolar, waves[:, count:], 0.0), np.float64)
 
 
 def unit_templates(units: MotorUnits, electrodes: Electrodes, rate_hz: float, muscles: tuple[int, ...] = ()) -> F32:
     """(M, UNITS, PHASES, L, C) potentials of size-scaled units on each channel, low-passed for `rate_hz`; not yet in volts.
 
-    Phase p holds the samples that fall p / PHASES of a sample after the spike. Computed at PHASES times the rate and limited to
-    0.4 of it by a short FIR, as an amplifier does.
+    Phase p holds the samples that fall p / PHASES of a sample before the spike's grid point. Computed at PHASES times the rate and
+    limited to 0.4 of it by a short FIR, as an amplifier does. muscles: indices, default all.
     """
     fine_hz = rate_hz * PHASES
-    longest_ms = float(max(units.ahead.max(), units.behind.max()) + TRIPOLE_MM[-1]) / 3.0
+    longest_ms = float(max(units.ahead.max(), units.behind.max()) + TRIPOLE_MM[-1]) / float(units.velocity.min())
     taps = signal.firwin(2 * FIR_DELAY * PHASES + 1, 0.4 * rate_hz, fs=fine_hz)
     length = int(np.ceil((longest_ms * 1e-3 * fine_hz + len(taps)) / PHASES)) + 1
-    times_ms = np.arange(length * PHASES - len(taps) + 1) / fine_hz * 1e3
-    bipolar = electrodes.bipolar
-    contacts = np.concatenate([electrodes.plus, np.where(bipolar[:, None], electrodes.minus, 0.0)])
+    count = length * PHASES - len(taps) + 1
+    smoother = np.zeros((count, length * PHASES))
+    for row in range(count):
+        smoother[row, row : row + len(taps)] = taps
+    bipolar = electrodes.bipolar[:, None]
+    contacts = np.concatenate([electrodes.plus, np.where(bipolar, electrodes.minus, 0.0)])
+    channels = len(electrodes.names)
     chosen = muscles or tuple(range(len(MUSCLES)))
-    out = np.zeros((len(chosen), UNITS, PHASES, length, len(electrodes.names)), np.float32)
+    out = np.zeros((len(chosen), UNITS, PHASES, length, channels), np.float32)
     for row, muscle in enumerate(chosen):
         for unit in range(UNITS):
-            fine = _channels(unit_potential(units, muscle, unit, contacts, times_ms), bipolar)
-            smooth = signal.oaconvolve(fine, taps[:, None], axes=0).reshape(length, PHASES, -1)
+            waves = unit_potential(units, muscle, unit, contacts, 1e3 / fine_hz, count)
+            fine = waves[:channels] - np.where(bipolar, waves[channels:], 0.0)
+            smooth = (fine @ smoother).reshape(channels, length, PHASES)
             for phase in range(PHASES):
                 # sample k after the sample before the spike sees the potential at fine index k PHASES - phase
-                out[row, unit, phase, 1 if phase else 0 :] = smooth[: length - 1 if phase else length, -phase % PHASES]
+                out[row, unit, phase, 1 if phase else 0 :] = smooth[:, : length - 1 if phase else length, -phase % PHASES].T
     return out
 
 
