@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import field_validator
 
 from ...component import Emission, Health, Level, Port, Source
 from ...config import Config, parameter
@@ -48,6 +49,12 @@ class EmgSourceConfig(Config):
     stale_after_s: float = parameter(0.5, "silence longer than this shows in health", unit="s", gt=0, le=60)
     retry_s: float = parameter(0.25, "first pause before trying again; doubles with every failure", unit="s", gt=0, le=60)
     retry_max_s: float = parameter(5.0, "longest pause between attempts", unit="s", gt=0, le=600)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_list(cls, value: Any) -> Any:
+        """A ROS parameter file cannot hold an empty list; it writes [""]."""
+        return [] if isinstance(value, list) and value == [""] else value
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,11 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
         notes.append(f"{len(segments)} segments (pauses or clock resets)" + (f", time steps back {back} times" if back else ""))
     start = _date(header)
     base = times[0]
-    stamps = start + np.round((times - base) * NS).astype(np.int64)
+    since = np.round((times - base) * NS)
     for first, last in segments:  # even to the nanosecond within a segment: float rounding is no jitter
         if last - first > 1:
-            stamps[first:last] = np.linspace(stamps[first], stamps[last - 1], last - first).round().astype(np.int64)
+            since[first:last] = np.linspace(since[first], since[last - 1], last - first).round()
+    stamps = start + since.astype(np.int64)
     labels, scales = _channels(path, info, samples.shape[1], unit, notes)
     return EmgRecording(path, (samples * scales).astype(np.float32), stamps, rate, labels, tuple(notes))
 

@@ -39,6 +39,7 @@ class FileConfig(EmgSourceConfig):
     rate_hz: float = parameter(0.0, "sampling rate where the file does not say, or to overrule it", unit="Hz", ge=0, le=200000)
     unit: str = parameter("", "unit of the samples where the file does not say, or to overrule it (V, mV, uV, nV)")
     scale_v: float = parameter(0.0, "volts per count, for files of converter counts", unit="V", ge=0)
+    start_stamp: int = parameter(0, "stamp of the first sample, since 1970; 0 keeps the file's own times", unit="ns", ge=0)
     columns: tuple[str, ...] = parameter((), "columns or signals to read, by name or number from 1; empty: what looks like EMG")
     stream: str = parameter("", "name or type of the stream of an XDF file")
     topic: str = parameter("emg/raw", "topic of the EMG in a bag, without namespace")
@@ -113,10 +114,10 @@ class FileSource(EmgSource):
             self.setup()
         recording = self._recording
         assert recording is not None
-        yield self._announce(recording.layout, int(recording.stamps[0]))
+        shift = self.config.start_stamp - int(recording.stamps[0]) if self.config.start_stamp else 0
+        yield self._announce(recording.layout, int(recording.stamps[0]) + shift)
         length = max(1, round(self.config.chunk_s * recording.rate_hz))
         span = int(recording.stamps[-1] - recording.stamps[0]) + round(NS / recording.rate_hz)
-        shift = 0
         while True:
             for chunk in recording.chunks(length):
                 if not self._pace(chunk.end_stamp + shift, chunk.stamp + shift):

@@ -83,6 +83,8 @@ def judge_rate(path: Path, times_s: npt.NDArray[np.float64], declared_hz: float 
 
     The measured rate is the inverse median step, so that gaps do not lower it; for bunched stamps, the mean over the file.
     """
+    if declared_hz and len(times_s) < 10:  # too few stamps to doubt a header
+        return declared_hz, []
     steps = np.diff(times_s)
     forward = steps[steps > 0]
     if not len(forward):

@@ -84,7 +84,7 @@ def _table(path: Path) -> _Table:
             comments.append(line[1:].strip())
             continue
         cells = _split(line)
-        if _number(cells[-1] if cells[-1] else cells[0]) is not None and sum(_number(c) is None for c in cells) < len(cells) / 2:
+        if sum(_number(cell) is None for cell in cells) < len(cells) / 2:
             break
         if header:
             raise InputError(f"{path}: line {at + 1} holds no numbers: '{line[:60]}'")
