@@ -94,7 +94,7 @@ class Avatar(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """A face in; its blendshapes out. Faces of a poorer source, of an unknown head or with broken numbers lead to nothing."""
-        if not isinstance(item, FaceState) or not self._follows(port, item.stamp):
+        if not isinstance(item, FaceState) or not self.follows(port, item.stamp):
             return
         face = self.face(item)
         if face is None:
@@ -140,7 +140,7 @@ class Avatar(Component):
             self._maps[head_model] = Retarget(head)
         return self._maps[head_model]
 
-    def _follows(self, port: str, stamp: Stamp) -> bool:
+    def follows(self, port: str, stamp: Stamp) -> bool:
         """Whether this source is the one to follow at present."""
         if port not in _BEST_FIRST:
             return True  # a host that remapped the input knows what it wants
