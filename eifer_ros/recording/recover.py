@@ -22,8 +22,7 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.records import Channel, Message, Schema
 from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+from rosbags.rosbag2 import Writer
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
@@ -32,6 +31,7 @@ from ..types import NS, Stamp
 from ..wire import messages
 from .reader import MAGIC, storage_files
 from .topics import Role, recognise
+from .writer import open_bag
 
 _RECORD_HEAD = 9  # opcode and length
 _MAX_RECORD = 4 << 30
@@ -156,8 +156,8 @@ def _inside(body: bytes, result: Recovery) -> Iterator[tuple[int, bytes]]:
         result.damaged += not result.cut
         return
     whole = len(packed) == stored
-    data = _unpack(packed, compression)
-    if whole and (len(data) != size or (crc and zlib.crc32(data) != crc)):
+    data, intact = _unpack(packed, compression)
+    if whole and (not intact or len(data) != size or (crc and zlib.crc32(data) != crc)):
         result.damaged += 1
         return
     at = 0
@@ -170,10 +170,10 @@ def _inside(body: bytes, result: Recovery) -> Iterator[tuple[int, bytes]]:
         at = end
 
 
-def _unpack(packed: bytes, compression: str) -> bytes:
-    """As much as decompresses."""
+def _unpack(packed: bytes, compression: str) -> tuple[bytes, bool]:
+    """As much as decompresses, and whether nothing in it was wrong. zstd gives blocks of up to 128 KiB whole or not at all."""
     if not compression:
-        return packed
+        return packed, True
     if compression == "zstd":
         machine: Any = zstandard.ZstdDecompressor().decompressobj()
     elif compression == "lz4":
@@ -181,15 +181,15 @@ def _unpack(packed: bytes, compression: str) -> bytes:
 
         machine = lz4.frame.LZ4FrameDecompressor()
     else:
-        return b""
+        return b"", False
     done = bytearray()
     # piece by piece, so that what comes before a bad byte is kept
     for at in range(0, len(packed), 4096):
         try:
             done += machine.decompress(packed[at : at + 4096])
         except (zstandard.ZstdError, RuntimeError, EOFError):
-            break
-    return bytes(done)
+            return bytes(done), False
+    return bytes(done), True
 
 
 def _collect(records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], channels: dict[int, Channel]) -> Iterator[_Found]:
@@ -212,10 +212,7 @@ def _collect(records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], c
 
 
 def _save(first: _Found, rest: Iterator[_Found], out: Path, result: Recovery) -> None:
-    writer = Writer(out, version=9, storage_plugin=StoragePlugin.MCAP)
-    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    writer.set_custom_data("recovered_from", str(result.source))
-    writer.open()
+    writer = open_bag(out, {"recovered_from": str(result.source)})
     connections: dict[tuple[str, str], Connection] = {}
     counts: Counter[str] = Counter()
     result.first = result.last = int(first.message.log_time)

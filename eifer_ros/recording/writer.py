@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import cast
 
+import zstandard
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
@@ -205,15 +206,11 @@ class BagWriter:
             raise RecordingError(
                 f"{self.path}: {free / 1e6:.0f} MB free on that disk; at least {self._min_free / 1e6:.0f} MB are needed to record"
             )
-        writer = Writer(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
-        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        # rosbag2 reads custom_data as a map, which the null of an empty one is not
-        writer.set_custom_data("eifer", self._session)
         try:
-            writer.open()
+            # rosbag2 reads custom_data as a map, which the null of an empty one is not
+            return open_bag(self.path, {"eifer": self._session})
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be made: {error.strerror or error}") from None
-        return writer
 
     def _run(self) -> None:
         try:
@@ -313,6 +310,18 @@ class BagWriter:
         with self._condition:
             self._safe += self._unsafe
             self._unsafe = 0
+
+
+def open_bag(path: Path, custom: Mapping[str, str]) -> Writer:
+    """A rosbag2 MCAP writer, open, with zstd chunks that carry a checksum: any reader notices a damaged one."""
+    writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    for key, value in custom.items():
+        writer.set_custom_data(key, value)
+    writer.open()
+    # rosbags writes neither a chunk CRC nor a zstd checksum by itself
+    cast(McapWriter, writer.storage).compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compress
+    return writer
 
 
 def _base(topic: str) -> str:
