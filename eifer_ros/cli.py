@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from . import __version__, threads  # noqa: F401  (threads before anything that loads a BLAS)
@@ -67,6 +67,24 @@ def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
             progress.update(task, completed=done, total=total or None, words=words)
 
         yield update
+
+
+@contextmanager
+def _stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """One progress bar per stage on standard error: call with (stage, share done)."""
+    if quiet:
+        yield lambda stage, share: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    with Progress(*columns, console=err_console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def told(stage: str, share: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=1.0)
+            progress.update(tasks[stage], completed=share)
+
+        yield told
 
 
 @contextmanager
@@ -287,6 +305,32 @@ def fit(
         *([("dead channels", ", ".join(result["dead_channels"]))] if result["dead_channels"] else []),
     ]
     _print(result | {"mapping": str(out)}, as_json, "Mapping", rows)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")] = Path("demo_out"),
+    seed: Annotated[int, typer.Option(help="Who performs.", min=0)] = 7,
+    sensors: Annotated[bool, typer.Option(help="Electrodes and cables on the face.")] = True,
+    quick: Annotated[bool, typer.Option(help="Smaller pictures and a shorter performance.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run everything on a simulated participant: calibration, fit, live reconstruction, mapping and fusion; a bag and a page remain."""
+    from .jobs.demo import DemoSettings, run_demo
+
+    settings = DemoSettings(seed=seed, sensors=sensors)
+    if quick:
+        settings = DemoSettings(seed=seed, sensors=sensors, live_s=20.0, size=(320, 240), fps=15.0)
+    with _until_interrupted() as stop, _stages(as_json) as told:
+        result = run_demo(out, settings, told=told, stop=stop)
+    if as_json:
+        print(json.dumps({"values": result.values, "notes": result.notes, "files": result.files}, indent=2))
+        return
+    _print({}, False, "Demo: distance of the face from the truth, and how it was reached", result.table())
+    for note in result.notes:
+        out_console.print(f"note: {escape(note)}")
+    for name, path in result.files.items():
+        out_console.print(f"{name}: {escape(path)}")
 
 
 @app.command()
