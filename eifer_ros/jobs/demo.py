@@ -67,10 +67,12 @@ class DemoResult:
             ("a face that never moves", f"{known('resting_face_vertex_mm')} mm from the truth on average"),
         ]
         for name, words in (("vision", "from the camera"), ("emg", "from EMG alone"), ("fused", "camera and EMG fused")):
-            covered = f"; {known(f'{name}_vertex_blind_mm')} mm while the camera is covered" if f"{name}_vertex_blind_mm" in self.values else ""
-            rows.append((
-                words, f"{known(f'{name}_vertex_mm')} mm{covered}; r {known(f'{name}_r')}, R2 {known(f'{name}_r2')}; {known(f'{name}_hz', ' Hz', 1)}"
-            ))
+            covered = known(f"{name}_vertex_blind_mm", " mm")
+            figures = (
+                f"{known(f'{name}_vertex_mm')} mm, {covered} while the camera is covered", f"r {known(f'{name}_r')}",
+                f"R2 {known(f'{name}_r2')}", known(f"{name}_hz", " Hz", 1),
+            )
+            rows.append((words, "; ".join(figures)))
         rows += [
             ("pictures with a face", f"{known('vision_tracked', digits=0)} of {known('vision_frames', digits=0)}"),
             ("fit", f"{known('fit_s', ' s', 1)}; held-out r {known('cv_r')}, R2 {known('cv_r2')} against the camera's faces"),

@@ -114,7 +114,7 @@ def _film(log: Log, head: HeadModel, blind_s: tuple[float, float]) -> str:
     rows[2] = ("from the camera", rows[2][1])
     lines = ["<tr><th></th>" + "".join(f"<th>{name}</th>" for name in heads) + "</tr>"]
     for name, cells in rows:
-        images = "".join(f'<td><img src="{cell}" alt="{html.escape(name)} at {when}"></td>' for cell, when in zip(cells, heads, strict=True))
+        images = "".join(f'<td><img src="{cell}" alt="{name} at {when}"></td>' for cell, when in zip(cells, heads, strict=True))
         lines.append(f"<tr><th>{html.escape(name)}</th>{images}</tr>")
     return '<div class="film"><table>' + "".join(lines) + "</table></div>"
 
@@ -160,11 +160,13 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1160px;padding:0 1rem;color:#1b1f24;background:#fff}
 h1{font-size:1.5rem;margin:0 0 .3rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-.film{overflow-x:auto}.film img{width:130px;display:block;border-radius:4px}.film th{font-weight:500;font-size:.82rem;text-align:left;color:#57606a}
+.film{overflow-x:auto}.film img{width:130px;display:block;border-radius:4px}
+.film th{font-weight:500;font-size:.82rem;text-align:left;color:#57606a}
 table.figures{border-collapse:collapse}table.figures td,table.figures th{padding:.25rem .9rem .25rem 0;text-align:left;vertical-align:top}
 table.figures tr+tr{border-top:1px solid #d0d7de66}
 figure{margin:.2rem 0 .6rem}figcaption{font-size:.85rem;color:#57606a}svg{width:100%;background:#f6f8fa;border-radius:4px}
-.legend span{margin-right:1.2rem;font-size:.9rem}.legend i{display:inline-block;width:1.1rem;height:.5rem;margin-right:.4rem;border-radius:2px}
+.legend span{margin-right:1.2rem;font-size:.9rem}
+.legend i{display:inline-block;width:1.1rem;height:.5rem;margin-right:.4rem;border-radius:2px}
 .note{color:#57606a}
 @media (prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}svg{background:#161b22}.film th,figcaption,.note{color:#9198a1}}
 @media print{body{margin:0}}
