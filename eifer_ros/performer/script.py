@@ -426,16 +426,17 @@ class Script:
             if slot.kind == "movement":
                 take = Take(slot.label, pulses[0].start_s, pulses[0].end_s)
             else:
-                take = Take(slot.label, begin, begin + slot.length_s)
+                take = Take(slot.label, begin + 0.05, begin + slot.length_s - 0.05)
             if take.start_s < end_s and take.end_s > start_s:
                 found.append(take)
         return found
 
     def markers(self, start_s: float, end_s: float) -> list[tuple[float, str, str]]:
         """(time, label, "start" | "end") of every movement boundary within [start, end), in time order."""
+        # a little before, because a take that ends exactly on `start_s` does not overlap the window
         marks = [
             mark
-            for take in self.takes(start_s, end_s)
+            for take in self.takes(start_s - 0.1, end_s)
             for mark in ((take.start_s, take.label, "start"), (take.end_s, take.label, "end"))
             if start_s <= mark[0] < end_s
         ]
