@@ -223,12 +223,13 @@ class DeviceClock:
     @property
     def state(self) -> ClockState:
         """What is known at present; NaN before the first arrival."""
-        if self._origin is None:
+        # health is read from other threads than the one that observes: look at each part once
+        origin, bins, ordered = self._origin, list(self._bins), sorted(self._delays)
+        if origin is None or not bins or not ordered:
             return ClockState(math.nan, math.nan, math.nan, 0.0, self._jumps, 0)
-        device_s = (self._origin[0] * self.tick_s) + self._x
-        host_s = self._origin[1] / NS + self._x + self._line(self._x) - self._latency_ns / NS
-        ordered = sorted(self._delays)
-        span = self._bins[-1][1] - self._bins[0][1]
+        device_s = origin[0] * self.tick_s + self._x
+        host_s = origin[1] / NS + self._x + self._line(self._x) - self._latency_ns / NS
+        span = bins[-1][1] - bins[0][1]
         return ClockState(
             host_s - device_s, self._slope * 1e6, max(ordered[len(ordered) // 2], 0.0), span, self._jumps, self._count,
         )

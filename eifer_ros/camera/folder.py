@@ -59,6 +59,7 @@ class FolderSource(Source):
 
     def setup(self) -> None:
         """List the pictures and decode the first."""
+        self._pacer.restart()
         self._calibration = load_optional(self.config.calibration)
         if not self.config.path:
             raise InputError("no folder was given; use folder:DIR")

@@ -61,6 +61,7 @@ class VideoSource(Source):
 
     def setup(self) -> None:
         """Open the file and decode its first frame."""
+        self.close()
         self._calibration = load_optional(self.config.calibration)
         path = check_file(self.config.path)
         capture = _open(path)
@@ -88,7 +89,7 @@ class VideoSource(Source):
 
     def produce(self) -> Iterator[Emission]:
         """Every frame once, in presentation order."""
-        if self._capture is None:
+        if self._capture is None or self._ended:
             self.setup()
         image, base_ms, last = self._first, self._capture.get(cv2.CAP_PROP_POS_MSEC), -1
         while image is not None and not self._pacer.stopped:
