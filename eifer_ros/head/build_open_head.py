@@ -24,8 +24,8 @@ from scipy.spatial import cKDTree
 
 from ..errors import MissingExtra, ModelError
 from ..types import ARKIT_52, F32, F64
-from . import embed, oral
-from .model import HeadModel
+from . import contact, embed, oral
+from .model import HeadModel, rotation_matrix
 
 I64 = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
@@ -44,6 +44,10 @@ LASHES_LEFT, LASHES_RIGHT = range(14742, 14867), range(14867, 14992)
 LOWER_TEETH, UPPER_TEETH = range(14992, 15060), range(15060, 15128)
 UPPER_LINE = (53, 50, 51, 52, 58, 44, 45, 59, 9, 26, 11, 10, 25, 18, 17, 16, 20)
 
+# the source's lids stand off its eyeballs by less than they dip when they glide; a little smaller, the eyeballs stay covered
+EYE_SIZE = 0.95
+# the opening of the lids lies a little below the centre of the eyeball: looking straight ahead means looking at its middle
+GAZE_REST_RAD = 0.04
 # how far a whole unit of an action turns the eye, rad: the source's eyeballs are a third larger than life, so these angles move the
 # iris as far across the face as 30 to 35 degrees move a real one
 GAZE_RAD = {"In": 0.44, "Out": 0.44, "Down": 0.38, "Up": 0.31}
@@ -201,7 +205,7 @@ class Layout:
         for helper, arms, side in zip((EYE_LEFT, EYE_RIGHT), self.eye_arms, (1.0, -1.0), strict=True):
             guides = points[..., list(helper), :]
             centre = guides.mean(axis=-2, keepdims=True)
-            radius = np.einsum("...gd,gd->...", guides - centre, arms)
+            radius = EYE_SIZE * np.einsum("...gd,gd->...", guides - centre, arms)
             pieces.append(centre + radius[..., None, None] * (self.eye_directions * [side, 1.0, 1.0]))
         for index, weights in self.made:
             pieces.append(np.einsum("pg,...gd->...pd", weights, points[..., index, :], optimize=True))
@@ -232,8 +236,10 @@ def lay_out(source: Source, person: F64) -> Layout:
         arms = person[list(helper)] - centre
         lengths = np.linalg.norm(arms, axis=1, keepdims=True)
         eye_arms.insert(0, arms / lengths / len(arms))
-    directions, eye_faces, eye_parts = oral.eyeball(float(lengths.mean()), "left")
-    eye = oral.Mesh(centre + float(lengths.mean()) * directions, eye_faces, eye_parts)
+    radius = EYE_SIZE * float(lengths.mean())
+    directions, eye_faces, eye_parts = oral.eyeball(radius, "left")
+    directions = directions @ rotation_matrix([GAZE_REST_RAD, 0.0, 0.0]).T
+    eye = oral.Mesh(centre + radius * directions, eye_faces, eye_parts)
     mesh.add_mesh(eye)
     mesh.add_mesh(eye.mirrored({part: part.replace("left", "right") for part in eye_parts}))
     swap_halves(2 * len(directions))
@@ -253,7 +259,7 @@ def lay_out(source: Source, person: F64) -> Layout:
     return Layout(skin, mesh.faces, mesh.parts, np.concatenate(mirror), directions, (eye_arms[0], eye_arms[1]), made)
 
 
-def _trim_sockets(quads: I64, parts: npt.NDArray[Any], rings: int = 3) -> tuple[I64, npt.NDArray[Any]]:
+def _trim_sockets(quads: I64, parts: npt.NDArray[Any], rings: int = 1) -> tuple[I64, npt.NDArray[Any]]:
     """Drop the back of the eye sockets, beyond `rings` rows of faces from the lid rim: nobody sees behind an eyeball."""
     socket = parts == "socket"
     reached = np.unique(quads[~socket])
@@ -382,6 +388,69 @@ def expressions(source: Source, layout: Layout, rest: F64) -> F64:
     return np.asarray(0.5 * (basis + mirrored[:, :, other]))
 
 
+# poses in which the eyeball must not show through the lids, and actions in which the mouth stays shut
+LID_POSES: tuple[dict[str, float], ...] = (
+    {}, {"eyeBlink": 0.35}, {"eyeBlink": 0.65}, {"eyeBlink": 1.0}, {"eyeSquint": 1.0, "cheekSquint": 1.0}, {"eyeLookDown": 1.0},
+    {"eyeBlink": 0.5, "eyeSquint": 0.7}, {"eyeSquint": 0.5}, {"eyeLookUp": 1.0},
+)
+SHUT = (
+    "mouthPressLeft", "mouthPressRight", "mouthRollLower", "mouthRollUpper", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft",
+    "mouthDimpleRight", "mouthPucker", "mouthShrugLower", "mouthShrugUpper", "mouthLeft", "mouthRight", "mouthStretchLeft",
+    "mouthStretchRight", "cheekPuff",
+)
+
+
+def _settle(people: F64, joints: F64, actions: F64, layout: Layout) -> F64:
+    """Seat eyeballs behind the lids and close the lips of `people` (P, V, 3), in place; returns the corrected actions."""
+    parts = np.array(layout.parts)
+    rest = people.mean(axis=0)
+    skin = np.flatnonzero(parts == "skin")
+    for side, joint in (("left", 3), ("right", 4)):
+        ball = np.flatnonzero(np.isin(parts, [f"{part}_{side}" for part in ("eye", "iris", "pupil")]))
+        centre = joints[:, joint].mean(axis=0)
+        lids = contact.lid_vertices(rest, centre, float(np.linalg.norm(rest[ball] - centre, axis=1).mean()), skin)
+        poses = [_pose(actions[lids], {name + side.capitalize(): weight for name, weight in pose.items()}) for pose in LID_POSES]
+        for person, joint_positions in zip(people, joints, strict=True):
+            radius = float(np.linalg.norm(person[ball] - joint_positions[joint], axis=1).mean())
+            for _ in range(2):
+                deepest = max(
+                    contact.intrusion(person[lids] + pose, np.arange(len(lids)), joint_positions[joint], radius) for pose in poses
+                )
+                joint_positions[joint, 2] -= 1.2 * deepest
+                person[ball, 2] -= 1.2 * deepest
+    mouth = np.flatnonzero(np.isin(parts, ["skin", "mouth"]))
+    near = np.linalg.norm((rest[mouth] - _mouth_centre(rest, actions, mouth)) / [1.0, 0.5, 0.6], axis=1) < 0.034
+    jaw = ARKIT_52.index("jawOpen")
+    border = layout.faces[(parts[layout.faces] == "mouth").any(axis=1) & (parts[layout.faces] == "skin").any(axis=1)]
+    rim = np.intersect1d(border, skin)
+    corners = rim[[rest[rim, 0].argmin(), rest[rim, 0].argmax()]]
+    seam = contact.Seam.find(rest, actions[:, :, jaw], mouth[near], corners)
+    for person in people:
+        person += seam.close(person)
+    rest = people.mean(axis=0)
+    actions = actions.copy()
+    for name in SHUT:
+        index = ARKIT_52.index(name)
+        actions[:, :, index] += seam.close(rest + actions[:, :, index])
+    index = ARKIT_52.index("mouthClose")
+    actions[:, :, index] += seam.close(rest + actions[:, :, jaw] + actions[:, :, index])
+    other = [ARKIT_52.index(_other_side(name)) for name in ARKIT_52]
+    return np.asarray(0.5 * (actions + (actions[layout.mirror] * MIRROR[:, None])[:, :, other]))
+
+
+def _pose(actions: F64, weights: dict[str, float]) -> F64:
+    total = np.zeros(actions.shape[:2])
+    for name, weight in weights.items():
+        total += weight * actions[:, :, ARKIT_52.index(name)]
+    return total
+
+
+def _mouth_centre(rest: F64, actions: F64, candidates: I64) -> F64:
+    """Between the lips: where pressing the lips together and rolling them in moves the most."""
+    size = sum(np.linalg.norm(actions[candidates, :, ARKIT_52.index(name)], axis=1) for name in ("mouthRollUpper", "mouthRollLower"))
+    return np.asarray(np.average(rest[candidates], axis=0, weights=np.asarray(size) ** 2))
+
+
 def _other_side(name: str) -> str:
     if name.endswith("Left"):
         return name.removesuffix("Left") + "Right"
@@ -455,15 +524,19 @@ def build(
     parts = np.array(layout.parts)
     face = (parts == "skin") & (weights[:, 0] < 0.01)
     people, joints = align(people, joints, face, np.array([3, 4]))
+    progress("closing lips and lids", 0.6)
+    actions = expressions(source, layout, people.mean(axis=0))
+    actions = _settle(people, joints, actions, layout)
+    middle = joints[:, [3, 4]].mean(axis=1, keepdims=True)  # seating the eyeballs moved them
+    people, joints = people - middle, joints - middle
     progress("principal components", 0.7)
     joint_mirror = np.array([0, 1, 2, 4, 3])
     # the face counts most: skull and ears are hidden by hair, and nobody measures them
     importance = np.where(face, 0.15 + 0.85 / (1.0 + np.exp(-(people.mean(axis=0)[:, 2] + 0.035) / 0.008)), 0.0)
     space = shape_space(people, joints, importance, layout.mirror, joint_mirror, components)
-    progress("expressions", 0.8)
     head = HeadModel(
         id=out.stem, template=_f32(space.mean), faces=layout.faces.astype(np.int32), shape_basis=_f32(space.basis),
-        expression_basis=_f32(expressions(source, layout, space.mean)), expression_names=ARKIT_52,
+        expression_basis=_f32(actions), expression_names=ARKIT_52,
         expression_bounds=np.tile(np.array([[0.0, 1.0]], np.float32), (len(ARKIT_52), 1)), joints=JOINTS,
         parents=np.array(PARENTS, np.int32), joint_template=_f32(space.joints), joint_shape_basis=_f32(space.joint_basis),
         joint_expression_basis=np.zeros((len(JOINTS), 3, len(ARKIT_52)), np.float32), skin_weights=_f32(weights),
