@@ -30,9 +30,9 @@ BACKGROUNDS = ("black", "plain", "blobs", "noise", "boxes")
 RELIEFS = 8
 """How many different sets of expression lines exist; a participant has one of them."""
 
-_BASE = np.array([0.42, 0.78, 1.02])
-_MELANIN = np.array([1.50, 1.85, 2.10])
-_BLOOD = np.array([0.07, 0.42, 0.34])
+_BASE = np.array([0.42, 0.74, 1.08])
+_MELANIN = np.array([1.50, 1.85, 2.15])
+_BLOOD = np.array([0.07, 0.40, 0.37])
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ class Variation:
             cap = scaled((0.78, 0.79, 0.82), uniform(0.8, 1.05))
         lights, ambient, ground = _lights(rng, wild)
         return Variation(
-            profile=profile, seed=seed, melanin=melanin, blood=uniform(0.35, 1.1), blotches=uniform(0.4, 1.3),
+            profile=profile, seed=seed, melanin=melanin, blood=uniform(0.2, 0.85), blotches=uniform(0.4, 1.3),
             freckles=uniform(0.2, 1.0) if rng.random() < 0.25 else uniform(0.0, 0.15), beard=uniform(0.25, 1.0) if man else 0.0,
             age=float(rng.beta(1.5, 2.5)), lines=uniform(0.75, 1.25), relief=int(rng.integers(RELIEFS)),
-            gloss=uniform(0.03, 0.17) if wild else uniform(0.05, 0.11), sharpness=uniform(10.0, 30.0),
+            gloss=uniform(0.03, 0.17) if wild else uniform(0.05, 0.12), sharpness=uniform(9.0, 26.0),
             lip_blood=uniform(0.7, 1.9), lip_dark=uniform(0.0, 0.35), under_eye=uniform(0.1, 0.9),
             makeup=uniform(0.2, 1.0) if (not man and rng.random() < (0.4 if wild else 0.15)) else 0.0,
             hair_colour=hair, brow_colour=scaled(hair, uniform(0.45, 0.9)), brow_density=uniform(0.55, 1.1) if man else uniform(0.4, 0.9),
@@ -137,7 +137,7 @@ class Variation:
             iris=_iris(rng, melanin), pupil=uniform(0.13, 0.22), sclera=scaled((0.74, 0.70, 0.66), uniform(0.85, 1.05)),
             teeth=scaled((1.0, uniform(0.94, 1.0), uniform(0.84, 0.98)), uniform(0.85, 1.08)),
             glasses=bool(wild and rng.random() < 0.06), ambient=ambient, ground=ground, lights=lights,
-            occlusion=uniform(0.75, 0.95), exposure=uniform(0.75, 1.35) if wild else uniform(0.9, 1.12),
+            occlusion=uniform(0.75, 0.95), exposure=uniform(0.75, 1.35) if wild else uniform(0.80, 1.02),
             background=str(rng.choice(BACKGROUNDS, p=[0.3, 0.15, 0.25, 0.15, 0.15])) if wild else "black",
             gamma=uniform(0.85, 1.18) if wild else uniform(0.97, 1.05), contrast=uniform(-0.1, 0.3) if wild else uniform(0.05, 0.2),
             blur_px=float(rng.gamma(2.0, 0.6)) if wild else uniform(0.55, 0.95), chroma_blur_px=uniform(0.5, 2.5) if wild else 1.4,
@@ -182,9 +182,9 @@ def _lights(rng: np.random.Generator, wild: bool) -> tuple[tuple[tuple[float, fl
             rows.append((rng.choice([-1.0, 1.0]) * rng.uniform(1.9, 2.7), rng.uniform(-0.2, 0.8), rng.uniform(0.2, 1.0)))
         sky = rng.uniform(0.12, 0.75)
     else:
-        rows = [(rng.normal(0.0, 0.25), rng.uniform(0.35, 0.75), rng.uniform(0.50, 0.70)),
-                (rng.normal(0.0, 0.5), rng.uniform(-0.2, 0.15), rng.uniform(0.12, 0.24))]
-        sky = rng.uniform(0.42, 0.56)
+        rows = [(rng.normal(0.0, 0.35), rng.uniform(0.45, 0.95), rng.uniform(0.62, 0.85)),
+                (rng.normal(0.0, 0.6), rng.uniform(-0.2, 0.15), rng.uniform(0.14, 0.26))]
+        sky = rng.uniform(0.30, 0.42)
     lights = []
     for azimuth, height, power in rows:
         x, y, z = direction(float(azimuth), float(height))
@@ -243,8 +243,8 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
             (f"eyeSquint{name}", 0.75), (f"cheekSquint{name}", 0.8), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.2)), 0.2))
         ala, mouth = face(129 if side < 0 else 358)[0], face(61 if side < 0 else 291)[0]
         fold = _curve((ala[0] + side * 0.03, ala[1] + 0.13), (ala[0] + side * 0.16, ala[1] - 0.06),
-                      (mouth[0] + side * 0.13, mouth[1] + 0.16), (mouth[0] + side * 0.20, mouth[1] - 0.12 + wobble()))
-        groups.append(Lines(0, (fold, fold), 0.16, (
+                      (mouth[0] + side * 0.13, mouth[1] + 0.18), (mouth[0] + side * 0.19, mouth[1] - 0.02 + wobble()))
+        groups.append(Lines(0, (fold,), 0.16, (
             (f"mouthSmile{name}", 0.9), (f"noseSneer{name}", 0.9), (f"mouthUpperUp{name}", 0.8), (f"mouthStretch{name}", 0.35),
             (f"cheekSquint{name}", 0.3)), 0.42))
         strokes = [_curve((side * (0.07 + 0.02 * k) + wobble(0.01), inner[1] - 0.16), (side * (0.085 + 0.035 * k), inner[1] + 0.02),
@@ -327,11 +327,12 @@ def relief(surface: Surface, width: int, number: int) -> Relief:
             left, right = np.clip([uv[:, 0].min() - 30 * scale, uv[:, 0].max() + 30 * scale], 0, width).astype(int)
             high, low = np.clip([uv[:, 1].min() - 30 * scale, uv[:, 1].max() + 30 * scale], 0, height).astype(int)
             part = layer[high:low, left:right].astype(np.float32) / 255.0
-            wide = 2.2 if len(group.strokes) > 2 else 4.2
+            wide = 6.5 if len(group.strokes) == 1 and group.reach > 0.12 else 2.2 if len(group.strokes) > 2 else 3.2
+            taper = 0.55 if wide > 6.0 else 1.0
             groove = cv2.GaussianBlur(part, (0, 0), max(wide * scale, 0.6)) * wide * scale * 2.5 / max(thick, 1)
             ridge = cv2.GaussianBlur(part, (0, 0), max(2.4 * wide * scale, 1.2)) * wide * scale * 2.4 * 2.5 / max(thick, 1)
             region = heights[group.relief, high:low, left:right]
-            region += (0.55 * ridge - groove) * float(rng.uniform(0.6, 1.0))
+            region += (0.55 * ridge - groove) * (taper * float(rng.uniform(0.6, 1.0)))
             near = np.minimum(near, np.linalg.norm(flat[:, None] - stroke[None], axis=2).min(axis=1))
         masks[index] = np.exp(-((np.maximum(near - 0.5 * group.reach, 0.0) / group.reach) ** 2)) * front
         for name, value in group.drivers:
@@ -356,7 +357,7 @@ def tile_noise(width: int, number: int) -> F32:
     height = width * 3 // 4
     rng = generator(number, "skin noise")
     fy, fx = np.meshgrid(np.fft.fftfreq(height) * height, np.fft.rfftfreq(width) * width, indexing="ij")
-    radius = np.hypot(fx, fy * 1.3)
+    radius = np.hypot(fx, fy * 2.2)
     layers = []
     for centre, slope in ((22.0, 1.1), (90.0, 0.8), (260.0, 0.2)):
         centre = min(centre, width / 4.0)
@@ -370,10 +371,10 @@ def tile_noise(width: int, number: int) -> F32:
 # the skin map ------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Masks:
-    """Where things are on the skin map (H, W, 8) uint8 and how far above the hairline (H, W) float32 m."""
+    """Where things are on the skin map (H, W, 9) uint8 and how far above the hairline (H, W) float32 m."""
 
     layers: U8
-    """lips, cheeks, nose and ears (red), under the eyes, beard, lid margin, lid, freckle area."""
+    """lips, cheeks, nose and ears (red), under the eyes, beard, lid margin, lid, freckle area, shine."""
     hairline: F32
     brows: tuple[F64, F64]
     """Per side (6, 2, 2): upper and lower edge in face units (right, left)."""
@@ -428,7 +429,10 @@ def masks(surface: Surface, width: int) -> Masks:
     beard *= 1.0 - lips
     beard *= 1.0 - 0.75 * blob(0.0, float(face(17)[0][1]) - 0.13, 0.5, 0.06)
     freckle = np.clip(blob(0.0, -0.45, 0.9, 0.35) + 0.5 * blob(0.0, 0.6, 0.8, 0.4), 0.0, 1.0)
-    layers = np.stack([lips, cheeks, red, under, beard, margin, lid, freckle], axis=-1)
+    shine = np.clip(blob(nose[0], nose[1] + 0.12, 0.13, 0.42) + 0.8 * blob(0.0, 0.75, 0.65, 0.35)
+                    + 0.6 * np.maximum(blob(-0.62, -0.42, 0.25, 0.16), blob(0.62, -0.42, 0.25, 0.16))
+                    + 0.5 * blob(0.0, chin[1] + 0.2, 0.2, 0.15), 0.0, 1.0)
+    layers = np.stack([lips, cheeks, red, under, beard, margin, lid, freckle, shine], axis=-1)
     # hairline by angle from the nose; above the ear, then down to the nape
     top = np.interp(turn, [0, 20, 38, 52, 62, 72, 84, 100, 112, 124, 180], [1.32, 1.32, 1.26, 1.05, 0.70, 0.38, 0.42, 0.42, 0.05, -0.75, -0.95])
     hairline = (y - top) * surface.unit
@@ -450,9 +454,9 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
             lips, cheeks, red, under = layers[i, j, 0] / 255.0, layers[i, j, 1] / 255.0, layers[i, j, 2] / 255.0, layers[i, j, 3] / 255.0
             beard, margin, lid, freckle = layers[i, j, 4] / 255.0, layers[i, j, 5] / 255.0, layers[i, j, 6] / 255.0, layers[i, j, 7] / 255.0
             spots = max(middle - 1.1, 0.0) * 0.6 + max(fine - 1.5, 0.0) * 0.5
-            melanin = k[0] * (1.0 + 0.10 * k[2] * coarse + 0.04 * k[2] * middle) + k[3] * freckle * spots * 0.35 + 0.10 * k[6] * under \
+            melanin = k[0] * (1.0 + 0.07 * k[2] * coarse + 0.05 * k[2] * middle) + k[3] * freckle * spots * 0.35 + 0.10 * k[6] * under \
                 + 0.10 * k[5] * lips + 0.012 * fine
-            blood = k[1] * (1.0 + 0.22 * k[2] * coarse + 0.10 * k[2] * middle + 0.05 * fine) + 0.55 * cheeks * (1.0 + 0.35 * coarse * k[2]) \
+            blood = k[1] * (1.0 + 0.09 * k[2] * coarse + 0.10 * k[2] * middle + 0.07 * fine) + 0.40 * cheeks * (1.0 + 0.12 * coarse * k[2]) \
                 + 0.85 * red + 0.35 * under * k[6] + 0.40 * lid + k[4] * lips * (1.0 + 0.10 * middle) * 1.15
             blood = max(blood, 0.05)
             # shaved or short beard: dark points under the skin
@@ -465,7 +469,7 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
                 hair = brow[i, j] / 255.0
                 value = value + (np.sqrt(k[19 + c]) - value) * hair
                 out[i, j, c] = np.uint8(min(max(value, 0.0), 1.0) * 255.0)
-            out[i, j, 3] = np.uint8(255.0 * min(0.75 * lips + 0.25 * red, 1.0) * (1.0 - brow[i, j] / 255.0))
+            out[i, j, 3] = np.uint8(255.0 * min(0.75 * lips + 0.65 * layers[i, j, 8] / 255.0, 1.0) * (1.0 - brow[i, j] / 255.0))
             above = (hairline[i, j] - k[22] + 0.0022 * coarse + 0.0016 * middle) / k[23]
             above = min(max(0.5 + above, 0.0), 1.0)
             out[i, j, 4] = np.uint8(255.0 * above)
@@ -505,9 +509,9 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
         ink = int(np.clip(150 + 70 * variation.brow_density, 90, 235))
         for shade_, group in ((int(ink * 0.65), lines[::2]), (ink, lines[1::2])):
             cv2.polylines(layer, list(np.round(group * 16).astype(np.int32)), False, shade_, 1, cv2.LINE_AA, 4)
-    soft = np.asarray(cv2.GaussianBlur(layer, (0, 0), max(1.6 * width / 1024.0, 0.45)), np.uint8)
+    soft = np.asarray(cv2.GaussianBlur(layer, (0, 0), max(0.8 * width / 1024.0, 0.4)), np.uint8)
     under = cv2.GaussianBlur(layer, (0, 0), max(6.0 * width / 1024.0, 0.8))
-    return np.asarray(np.minimum(np.maximum(soft, (under * (0.55 * min(variation.brow_density, 1.0))).astype(np.uint8)), 235), np.uint8)
+    return np.asarray(np.minimum(np.maximum(soft, (under * (0.38 * min(variation.brow_density, 1.0))).astype(np.uint8)), 235), np.uint8)
 
 
 def skin_map(surface: Surface, variation: Variation, width: int) -> U8:

@@ -70,22 +70,24 @@ def _grain() -> npt.NDArray[np.int8]:
 
 
 @raster.compiled
-def _finish(image: Any, grain: Any, row: int, column: int, noise: float, vignette: float) -> None:
-    """Vignette and noise (more in the dark middle tones, as after gamma) in place."""
+def _finish(image: Any, grain: Any, row: int, column: int, spread: Any, vignette: float) -> None:
+    """Vignette and noise in place; spread (256,) float32: standard deviation of the noise by value, over 32."""
     height, width = image.shape[0], image.shape[1]
     size = grain.shape[0]
-    cy, cx = 0.5 * (height - 1), 0.5 * (width - 1)
-    inverse = 1.0 / (cx * cx + cy * cy + 1.0)
+    cy, cx = np.float32(0.5 * (height - 1)), np.float32(0.5 * (width - 1))
+    inverse = np.float32(vignette / (cx * cx + cy * cy + 1.0))
+    one, half, top, none = np.float32(1.0), np.float32(0.5), np.float32(255.0), np.float32(0.0)
     for y in range(height):
         gy = (y + row) % size
+        dy = (np.float32(y) - cy) * (np.float32(y) - cy)
         for x in range(width):
             gx = (x + column) % size
-            dim = 1.0 - vignette * ((y - cy) * (y - cy) + (x - cx) * (x - cx)) * inverse
+            dx = np.float32(x) - cx
+            dim = one - inverse * (dy + dx * dx)
             for k in range(3):
-                value = image[y, x, k] * dim
-                spread = noise * (0.45 + 0.55 * min(value * 0.02, 1.0)) * (1.2 - 0.0022 * value)
-                value += grain[gy, gx, k] * 0.03125 * spread
-                image[y, x, k] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
+                code = image[y, x, k]
+                value = np.float32(code) * dim + np.float32(grain[gy, gx, k]) * spread[code] + half
+                image[y, x, k] = np.uint8(min(max(value, none), top))
 
 
 class ParticipantCamera:
@@ -123,6 +125,10 @@ class ParticipantCamera:
         self._skin = appearance.skin_map(self._surface, self.variation, self._map_width)
         self._relief = appearance.relief(self._surface, self._map_width, self.variation.relief)
         self._encode = _tone(self.variation)
+        code = np.arange(256)
+        # after gamma, noise is strongest in the dark middle tones
+        spread = self.variation.noise * (0.45 + 0.55 * np.minimum(code * 0.02, 1.0)) * (1.2 - 0.0022 * code) / 32.0
+        self._spread = spread.astype(np.float32)
         self._background = _background(self.variation, width, height)
         self._neutral: tuple[bytes, F32] | None = None
         self._index, self._depth = np.empty((2 * height, 2 * width), np.int32), np.empty((2 * height, 2 * width), np.float32)
@@ -143,12 +149,15 @@ class ParticipantCamera:
         self._pad_first = bare_count
         self._cable_first = bare_count + len(self._rig.pad_local)
         total = self._cable_first + 2 * self._rig.radius.size
-        base = self._rig.styles.shape[0]
-        self._styles = np.zeros((base + 2 + strands, sensors.STYLE_SIZE), np.float32)
-        self._styles[:base] = self._rig.styles
-        self._styles[base, :4] = (*v.clothes, 0.02)
-        self._styles[base + 1, :4] = (0.012, 0.009, 0.007, 0.0)
-        self._styles[base + 2 :, :4] = self._hair.colour
+        # rows of the style table: clothes, lashes of the head model, hair, then sensors, so that sensors do not change the rest
+        first = 2 + strands
+        self._styles = np.zeros((first + len(self._rig.styles), sensors.STYLE_SIZE), np.float32)
+        self._styles[0, :4] = (*v.clothes, 0.02)
+        self._styles[1, :4] = (0.012, 0.009, 0.007, 0.0)
+        self._styles[2:first, :4] = self._hair.colour
+        self._styles[first:] = self._rig.styles
+        self._hair_style = np.arange(2, first, dtype=np.int32)
+        self._cable_style = self._rig.cable_style + np.int32(first)
         bare = [surface.faces, torso_faces + head_count]
         bare_material = [surface.material, np.full(len(torso_faces), surfaces.CLOTH, np.uint8)]
         if strands:
@@ -157,23 +166,22 @@ class ParticipantCamera:
             bare_material.append(np.full(len(ribbons), surfaces.HAIR, np.uint8))
         pads = sensors.pad_faces(self._rig.pad_count, self._pad_first)
         cables = pixels.ribbon_faces(self._rig.radius.shape[0], sensors.STEPS, self._cable_first)
-        self._bare_faces = np.concatenate(bare)
+        self._solid_faces, self._bare_faces = len(surface.faces) + len(torso_faces), sum(len(piece) for piece in bare)
         self._faces = np.concatenate([*bare, pads, cables])
         self._material = np.concatenate([
-            *bare_material, np.full(len(pads), surfaces.PAD, np.uint8), np.full(len(cables), surfaces.CABLE, np.uint8)])
+            *bare_material, sensors.pad_materials(self._rig.pad_count), np.full(len(cables), surfaces.CABLE, np.uint8)])
         self._vertices = np.zeros((total, 3), np.float32)
         self._attributes = np.zeros((total, pixels.ATTRIBUTES), np.float32)
         a = self._attributes
         a[:head_count, 3:5] = surface.uv
         a[:head_count, 9:12] = surface.local
         lashes = np.unique(surface.faces[surface.material == surfaces.HAIR])
-        a[lashes, 13] = base + 1
+        a[lashes, 13] = 1
         a[head_count : self._hair_first, 5] = np.linspace(0.35, 0.75, len(torso))
         a[head_count : self._hair_first, 9:12] = torso
-        a[head_count : self._hair_first, 13] = base
+        a[head_count : self._hair_first, 13] = 0
         a[self._pad_first : self._cable_first, 9:11] = self._rig.pad_local
-        a[self._pad_first : self._cable_first, 13] = np.repeat(np.arange(self._rig.pad_count), len(self._rig.pad_local) // self._rig.pad_count)
-        self._hair_style = np.arange(base + 2, base + 2 + strands, dtype=np.int32)
+        a[self._pad_first : self._cable_first, 13] = np.repeat(first + np.arange(self._rig.pad_count), len(self._rig.pad_local) // self._rig.pad_count)
         self._look = _look(surface, v)
         self._bulk = _bulk(surface, v)
 
@@ -190,10 +198,11 @@ class ParticipantCamera:
         eyelids: npt.ArrayLike | None = None,
     ) -> U8:
         """(H, W, 3) uint8 RGB picture of a face; arguments as in `FaceState`, `time_s` chooses the noise of the moment."""
-        bare = self._draw(shape, expression, eyes, head_pose, jaw, neck, eyelids)
+        self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids)
         if not self.sensors:
-            return self._develop(bare, time_s)
-        return self._develop(self._draw_sensors(bare)[0], time_s)
+            return self._develop(self._paint(self._index, self._depth), time_s)
+        self._pose_sensors()
+        return self._develop(self._paint(self._index_all, self._depth_all), time_s)
 
     def render_pair(
         self,
@@ -208,8 +217,11 @@ class ParticipantCamera:
         eyelids: npt.ArrayLike | None = None,
     ) -> View:
         """The same moment with and without sensors, whatever `self.sensors` says."""
-        bare = self._draw(shape, expression, eyes, head_pose, jaw, neck, eyelids)
-        covered, mask = self._draw_sensors(bare)
+        self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids)
+        bare = self._paint(self._index, self._depth)
+        self._pose_sensors()
+        mask = np.zeros(bare.shape[:2], np.uint8)
+        covered = self._paint(self._index_all, self._depth_all, bare, mask)
         without, with_ = self._develop(bare, time_s), self._develop(covered, time_s)
         spread = self._blur_reach()
         if spread:
@@ -235,12 +247,11 @@ class ParticipantCamera:
         return self.head.vertices(
             shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1])
 
-    def _draw(
+    def _pose_head(
         self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, eyes: npt.ArrayLike | None, head_pose: npt.ArrayLike,
         jaw: npt.ArrayLike | None, neck: npt.ArrayLike | None, eyelids: npt.ArrayLike | None,
-    ) -> U8:
-        """The picture without sensors, before the camera's own faults."""
-        width, height = self.size
+    ) -> None:
+        """Head, torso and hair of this moment into the vertex and sample buffers."""
         surface = self._surface
         posed = self._posed(shape, expression, eyes, jaw, neck, eyelids)
         pose = np.asarray(head_pose, np.float64)
@@ -261,7 +272,7 @@ class ParticipantCamera:
         a[count : self._hair_first, :3] = _torso_normals(self._torso) @ turn.T
         least = 0.55 / (2.0 * float(self.intrinsics[0, 0]))
         if len(self._hair.radius):
-            points = self._hair.roots.on(posed, normals)[:, None] + self._hair.course
+            points = self._hair.glue.on(posed, normals).reshape(-1, _STRAND_STEPS, 3)
             pixels.threads(points @ turn.T + shift, self._hair.radius, self._hair_first, self._hair_style, 0.7, least, v, a)
         self._pose, self._least = (turn, shift), least
         self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
@@ -269,14 +280,13 @@ class ParticipantCamera:
         self._project(0, self._pad_first)
         self._index.fill(-1)
         self._depth.fill(0.0)
-        raster.fill(self._pixels[: self._pad_first], self._bare_faces, raster.NEAR_M, self._index, self._depth)
-        image = self._background.copy()
-        self._paint(self._index, self._index, self._depth, np.empty((0, 0, 3), np.uint8), image, np.empty((0, 0), np.uint8))
-        return image
+        # the head is closed: its far side need not be drawn; hair ribbons have no side
+        solid = self._solid_faces
+        raster.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._index, self._depth, 0, -1)
+        raster.fill(self._pixels, self._faces[solid : self._bare_faces], raster.NEAR_M, self._index, self._depth, solid, 0)
 
-    def _draw_sensors(self, bare: U8) -> tuple[U8, U8]:
-        """The picture with sensors, given the one without from the same moment; and the mask of what changed."""
-        width, height = self.size
+    def _pose_sensors(self) -> None:
+        """Sensors of the same moment over a copy of the head's sample buffers."""
         rig = self._rig
         posed, normals = self._model
         turn, shift = self._pose
@@ -292,17 +302,14 @@ class ParticipantCamera:
         control = rig.cables.on(posed, normals).reshape(-1, sensors.CONTROLS, 3)
         points = np.einsum("sk,nkd->nsd", sensors.BLEND, control)
         pixels.threads(
-            np.ascontiguousarray(points @ turn.T + shift), rig.radius, self._cable_first, rig.cable_style, 0.85, self._least, v, a)
+            np.ascontiguousarray(points @ turn.T + shift), rig.radius, self._cable_first, self._cable_style, 0.85, self._least, v, a)
         self._project(first, len(v))
         nearer = self._pixels[first:end]
         nearer[:, 2] -= _PAD_PULL
         np.copyto(self._index_all, self._index)
         np.copyto(self._depth_all, self._depth)
-        offset = len(self._bare_faces)
-        _overdraw(self._pixels, self._faces, offset, raster.NEAR_M, self._index_all, self._depth_all)
-        image, mask = bare.copy(), np.zeros((height, width), np.uint8)
-        self._paint(self._index_all, self._index, self._depth_all, bare, image, mask)
-        return image, mask
+        bare = self._bare_faces
+        raster.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._index_all, self._depth_all, bare, 0)
 
     def _project(self, first: int, end: int) -> None:
         """Camera coordinates to supersampled pixels."""
@@ -310,14 +317,19 @@ class ParticipantCamera:
         matrix = np.array([[2 * K[0, 0], 2 * K[0, 1], 2 * K[0, 2] + 0.5], [0, 2 * K[1, 1], 2 * K[1, 2] + 0.5], [0, 0, 1]])
         self._pixels[first:end] = projection.project(self._vertices[first:end], np.eye(4), matrix)
 
-    def _paint(self, index: I32, base: I32, depth: F32, same: U8, image: U8, mask: U8) -> None:
+    def _paint(self, index: I32, depth: F32, same: U8 | None = None, mask: U8 | None = None) -> U8:
+        """The picture before the camera's own faults. With `same`, the picture without sensors, and a mask to fill: only what differs."""
         K = self.intrinsics
         ray = np.array([0.5 / K[0, 0], -(K[0, 2] + 0.25) / K[0, 0], 0.5 / K[1, 1], -(K[1, 2] + 0.25) / K[1, 1]])
         decode, _ = _codes()
         lights = np.asarray(self.variation.lights, np.float32)
+        image = self._background.copy() if same is None else same.copy()
         pixels.paint(
-            index, base, depth, self._pixels, self._faces, self._material, self._attributes, ray, self._skin, self._relief.bump,
-            self._look, lights, self._styles, decode, self._encode, self._background, same, np.array(pixels.extent(index)), image, mask)
+            index, self._index, depth, self._pixels, self._faces, self._material, self._attributes, ray, self._skin, self._relief.bump,
+            self._look, lights, self._styles, decode, self._encode, self._background,
+            np.empty((0, 0, 3), np.uint8) if same is None else same, np.array(pixels.extent(index)), image,
+            np.empty((0, 0), np.uint8) if mask is None else mask)
+        return image
 
     def _open(self, arkit: F32, jaw: npt.ArrayLike | None, eyelids: npt.ArrayLike | None) -> F32:
         """(V,) how much of its surroundings each vertex sees in this pose: the resting value moved by jaw and lids."""
@@ -377,52 +389,83 @@ class ParticipantCamera:
         image = np.ascontiguousarray(image)
         rng = generator(self.seed, "frame", round(time_s * NS))
         row, column = (int(value) for value in rng.integers(0, _NOISE, 2))
-        _finish(image, _grain(), row, column, v.noise, v.vignette)
+        _finish(image, _grain(), row, column, self._spread, v.vignette)
         if v.jpeg_quality:
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, v.jpeg_quality])
             image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
         return image
 
 
-@raster.compiled
-def _overdraw(v: Any, faces: Any, first: int, near: float, index: Any, depth: Any) -> None:
-    """Rasterise faces `first`.. over an existing picture, with their numbers in the whole list."""
-    part = np.full(index.shape, -1, np.int32)
-    raster.fill(v, faces[first:], near, part, depth)
-    for y in range(index.shape[0]):
-        for x in range(index.shape[1]):
-            if part[y, x] >= 0:
-                index[y, x] = part[y, x] + first
-
-
 # hair, torso, look -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Strands:
-    roots: sensors.Glue
-    course: F32
-    """(N, steps, 3) from the root, model coordinates."""
+    """Hair drawn as threads: locks of long hair and lashes. Every point is glued on its own."""
+
+    glue: sensors.Glue
+    """(N * steps) points."""
     radius: F32
+    """(N, steps) m."""
     colour: F32
+    """(N, 4) linear colour and gloss."""
 
 
 def _hair(surface: Surface, v: Variation) -> _Strands:
-    """Long hair: locks that fall from the sides of the head."""
+    """Locks that fall from the sides of the head, and the lashes of both eyes."""
+    steps = _STRAND_STEPS
+    t = np.linspace(0.0, 1.0, steps)
     count = v.long_hair
     rng = generator(v.seed, "hair")
-    side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
-    azimuth, elevation = side * rng.uniform(1.35, 2.6, count), rng.uniform(0.05, 0.75, count)
-    directions = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=-1)
-    points, _ = surface.around(directions) if count else surface.around(np.zeros((0, 3)))
-    t = np.linspace(0.0, 1.0, _STRAND_STEPS)
-    fall = rng.uniform(0.12, 0.26, count)[:, None]
-    wave = 0.004 * np.sin(t * rng.uniform(3, 9, count)[:, None] + rng.uniform(0, 6, count)[:, None])
-    out = side[:, None] * (rng.uniform(0.0, 0.018, count)[:, None] * np.sin(np.minimum(t * 2.5, 1.6)) + wave)
-    course = np.stack([out, -fall * t**1.1, -0.01 * t + 0.5 * wave], axis=-1)
-    radius = rng.uniform(0.0018, 0.0045, count)[:, None] * (1.0 - 0.75 * t**3)
-    tone = np.exp(rng.normal(0.0, 0.22, count))[:, None]
-    colour = np.column_stack([np.asarray(v.hair_colour) * tone, np.full(count, 0.12)])
-    glue = sensors.Glue(points, np.full(count, 0.6 * v.hair_bulk_m, np.float32), np.zeros((count, 3), np.float32))
-    return _Strands(glue, course.astype(np.float32), radius.astype(np.float32), colour.astype(np.float32).reshape(count, 4))
+    pieces: list[tuple[surfaces.Points, F64, F64, F64, F64]] = []
+    if count:
+        side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
+        azimuth, elevation = side * rng.uniform(1.35, 2.6, count), rng.uniform(0.05, 0.75, count)
+        directions = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=-1)
+        points, _ = surface.around(directions)
+        fall = rng.uniform(0.12, 0.26, count)[:, None]
+        wave = 0.004 * np.sin(t * rng.uniform(3, 9, count)[:, None] + rng.uniform(0, 6, count)[:, None])
+        out = side[:, None] * (rng.uniform(0.0, 0.018, count)[:, None] * np.sin(np.minimum(t * 2.5, 1.6)) + wave)
+        course = np.stack([out, -fall * t**1.1, -0.01 * t + 0.5 * wave], axis=-1)
+        tone = np.exp(rng.normal(0.0, 0.22, count))[:, None]
+        pieces.append((
+            surfaces.Points(np.repeat(points.corners, steps, axis=0), np.repeat(points.weights, steps, axis=0)),
+            np.full((count, steps), 0.6 * v.hair_bulk_m), course, rng.uniform(0.0018, 0.0045, count)[:, None] * (1.0 - 0.75 * t**3),
+            np.column_stack([np.asarray(v.hair_colour) * tone, np.full(count, 0.12)]),
+        ))
+    embedding = surface.head.embedding("landmarks_478")
+    dark = np.minimum(np.asarray(v.hair_colour) * 0.35, 0.02)
+    for side_name, side_sign in (("right", -1.0), ("left", 1.0)):
+        for upper, marks in ((True, surfaces.LID_UPPER[side_name]), (False, surfaces.LID_LOWER[side_name])):
+            # the margin itself: a dark line that follows the lid; points between landmarks share their triangle's motion
+            index = np.array(marks)
+            place = np.interp(t, np.linspace(0, 1, len(index)), np.arange(len(index)))
+            nearest = index[np.clip(np.round(place).astype(int), 0, len(index) - 1)]
+            corners = surface.faces[embedding.triangles[nearest]]
+            weights = embedding.weights[nearest]
+            smooth = np.stack([np.interp(place, np.arange(len(index)), surface.landmarks(index)[:, k]) for k in range(3)], axis=1)
+            step = smooth - np.einsum("nc,ncd->nd", weights, surface.head.template[corners])
+            glued = surfaces.Points(corners.astype(np.int32), weights)
+            thick = (0.00075 if upper else 0.00032) * (0.55 + 0.6 * v.lashes) * np.sin(np.pi * np.clip(t * 0.85 + 0.10, 0, 1)) ** 0.6
+            pieces.append((glued, np.full((1, steps), 0.0007 if upper else 0.0003), step[None], thick[None],
+                           np.array([[*(dark if upper else dark + 0.05), 0.0]])))
+            if not upper:
+                continue
+            hairs = int(12 + 14 * v.lashes)
+            root = np.clip((np.linspace(0.12, 0.97, hairs) + rng.normal(0, 0.01, hairs)) * (steps - 1), 0, steps - 1).astype(int)
+            length = rng.uniform(0.0045, 0.0075, hairs) * (0.5 + 0.6 * v.lashes)
+            spread = side_sign * np.linspace(-0.25, 0.75, hairs)
+            bend = np.stack([spread[:, None] * t * length[:, None], (0.55 * t**2) * length[:, None], 0.1 * t * length[:, None]], axis=-1)
+            pieces.append((
+                surfaces.Points(np.repeat(corners[root], steps, axis=0).astype(np.int32), np.repeat(weights[root], steps, axis=0)),
+                0.0005 + length[:, None] * t * 0.8, bend + step[root][:, None], np.full((hairs, 1), 0.00012) * (1.0 - 0.6 * t),
+                np.tile([*dark, 0.0], (hairs, 1)),
+            ))
+    corners = np.concatenate([piece[0].corners for piece in pieces]).astype(np.int32)
+    weights = np.concatenate([piece[0].weights for piece in pieces]).astype(np.float32)
+    lift = np.concatenate([piece[1].reshape(-1) for piece in pieces]).astype(np.float32)
+    shift = np.concatenate([piece[2].reshape(-1, 3) for piece in pieces]).astype(np.float32)
+    radius = np.concatenate([np.broadcast_to(piece[3], (len(piece[4]), steps)) for piece in pieces]).astype(np.float32)
+    return _Strands(sensors.Glue(surfaces.Points(corners, weights), lift, shift), radius,
+                    np.concatenate([piece[4] for piece in pieces]).astype(np.float32))
 
 
 @functools.lru_cache(maxsize=4)

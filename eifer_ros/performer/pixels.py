@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+import numba
 from ..head.raster import compiled
-from .surface import CABLE, CLOTH, EYE, GLASS, HAIR, MOUTH, PAD, SKIN, TEETH
+from .surface import CABLE, CLOTH, EYE, GLASS, HAIR, MOUTH, PAD, SHADOW, SKIN, TEETH
 
 ATTRIBUTES = 14
 """Per vertex: normal 0-2 (camera coordinates), u 3, v 4, openness 5, wrinkle weights 6-8, local 9-11, side/hair 12, id 13."""
@@ -26,6 +27,10 @@ ATTRIBUTES = 14
     L_SEED, L_AO, L_WET, L_UNIT, L_MICRO, L_TEETH, L_NET, L_SHADE, L_BLOOD,
 ) = (0, 3, 6, 9, 10, 11, 12, 13, 14, 17, 20, 23, 24, 27, 28, 29, 30, 31, 32, 35, 36, 37)
 LOOK_SIZE = 40
+
+
+_inlined: Any = numba.njit(nogil=True, error_model="numpy", inline="always")
+"""For the one large function of the inner loop: a call with this many arrays costs as much as the shading."""
 
 
 @compiled
@@ -52,7 +57,7 @@ def _step(low: float, high: float, x: float) -> float:
     return t * t * (3.0 - 2.0 * t)
 
 
-@compiled
+@_inlined
 def _shade(
     f: int, sx: float, sy: float, v: Any, faces: Any, material: Any, attr: Any, ray: Any, tex: Any, bump: Any, look: Any, lights: Any,
     styles: Any, out: Any,
@@ -84,6 +89,11 @@ def _shade(
     gloss, sharp = 0.0, 20.0
     wrap_r, wrap_g, wrap_b = 0.15, 0.15, 0.15
     r, g, bl = 0.5, 0.5, 0.5
+    if m == SHADOW:
+        edge = max(abs(l0), abs(l1))
+        near = max(1.0 - (edge - 1.0) / styles[int(attr[a, 13]), 11], 0.0)
+        out[0] = out[1] = out[2] = 0.0
+        return 0.42 * near * near
     if m == CABLE or m == HAIR:
         # a round thread: the attribute normal is the sideways direction, l0 runs -1..1 across
         across = min(max(l0, -1.0), 1.0)
@@ -135,18 +145,16 @@ def _shade(
                 crease += weight * (w00 * bump[iy, x0, q + 2] + w10 * bump[iy, x1, q + 2]
                                     + w01 * bump[iy + 1, x0, q + 2] + w11 * bump[iy + 1, x1, q + 2])
         strength = look[L_BUMP] / 127.0
-        micro = look[L_MICRO] / 127.0
-        du = du * strength + micro * (w00 * bump[iy, x0, 9] + w10 * bump[iy, x1, 9] + w01 * bump[iy + 1, x0, 9] + w11 * bump[iy + 1, x1, 9])
-        dv = dv * strength + micro * (
-            w00 * bump[iy, x0, 10] + w10 * bump[iy, x1, 10] + w01 * bump[iy + 1, x0, 10] + w11 * bump[iy + 1, x1, 10])
-        ux, uy, uz = look[L_UP], look[L_UP + 1], look[L_UP + 2]
-        tux, tuy, tuz = uy * nz - uz * ny, uz * nx - ux * nz, ux * ny - uy * nx  # to the subject's left along the surface
-        tl = np.sqrt(tux * tux + tuy * tuy + tuz * tuz) + 1e-6
-        tux, tuy, tuz = tux / tl, tuy / tl, tuz / tl
-        tvx, tvy, tvz = tuy * nz - tuz * ny, tuz * nx - tux * nz, tux * ny - tuy * nx  # down along the surface
-        nx, ny, nz = nx - du * tux - dv * tvx, ny - du * tuy - dv * tvy, nz - du * tuz - dv * tvz
-        length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
-        nx, ny, nz = nx / length, ny / length, nz / length
+        du, dv = du * strength, dv * strength
+        if du != 0.0 or dv != 0.0:
+            ux, uy, uz = look[L_UP], look[L_UP + 1], look[L_UP + 2]
+            tux, tuy, tuz = uy * nz - uz * ny, uz * nx - ux * nz, ux * ny - uy * nx  # to the subject's left along the surface
+            tl = np.sqrt(tux * tux + tuy * tuy + tuz * tuz) + 1e-6
+            tux, tuy, tuz = tux / tl, tuy / tl, tuz / tl
+            tvx, tvy, tvz = tuy * nz - tuz * ny, tuz * nx - tux * nz, tux * ny - tuy * nx  # down along the surface
+            nx, ny, nz = nx - du * tux - dv * tvx, ny - du * tuy - dv * tvy, nz - du * tuz - dv * tvz
+            length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
+            nx, ny, nz = nx / length, ny / length, nz / length
         crease = min(max(-crease * strength, -0.25), 0.62)
         r, g, bl = r * (1.0 - 0.72 * crease), g * (1.0 - 0.92 * crease), bl * (1.0 - 0.95 * crease)
         wrap_r, wrap_g, wrap_b = 0.42, 0.22, 0.16
@@ -197,8 +205,8 @@ def _shade(
         rim, hole = 0.475, look[L_PUPIL]
         turn = np.arctan2(l1, l0)
         vein = value_noise(turn * 9.0 + off * 6.0, off * 14.0, seed + 7)
-        red = 0.10 * _step(0.55, 0.95, off) + 0.10 * max(vein - 0.6, 0.0)
-        r, g, bl = look[L_SCLERA], look[L_SCLERA + 1] * (1.0 - red * 1.3), look[L_SCLERA + 2] * (1.0 - red * 1.4)
+        red = 0.16 * _step(0.50, 0.85, off) + 0.14 * max(vein - 0.55, 0.0)
+        r, g, bl = look[L_SCLERA] * (1.0 - 0.6 * red), look[L_SCLERA + 1] * (1.0 - red * 1.5), look[L_SCLERA + 2] * (1.0 - red * 1.6)
         if off < rim + 0.05:
             t = min(off / rim, 1.0)
             fibre = 0.60 + 0.55 * value_noise(turn * 14.0 + 40.0, t * 2.5, seed + 8) + 0.25 * value_noise(turn * 34.0 + 90.0, t * 5.0, seed + 9)
@@ -211,7 +219,7 @@ def _shade(
             r, g, bl = r * (1.0 - dark) + 0.004 * dark, g * (1.0 - dark) + 0.004 * dark, bl * (1.0 - dark) + 0.004 * dark
         # lids and lashes shade the upper part of the ball
         high = nx * look[L_UP] + ny * look[L_UP + 1] + nz * look[L_UP + 2]
-        open_ = (0.25 + 0.75 * open_) * (1.0 - 0.62 * _step(-0.05, 0.55, high))
+        open_ = (0.15 + 0.75 * open_) * (1.0 - 0.70 * _step(-0.15, 0.45, high))
         gloss, sharp = look[L_WET], 900.0
         wrap_r, wrap_g, wrap_b = 0.35, 0.25, 0.25
     elif m == TEETH or m == MOUTH:
@@ -219,22 +227,19 @@ def _shade(
         if m == TEETH:
             r, g, bl = r * look[L_TEETH], g * look[L_TEETH + 1], bl * look[L_TEETH + 2]
             gloss, sharp = 0.10, 90.0
+            open_ = 0.30 + 0.70 * open_
         else:
-            gloss, sharp = 0.16, 60.0
-        open_ = open_ * open_
+            gloss, sharp = 0.14, 60.0
+            open_ = open_ * open_
     elif m == PAD:
         k = int(attr[a, 13])
-        # a square of white tape, paper or foam; past the edge its shadow on the skin
+        # a square of white tape, paper or foam
         edge = max(abs(l0), abs(l1))
-        if edge > 1.0:
-            out[0] = out[1] = out[2] = 0.0
-            near = 1.0 - (edge - 1.0) / styles[k, 11]
-            return max(0.42 * near * near, 0.0)
         size = styles[k, 3]
         grain = value_noise(l0 * size * 900.0, l1 * size * 900.0, seed + k)
         crinkle = value_noise(l0 * 3.0 + k, l1 * 3.0, seed + 11)
         tone = 0.90 + 0.10 * grain + 0.12 * (crinkle - 0.5)
-        rim = _step(0.80, 1.0, edge)
+        rim = _step(0.80, 1.05, edge)
         r, g, bl = styles[k, 0] * tone, styles[k, 1] * tone, styles[k, 2] * tone
         alpha = 1.0 - styles[k, 10] * (0.35 + 0.65 * rim)  # tape lets the skin shine through, most at the rim
         gloss, sharp = 0.05, 30.0
@@ -265,8 +270,9 @@ def _shade(
             tone = 0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + k)
             r, g, bl = r * tone, g * tone, bl * tone
         elif m == CLOTH:
-            tone = 0.85 + 0.2 * value_noise(l0 * 40.0, l1 * 40.0, seed + 13) + 0.1 * value_noise(l0 * 900.0, l1 * 900.0, seed + 14)
+            tone = 0.85 + 0.3 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13)
             r, g, bl = r * tone, g * tone, bl * tone
+            gloss = 0.0
         else:
             # insulation that turns to a dark plug where it meets the pad
             plug = styles[k, 4]
@@ -302,7 +308,10 @@ def _shade(
         if gloss > 0.0 and lit > 0.0:
             hx, hy, hz = lx + vx, ly + vy, lz + vz
             half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
-            spec = gloss * np.exp(sharp * (half - 1.0)) * direct * min(lit * 4.0, 1.0) * fresnel
+            fall = 1.0 / (1.0 + 0.125 * sharp * max(1.0 - half, 0.0))  # its eighth power is near exp(-sharp (1 - half)), and much cheaper
+            fall = fall * fall
+            fall = fall * fall
+            spec = gloss * fall * fall * direct * min(lit * 4.0, 1.0) * fresnel
             sr += lights[k, 3] * spec
             sg += lights[k, 4] * spec
             sb += lights[k, 5] * spec
@@ -314,25 +323,6 @@ def _shade(
 
 
 @compiled
-def _sample(
-    top: int, base: int, sx: float, sy: float, v: Any, faces: Any, material: Any, attr: Any, ray: Any, tex: Any, bump: Any, look: Any,
-    lights: Any, styles: Any, back: Any, colour: Any, under: Any,
-) -> None:
-    """Colour of one sample that sees face `top`; behind a see-through one lies `base` (a head face), or the background `back`."""
-    if top < 0:
-        colour[0], colour[1], colour[2] = back[0], back[1], back[2]
-        return
-    alpha = _shade(top, sx, sy, v, faces, material, attr, ray, tex, bump, look, lights, styles, colour)
-    if alpha < 0.999:
-        if base >= 0 and base != top:
-            _shade(base, sx, sy, v, faces, material, attr, ray, tex, bump, look, lights, styles, under)
-        else:
-            under[0], under[1], under[2] = back[0], back[1], back[2]
-        for k in range(3):
-            colour[k] = colour[k] * alpha + under[k] * (1.0 - alpha)
-
-
-@compiled
 def paint(
     index: Any, base: Any, inverse_depth: Any, v: Any, faces: Any, material: Any, attr: Any, ray: Any, tex: Any, bump: Any, look: Any,
     lights: Any, styles: Any, decode: Any, encode: Any, background: Any, same: Any, box: Any, image: Any, mask: Any,
@@ -340,10 +330,10 @@ def paint(
     """Write the picture inside box (top, bottom, left, right).
 
     index, inverse_depth: (2 H, 2 W) what each sample sees; base: what it would see of the head alone. Where the two agree in all
-    four samples the pixel is copied from `same`, the picture without sensors, unless that has no rows. mask: 1 where a sensor shows.
+    four samples the pixel is copied from `same`, the picture without sensors, unless that is empty. mask: 1 where a sensor shows.
     decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
     """
-    colour, total, under, back = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    colour, total, back = np.zeros(3), np.zeros(3), np.zeros(3)
     copying = same.shape[0] > 0
     for y in range(box[0], box[1]):
         for x in range(box[2], box[3]):
@@ -361,22 +351,50 @@ def paint(
                 back[k] = decode[background[y, x, k]]
             whole = p >= 0 and q >= 0 and s >= 0 and t >= 0
             if whole and not (p == q and p == s and p == t):
-                zp, zq, zs, zt = inverse_depth[2 * y, 2 * x], inverse_depth[2 * y, 2 * x + 1], inverse_depth[2 * y + 1, 2 * x], \
-                    inverse_depth[2 * y + 1, 2 * x + 1]
-                low, high = min(zp, zq, zs, zt), max(zp, zq, zs, zt)
-                whole = high < 1.008 * low and material[p] == material[q] and material[p] == material[s] and material[p] == material[t] \
-                    and material[p] != CABLE and material[p] != PAD
-            if whole:
-                _sample(p, bp, 2.0 * x + 0.5, 2.0 * y + 0.5, v, faces, material, attr, ray, tex, bump, look, lights, styles, back,
-                        total, under)
-            else:
-                total[0] = total[1] = total[2] = 0.0
-                for k in range(4):
-                    i, j = 2 * y + k // 2, 2 * x + k % 2
-                    _sample(index[i, j], base[i, j], float(j), float(i), v, faces, material, attr, ray, tex, bump, look, lights, styles,
-                            back, colour, under)
+                zp, zq = inverse_depth[2 * y, 2 * x], inverse_depth[2 * y, 2 * x + 1]
+                zs, zt = inverse_depth[2 * y + 1, 2 * x], inverse_depth[2 * y + 1, 2 * x + 1]
+                m = material[p]
+                whole = max(zp, zq, zs, zt) < 1.006 * min(zp, zq, zs, zt) and m == material[q] and m == material[s] and m == material[t]
+                if whole and m >= PAD:  # two pads or two cables are an edge too
+                    k = attr[faces[p, 0], 13]
+                    whole = k == attr[faces[q, 0], 13] and k == attr[faces[s, 0], 13] and k == attr[faces[t, 0], 13]
+            total[0] = total[1] = total[2] = 0.0
+            done = 0
+            for k in range(1 if whole else 4):
+                if done >> k & 1:
+                    continue
+                i, j = 2 * y + k // 2, 2 * x + k % 2
+                top, under = index[i, j], base[i, j]
+                count, sx, sy = 4, 2.0 * x + 0.5, 2.0 * y + 0.5
+                if not whole:  # samples of the same surface share one shading, at the first of them
+                    count, sx, sy = 1, float(j), float(i)
+                    for n in range(k + 1, 4):
+                        other, beneath = index[2 * y + n // 2, 2 * x + n % 2], base[2 * y + n // 2, 2 * x + n % 2]
+                        if top == other and under == beneath:
+                            alike = True
+                        elif top < 0 or other < 0 or material[top] != material[other]:
+                            alike = False
+                        elif material[top] >= PAD:
+                            alike = attr[faces[top, 0], 13] == attr[faces[other, 0], 13]
+                        else:
+                            z, w = inverse_depth[i, j], inverse_depth[2 * y + n // 2, 2 * x + n % 2]
+                            alike = abs(z - w) < 0.008 * z
+                        if alike:
+                            done |= 1 << n
+                            count += 1
+                left = 0.25 * count  # what shines through to the next layer: sensor, head, background
+                for layer in range(2):
+                    f = top if layer == 0 else under
+                    if f < 0 or (layer == 1 and f == top):
+                        break
+                    alpha = _shade(f, sx, sy, v, faces, material, attr, ray, tex, bump, look, lights, styles, colour)
                     for e in range(3):
-                        total[e] += 0.25 * colour[e]
+                        total[e] += left * alpha * colour[e]
+                    left *= 1.0 - alpha
+                    if left < 0.008 * count:
+                        break
+                for e in range(3):
+                    total[e] += left * back[e]
             for k in range(3):
                 image[y, x, k] = encode[int(min(max(total[k], 0.0), 1.0) * 4095.0 + 0.5)]
 

@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..head import raster
 from ..types import F32, F64
 from .seeds import generator
-from .surface import Points, Surface, cast
+from .surface import PAD, SHADOW, Points, Surface, cast
 
 I32 = npt.NDArray[np.int32]
 
@@ -91,6 +91,14 @@ def pad_faces(count: int, first: int) -> I32:
     a, b, c, d = grid[:-1, :-1].reshape(-1), grid[:-1, 1:].reshape(-1), grid[1:, :-1].reshape(-1), grid[1:, 1:].reshape(-1)
     one = np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)])
     return (first + np.arange(count)[:, None, None] * _GRID * _GRID + one[None]).reshape(-1, 3).astype(np.int32)
+
+
+def pad_materials(count: int) -> npt.NDArray[np.uint8]:
+    """Material of every triangle of `pad_faces`."""
+    ring = np.ones((_GRID - 1, _GRID - 1), bool)
+    ring[1:-1, 1:-1] = False
+    one = np.where(ring.reshape(-1), SHADOW, PAD).astype(np.uint8)
+    return np.tile(np.concatenate([one, one]), count)
 
 
 def _blend() -> F32:
@@ -246,7 +254,7 @@ class _Builder:
         corner = rng.choice([-1.0, 1.0], 2) * rng.uniform(0.5, 0.7, 2)
         self.pad_style.append([
             white * 0.93, white * 0.97, white * 1.04, half, snap[0], snap[1], 1e-5 if tape else rng.uniform(0.0016, 0.0022), corner[0], corner[1],
-            0.0 if tape or rng.random() < 0.2 else rng.uniform(0.5, 1.0), rng.uniform(0.45, 0.7) if tape else rng.uniform(0.02, 0.25), skirt,
+            0.0 if tape or rng.random() < 0.2 else rng.uniform(0.5, 1.0), rng.uniform(0.45, 0.7) if tape else rng.uniform(0.0, 0.03), skirt,
         ])
         return place + half * (snap[0] * a + snap[1] * b), normal, a
 
@@ -268,7 +276,7 @@ class _Builder:
         course: four (direction from the skull's centre, lift m), or where `hang` four (shift from the plug, unused).
         """
         rng = self.rng
-        length = rng.uniform(0.007, 0.011)
+        length = rng.uniform(0.008, 0.013)
         along, _ = _frame(normal, start)
         ends = np.stack([snap, snap + length * along])
         near = _press(self.surface, snap, normal, ends)
@@ -368,10 +376,10 @@ def build(surface: Surface, seed: int) -> Rig:
         for contact, sign in contacts:
             at = spot + sign * montage.CONTACT_OFFSET_M * along
             gap = min((float(np.linalg.norm(at - other)) for other in placed), default=1.0)
-            if gap < (crowd if not paired else 0.004):
+            if not paired and gap < crowd:  # no room for a second pad: the two schemes share this one
                 continue
             placed.append(at)
-            half = rng.uniform(0.0043, 0.0058) if paired else rng.uniform(0.0050, 0.0070)
+            half = rng.uniform(0.0048, 0.0062) if paired else rng.uniform(0.0056, 0.0074)
             snap, normal, _ = make.pad(contact, at, direction, half)
             route(contact, snap, normal)
     for _ in range(int(rng.integers(2, 6))):  # strips of tape
