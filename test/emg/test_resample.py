@@ -102,3 +102,18 @@ def test_an_empty_chunk_changes_nothing():
 def test_an_output_rate_without_a_period_of_whole_nanoseconds_is_refused(rate):
     with pytest.raises(InputError, match="whole nanoseconds"):
         GridSampler(1000.0, 1, rate)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 4_000_000), min_size=3, max_size=30))
+def test_a_chunk_that_comes_late_is_joined_at_the_true_times_of_both_samples(delays):
+    sampler = GridSampler(1000.0, 1)
+    late, stamps, values = 0, [], []
+    for k, delay in enumerate(delays):
+        late += delay
+        stamp = T0 + 7_000_000 * k + late
+        s, v = sampler.push((stamp - T0) / NS + ramp(1000.0, 7), stamp)
+        stamps.append(s)
+        values.append(v[:, 0])
+    stamps, values = np.concatenate(stamps), np.concatenate(values)
+    assert np.allclose(values, (stamps - T0) / NS, atol=2e-9)
