@@ -47,6 +47,7 @@ class EmgSourceConfig(Config):
     scheme: str = parameter("", "electrode scheme of the channels: fridlund, kuramoto, a YAML file; empty: guessed from their names")
     montage: str = parameter("", "bipolar, monopolar, envelope, ...; empty: unknown")
     stale_after_s: float = parameter(0.5, "silence longer than this shows in health", unit="s", gt=0, le=60)
+    give_up_s: float = parameter(5.0, "silence after which the device is connected to anew", unit="s", gt=0, le=3600)
     retry_s: float = parameter(0.25, "first pause before trying again; doubles with every failure", unit="s", gt=0, le=60)
     retry_max_s: float = parameter(5.0, "longest pause between attempts", unit="s", gt=0, le=600)
 
@@ -106,6 +107,7 @@ class EmgSource(Source):
         self._lost_last = 0
         self._notes: tuple[str, ...] = ()
         self._trouble = "not started yet"
+        self._failed = False
         self._done = False
 
     def stop(self) -> None:
@@ -161,7 +163,7 @@ class EmgSource(Source):
         if lost:
             self._lost += lost
             self._lost_last, self._lost_at = lost, self._arrived
-        self._trouble = ""
+        self._trouble, self._failed = "", False
         return Emission(RAW.name, chunk)
 
     def _extra_values(self) -> dict[str, float | int | str]:
@@ -180,8 +182,7 @@ class EmgSource(Source):
         if self._done:
             return Health(Level.OK, f"{self.what}: ended", values)
         if self._arrived is None or self._trouble:
-            level = Level.STALE if self._arrived is None and self._trouble == "not started yet" else Level.ERROR
-            return Health(level, f"{self.what}: {self._trouble or 'connected, no samples yet'}", values)
+            return Health(Level.ERROR if self._failed else Level.STALE, f"{self.what}: {self._trouble}", values)
         if now - self._arrived > self.config.stale_after_s:
             return Health(Level.STALE, f"{self.what}: no samples for {now - self._arrived:.1f} s", values)
         if now - self._lost_at < 10.0:
@@ -195,6 +196,8 @@ class LiveEmgSource(EmgSource):
     """A device that is connected to, read block by block, and connected to again when it goes away."""
 
     live = True
+    gives_up: ClassVar[bool] = True
+    """Whether long silence means that the connection is dead. False where the library below knows better."""
 
     def connect(self) -> Layout:
         """Open the device and start streaming. DeviceError: not there (it is tried again)."""
@@ -212,31 +215,42 @@ class LiveEmgSource(EmgSource):
 
     def produce(self) -> Iterator[Emission]:
         """Chunks until `stop`. Loss of the device is seen in health and retried; a wrong setting is raised."""
-        self._stop.clear()
         pause = self.config.retry_s
-        while not self._stop.is_set():
-            try:
-                layout = self.connect()
-                self._trouble = "connected, no samples yet"
-                while not self._stop.is_set():
-                    block = self.read()
-                    if isinstance(block, Layout):
-                        layout = block
-                        continue
-                    if block is None or not len(block.samples):
-                        continue
-                    if layout != self._layout:
-                        yield self._announce(layout, block.stamp)
-                    pause = self.config.retry_s
-                    yield self._emit(block)
-            except DeviceError as error:
-                self._trouble = str(error).removeprefix(f"{self.what}: ")
-                self.disconnect()
+        try:
+            while not self._stop.is_set():
+                try:
+                    for emission in self._session():
+                        pause = self.config.retry_s
+                        yield emission
+                except DeviceError as error:
+                    self._trouble, self._failed = str(error).removeprefix(f"{self.what}: "), True
+                finally:
+                    self.disconnect()
                 if self._stop.wait(pause):
                     break
                 pause = min(2 * pause, self.config.retry_max_s)
-            finally:
-                self.disconnect()
+        finally:
+            self._stop.clear()  # obeyed; a later `produce` starts afresh, an earlier `stop` is not forgotten
+
+    def _session(self) -> Iterator[Emission]:
+        """From one connection to its end. DeviceError: it failed, broke off or fell silent for good."""
+        layout = self.connect()
+        self._trouble, self._failed = "connected, no samples yet", False
+        heard = self._monotonic()
+        while not self._stop.is_set():
+            block = self.read()
+            if isinstance(block, Layout):
+                layout = block
+                continue
+            if block is None or not len(block.samples):
+                silent = self._monotonic() - heard
+                if self.gives_up and silent > self.config.give_up_s:
+                    raise DeviceError(f"{self.what}: no samples for {silent:.1f} s, connecting anew")
+                continue
+            heard = self._monotonic()
+            if layout != self._layout:
+                yield self._announce(layout, block.stamp)
+            yield self._emit(block)
 
     def close(self) -> None:
         """Stop and release the device."""

@@ -9,6 +9,7 @@ lost shows only as a gap between connections.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import ClassVar
 
 import numpy as np
@@ -145,10 +146,8 @@ class DelsysSource(LiveEmgSource):
         command, data = self._command, self._data
         self._command = self._data = None
         if command is not None:
-            try:
+            with suppress(OSError):  # it may be gone already; then there is nobody left to tell
                 command.sendall(b"STOP" + END + b"QUIT" + END)
-            except OSError as error:  # the server is gone already; there is nobody left to tell
-                self._farewell = str(error)
             command.close()
         if data is not None:
             data.close()

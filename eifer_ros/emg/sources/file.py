@@ -100,14 +100,13 @@ class FileSource(EmgSource):
 
     def produce(self) -> Iterator[Emission]:
         """Chunks in stamp order, paced by the stamps."""
-        self._stop.clear()
         self._done = False
         self._begun = None
-        if file_format(self.config) == "bag":
-            yield from self._bag()
-        else:
-            yield from self._file()
-        self._done = not self._stop.is_set()
+        try:
+            yield from self._bag() if file_format(self.config) == "bag" else self._file()
+            self._done = not self._stop.is_set()
+        finally:
+            self._stop.clear()  # obeyed; a later `produce` starts afresh, an earlier `stop` is not forgotten
 
     def _file(self) -> Iterator[Emission]:
         if self._recording is None:

@@ -64,6 +64,7 @@ class LslSource(LiveEmgSource):
 
     config_type: ClassVar[type[LslConfig]] = LslConfig
     config: LslConfig
+    gives_up = False  # liblsl says when an outlet is gone; one that is there and silent may well go on
 
     def __init__(self, config: LslConfig | None = None) -> None:
         config = config or LslConfig()

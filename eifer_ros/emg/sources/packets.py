@@ -7,6 +7,8 @@ explains the stream with the fewest losses is believed, and once it has explaine
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +31,15 @@ CYCLES: dict[str, list[int]] = {
 """Known numberings, each one full cycle."""
 
 
+@cache
+def _places(name: str) -> dict[int, list[int]]:
+    """Where in its cycle each number stands."""
+    places: dict[int, list[int]] = {}
+    for place, value in enumerate(CYCLES[name]):
+        places.setdefault(value, []).append(place)
+    return places
+
+
 class _Way:
     """One numbering and where in it the stream is."""
 
@@ -36,9 +47,7 @@ class _Way:
         self.name = name
         self.length = len(cycle)
         self._cycle = np.asarray(cycle, np.int64)
-        self._places: dict[int, list[int]] = {}
-        for place, value in enumerate(cycle):
-            self._places.setdefault(value, []).append(place)
+        self._places = _places(name) if name in CYCLES else {cycle[0]: [0]}
         self.lost = 0
         self.seen = 0
         starts = self._places.get(int(block[0]), [])

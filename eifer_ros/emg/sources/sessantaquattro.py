@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from contextlib import suppress
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -192,10 +193,8 @@ class SessantaquattroSource(LiveEmgSource):
         """Stop the device and let it go; keep listening, so that it can come back."""
         device, self._device = self._device, None
         if device is not None:
-            try:
+            with suppress(OSError):  # it may be gone already; then there is nobody left to tell
                 device.sendall(command_word(self.config, go=False))
-            except OSError as error:  # it is gone already; there is nobody left to tell
-                self._farewell = str(error)
             device.close()
 
     def close(self) -> None:

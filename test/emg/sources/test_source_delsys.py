@@ -184,6 +184,15 @@ def test_stop_is_told_to_the_server(server, run) -> None:
     running.until(lambda: "STOP" in one.asked, "STOP at the server")
 
 
+def test_a_connection_that_falls_silent_without_a_word_is_made_anew(server, run) -> None:
+    hold = threading.Event()
+    one = server([lambda send: (send(frames(0, 100)), hold.wait(10))[0], cut(frames(0, 50), [64])])
+    running = run(DelsysSource(one.config.model_copy(update={"give_up_s": 0.3})))
+    running.until(lambda: "connecting anew" in running.source.health().message, "the message")
+    hold.set()
+    running.until(lambda: running.received == 150, "the second session")
+
+
 def test_nobody_at_the_address_is_an_error_that_asks_the_right_questions(run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

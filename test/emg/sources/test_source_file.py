@@ -404,6 +404,14 @@ def test_health_of_a_replay_counts_and_ends(second: Path) -> None:
     assert not source.live
 
 
+def test_a_stop_before_the_start_is_obeyed_and_forgotten_afterwards(second: Path) -> None:
+    source = FileSource(FileConfig(path=str(second), speed=0))
+    source.stop()
+    assert [e.port for e in source.produce()] in ([], ["emg/channels"])
+    source.reset()
+    assert sum(len(e.item.samples) for e in source.produce() if e.port == "emg/raw") == 900
+
+
 def test_a_looped_file_goes_on_in_time(second: Path) -> None:
     source = FileSource(FileConfig(path=str(second), speed=0, loop=True))
     stamps = []

@@ -58,12 +58,13 @@ def test_either_model_is_recognised_and_samples_survive_any_cut(run, extra: int,
     running = run(source)
     connection, word = device(source)
     assert word == command_word(source.config, go=True)
-    ramp = np.arange(65_400, 65_400 + 400) % 65536  # wraps on the way
+    ramp = np.arange(32_600, 33_000)  # beyond the largest positive 16-bit number on the way
     data = stream(ramp, extra=extra)
     for k in range(0, len(data), size):
         connection.sendall(data[k : k + size])
     running.until(lambda: running.received == 400, "400 samples")
     samples = np.concatenate([chunk.samples for chunk in running.chunks])
+    assert ramp.max() > 32_767
     wanted = (ramp[:, None] * 7 % 1000 + np.arange(64) - 500) * 286.1e-9
     assert samples == pytest.approx(wanted, rel=1e-5)
     assert sum(chunk.lost for chunk in running.chunks) == 0
