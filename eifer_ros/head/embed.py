@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from ..errors import ModelError
 from ..types import ARKIT_52, F32, F64, U8
-from . import projection, raster, shade
+from . import projection, raster, shade, show
 from .model import Embedding, HeadModel
 
 I64 = npt.NDArray[np.int64]
@@ -80,20 +80,10 @@ def face_mesh() -> Detector:
     return detect
 
 
-def paint(head: HeadModel, rng: np.random.Generator) -> F64:
-    """(V, 3) RGB 0..1: skin of some tone, lips and brows where regions say, eyes, teeth. Enough for a landmark network."""
+def paint(head: HeadModel, rng: np.random.Generator) -> F32:
+    """(V, 3) RGB 0..1: the head with skin of some tone, and brows and lips once regions say where."""
     tone = np.array([0.86, 0.68, 0.57]) * rng.uniform(0.55, 1.1)
-    colours = np.tile(tone, (len(head.template), 1))
-    palette: dict[str, npt.ArrayLike] = {
-        "mouth": (0.35, 0.12, 0.12), "socket": tone * [0.9, 0.7, 0.68], "tongue": (0.7, 0.35, 0.35), "eye": (0.93, 0.92, 0.9),
-        "iris": (0.35, 0.28, 0.2), "pupil": (0.03, 0.03, 0.03), "teeth": (0.92, 0.9, 0.84), "gums": (0.7, 0.35, 0.35),
-    }
-    for index, name in enumerate(head.part_names):
-        colour = palette.get(name.split("_")[0])
-        if colour is not None:
-            colours[head.parts == index] = np.asarray(colour)
-    if "lips" in head.regions:
-        colours[head.regions["lips"]] = tone * [0.85, 0.55, 0.55]
+    colours = show.colours(head, tone).copy()
     if "brows" in head.regions:
         colours[head.regions["brows"]] = tone * 0.35
     return colours.clip(0.0, 1.0)
@@ -159,7 +149,7 @@ class _Picture:
         self.pixels = pixels
 
 
-def _picture(head: HeadModel, vertices: F32, colours: F64, yaw: float, pitch: float, rng: np.random.Generator) -> _Picture:
+def _picture(head: HeadModel, vertices: F32, colours: F32, yaw: float, pitch: float, rng: np.random.Generator) -> _Picture:
     """The face from 0.6 m, filling the picture as MediaPipe's crop does (1.5 times the face)."""
     middle = np.array([0.0, -0.035, 0.0])
     half = float(np.abs(vertices[head.parts == 0][:, 0]).max())
