@@ -201,7 +201,8 @@ def _check_activity(item: MuscleActivity) -> None:
 def _activity_to(item: MuscleActivity, family: Family, frame_id: str) -> Any:
     _check_activity(item)
     return family.make(
-        "eifer_msgs/msg/MuscleActivity", header=_header(family, item.stamp, frame_id), scheme=item.scheme, profile=item.profile, muscles=item.muscles,
+        "eifer_msgs/msg/MuscleActivity", header=_header(family, item.stamp, frame_id), scheme=item.scheme,
+        profile=item.profile, muscles=item.muscles,
         envelope=item.envelope, activation=item.activation, quality=item.quality, origin=int(item.origin),
     )
 
