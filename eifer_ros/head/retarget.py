@@ -10,6 +10,8 @@ ARKit actions and b that of the face as it is, both on its own vertices, the wei
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,9 +33,13 @@ _BLINKS = [_INDEX["eyeBlinkLeft"], _INDEX["eyeBlinkRight"]]
 def gaze_angles(eyes: npt.ArrayLike) -> F64:
     """(2, 2) rad of (2, 3) axis-angles, left eye then right: yaw > 0 towards the subject's left, pitch > 0 down. Relative to the head."""
     angles = np.zeros((2, 2))
-    for i, eye in enumerate(np.asarray(eyes, np.float64)):
-        x, y, z = rotation_matrix(eye) @ np.array([0.0, 0.0, 1.0])
-        angles[i] = np.arctan2(x, z), np.arctan2(-y, np.hypot(x, z))
+    for i, (x, y, z) in enumerate(np.asarray(eyes, np.float64).tolist()):
+        if x or y or z:
+            # where the axis of sight (0, 0, 1) goes (Rodrigues), in plain floats: this runs for every frame
+            turn = math.sqrt(x * x + y * y + z * z)
+            sine, share = math.sin(turn) / turn, (1.0 - math.cos(turn)) / turn**2
+            across, up, ahead = y * sine + x * z * share, -x * sine + y * z * share, math.cos(turn) + z * z * share
+            angles[i] = math.atan2(across, ahead), math.atan2(-up, math.hypot(across, ahead))
     return angles
 
 
@@ -43,12 +49,10 @@ def head_angles(state: FaceState) -> F64:
     The order is that of `projection.facing_pose`: roll first, then pitch, then yaw.
     """
     turn = FACING.T @ state.head_pose[:3, :3]
-    if np.isfinite(state.neck).all():
+    if np.any(state.neck) and np.isfinite(state.neck).all():
         turn = turn @ rotation_matrix(state.neck)
-    yaw = np.arctan2(turn[0, 2], turn[2, 2])
-    pitch = np.arctan2(-turn[1, 2], np.hypot(turn[0, 2], turn[2, 2]))
-    roll = np.arctan2(turn[1, 0], turn[1, 1])
-    return np.array([yaw, pitch, roll])
+    (_, _, across), (right, level, up), (_, _, ahead) = turn.tolist()
+    return np.array([math.atan2(across, ahead), math.atan2(-up, math.hypot(across, ahead)), math.atan2(right, level)])
 
 
 def look_weights(angles: F64) -> F64:
@@ -99,7 +103,7 @@ class Retarget:
             weights[_BLINKS] = np.maximum(weights[_BLINKS], state.eyelids)
         if (self._identity or self._jaw is None) and np.isfinite(state.jaw).all():
             weights[_INDEX["jawOpen"]] += max(float(state.jaw[0]), 0.0) / JAW_OPEN_RAD
-        if np.isfinite(state.eyes).all():
+        if np.any(state.eyes) and np.isfinite(state.eyes).all():
             # a face may say where it looks twice, by its eyes and by its actions; they mean the same and must not add up
             own = self._identity and self.head.gaze_basis is not None
             weights = np.maximum(weights, self.head.look_weights(state.eyes) if own else look_weights(gaze_angles(state.eyes)))
