@@ -15,10 +15,14 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
+from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from . import __version__, threads  # noqa: F401  (threads before anything that loads a BLAS)
 from .errors import EiferError
@@ -36,6 +40,7 @@ err_console = Console(stderr=True, soft_wrap=True)
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else, on standard output.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Parameters in ROS 2 YAML format (see config/).")]
+AVATAR_HELP = "vmc://127.0.0.1:39539, vrchat://, livelink://, ifacialmocap://, livelink-csv:FILE; may be given more than once"
 CAMERA_HELP = "video:FILE, webcam:0, folder:DIR, bag:DIR, realsense or realsense:SERIAL_OR_FILE"
 
 
@@ -305,6 +310,107 @@ def fit(
         *([("dead channels", ", ".join(result["dead_channels"]))] if result["dead_channels"] else []),
     ]
     _print(result | {"mapping": str(out)}, as_json, "Mapping", rows)
+
+
+@app.command()
+def calibrate(
+    source: Annotated[str, typer.Argument(help="A recording with markers, or a live amplifier: lsl:NAME, brainflow:BOARD, ...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Recording: file to write. Live: folder for recording and calibration.yaml.")],
+    camera: Annotated[str | None, typer.Option(help=f"Record pictures as well, to fit a mapping to: {CAMERA_HELP}")] = None,
+    participant: Annotated[str, typer.Option(help="Name or code of the participant, kept in the file.")] = "",
+    repetitions: Annotated[int, typer.Option(help="How often each movement is made.", min=1, max=10)] = 1,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Find rest level and full scale of every channel, guided through eleven movements or from a recording of them."""
+    from . import config as configuration
+    from .emg.component import EmgConfig
+    from .jobs.calibrate import calibrate_live, calibrate_recording
+
+    parameters = configuration.load(EmgConfig, "emg_processing", config)
+    if Path(source).expanduser().exists():
+        with _bar("reading", as_json) as progress:
+            calibration, path = calibrate_recording(Path(source).expanduser(), out, parameters, progress), out
+    else:
+        with _until_interrupted() as stop, _prompts(as_json) as show:
+            calibration, path = calibrate_live(
+                source, out, show, camera=camera, config=parameters, participant=participant, repetitions=repetitions, stop=stop
+            )
+    channels = [
+        {"channel": muscle, "rest_uv": 1e6 * rest, "p99_uv": 1e6 * p99, "state": "dead" if muscle in calibration.dead else
+         "weak" if muscle in calibration.weak else "good"}
+        for muscle, rest, p99 in zip(calibration.muscles, calibration.rest.tolist(), calibration.p99.tolist(), strict=True)
+    ]
+    if as_json:
+        print(json.dumps({"calibration": str(path), "channels": channels}, indent=2).replace("NaN", "null"))
+        return
+    table = Table(title=f"Calibration: {path}", title_justify="left", pad_edge=False)
+    for column in ("channel", "rest µV", "full scale µV", "state"):
+        table.add_column(column, justify="right" if "µV" in column else "left")
+    for row in channels:
+        table.add_row(str(row["channel"]), f"{row['rest_uv']:.1f}", f"{row['p99_uv']:.1f}", str(row["state"]))
+    out_console.print(table)
+    for take in calibration.takes:
+        if not take.accepted:
+            out_console.print(f"left out: {take.movement}: {escape(take.advice)}")
+
+
+@contextmanager
+def _prompts(quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """A panel on standard error that shows what the participant should do now."""
+    if quiet:
+        yield lambda prompt: None
+        return
+    with Live(console=err_console, refresh_per_second=12) as live:
+
+        def show(prompt: Any) -> None:
+            style = {"perform": "bold green", "repeat": "bold yellow", "failed": "bold red"}.get(prompt.phase, "bold")
+            bar = ProgressBar(total=1.0, completed=prompt.progress, width=40)
+            lines: list[Any] = [Text(prompt.text, style=style), Text(f"{prompt.movement}   {prompt.remaining_s:3.1f} s", style="dim"), bar]
+            if prompt.advice:
+                lines.insert(1, Text(prompt.advice, style="yellow"))
+            live.update(Panel(Group(*lines), title=prompt.phase, width=80))
+
+        yield show
+
+
+@app.command()
+def montage(
+    scheme: Annotated[str, typer.Argument(help="fridlund, kuramoto, or a scheme file (YAML).")] = "fridlund",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write.")] = Path("montage.png"),
+    head_model: Annotated[str, typer.Option("--head-model", help="Head model to draw on.")] = "open_head",
+) -> None:
+    """Draw an electrode scheme on the head: both contacts of each channel, its name, its muscle."""
+    from .emg.montage import load_scheme
+    from .emg.picture import save_scheme_picture
+    from .head.model import load_head
+
+    save_scheme_picture(load_scheme(scheme), load_head(head_model), out)
+    out_console.print(f"picture: {escape(str(out))}")
+
+
+@app.command()
+def drive(
+    source: Annotated[str, typer.Argument(help=f"A recording with faces, or a camera: {CAMERA_HELP}")],
+    avatar: Annotated[list[str] | None, typer.Option(help=AVATAR_HELP)] = None,
+    animatronic: Annotated[str | None, typer.Option(help="Joint map (YAML) of an animatronic face.")] = None,
+    arm: Annotated[bool, typer.Option("--arm", help="Let the animatronic face move. Without this nothing is sent to it.")] = False,
+    speed: Annotated[float, typer.Option(help="Speed of a recording.", min=0.01)] = 1.0,
+    loop: Annotated[bool, typer.Option(help="Start a recording again at its end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Drive avatars and animatronic faces from a recording or live."""
+    from .jobs.drive import drive as run_drive
+
+    if animatronic is not None and not arm and not as_json:
+        err_console.print("the animatronic face is disarmed: nothing is sent to it; add --arm when it may move")
+    with _until_interrupted() as stop, _bar("driving", as_json) as progress:
+        result = run_drive(
+            source, avatars=tuple(avatar or ()), animatronic=animatronic, arm=arm, speed=speed, loop=loop, progress=progress, stop=stop
+        )
+    values = {"faces": result.faces, "commands": result.commands, "seconds": result.seconds, "states": result.states}
+    rows = [("faces", str(result.faces)), ("joint commands", str(result.commands)), *result.states.items()]
+    _print(values, as_json, f"Drove for {result.seconds:.1f} s", rows)
 
 
 @app.command()

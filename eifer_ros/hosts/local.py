@@ -59,9 +59,11 @@ class LocalHost:
         self._failure: BaseException | None = None
         produced = {port.name for component in self.components.values() for port in component.outputs}
         for name, component in self.components.items():
-            for port in component.inputs:
-                if port.name not in produced:
-                    raise ConfigError(f"'{name}' listens to '{port.name}', which nothing in this graph makes; made are {sorted(produced)}")
+            wanted = [port for port in component.inputs if port.name in produced]
+            if component.inputs and not wanted:
+                listens = ", ".join(port.name for port in component.inputs)
+                raise ConfigError(f"'{name}' listens to {listens}, which nothing in this graph makes; made are {sorted(produced)}")
+            for port in wanted:
                 self._consumers.setdefault(port.name, []).append((name, port))
 
     def tap(self, call: Tap, port: str | None = None) -> None:

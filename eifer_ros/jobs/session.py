@@ -63,7 +63,7 @@ def load_session(
     """Read a recording.
 
     faces: `auto` takes face/vision, else reconstructs the pictures, else the simulation's truth; or the name of a topic, or
-    `pictures`. emg: how raw EMG becomes activity; recorded activity is used only where there is no raw EMG.
+    `pictures`, or `none`. emg: how raw EMG becomes activity; recorded activity is used only where there is no raw EMG.
     Raises RecordingError, and InputError where the topic asked for is not there.
     """
     session = Session(path)
@@ -102,6 +102,6 @@ def _face_source(path: Path, faces: str, present: set[str]) -> str:
         return FACES[0]
     if faces == "pictures" and PICTURES not in present:
         raise InputError(f"{path}: no pictures in this recording; it has {', '.join(sorted(present))}")
-    if faces != "pictures" and faces not in present:
+    if faces not in ("pictures", "none") and faces not in present:
         raise InputError(f"{path}: no '{faces}' in this recording; it has {', '.join(sorted(present))}")
     return faces

@@ -379,6 +379,23 @@ def _joints_from(message: Any) -> JointTargets:
     return JointTargets(stamp_of(message), tuple(message.joint_names), positions, np.full(len(positions), np.nan))
 
 
+def _joint_state_to(item: JointTargets, family: Family, frame_id: str) -> Any:
+    """For RViz and robot_state_publisher: where the joints are commanded to be."""
+    _Gate("JointTargets").values("positions", item.positions)
+    return family.make(
+        "sensor_msgs/msg/JointState", header=_header(family, item.stamp, frame_id), name=item.names, position=item.positions,
+        velocity=np.zeros(0), effort=np.zeros(0),
+    )
+
+
+def _joint_state_from(message: Any) -> JointTargets:
+    positions = np.asarray(message.position, np.float64)
+    gate = _Gate("JointState")
+    gate.length("position", positions, same_as=("name", len(message.name)))
+    gate.values("position", positions)
+    return JointTargets(stamp_of(message), tuple(message.name), positions, np.full(len(positions), np.nan))
+
+
 def _marker_to(item: Marker, family: Family, frame_id: str) -> Any:
     return family.make(
         "eifer_msgs/msg/Marker", header=_header(family, item.stamp, frame_id), label=item.label,
@@ -530,6 +547,10 @@ _TO: dict[type, tuple[str, Callable[[Any, Family, str], Any], str]] = {
     Marker: ("eifer_msgs/msg/Marker", _marker_to, "operator"),
 }
 
+JOINT_STATES = "joint_states"
+"""The one port on which JointTargets leave as sensor_msgs/JointState."""
+_JOINT_STATE: tuple[str, Callable[[Any, Family, str], Any], str] = ("sensor_msgs/msg/JointState", _joint_state_to, "")
+
 _FROM: dict[str, Callable[[Any], Item]] = {
     "eifer_msgs/msg/EmgChunk": _chunk_from,
     "eifer_msgs/msg/EmgChannelInfo": _channels_from,
@@ -538,6 +559,7 @@ _FROM: dict[str, Callable[[Any], Item]] = {
     "eifer_msgs/msg/Blendshapes": _blendshapes_from,
     "eifer_msgs/msg/HeadModelInfo": _info_from,
     "trajectory_msgs/msg/JointTrajectory": _joints_from,
+    "sensor_msgs/msg/JointState": _joint_state_from,
     "eifer_msgs/msg/Marker": _marker_from,
 }
 
@@ -554,7 +576,7 @@ def to_wire(item: Item, port: str, family: Family = ROSBAGS, *, frame_id: str = 
     """The messages of `item` as it leaves through `port` (a relative topic name). Raises WireError."""
     if isinstance(item, Frame):
         return frame_to_wire(item, port, family, jpeg_quality=jpeg_quality)
-    type_name, convert, default_frame = _TO[type(item)]
+    type_name, convert, default_frame = _TO[type(item)] if port != JOINT_STATES else _JOINT_STATE
     return [WireMessage(port, type_name, convert(item, family, frame_id or default_frame))]
 
 

@@ -66,6 +66,7 @@ TOPICS: dict[str, Standard] = {
     "head_model": Standard.LATCHED,
     "muscles/estimated": Standard.STATE,
     "animatronic/joint_trajectory": Standard.STATE,
+    "joint_states": Standard.STATE,
     "markers": Standard.EVENT,
     "truth/face": Standard.STATE,
     "truth/muscles": Standard.STATE,

@@ -157,6 +157,12 @@ def test_live_ticks_come_from_the_given_clock_in_the_components_own_thread() -> 
     assert log.ticks[:3] == [0, 1, 2]
 
 
-def test_a_port_that_nobody_makes_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'log' listens to 'camera/image_raw'"):
-        LocalHost({"emg": Emg(1), "log": Log()})
+def test_a_component_that_would_hear_nothing_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="'log' listens to emg/raw, camera/image_raw, which nothing in this graph makes"):
+        LocalHost({"log": Log()})
+
+
+def test_a_component_may_do_with_a_part_of_its_inputs() -> None:
+    log = Log()
+    LocalHost({"emg": Emg(3), "log": log}).run_offline()
+    assert len(log.seen) == 3

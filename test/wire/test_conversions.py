@@ -42,6 +42,13 @@ def test_every_item_comes_back_from_its_cdr_bytes_unchanged(item: t.Item) -> Non
     assert_same(item, there_and_back(item))
 
 
+@given(strategies.joints())
+def test_joint_states_are_the_same_targets_as_another_message(item: t.JointTargets) -> None:
+    (out,) = c.to_wire(item, "joint_states")
+    assert out.type_name == "sensor_msgs/msg/JointState"
+    assert_same(item, there_and_back(item, "joint_states"))
+
+
 @given(strategies.frames())
 def test_a_raw_frame_comes_back_bit_for_bit_with_intrinsics_and_depth(frame: t.Frame) -> None:
     assembler, done = c.FrameAssembler(), []
