@@ -21,8 +21,7 @@ from .landmarks import FaceLandmarker, Landmarks
 from .tracker import FaceTracker
 
 CAMERA, VISION, HEAD_MODEL = "camera/image_raw", "face/vision", "head_model"
-_GAZE_FULL_RAD = 0.5
-"""Eye rotation at which ARKit's eyeLook coefficients reach 1."""
+_LOOK_STD = 0.15
 _STRANGER_RESIDUAL = 0.08
 _STRANGER_PICTURES = 20
 """So many pictures in a row with a residual above this: the shape belongs to somebody else."""
@@ -69,10 +68,6 @@ class Reconstruction(Component):
         model = LandmarkModel.of(self.head)
         settings = FitSettings(expression_rate=self.config.expression_rate, shape_memory=self.config.shape_memory)
         self._fit = LandmarkFit(model, load_table(self.head, model), settings)
-        self._look = [
-            (self.head.expression_names.index(name), eye, axis, sign)
-            for name, eye, axis, sign in _LOOKS if name in self.head.expression_names
-        ]
         self._blink = [self.head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")
                        if name in self.head.expression_names]
         self._warm_up()
@@ -150,17 +145,19 @@ class Reconstruction(Component):
         model = self._fit.model
         expression = fit.face[: model.expression_size].copy()
         std = fit.std[: model.expression_size].copy()
-        for index, eye, axis, sign in self._look:
-            expression[index] = np.clip(sign * fit.gaze[eye, axis] / _GAZE_FULL_RAD, model.lower[index], model.upper[index])
-            std[index] = 0.15
+        eyes = _f32(np.array([_turn(yaw, pitch) for yaw, pitch in fit.gaze]))
+        if model.gaze:
+            looking = list(model.gaze)
+            expression[looking] = head.look_weights(eyes)[looking]
+            std[looking] = _LOOK_STD
         if self._blink:
             eyelids = expression[self._blink]
         else:
             eyelids = fit.face[model.eyelids] if model.eyelids.stop > model.eyelids.start else np.full(2, np.nan)
         jaw = fit.face[model.jaw] if model.jaw.stop > model.jaw.start else np.zeros(3)
         return FaceState(
-            frame.stamp, head.id, FaceOrigin.VISION, _f32(fit.shape), _f32(expression), _f32(std), _f32(jaw), np.zeros(3, np.float32),
-            _f32(np.array([_turn(yaw, pitch) for yaw, pitch in fit.gaze])), _f32(np.clip(eyelids, 0.0, 1.0)), fit.pose,
+            frame.stamp, head.id, FaceOrigin.VISION, _f32(fit.shape), _f32(expression), _f32(std), _f32(jaw), np.zeros(3, np.float32), eyes,
+            _f32(np.clip(eyelids, 0.0, 1.0)), fit.pose,
             float(self._confidence),
         )
 
@@ -179,13 +176,6 @@ class Reconstruction(Component):
         waiting = counts.tracked + counts.lost == 0
         message = "waiting for pictures" if waiting else "tracking" if seen else "no face in sight"
         return Health(Level.OK if seen or waiting else Level.WARN, message, values)
-
-
-# name, eye (0 left, 1 right), axis of the gaze (0 yaw to the subject's left, 1 pitch down), sign
-_LOOKS = (
-    ("eyeLookOutLeft", 0, 0, 1.0), ("eyeLookInLeft", 0, 0, -1.0), ("eyeLookDownLeft", 0, 1, 1.0), ("eyeLookUpLeft", 0, 1, -1.0),
-    ("eyeLookInRight", 1, 0, 1.0), ("eyeLookOutRight", 1, 0, -1.0), ("eyeLookDownRight", 1, 1, 1.0), ("eyeLookUpRight", 1, 1, -1.0),
-)
 
 
 def _f32(values: F64) -> F32:

@@ -13,13 +13,12 @@ landmark displacements. The prediction enters the fit as a prior mean with its o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from .. import resources
 from ..errors import InputError, ModelError
@@ -29,8 +28,10 @@ from ..types import F32, F64
 from .landmark_model import LandmarkModel
 from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, IRIS_LEFT, IRIS_RIGHT, MESH, Landmarks
 
-POSE = 7
-"""Pose unknowns: rotation (3), translation (3), offset of the network's relative depth."""
+POSE = 8
+"""Pose unknowns: rotation (3), translation (3), offset and gain of the network's relative depth."""
+OUTLIER = 8e-3
+"""Error in metres at which a landmark has lost half of its say (a hand before the face)."""
 _STABLE = (
     33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 19, 94, 98, 327, 48, 278, 129, 358, 193, 417, 122, 351, 234, 454, 127, 356, 10, 109,
     338, 67, 297, 103, 332, 54, 284,
@@ -42,37 +43,38 @@ _EYE_RING_RIGHT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159,
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _linearise(
-    points: Any, basis: Any, rotation: Any, pose: Any, pixels: Any, depth: Any, offset: float, camera: Any,
+    points: Any, basis: Any, rotation: Any, pose: Any, pixels: Any, depth: Any, camera: Any,
     sigma: Any, sigma_depth: Any, relative: bool, columns: int, jacobian: Any, residual: Any,
 ) -> None:
-    """Fill rows (3 a landmark: x, y, depth) of the weighted Jacobian (3 L, 7 + columns) and the weighted residual (3 L,).
+    """Fill rows (3 a landmark: x, y, depth) of the weighted Jacobian (3 L, 8 + columns) and the weighted residual (3 L,).
 
-    points (L, 3) in model coordinates turned by `rotation` about `pose[:3]`, moved to `pose[3:]`. camera: fx, fy, cx, cy.
-    Robust weights come from the residual itself.
+    points (L, 3) in model coordinates turned by `rotation` about `pose[:3]`, moved to `pose[3:6]`; pose[6:]: depth offset, gain.
+    camera: fx, fy, cx, cy, and the distance at which angles are turned into metres. That distance comes from the picture and not
+    from the pose: if it moved with the pose, a nearer and smaller face would always have the smaller error. Robust weights come
+    from the residual itself.
     """
-    count = points.shape[0]
-    for i in range(count):
+    reach = camera[4]
+    for i in range(points.shape[0]):
         px, py, pz = points[i, 0] - pose[0], points[i, 1] - pose[1], points[i, 2] - pose[2]
         rx = rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2] * pz
         ry = rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2] * pz
         rz = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2] * pz
         z = max(rz + pose[5], 0.02)
         slope_x, slope_y = (rx + pose[3]) / z, (ry + pose[4]) / z
-        miss_x = (pixels[i, 0] - camera[2]) / camera[0] * z - (rx + pose[3])
-        miss_y = (pixels[i, 1] - camera[3]) / camera[1] * z - (ry + pose[4])
+        miss_x = ((pixels[i, 0] - camera[2]) / camera[0] - slope_x) * reach
+        miss_y = ((pixels[i, 1] - camera[3]) / camera[1] - slope_y) * reach
         strength = sigma[i]
-        square = (miss_x * miss_x + miss_y * miss_y) * strength * strength
-        strength = strength / (1.0 + square / 32.0)
-        row = 3 * i
-        if relative:
-            miss_z = depth[i] * pose[5] + offset - rz
-        else:
-            miss_z = depth[i] - rz - pose[5]
+        strength = strength / (1.0 + (miss_x * miss_x + miss_y * miss_y) / (OUTLIER * OUTLIER))
+        near = reach / pose[5] if relative else 1.0
+        miss_z = depth[i] * reach * pose[7] + pose[6] - rz * near if relative else depth[i] - rz - pose[5]
         strength_z = sigma_depth[i]
-        strength_z = strength_z / (1.0 + miss_z * miss_z * strength_z * strength_z / 18.0)
+        strength_z = strength_z / (1.0 + miss_z * miss_z / (4.0 * OUTLIER * OUTLIER))
+        row = 3 * i
         residual[row] = miss_x * strength
         residual[row + 1] = miss_y * strength
         residual[row + 2] = miss_z * strength_z
+        strength *= reach / z
+        strength_z *= near
         # a turn w moves the point by w x r: columns (0, -rz, ry), (rz, 0, -rx), (-ry, rx, 0)
         jacobian[row, 0] = -slope_x * ry * strength
         jacobian[row, 1] = (rz + slope_x * rx) * strength
@@ -81,6 +83,7 @@ def _linearise(
         jacobian[row, 4] = 0.0
         jacobian[row, 5] = -slope_x * strength
         jacobian[row, 6] = 0.0
+        jacobian[row, 7] = 0.0
         jacobian[row + 1, 0] = (-rz - slope_y * ry) * strength
         jacobian[row + 1, 1] = slope_y * rx * strength
         jacobian[row + 1, 2] = rx * strength
@@ -88,13 +91,15 @@ def _linearise(
         jacobian[row + 1, 4] = strength
         jacobian[row + 1, 5] = -slope_y * strength
         jacobian[row + 1, 6] = 0.0
+        jacobian[row + 1, 7] = 0.0
         jacobian[row + 2, 0] = ry * strength_z
         jacobian[row + 2, 1] = -rx * strength_z
         jacobian[row + 2, 2] = 0.0
         jacobian[row + 2, 3] = 0.0
         jacobian[row + 2, 4] = 0.0
-        jacobian[row + 2, 5] = 0.0 if relative else strength_z
-        jacobian[row + 2, 6] = -strength_z if relative else 0.0
+        jacobian[row + 2, 5] = -rz / pose[5] * strength_z if relative else strength_z
+        jacobian[row + 2, 6] = -strength_z / near if relative else 0.0
+        jacobian[row + 2, 7] = -depth[i] * reach * strength_z / near if relative else 0.0
         for axis in range(3):
             if axis == 0:
                 weight, slope = strength, slope_x
@@ -106,25 +111,34 @@ def _linearise(
             ay = (rotation[axis, 1] - slope * rotation[2, 1]) * weight
             az = (rotation[axis, 2] - slope * rotation[2, 2]) * weight
             for k in range(columns):
-                jacobian[row + axis, 7 + k] = ax * basis[i, 0, k] + ay * basis[i, 1, k] + az * basis[i, 2, k]
+                jacobian[row + axis, 8 + k] = ax * basis[i, 0, k] + ay * basis[i, 1, k] + az * basis[i, 2, k]
+
+
+def head_centre(model: LandmarkModel) -> F64:
+    """(3,) the point about which the head is turned: 5 cm behind the middle of the landmarks that move least."""
+    return np.asarray(model.template[list(_STABLE)].mean(axis=0) - (0.0, 0.0, 0.05))
 
 
 @dataclass(frozen=True)
 class FitTable:
     """What the landmark network's habits are on renders of one head model (models/landmark_fit.npz).
 
-    sigma: (L,) noise of a landmark in the picture plane, m at the face. depth_sigma: (L,) the same for relative depth. depth_gain: what the
-    network's depth must be multiplied with. bias: (L, 3) mean displacement in head coordinates, m. mean: (C,) and
-    covariance: (C, C) of the face coefficients to be expected. regressor: layers of the network, empty where there is none.
+    All displacements in head coordinates, m. sigma: (L,) noise of a landmark in the picture plane. depth_sigma: (L,) the same for
+    relative depth. depth_gain: what the network's depth must be multiplied with. bias: (L, 3) mean error. response: (L, 3, C) how much
+    more or less a landmark moves than the skin under it, per unit of a coefficient. moving: (L, 3, A) errors that come and
+    go together, standing: (L, 3, B) errors that stay with a person, both one standard deviation a column. mean (C,) and
+    covariance (C, C) of the face coefficients to be expected.
     """
 
     sigma: F64
     depth_sigma: F64
     depth_gain: float
     bias: F64
+    response: F64
+    moving: F64
+    standing: F64
     mean: F64
     covariance: F64
-    regressor: dict[str, F32] = field(default_factory=dict)
 
     @staticmethod
     def plain(model: LandmarkModel) -> FitTable:
@@ -134,7 +148,11 @@ class FitTable:
         depth = np.full(count, 8e-3)
         sigma[MESH:] = depth[MESH:] = np.inf
         spread = 0.3 * (model.upper - model.lower)
-        return FitTable(sigma, depth, 1.0, np.zeros((count, 3)), np.clip(0.0, model.lower, model.upper), np.diag(spread**2))
+        nothing = np.zeros((count, 3, 0))
+        return FitTable(
+            sigma, depth, 1.0, np.zeros((count, 3)), np.zeros((count, 3, model.face_size)), nothing, nothing,
+            np.clip(0.0, model.lower, model.upper), np.diag(spread**2),
+        )
 
 
 TABLE = "landmark_fit.npz"
@@ -153,11 +171,11 @@ def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:
         raise ModelError(f"{path}: damaged fit table ({error})") from None
     if str(data["head_model"]) != head.id or tuple(str(n) for n in data["expression_names"]) != head.expression_names:
         return FitTable.plain(model)
-    regressor = {name.split("/", 1)[1]: value.astype(np.float32) for name, value in data.items() if name.startswith("regressor/")}
-    return FitTable(
-        data["sigma"].astype(np.float64), data["depth_sigma"].astype(np.float64), float(data["depth_gain"]),
-        data["bias"].astype(np.float64), data["mean"].astype(np.float64), data["covariance"].astype(np.float64), regressor,
-    )
+    values = {name: data[name].astype(np.float64) for name in _TABLE_ARRAYS}
+    return FitTable(depth_gain=float(data["depth_gain"]), **values)
+
+
+_TABLE_ARRAYS = ("sigma", "depth_sigma", "bias", "response", "moving", "standing", "mean", "covariance")
 
 
 @dataclass(frozen=True)
@@ -186,7 +204,6 @@ class FitSettings:
     expression_rate: float = 4.0
     shape_memory: float = 200.0
     shape_trust: float = 0.1
-    shape_scale: float = 1.0
     iterations: int = 2
     first_iterations: int = 8
 
@@ -198,45 +215,65 @@ class LandmarkFit:
         self.model = model
         self.table = table if table is not None else FitTable.plain(model)
         self.settings = settings if settings is not None else FitSettings()
-        self._centre = model.template[list(_STABLE)].mean(axis=0) - (0.0, 0.0, 0.05)
-        width = POSE + model.face_size + model.shape_size
+        table = self.table
+        self._eye_distance = float(np.linalg.norm(model.template[EYE_CORNER_LEFT] - model.template[EYE_CORNER_RIGHT]))
+        self._centre = head_centre(model)
+        # columns: errors that come and go | face | shape | errors that stay
+        face = model.basis[:, :, : model.face_size] + table.response
+        self._basis = np.ascontiguousarray(
+            np.concatenate([table.moving, face, model.basis[:, :, model.face_size:], table.standing], axis=2), np.float32
+        )
+        self._errors = table.moving.shape[2]
+        self._first = POSE + self._errors  # unknowns that are eliminated
+        self._own = self._first + model.face_size
         rows = 3 * len(model.template)
-        self._jacobian = np.zeros((rows, width), np.float32)
-        self._narrow = np.zeros((rows, POSE + model.face_size), np.float32)
+        self._jacobian = np.zeros((rows, POSE + self._basis.shape[2]), np.float32)
+        self._narrow = np.zeros((rows, self._own), np.float32)
         self._residual = np.zeros(rows, np.float32)
-        self._strength = np.where(np.isfinite(self.table.sigma), 1.0 / self.table.sigma, 0.0)
-        self._depth_strength = np.where(np.isfinite(self.table.depth_sigma), 1.0 / self.table.depth_sigma, 0.0)
-        covariance = self.table.covariance.copy()
+        self._strength = np.where(np.isfinite(table.sigma), 1.0 / table.sigma, 0.0)
+        self._depth_strength = np.where(np.isfinite(table.depth_sigma), 1.0 / table.depth_sigma, 0.0)
         self._lower, self._upper = model.lower.copy(), model.upper.copy()
-        fixed = list(model.gaze)  # they follow the irises, not the skin
-        covariance[fixed] = covariance[:, fixed] = 0.0
-        covariance[fixed, fixed] = 1e-8
-        self._precision = np.linalg.inv(covariance + 1e-6 * np.eye(len(covariance)))
-        self._prior_mean = self.table.mean.copy()
-        self._prior_mean[fixed] = 0.0
+        self._looking = list(model.gaze)
+        covariance = table.covariance.copy()
+        covariance[self._looking] = covariance[:, self._looking] = 0.0
+        covariance[self._looking, self._looking] = 1.0
+        self._precision = np.linalg.inv(covariance + 1e-4 * np.eye(len(covariance)))
+        self._nuisance = np.concatenate([np.full(6, 1e-3), [1e-3, 100.0], np.ones(self._errors)])  # gain is known to a tenth
+        self._size = self._size_direction()
         self.reset()
+
+    def _size_direction(self) -> F64:
+        """Unit vector in person space that comes nearest to a larger head of the same shape.
+
+        A larger head farther away looks the same but for its perspective, and that is weaker than the landmarks' own errors:
+        without a depth camera, size is left to the prior.
+        """
+        person = self._basis[: MESH, :, self._own - POSE :].reshape(3 * MESH, -1).astype(np.float64)
+        larger = (self.model.template[:MESH] - self._centre).reshape(-1)
+        direction = np.linalg.solve(person.T @ person + 1e-6 * len(larger) * np.eye(person.shape[1]), person.T @ larger)
+        return np.asarray(direction / np.linalg.norm(direction))
 
     def reset(self) -> None:
         """Forget the person."""
-        shapes = self.model.shape_size
+        shapes = self._basis.shape[2] + POSE - self._own
         self._information = np.zeros((shapes, shapes))
         self._evidence = np.zeros(shapes)
-        self._prior_information = np.eye(shapes) / self.settings.shape_scale**2
-        self._shape = np.zeros(shapes)
+        self._person = np.zeros(shapes)  # shape, then errors that stay
         self._neutral = self.model.template + self.table.bias
         self.forget_motion()
 
     def forget_motion(self) -> None:
         """Keep the person's shape, forget pose and expression (the face was out of sight)."""
         self._pose: F64 | None = None
-        self._face = np.clip(self._prior_mean, self._lower, self._upper)
+        self._face = np.clip(self.table.mean, self._lower, self._upper)
         self._gaze = np.zeros((2, 2))
-        self._offset = 0.0
+        self._nuisances = np.zeros(self._first)
+        self._nuisances[7] = 1.0
 
     @property
     def shape(self) -> F64:
         """(S,) the person's shape as known so far."""
-        return self._shape
+        return self._person[: self.model.shape_size]
 
     def fit(self, seen: Landmarks, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
         """Fit one picture.
@@ -244,14 +281,16 @@ class LandmarkFit:
         intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (L,) metres at each landmark from a depth camera, NaN where
         unknown, or None.
         """
-        camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]])
         pixels = seen.points[:, :2].astype(np.float64)
+        reach = intrinsics[0, 0] * self._eye_distance / max(seen.eye_distance, 1.0)
+        camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2], reach])
         first = self._pose is None
         if first:
             self._pose = self._first_pose(pixels, intrinsics)
         depths, strength_depth, relative = self._depths(seen, camera, depth)
         rounds = self.settings.first_iterations if first else self.settings.iterations
         step = np.inf if first else self.settings.expression_rate**2 * max(elapsed_s, 1e-3)
+        self._nuisances[POSE:] = 0.0
         before = self._face.copy()
         gram = np.zeros((0, 0))
         for turn in range(rounds):
@@ -283,38 +322,43 @@ class LandmarkFit:
         return pose
 
     def _depths(self, seen: Landmarks, camera: F64, depth: F32 | None) -> tuple[F64, F64, bool]:
-        """Depth of each landmark, its strength, and whether it is only relative (times the distance of the head)."""
+        """Depth of each landmark, its strength, and whether it is only relative (an angle: times distance gives metres)."""
         if depth is not None and np.isfinite(depth[list(_STABLE)]).sum() >= 6:
             known = np.isfinite(depth)
             strength = np.where(known & (self._strength > 0), 1.0 / 4e-3, 0.0)
             return np.where(known, depth, 0.0).astype(np.float64), strength, False
         return seen.points[:, 2].astype(np.float64) * (self.table.depth_gain / camera[0]), self._depth_strength, True
 
-    def _fill(self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, whole: bool) -> npt.NDArray[Any]:
+    def _fill(self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, whole: bool) -> tuple[F64, F64]:
+        """Normal equations (information, slope) of pose, errors and face, or of everything."""
         assert self._pose is not None
-        points = self._neutral + self.model.basis[:, :, : self.model.face_size] @ self._face
+        moved = np.concatenate([self._nuisances[POSE:], self._face]).astype(np.float32)
+        points = self._neutral + self._basis[:, :, : len(moved)] @ moved
         jacobian = self._jacobian if whole else self._narrow
-        pose = np.concatenate([self._centre, self._pose[:, 3]])
+        pose = np.concatenate([self._centre, self._pose[:, 3], self._nuisances[6:POSE]])
         _linearise(
-            points, self.model.basis, self._pose[:, :3].copy(), pose, pixels, depths, self._offset, camera, self._strength,
-            strength, relative, jacobian.shape[1] - POSE, jacobian, self._residual,
+            points, self._basis, self._pose[:, :3].copy(), pose, pixels, depths, camera, self._strength, strength, relative,
+            jacobian.shape[1] - POSE, jacobian, self._residual,
         )
-        return jacobian
+        information = (jacobian.T @ jacobian).astype(np.float64)
+        slope = (self._residual @ jacobian).astype(np.float64)
+        information[np.diag_indices(self._first)] += self._nuisance
+        slope[7] += self._nuisance[7] * (1.0 - self._nuisances[7])
+        slope[POSE : self._first] -= self._nuisances[POSE:]
+        return information, slope
 
     def _iterate(
         self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, before: F64, variance: float
     ) -> F64:
         """One Gauss-Newton step; returns the information matrix of the face coefficients."""
         assert self._pose is not None
-        jacobian = self._fill(pixels, depths, strength, relative, camera, False)
-        information = (jacobian.T @ jacobian).astype(np.float64)
-        slope = (self._residual @ jacobian).astype(np.float64)
-        information[np.diag_indices(POSE)] += 1e-3
-        solved = np.linalg.solve(information[:POSE, :POSE], np.column_stack([information[:POSE, POSE:], slope[:POSE]]))
-        gram = information[POSE:, POSE:] - information[POSE:, :POSE] @ solved[:, :-1]
-        target = slope[POSE:] - information[POSE:, :POSE] @ solved[:, -1] + gram @ self._face
+        information, slope = self._fill(pixels, depths, strength, relative, camera, False)
+        first = self._first
+        solved = np.linalg.solve(information[:first, :first], np.column_stack([information[:first, first:], slope[:first]]))
+        gram = information[first:, first:] - information[first:, :first] @ solved[:, :-1]
+        target = slope[first:] - information[first:, :first] @ solved[:, -1] + gram @ self._face
         gram = gram + self._precision
-        target = target + self._precision @ self._prior_mean
+        target = target + self._precision @ self.table.mean
         if np.isfinite(variance):
             gram[np.diag_indices(len(gram))] += 1.0 / variance
             target += before / variance
@@ -324,37 +368,38 @@ class LandmarkFit:
         self._pose[:, :3] = rotation_matrix(move[:3]) @ self._pose[:, :3]
         self._pose[:, 3] += move[3:6]
         self._pose[2, 3] = max(self._pose[2, 3], 0.05)
-        self._offset += move[6]
+        self._nuisances[6:] += move[6:]
         return np.asarray(gram)
 
     def _learn_shape(
         self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, trust: float, keep: bool
     ) -> None:
-        """What this picture says about the shape, pose and expression eliminated, into the information filter."""
-        jacobian = self._fill(pixels, depths, strength, relative, camera, True)
-        information = (jacobian.T @ jacobian).astype(np.float64)
-        slope = (self._residual @ jacobian).astype(np.float64)
-        own = POSE + self.model.face_size
-        information[np.diag_indices(POSE)] += 1e-3
-        information[POSE:own, POSE:own] += self._precision
-        slope[POSE:own] += self._precision @ (self._prior_mean - self._face)
+        """What this picture says about the person, pose and expression eliminated, into the information filter."""
+        information, slope = self._fill(pixels, depths, strength, relative, camera, True)
+        first, own = self._first, self._own
+        information[first:own, first:own] += self._precision
+        slope[first:own] += self._precision @ (self.table.mean - self._face)
         solved = np.linalg.solve(information[:own, :own], np.column_stack([information[:own, own:], slope[:own]]))
         news = information[own:, own:] - information[own:, :own] @ solved[:, :-1]
-        evidence = slope[own:] - information[own:, :own] @ solved[:, -1] + news @ self._shape
+        evidence = slope[own:] - information[own:, :own] @ solved[:, -1]
+        if relative:
+            news -= np.outer(news @ self._size, self._size)
+            news -= np.outer(self._size, self._size @ news)
+            evidence -= (evidence @ self._size) * self._size
+        evidence = evidence + news @ self._person
         fade = 1.0 - 1.0 / self.settings.shape_memory
         total, known = self._information * fade + trust * news, self._evidence * fade + trust * evidence
         if keep:
             self._information, self._evidence = total, known
-        self._shape = np.clip(np.linalg.solve(total + self._prior_information, known), -3.5, 3.5)
-        self._neutral = self.model.template + self.table.bias + self.model.basis[:, :, self.model.face_size:] @ self._shape
+        self._person = np.clip(np.linalg.solve(total + np.eye(len(total)), known), -3.5, 3.5)
+        self._neutral = self.model.template + self.table.bias + self._basis[:, :, own - POSE :] @ self._person
 
     def _result(self, pixels: F64, camera: F64, std: F64) -> Fit:
         assert self._pose is not None
         model = self.model
-        # the network's bias is not part of the head
-        points = self._neutral - self.table.bias + model.basis[:, :, : model.face_size] @ self._face
+        points = model.points(self._face, self.shape)  # the skin itself, without the network's habits
         placed = (points - self._centre) @ self._pose[:, :3].T + self._pose[:, 3]
-        drawn = placed[:, :2] / placed[:, 2:] * camera[:2] + camera[2:]
+        drawn = placed[:, :2] / placed[:, 2:] * camera[:2] + camera[2:4]
         miss = np.linalg.norm(drawn - pixels, axis=1)[:MESH].mean()
         across = placed[EYE_CORNER_LEFT] - placed[EYE_CORNER_RIGHT]
         size = float(np.linalg.norm(across)) * camera[0] / float(placed[EYE_CORNER_LEFT, 2])
@@ -362,13 +407,13 @@ class LandmarkFit:
         pose[:3, :3] = self._pose[:, :3]
         pose[:3, 3] = self._pose[:, 3] - self._pose[:, :3] @ self._centre
         self._look(pixels, drawn, placed, camera)
-        return Fit(pose, self._face.copy(), std, self._shape.copy(), self._gaze.copy(), float(miss) / size)
+        return Fit(pose, self._face.copy(), std, self.shape.copy(), self._gaze.copy(), float(miss) / size)
 
     def _look(self, pixels: F64, drawn: F64, placed: F64, camera: F64) -> None:
         """Gaze from where the iris stands in the lid opening, compared with the resting head."""
         assert self._pose is not None
         model = self.model
-        everything = np.concatenate([self._face, self._shape])
+        everything = np.concatenate([self._face, self.shape])
         centres = model.eye_centres + model.eye_basis @ everything
         for eye, (iris, ring) in enumerate(((IRIS_LEFT, _EYE_RING_LEFT), (IRIS_RIGHT, _EYE_RING_RIGHT))):
             chosen = list(ring)
@@ -378,7 +423,7 @@ class LandmarkFit:
                 continue  # closed: keep the last gaze
             radius = float(np.linalg.norm(model.iris[eye] - model.eye_centres[eye]))
             centre = (centres[eye] - self._centre) @ self._pose[:, :3].T + self._pose[:, 3]
-            seen = (pixels[iris] - shift - camera[2:]) / camera[:2] * (centre[2] - radius)
+            seen = (pixels[iris] - shift - camera[2:4]) / camera[:2] * (centre[2] - radius)
             sideways = self._pose[:, :3].T @ np.array([*(seen - centre[:2]), -radius])
             resting = model.iris[eye] - model.eye_centres[eye]
             yaw = np.arcsin(np.clip((sideways[0] - resting[0]) / radius, -0.7, 0.7))
