@@ -3,6 +3,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -184,6 +185,21 @@ def test_a_user_scheme_is_read_from_yaml(tmp_path):
     assert np.allclose(scheme.fibres[0], (-np.sqrt(0.5), np.sqrt(0.5)))
     assert np.isnan(scheme.fibres[1]).all()
     assert scheme.bipolar
+
+
+def test_the_shipped_scheme_and_the_one_in_the_user_page_can_be_read(root):
+    affect = load_scheme("affect")
+    assert affect.name == "affect"
+    for name in affect.names:
+        index = affect.index(name)
+        twin = FRIDLUND.index(affect.muscles[index])
+        assert np.array_equal(affect.positions[index], FRIDLUND.positions[twin])
+        assert affect.fibres[index] @ FRIDLUND.fibres[twin] > 0.99
+    page = (root / "docs" / "emg.md").read_text()
+    example = page.split("### Your own scheme")[1].split("```yaml")[1].split("```")[0]
+    scheme = scheme_from_mapping(yaml.safe_load(example), "docs/emg.md")
+    assert scheme.names == ("Z", "C")
+    assert scheme.resolve("cheek") == "Z"
 
 
 @pytest.mark.parametrize(
