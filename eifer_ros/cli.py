@@ -41,7 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, no
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Parameters in ROS 2 YAML format (see config/).")]
 AVATAR_HELP = "vmc://127.0.0.1:39539, vrchat://, livelink://, ifacialmocap://, livelink-csv:FILE; may be given more than once"
-CAMERA_HELP = "video:FILE, webcam:0, folder:DIR, bag:DIR, realsense or realsense:SERIAL_OR_FILE"
+CAMERA_HELP = "video:FILE, webcam:0, folder:DIR, bag:DIR, performer:SEED, realsense or realsense:SERIAL_OR_FILE"
 
 
 def _version(show: bool) -> None:

@@ -9,6 +9,7 @@ from ..camera.open import open_camera
 from ..component import Source
 from ..config import build
 from ..errors import InputError
+from ..performer import component as _performer  # noqa: F401  (makes `performer:SEED` known as a camera and as an amplifier)
 from ..recording.source import BagSource, ReplayConfig
 
 Progress = Callable[[int, int, str], None]
