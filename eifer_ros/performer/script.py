@@ -33,7 +33,7 @@ FUNCTIONAL: Mapping[str, Mapping[str, float]] = {
         "orbicularis_oculi": 0.25,
     },
     "Smile-Closed": {
-        "zygomaticus_major": 0.60, "orbicularis_oculi": 0.25, "orbicularis_oris": 0.10, "levator_labii_superioris": 0.08,
+        "zygomaticus_major": 0.50, "orbicularis_oculi": 0.25, "orbicularis_oris": 0.10, "levator_labii_superioris": 0.08,
     },
     "Smile-Open": {
         "zygomaticus_major": 1.0, "orbicularis_oculi": 0.35, "levator_labii_superioris": 0.30, "depressor_anguli_oris": 0.10,
@@ -68,7 +68,7 @@ EMOTIONAL: Mapping[str, Mapping[str, float]] = {
         "depressor_anguli_oris": 0.40,
         "zygomaticus_major": 0.15, "jaw_opener": 0.14,
     },
-    "Happy": {"zygomaticus_major": 0.75, "orbicularis_oculi": 0.50, "levator_labii_superioris": 0.20, "jaw_opener": 0.10},
+    "Happy": {"zygomaticus_major": 0.65, "orbicularis_oculi": 0.50, "levator_labii_superioris": 0.20, "jaw_opener": 0.10},
     "Sad": {
         "medial_frontalis": 0.60, "corrugator_supercilii": 0.45, "depressor_anguli_oris": 0.60, "mentalis": 0.45,
         "orbicularis_oculi": 0.10,

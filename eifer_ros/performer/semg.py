@@ -52,7 +52,7 @@ END_PLATE_SCATTER_MM = 4.5
 FIBRE_LENGTH_SPREAD = 0.2
 VELOCITY_MM_PER_MS = 3.7
 """Mean conduction velocity; facial fibres are thin, so the slow end of the usual 4 +- 0.3 m/s."""
-SKIN_MM = 2.0
+SKIN_MM = 2.5
 PHASES = 4
 """Sub-sample positions at which each potential is stored."""
 FIR_DELAY = 4

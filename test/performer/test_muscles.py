@@ -41,7 +41,7 @@ def only(**levels: float) -> np.ndarray:
 
 
 def test_muscles_have_the_numbers_and_names_of_the_fridlund_scheme() -> None:
-    assert MUSCLES == FRIDLUND.names
+    assert FRIDLUND.names == MUSCLES
     assert tuple(muscle_name(i) for i in range(len(MUSCLES))) == FRIDLUND.muscles
     assert muscle_name(muscle_index("zygomaticus_major", "right")) == "zygomaticus_major_right"
     assert MUSCLES[muscle_index("zygomaticus_major", "right")] == "F19"
