@@ -427,6 +427,7 @@ def _settle(people: F64, joints: F64, actions: F64, layout: Layout) -> F64:
     seam = contact.Seam.find(rest, actions[:, :, jaw], mouth[near], corners)
     for person in people:
         person += seam.close(person)
+    _seat_teeth(people, actions, parts, mouth[near])
     rest = people.mean(axis=0)
     actions = actions.copy()
     for name in SHUT:
@@ -436,6 +437,26 @@ def _settle(people: F64, joints: F64, actions: F64, layout: Layout) -> F64:
     actions[:, :, index] += seam.close(rest + actions[:, :, jaw] + actions[:, :, index])
     other = [ARKIT_52.index(_other_side(name)) for name in ARKIT_52]
     return np.asarray(0.5 * (actions + (actions[layout.mirror] * MIRROR[:, None])[:, :, other]))
+
+
+def _seat_teeth(people: F64, actions: F64, parts: npt.NDArray[Any], lips: I64) -> None:
+    """Move teeth and gums of `people` back, in place, where lips that are pressed or rolled in would meet them."""
+    rest = people.mean(axis=0)
+    teeth = np.flatnonzero(np.char.startswith(parts, "teeth"))
+    row = np.flatnonzero(np.char.startswith(parts, "teeth") | np.char.startswith(parts, "gums"))
+    fronts = teeth[rest[teeth, 2] > rest[teeth, 2].max() - 0.008]
+    beside = np.array(cKDTree(rest[lips][:, :2]).query(rest[fronts][:, :2], k=4)[1])
+    first, second = np.repeat(fronts, 4), lips[beside.ravel()]
+    before = rest[second, 2] > rest[first, 2] + 0.0005
+    first, second = first[before], second[before]
+    shut: tuple[dict[str, float], ...] = (
+        {}, {"mouthPressLeft": 1.0, "mouthPressRight": 1.0}, {"mouthRollUpper": 1.0, "mouthRollLower": 1.0}, {"mouthPucker": 1.0},
+    )
+    moves = [_pose(actions[second, 2:], pose)[:, 0] - _pose(actions[first, 2:], pose)[:, 0] for pose in shut]
+    for person in people:
+        room = person[second, 2] - person[first, 2]
+        least = min(float(np.quantile(room + move, 0.02)) for move in moves)
+        person[row, 2] -= np.clip(0.001 - least, 0.0, 0.006)
 
 
 def _pose(actions: F64, weights: dict[str, float]) -> F64:
