@@ -159,18 +159,12 @@ def fit_calibration(
     judge: TakeJudge, store: TakeStore, takes: Sequence[Take], profile: str, participant: str, mains_hz: float
 ) -> Calibration:
     """Rest and P99 from accepted takes. Raises InputError where there is no rest, no movement, or most channels are dead."""
-    rests = [store.between(take.start, take.end)[0] for take in takes if take.accepted and take.movement == REST]
-    moves = [store.between(take.start, take.end)[0] for take in takes if take.accepted and take.movement != REST]
+    rests = [store.usable(take.start, take.end) for take in takes if take.accepted and take.movement == REST]
+    moves = [store.usable(take.start, take.end) for take in takes if take.accepted and take.movement != REST]
     if not rests:
         raise InputError(f"no usable take of {REST}: {_last_advice(takes, REST)}")
     if not moves:
         raise InputError(f"no usable take of any movement: {_last_advice(takes, '')}")
-    dead = sorted(judge.dead)
-    if 2 * len(dead) > len(judge.muscles):
-        raise InputError(
-            f"{len(dead)} of {len(judge.muscles)} channels have no contact ({', '.join(judge.muscles[i] for i in dead[:6])}); "
-            "fix the electrodes and calibrate again"
-        )
     count = len(judge.muscles)
     rest, p99 = np.full(count, np.nan), np.full(count, np.nan)
     weak = []
@@ -185,6 +179,11 @@ def fit_calibration(
         if p99[i] < floor:
             p99[i] = floor
             weak.append(judge.muscles[i])
+    dead = [judge.muscles[i] for i in np.flatnonzero(np.isnan(p99))]
+    if 2 * len(dead) > count:
+        raise InputError(
+            f"{len(dead)} of {count} channels have no contact ({', '.join(dead[:6])}); fix the electrodes and calibrate again"
+        )
     return Calibration(
         judge.scheme.name, profile, judge.muscles, rest, p99, takes[-1].end, tuple(takes), tuple(weak), participant, mains_hz
     )
@@ -213,8 +212,8 @@ def calibrate_recording(
     """A calibration from recorded activity and the times of the movements.
 
     markers: the start and end markers of the recording, or spans; movements outside the protocol (the emotional ones) are
-    passed over. A bad take is left out and kept in `takes` with the reason. Raises InputError where nothing usable remains: no
-    items, no rest, no movement, most channels dead.
+    passed over. A bad take is left out and kept in `takes` with the reason; a channel counts only where its contact was good.
+    Raises InputError where nothing usable remains: no items, no rest, no movement, most channels dead.
     """
     store = TakeStore()
     first: MuscleActivity | None = None
@@ -241,9 +240,9 @@ def calibrate_recording(
     takes: list[Take] = []
     for movement, span in sorted(known, key=lambda pair: (pair[0].name != REST, pair[1].start)):
         envelope, quality = store.between(span.start, span.end)
-        advice = judge.advice(movement, envelope, quality)
+        advice = judge.advice(movement, envelope, quality, repeatable=False)
         takes.append(Take(movement.name, span.start, span.end, not advice, advice))
         if not advice and movement.name == REST and judge.rest is None:
-            judge.rest = np.nanmedian(np.where(np.isnan(envelope).all(axis=0), 0.0, envelope), axis=0)
+            judge.learn_rest(envelope, quality)
     takes.sort(key=lambda take: take.start)
     return fit_calibration(judge, store, takes, profile, participant, mains_hz)

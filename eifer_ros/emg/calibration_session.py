@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ..errors import InputError
 from ..types import F64, NS, Marker, MuscleActivity, Stamp, nanoseconds
 from .calibration import Calibration, fit_calibration, scheme_of
@@ -144,7 +142,7 @@ class CalibrationSession:
         self._takes.append(Take(movement.name, start, end, not advice, advice))
         self._advice = advice
         if not advice and movement.name == REST:
-            self._judge.rest = np.nanmedian(np.where(np.isnan(envelope).all(axis=0), 0.0, envelope), axis=0)
+            self._judge.learn_rest(envelope, quality)
         if advice and not last:
             self._attempt += 1
             self._phase = "repeat"

@@ -48,6 +48,11 @@ class TakeStore:
             return np.zeros((0, 0)), np.zeros((0, 0))
         return np.array(self.envelopes[low:high], np.float64), np.array(self.qualities[low:high], np.float64)
 
+    def usable(self, start: Stamp, end: Stamp) -> F64:
+        """The envelopes of `between`, NaN where contact was poor."""
+        envelope, quality = self.between(start, end)
+        return np.where(np.isfinite(quality) & (quality < GOOD), np.nan, envelope)
+
 
 class TakeJudge:
     """Decides about takes. Holds what is known of the channels so far: rest level, and which are dead."""
@@ -69,16 +74,25 @@ class TakeJudge:
         poor = (np.isfinite(quality) & (quality < GOOD)).mean(axis=0) > 0.5
         return [int(i) for i in np.flatnonzero(unknown | poor)]
 
-    def advice(self, movement: Movement, envelope: F64, quality: F64) -> str:
-        """Why a take must be repeated; empty where it is good."""
+    def learn_rest(self, envelope: F64, quality: F64) -> None:
+        """Keep the rest level of the channels that have contact in this take."""
+        self.rest = np.full(len(self.muscles), np.nan)
+        good = [i for i in range(len(self.muscles)) if i not in self.without_contact(envelope, quality)]
+        self.rest[good] = np.nanmedian(envelope[:, good], axis=0)
+
+    def advice(self, movement: Movement, envelope: F64, quality: F64, *, repeatable: bool = True) -> str:
+        """Why a take must be repeated; empty where it is good.
+
+        repeatable: poor contact of a channel that matters is a reason. After the fact it is none: the take still serves the others.
+        """
         if len(envelope) < 10:
             return "no EMG arrived during the movement; check the amplifier"
         silent = [i for i in self.without_contact(envelope, quality) if i not in self.dead]
         seen = expected_channels(movement, self.scheme, self.muscles)
         relevant = silent if movement.name == REST else [i for i in silent if i in seen]
-        if len(silent) == len(self.muscles):
+        if len(silent) + len(self.dead) == len(self.muscles):
             return "no channel has contact; check the reference electrode and the amplifier"
-        if relevant:
+        if relevant and repeatable:
             return f"poor contact at {', '.join(self.muscles[i] for i in relevant)}; press these electrodes on or replace them"
         level = self.volts(envelope)
         alive = [i for i in range(len(self.muscles)) if i not in silent and i not in self.dead]
@@ -89,7 +103,7 @@ class TakeJudge:
             if moved or tense:
                 return f"the face was not at rest ({', '.join((moved + tense)[:4])}); relax and keep still"
             return ""
-        watched = [i for i in seen if i in alive]
+        watched = [i for i in seen if i in alive and self.rest is not None and np.isfinite(self.rest[i])]
         if not watched or self.rest is None:
             return ""
         base = np.maximum(self.volts(self.rest[watched]), 0.5e-6)

@@ -343,6 +343,22 @@ def test_a_recording_that_cannot_be_calibrated_says_what_is_missing(edit, says):
         calibrate_recording(items, markers)
 
 
+def test_an_electrode_that_lifts_during_one_recorded_take_costs_only_that_channel_that_take():
+    items, markers = recording()
+    smile = next(marker for marker in markers if marker.movement == "Smile-Open")
+    lifted = FRIDLUND.index("F20")
+    for k, item in enumerate(items):
+        if smile.start <= item.stamp < smile.end or item.stamp < markers[0].start + 2 * NS:
+            envelope, quality = item.envelope.copy(), item.quality.copy()
+            envelope[lifted], quality[lifted] = 3e-3, 0.0
+            items[k] = dataclasses.replace(item, envelope=envelope, quality=quality)
+    calibration = calibrate_recording(items, markers)
+    assert all(take.accepted for take in calibration.takes)
+    assert calibration.dead == ()
+    assert calibration.rest[lifted] == pytest.approx(REST_V, rel=0.1)
+    assert calibration.p99[lifted] == pytest.approx(1.1 * ACTIVE_V, rel=0.05)
+
+
 def test_emotional_movements_in_a_recording_are_passed_over():
     items, markers = recording([REST, "Forehead"])
     calibration = calibrate_recording(items, [*markers, Span("Happy", T0, T0 + NS)])
