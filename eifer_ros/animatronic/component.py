@@ -23,6 +23,8 @@ from .solver import JointSolver
 
 _FACES = ("face/fused", "face/vision", "face/emg")
 _GIVE_WAY = NS // 2
+_STALL = 3 * NS // 20
+"""A pause in the commands after which servos are switched on anew: their watchdog may have stopped them."""
 TRAJECTORY = "animatronic/joint_trajectory"
 JOINT_STATES = "joint_states"
 
@@ -73,6 +75,7 @@ class Animatronic(Component):
         self._powered = False
         self._open = False
         self._preview_due: Stamp = 0
+        self._ticked: Stamp | None = None
         self.commands = self.accepted = self.dropped = self.repeated = 0
         self._problem = ""
 
@@ -177,11 +180,14 @@ class Animatronic(Component):
         """The command that is due, if any."""
         with self._lock:
             emissions = []
-            if self.guard.wants_resume:
-                try:
+            try:
+                if self.guard.wants_resume:
                     self._power_on()
-                except DeviceError as error:
-                    self._fail(error)
+                elif self._powered and self.driver is not None and self._ticked is not None and now - self._ticked > _STALL:
+                    self.driver.enable()
+            except DeviceError as error:
+                self._fail(error)
+            self._ticked = now
             due = self.guard.step(now)
             if due is not None:
                 stamp, position = due

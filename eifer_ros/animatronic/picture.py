@@ -18,8 +18,8 @@ def primitive(visual: Visual, segments: int = 40) -> tuple[F64, np.ndarray]:
         corners = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(visual.size) / 2
         quads = np.array([(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)])
         vertices = corners[quads.ravel()]  # own corners for each side: flat shading
-        base = 4 * np.arange(6)[:, None]
-        faces = np.vstack([base + [0, 1, 2], base + [0, 2, 3]])
+        first = 4 * np.arange(6)
+        faces = np.vstack([np.column_stack([first, first + 1, first + 2]), np.column_stack([first, first + 2, first + 3])])
     elif visual.shape == "cylinder":
         radius, length = visual.size
         around = np.linspace(0, 2 * np.pi, segments, endpoint=False)
@@ -59,7 +59,9 @@ def robot_mesh(robot: Urdf, positions: dict[str, float]) -> tuple[F32, np.ndarra
     return (np.vstack(points) @ _AXES.T).astype(np.float32), np.vstack(triangles).astype(np.int32), np.vstack(colours).astype(np.float32)
 
 
-def render(robot: Urdf, positions: dict[str, float], size: tuple[int, int] = (480, 560), *, yaw: float = 0.0, distance_m: float = 0.75) -> U8:
+def render(
+    robot: Urdf, positions: dict[str, float], size: tuple[int, int] = (480, 560), *, yaw: float = 0.0, distance_m: float = 0.75
+) -> U8:
     """(H, W, 3) uint8 RGB of the robot at joint `positions` (rad by name), seen from ahead. Twice oversampled."""
     vertices, faces, colours = robot_mesh(robot, positions)
     width, height = 2 * size[0], 2 * size[1]

@@ -213,7 +213,7 @@ def test_no_stream_of_events_ever_breaks_a_limit_or_sends_while_disarmed(events:
             if kind == "arm":
                 last = None
     for run_ in track:
-        stamps = np.array([s for s, _ in run_]) / NS
+        stamps = np.array([s - T0 for s, _ in run_]) / NS
         positions = np.array([p for _, p in run_])
         if len(run_) < 2:
             continue
