@@ -1,0 +1,109 @@
+"""One package for pip and for ament: both must see it whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import eifer_ros
+
+
+def test_colcon_sees_both_packages_with_their_ros_types_from_the_repository_root(root: Path) -> None:
+    if importlib.util.find_spec("colcon_ros") is None:
+        pytest.skip("colcon is not installed: pip install 'eifer_ros[test]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "colcon", "list"], cwd=root, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"}
+    )
+    found = {tuple(line.split("\t")) for line in done.stdout.splitlines()}
+    assert ("eifer_msgs", "eifer_msgs", "(ros.ament_cmake)") in found, done.stderr
+    assert ("eifer_ros", ".", "(ros.ament_python)") in found, done.stderr
+
+
+@pytest.mark.parametrize("folder", [".", "eifer_msgs"])
+def test_package_manifests_are_valid(root: Path, folder: str) -> None:
+    if importlib.util.find_spec("catkin_pkg") is None:
+        pytest.skip("catkin_pkg is not installed: pip install 'eifer_ros[test]'")
+    from catkin_pkg.package import parse_package
+
+    warnings: list[str] = []
+    package = parse_package(str(root / folder / "package.xml"), warnings=warnings)
+    package.validate()
+    assert not warnings
+    assert package.version == eifer_ros.__version__
+    assert package.licenses == ["Apache-2.0"]
+
+
+def test_every_pinned_version_satisfies_what_the_package_asks_for(root: Path) -> None:
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(text) for text in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]]
+    lines = [line for line in (root / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pinned = {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}
+    for requirement in wanted:
+        pin = pinned.get(requirement.name.lower())
+        assert pin is not None, f"{requirement.name} has no pin in constraints.txt"
+        (version,) = [specifier.version for specifier in pin.specifier]
+        assert requirement.specifier.contains(version), f"{requirement} is not met by the pin {version}"
+
+
+def test_the_base_asks_for_no_torch_and_no_old_numpy(root: Path) -> None:
+    base = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert not any(text.startswith("torch") for text in base)
+    assert "numpy>=2.0" in base
+
+
+def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".venv*", ".git", "*_out", ".*_cache", "__pycache__", "*.egg-info", "build", "test"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)],
+        check=True, capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    files = zipfile.ZipFile(wheel).namelist()
+    share = f"eifer_ros-{eifer_ros.__version__}.data/data/share/eifer_ros"
+    for folder in ("models", "config", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action"):
+        for path in (root / folder).iterdir():
+            if path.is_file():
+                assert f"{share}/{folder}/{path.name}" in files
+    assert "eifer_ros/cli.py" in files
+    assert "eifer_ros/py.typed" in files
+    assert not any(name.startswith(("test/", "bench/")) for name in files)
+
+
+def test_rclpy_and_torch_stay_where_they_belong(root: Path) -> None:
+    for path in sorted((root / "eifer_ros").rglob("*.py")):
+        inside = path.relative_to(root / "eifer_ros").as_posix()
+        text = path.read_text()
+        if re.search(r"^\s*(import|from) rclpy", text, re.MULTILINE):
+            assert inside == "hosts/ros.py" or inside.startswith("nodes/"), inside
+        if re.search(r"^\s*(import|from) torch", text, re.MULTILINE):
+            assert inside.startswith(("training/", "head/")), inside
+
+
+def test_importing_the_package_needs_no_optional_library() -> None:
+    script = (
+        "import sys, importlib, pkgutil, eifer_ros\n"
+        "blocked = {'torch', 'anny', 'pylsl', 'brainflow', 'pyrealsense2', 'pyedflib', 'pyxdf', 'pythonosc', 'dynamixel_sdk', 'aiohttp', 'onnx', 'tflite',\n"
+        "           'open3d', 'openvino', 'rclpy', 'skimage', 'hypothesis', 'pytest'}\n"
+        "class Gate:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Gate())\n"
+        "skip = ('eifer_ros.training.', 'eifer_ros.nodes.', 'eifer_ros.head.torch_model', 'eifer_ros.hosts.ros')\n"
+        "for module in pkgutil.walk_packages(eifer_ros.__path__, 'eifer_ros.'):\n"
+        "    if not module.name.startswith(skip): importlib.import_module(module.name)\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "fine", done.stderr
