@@ -18,6 +18,7 @@ import scipy.linalg
 
 from ..head import projection
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
+from ..performer.muscles import MuscleMap
 from ..reconstruction.landmark_fit import FitTable, head_centre
 from ..reconstruction.landmark_model import LandmarkModel
 from ..reconstruction.landmarks import MESH, Crop, FaceLandmarker, crop_from_landmarks
@@ -62,8 +63,9 @@ def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: flo
         rng = np.random.default_rng([seed, person])
         shape = random_shape(rng, head)
         colours, neutral = paint(head, rng), head.neutral(shape)
+        muscles = MuscleMap(int(rng.integers(2**31)))
         for _ in range(pictures):
-            expression = random_expression(rng, head.expression_names)
+            expression = random_expression(rng, head.expression_names, muscles)
             view = random_view(rng, head, max_yaw)
             expression = np.maximum(expression, head.look_weights(view.eyes))
             vertices = head.vertices(shape, expression, eyes=view.eyes, neutral=neutral)

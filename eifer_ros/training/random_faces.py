@@ -6,53 +6,20 @@ What the landmark fit is measured on, and what its table of habits is learnt fro
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..head import projection, shade
 from ..head.model import HeadModel
-from ..types import F32, F64, U8
+from ..performer.muscles import ACTUATORS, BASE_MUSCLES, HIDDEN, MuscleMap, muscle_index
+from ..performer.script import MOVEMENTS
+from ..types import ARKIT_52, F32, F64, U8
 
 SIZE = 320
 """Side of the rendered pictures in pixels."""
 
-MOVEMENTS: tuple[Mapping[str, float], ...] = (
-    {"mouthSmile": 1.0, "cheekSquint": 0.6, "eyeSquint": 0.3, "mouthDimple": 0.2},
-    {"mouthSmile": 1.0, "cheekSquint": 0.8, "jawOpen": 0.35, "mouthUpperUp": 0.3, "mouthLowerDown": 0.3},
-    {"mouthFrown": 1.0, "mouthShrugLower": 0.5, "browInnerUp": 0.5},
-    {"mouthFrown": 0.7, "mouthStretch": 0.5, "mouthLowerDown": 0.4},
-    {"mouthPucker": 1.0},
-    {"mouthFunnel": 1.0, "jawOpen": 0.2},
-    {"browInnerUp": 1.0, "browOuterUp": 1.0, "eyeWide": 0.4},
-    {"browDown": 1.0, "eyeSquint": 0.4},
-    {"browDown": 0.9, "noseSneer": 0.8, "mouthUpperUp": 0.7},
-    {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.9, "jawOpen": 0.6},
-    {"browInnerUp": 0.8, "browDown": 0.4, "eyeWide": 0.6, "mouthStretch": 0.7, "jawOpen": 0.2},
-    {"eyeBlink": 1.0},
-    {"eyeBlink": 1.0, "eyeSquint": 0.8, "browDown": 0.6, "cheekSquint": 0.6, "noseSneer": 0.3},
-    {"eyeSquint": 1.0},
-    {"jawOpen": 1.0},
-    {"jawOpen": 0.5, "mouthClose": 0.4},
-    {"mouthPress": 1.0, "mouthRollLower": 0.3, "mouthRollUpper": 0.3},
-    {"mouthRollLower": 0.8, "mouthRollUpper": 0.8},
-    {"mouthShrugLower": 0.9, "mouthShrugUpper": 0.6},
-    {"mouthDimple": 1.0},
-    {"mouthStretch": 1.0},
-    {"mouthUpperUp": 0.9, "noseSneer": 0.6},
-    {"mouthLowerDown": 0.9, "jawOpen": 0.15},
-    {"noseSneer": 1.0},
-    {"cheekPuff": 0.9, "mouthPress": 0.4},
-    {"jawForward": 0.8},
-)
-"""Movements as mixtures of actions; a name without Left or Right stands for both sides."""
-
 _UNSEEN = ("eyeLook", "tongueOut")
-_EXCLUSIVE = (
-    ("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"), ("eyeBlinkLeft", "eyeWideLeft"), ("eyeBlinkRight", "eyeWideRight"),
-    ("mouthFunnel", "mouthPucker"), ("mouthSmileLeft", "mouthFrownLeft"), ("mouthSmileRight", "mouthFrownRight"),
-)
 
 
 def visible_actions(names: tuple[str, ...]) -> tuple[int, ...]:
@@ -60,40 +27,36 @@ def visible_actions(names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(i for i, name in enumerate(names) if not name.startswith(_UNSEEN))
 
 
-def random_expression(rng: np.random.Generator, names: tuple[str, ...]) -> F64:
-    """(E,) coefficients: half of the time one or two movements with uneven sides, else a few single actions; now and then rest."""
-    index = {name: i for i, name in enumerate(names)}
-    out = np.zeros(len(names))
-    if rng.random() < 0.05:
-        return out
-    if rng.random() < 0.5:
-        for movement in rng.choice(len(MOVEMENTS), size=rng.integers(1, 3), replace=False):
+def random_expression(rng: np.random.Generator, names: tuple[str, ...], muscles: MuscleMap) -> F64:
+    """(E,) coefficients of a random moment of a person whose muscles act as `muscles` says; now and then at rest.
+
+    One or two of the protocol's movements at random strength, half of the time with uneven sides, and a few single muscles on top.
+    """
+    activation = np.zeros(len(ACTUATORS))
+    if rng.random() > 0.05:
+        for movement in rng.choice(list(MOVEMENTS), size=rng.integers(1, 3), replace=False):
             strength = rng.uniform(0.25, 1.0)
-            sides = 1.0 - np.array([rng.uniform(0.0, 0.5), 0.0])[rng.permutation(2)] * (rng.random() < 0.5)
-            for name, weight in MOVEMENTS[movement].items():
-                value = strength * weight * rng.uniform(0.7, 1.2)
-                for ending, share in (("", 1.0), ("Left", sides[0]), ("Right", sides[1])):
-                    if name + ending in index:
-                        out[index[name + ending]] += value * share
-    else:
-        actions = sorted({name.removesuffix("Left").removesuffix("Right") for name in names if not name.startswith(_UNSEEN)})
-        for name in rng.choice(actions, size=rng.integers(2, 6), replace=False):
-            value = rng.uniform(0.1, 1.0)
-            both = rng.random() < 0.7
-            one = rng.integers(2)
-            stem = str(name)
-            for side, spelling in enumerate((stem + "Left", stem + "Right")):
-                if spelling in index and (both or side == one):
-                    out[index[spelling]] += value * rng.uniform(0.8, 1.2)
-            if stem in index:
-                out[index[stem]] += value
-    for one_name, other in _EXCLUSIVE:
-        if one_name in index and other in index:
-            pair = sorted((index[one_name], index[other]), key=lambda i: float(out[i]))
-            out[pair[0]] = 0.0
-    if "mouthClose" in index and "jawOpen" in index:  # lips close an open jaw, nothing else
-        out[index["mouthClose"]] = min(out[index["mouthClose"]], 0.8 * out[index["jawOpen"]])
-    return np.clip(out, 0.0, 1.0)
+            uneven = np.ones(2)
+            uneven[rng.integers(2)] -= rng.uniform(0.0, 0.5) * (rng.random() < 0.5)
+            for muscle, level in MOVEMENTS[str(movement)].items():
+                for side, place in _places(muscle):
+                    activation[place] = max(activation[place], strength * level * rng.uniform(0.8, 1.2) * uneven[side])
+        for muscle in rng.choice((*BASE_MUSCLES, *HIDDEN), size=rng.integers(0, 4), replace=False):
+            level = rng.uniform(0.1, 0.9)
+            both, only = rng.random() < 0.7, rng.integers(2)
+            for side, place in _places(str(muscle)):
+                if both or side == only or str(muscle) in HIDDEN:
+                    activation[place] = max(activation[place], level * rng.uniform(0.8, 1.2))
+    weights = muscles.expression(np.clip(activation, 0.0, 1.0))
+    known = {name: float(weight) for name, weight in zip(ARKIT_52, weights, strict=True)}
+    return np.array([known.get(name, 0.0) for name in names])
+
+
+def _places(muscle: str) -> list[tuple[int, int]]:
+    """(side, place in the activation vector) of a muscle of both sides or of a hidden actuator."""
+    if muscle in HIDDEN:
+        return [(0, ACTUATORS.index(muscle))]
+    return [(side, muscle_index(muscle, word)) for side, word in enumerate(("right", "left"))]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -153,3 +156,34 @@ def test_a_wall_has_no_presence(landmarker):
     rng = np.random.default_rng(0)
     wall = rng.integers(100, 140, (300, 300, 3)).astype(np.uint8)
     assert landmarker.locate(wall, Crop(150, 150, 200, 0.0)).presence < 0.5
+
+
+def test_landmarks_agree_with_mediapipe_itself(astronaut, landmarker):
+    """Reference: FaceMesh of mediapipe 0.10.21, refined landmarks, tracked until it settled on the same picture."""
+    reference = np.load(Path(__file__).parent / "mediapipe_astronaut.npz")["landmarks"]
+    seen = landmarker.locate(astronaut, crop_from_landmarks(reference))
+    distance = np.linalg.norm((seen.points - reference)[:, :2], axis=1)
+    eyes = np.linalg.norm(reference[33] - reference[263])
+    assert distance.mean() < 0.01 * eyes and distance.max() < 0.03 * eyes
+
+
+def test_the_detector_agrees_with_tensorflow_lite(astronaut, recordings):
+    """Needs the original file, which is not part of the repository."""
+    interpreter_type = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
+    original = recordings / "face_detection_short_range.tflite"
+    if not original.exists():
+        spec = importlib.util.find_spec("mediapipe")
+        folder = Path(spec.origin).parent if spec is not None and spec.origin else recordings
+        original = folder / "modules" / "face_detection" / "face_detection_short_range.tflite"
+    if not original.exists():
+        pytest.skip("face_detection_short_range.tflite is neither in EIFER_TEST_DATA nor in an installed mediapipe")
+    interpreter = interpreter_type(str(original), num_threads=1)
+    interpreter.allocate_tensors()
+    square, _, _ = detector.letterbox(astronaut)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], (square[None] / 127.5 - 1.0).astype(np.float32))
+    interpreter.invoke()
+    ours = detector.session(detector.DETECTOR).run(None, {"image": square[None]})
+    theirs = {tuple(d["shape"]): interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
+    for value in ours:
+        reference = theirs[value.shape]
+        np.testing.assert_allclose(value, reference, atol=1e-4 * np.abs(reference).max())
