@@ -100,6 +100,13 @@ def test_a_blink_is_positive_above_and_negative_below_the_eye() -> None:
     assert not samples[still & (np.arange(len(samples)) > RATE)].any()
 
 
+def test_a_pair_sees_the_difference_of_its_contacts_blinks() -> None:
+    pair, contacts = (
+        Artefacts(7, 0, SCRIPT, place_electrodes(scheme, 7), RATE, frozenset()).blink_gain for scheme in ("fridlund", "both")
+    )
+    assert pair == pytest.approx(contacts[0:44:2] - contacts[1:44:2], abs=1e-12)
+
+
 def test_the_field_of_a_blink_fades_away_from_the_eyes() -> None:
     field = blink_field(np.array([[-29.0, 24.3 + d] for d in (15.0, 30.0, 60.0)]))
     assert (np.diff(field) < 0).all()
