@@ -288,6 +288,8 @@ class LandmarkFit:
         if first:
             self._pose = self._first_pose(pixels, intrinsics)
         depths, strength_depth, relative = self._depths(seen, camera, depth)
+        if not relative:
+            self._stand_at(depths, strength_depth)
         rounds = self.settings.first_iterations if first else self.settings.iterations
         step = np.inf if first else self.settings.expression_rate**2 * max(elapsed_s, 1e-3)
         self._nuisances[POSE:] = 0.0
@@ -320,6 +322,15 @@ class LandmarkFit:
         pose[:, :3] = np.diag([1.0, -1.0, -1.0])
         pose[:, 3] = np.linalg.solve(intrinsics, np.array([middle[0], middle[1], 1.0])) * far
         return pose
+
+    def _stand_at(self, depths: F64, strength: F64) -> None:
+        """Move the head along its ray to the measured depth where it is far from it: robust weights would not see so far."""
+        assert self._pose is not None
+        stable = np.array(_STABLE)[strength[list(_STABLE)] > 0]
+        placed = (self._neutral[stable] - self._centre) @ self._pose[2, :3] + self._pose[2, 3]
+        measured, expected = float(np.median(depths[stable])), float(np.median(placed))
+        if abs(measured - expected) > 2.0 * OUTLIER:
+            self._pose[:, 3] *= max(self._pose[2, 3] + measured - expected, 0.05) / self._pose[2, 3]
 
     def _depths(self, seen: Landmarks, camera: F64, depth: F32 | None) -> tuple[F64, F64, bool]:
         """Depth of each landmark, its strength, and whether it is only relative (an angle: times distance gives metres)."""

@@ -74,10 +74,10 @@ def test_stamps_are_copied_and_values_are_within_bounds(component, portrait):
 
 def test_intrinsics_scale_the_distance(component, portrait):
     K = projection.default_intrinsics(portrait.shape[1], portrait.shape[0])
-    near = [e.item for e in component.handle(CAMERA, Frame(0, portrait, K)) if e.port == VISION][0]
+    near = next(e.item for e in component.handle(CAMERA, Frame(0, portrait, K)) if e.port == VISION)
     component.reset()
     K[0, 0] = K[1, 1] = 2 * K[0, 0]
-    far = [e.item for e in component.handle(CAMERA, Frame(0, portrait, K)) if e.port == VISION][0]
+    far = next(e.item for e in component.handle(CAMERA, Frame(0, portrait, K)) if e.port == VISION)
     assert far.head_pose[2, 3] / near.head_pose[2, 3] == pytest.approx(2.0, rel=0.1)
 
 
@@ -110,12 +110,14 @@ def test_time_that_goes_back_starts_anew_and_gives_the_same_answer(component, po
     np.testing.assert_array_equal(first[-1].head_pose, again[-1].head_pose)
 
 
-def test_depth_gives_metric_distance_whatever_the_lens(component, portrait):
-    """The same picture with a flat depth of 1.5 m in front: the head stands there."""
+def test_depth_gives_the_metric_distance(component, portrait):
+    """The lens alone says about 1.35 m for a head of usual size, the depth camera says 1.5 m."""
+    K = projection.default_intrinsics(340, 300)
+    K[0, 0] = K[1, 1] = 2.5 * K[0, 0]
     depth = np.full(portrait.shape[:2], 1.5, np.float32)
     for number in range(6):
-        out = component.handle(CAMERA, Frame(number * STEP, portrait, projection.default_intrinsics(340, 300), depth))
-    state = [e.item for e in out if e.port == VISION][0]
+        out = component.handle(CAMERA, Frame(number * STEP, portrait, K, depth))
+    state = next(e.item for e in out if e.port == VISION)
     head = load_head()
     nose = (state.head_pose @ [*head.points(head.state_vertices(state))[4], 1.0])[2]
     assert nose == pytest.approx(1.5, abs=0.15)
