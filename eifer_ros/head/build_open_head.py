@@ -188,20 +188,27 @@ class Layout:
     """The final vertices: `skin` indexes the source mesh, made parts follow source vertices by linear weights.
 
     mirror: for every vertex the one on the other side. eye_directions: unit vectors of the left eyeball; eye_arms: how the
-    radius follows the helper's vertices. made: (guide vertices of the source, weights) for each further piece.
+    radius follows the helper's vertices. cavity: the lining of the mouth, and how far it
+    is drawn to its middle. made: (guide vertices of the source, weights) for each further piece.
     """
 
     skin: I64
     faces: I64
     parts: list[str]
     mirror: I64
+    cavity: I64
+    cavity_pull: F64
     eye_directions: F64
     eye_arms: tuple[F64, F64]
     made: list[tuple[I64, F64]]
 
     def place(self, points: F64) -> F64:
         """(..., N, 3) positions or displacements of the source mesh -> (..., V, 3) of the head. Linear."""
-        pieces = [points[..., self.skin, :]]
+        surface = points[..., self.skin, :]
+        # the lining of the mouth reaches up to the nose and out to the cheeks, where it shows through some people's skin: draw it in
+        middle = surface[..., self.cavity, :].mean(axis=-2, keepdims=True)
+        surface[..., self.cavity, :] += self.cavity_pull[:, None] * (middle - surface[..., self.cavity, :])
+        pieces = [surface]
         for helper, arms, side in zip((EYE_LEFT, EYE_RIGHT), self.eye_arms, (1.0, -1.0), strict=True):
             guides = points[..., list(helper), :]
             centre = guides.mean(axis=-2, keepdims=True)
@@ -224,12 +231,17 @@ def lay_out(source: Source, person: F64) -> Layout:
         corners = np.unique(local[quad_parts == name])
         parts[corners] = np.minimum(parts[corners], rank)
     mesh = oral.Mesh(person[skin], _split(local, person[skin]), [order[rank] for rank in parts])
-    mirror = [mirror_map(person[skin])]
+    mirror = [mirror_map(source.template[skin])]
 
     def swap_halves(count: int) -> None:
         start, half = sum(map(len, mirror)), count // 2
         mirror.append(np.r_[start + half : start + count, start : start + half])
 
+    kind = np.array(mesh.parts)
+    cavity = np.flatnonzero(kind == "mouth")
+    rim = np.unique(mesh.faces[(kind[mesh.faces] == "skin").any(axis=1)])
+    from_lips, _ = cKDTree(person[skin][np.intersect1d(rim, cavity)]).query(person[skin][cavity])
+    pull = 0.3 * np.clip((from_lips - 0.003) / 0.012, 0.0, 1.0)
     eye_arms: list[F64] = []
     for helper in (EYE_RIGHT, EYE_LEFT):
         centre = person[list(helper)].mean(axis=0)
@@ -256,7 +268,7 @@ def lay_out(source: Source, person: F64) -> Layout:
             made.append((guides, follow(piece.vertices, person[guides])))
             mesh.add_mesh(piece)
             swap_halves(len(piece.vertices))
-    return Layout(skin, mesh.faces, mesh.parts, np.concatenate(mirror), directions, (eye_arms[0], eye_arms[1]), made)
+    return Layout(skin, mesh.faces, mesh.parts, np.concatenate(mirror), cavity, pull, directions, (eye_arms[0], eye_arms[1]), made)
 
 
 def _trim_sockets(quads: I64, parts: npt.NDArray[Any], rings: int = 1) -> tuple[I64, npt.NDArray[Any]]:
@@ -529,7 +541,9 @@ def build(
     source = read_source()
     progress("sampling people", 0.15)
     drawn = sample_people(source, samples, seed)
-    person = source.template + np.tensordot(drawn.mean(axis=0), source.shapes, axes=1)
+    # the parts are made on the average phenotype without local changes, which is symmetric whoever was drawn
+    average = drawn.mean(axis=0) * np.array([not label.startswith("local_change:") for label in source.labels])
+    person = source.template + np.tensordot(average, source.shapes, axes=1)
     layout = lay_out(source, person)
     progress("placing parts", 0.3)
     template, shapes = layout.place(source.template), layout.place(source.shapes)
@@ -582,3 +596,16 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("anny")
+
+
+def main() -> None:
+    """Command line: `python -m eifer_ros.head.build_open_head OUT [SAMPLES] [COMPONENTS] [SEED]`."""
+    import sys
+
+    out, *numbers = sys.argv[1:] or ["models/open_head.npz"]
+    head = build(Path(out), *(int(number) for number in numbers), progress=lambda step, share: print(f"{share:4.0%} {step}", flush=True))
+    print(f"{out}: {len(head.template)} vertices, {head.origin}")
+
+
+if __name__ == "__main__":
+    main()
