@@ -599,11 +599,11 @@ def _version() -> str:
 
 
 def main() -> None:
-    """Command line: `python -m eifer_ros.head.build_open_head OUT [SAMPLES] [COMPONENTS] [SEED]`."""
+    """Command line: `python -m eifer_ros.head.build_open_head [OUT]`."""
     import sys
 
-    out, *numbers = sys.argv[1:] or ["models/open_head.npz"]
-    head = build(Path(out), *(int(number) for number in numbers), progress=lambda step, share: print(f"{share:4.0%} {step}", flush=True))
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "models/open_head.npz")
+    head = build(out, progress=lambda step, share: print(f"{share:4.0%} {step}", flush=True))
     print(f"{out}: {len(head.template)} vertices, {head.origin}")
 
 
