@@ -140,12 +140,12 @@ def mouth() -> None:
     link(
         "jaw_link",
         box((0.030, 0.046, 0.032), BLACK, (0.038 - px, 0, -0.058 - pz)),  # comes into sight as the jaw opens
-        box((0.024, 0.050, 0.030), SKIN, (0.0645 - px, 0, -0.0728 - pz)),
-        *(cylinder(0.012, 0.030, SKIN, (0.0645 - px, side * 0.025, -0.0728 - pz)) for side in (1, -1)),
+        box((0.024, 0.050, 0.0335), SKIN, (0.0645 - px, 0, -0.0710 - pz)),
+        *(cylinder(0.012, 0.0335, SKIN, (0.0645 - px, side * 0.025, -0.0710 - pz)) for side in (1, -1)),
         cylinder(0.0175, 0.040, SKIN, (0.060 - px, 0, -0.0885 - pz), (math.pi / 2, 0, 0)),
         *(sphere(0.0175, SKIN, (0.060 - px, side * 0.020, -0.0885 - pz)) for side in (1, -1)),
         *(sphere(0.030, SKIN, (0.026 - px, side * 0.028, -0.066 - pz)) for side in (1, -1)),
-        box((0.006, 0.028, 0.006), WHITE, (0.0660 - px, 0, -0.0605 - pz)),
+        box((0.006, 0.028, 0.006), WHITE, (0.0640 - px, 0, -0.0500 - pz)),
     )
     joint("jaw", "head", "jaw_link", JAW_PIVOT, "0 1 0", -0.05, 0.5, 8)
     for lip, parent, z, axis in (("upper", "head", UPPER_Z, "0 -1 0"), ("lower", "jaw_link", LOWER_Z, "0 1 0")):

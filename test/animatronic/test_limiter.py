@@ -50,6 +50,16 @@ def test_no_limit_is_ever_left_whatever_is_asked(plan: list, smoothing: float) -
     check(np.array(track), np.zeros(3))
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.lists(st.sampled_from([-99.0, -1.0, 0.0, 99.0]), min_size=3, max_size=3), st.integers(1, 30)), max_size=15, min_size=1))
+def test_the_last_guard_holds_even_where_the_planner_wants_full_speed_into_a_limit(plan: list) -> None:
+    moving = limiter()
+    track = [
+        moving._advance(moving._limited(np.array(wish), SPEED, ACCELERATION)) for wish, steps in plan for _ in range(steps)
+    ]
+    check(np.array(track), np.zeros(3))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-1.2, 1.2), min_size=3, max_size=3))
 def test_a_target_that_stays_is_reached_with_hardly_any_overshoot(target: list[float]) -> None:
