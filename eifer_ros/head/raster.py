@@ -23,47 +23,68 @@ I32 = npt.NDArray[np.int32]
 NEAR_M = 0.01
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-compiled: Callable[[_Function], _Function] = numba.njit(cache=True, nogil=True)
-"""Numba without fast-math, so that every machine gives the same picture."""
+compiled: Callable[[_Function], _Function] = numba.njit(cache=True, nogil=True, error_model="numpy")
+"""Numba without fast-math, so that every machine gives the same picture; division by zero gives inf as in numpy."""
 
 
 @compiled
-def fill(v: Any, faces: Any, near: float, face_index: Any, inverse_depth: Any) -> None:
-    """Inner loop, for callers that keep their own buffers.
+def _cross(x0: float, y0: float, x1: float, y1: float, forwards: bool, y: float) -> float:
+    """Where the edge meets row y. Both triangles of an edge compute it from the same end, so they leave no gap between them."""
+    if forwards:
+        return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
+    return x1 + (y - y1) * ((x0 - x1) / (y0 - y1))
 
-    At the start face_index (H, W) int32 is -1 and inverse_depth (H, W) float32 is 0 everywhere.
+
+@compiled
+def fill(v: Any, faces: Any, near: float, face_index: Any, inverse_depth: Any, first: int, cull: int) -> None:
+    """Inner loop, for callers that keep their own buffers: row by row between the edges.
+
+    At the start face_index (H, W) int32 is -1 and inverse_depth (H, W) float32 is 0 everywhere, or both hold an earlier picture.
+    first: number given to faces[0]. cull: 0 draws all, 1 only triangles that run clockwise in the picture (y down), -1 the others.
     """
     height, width = face_index.shape
+    inverse = np.empty(v.shape[0])
+    for i in range(v.shape[0]):
+        inverse[i] = 1.0 / v[i, 2] if v[i, 2] > near else 0.0
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        az, bz, cz = np.float64(v[a, 2]), np.float64(v[b, 2]), np.float64(v[c, 2])
-        if not (az > near and bz > near and cz > near):
+        ay, by, cy = np.float64(v[a, 1]), np.float64(v[b, 1]), np.float64(v[c, 1])
+        low, high = min(ay, by, cy), max(ay, by, cy)
+        if not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high:  # outside, or between two rows; NaN ends here too
             continue
-        ax, ay = np.float64(v[a, 0]), np.float64(v[a, 1])
-        bx, by = np.float64(v[b, 0]), np.float64(v[b, 1])
-        cx, cy = np.float64(v[c, 0]), np.float64(v[c, 1])
+        ax, bx, cx = np.float64(v[a, 0]), np.float64(v[b, 0]), np.float64(v[c, 0])
+        if not (max(ax, bx, cx) >= 0.0 and min(ax, bx, cx) <= width - 1):
+            continue
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if area == 0.0 or not np.isfinite(area):
+        if area == 0.0 or not np.isfinite(area) or area * cull < 0.0:
             continue
-        x0, x1 = np.ceil(min(ax, bx, cx)), np.floor(max(ax, bx, cx))
-        y0, y1 = np.ceil(min(ay, by, cy)), np.floor(max(ay, by, cy))
-        if x1 < 0 or y1 < 0 or x0 > width - 1 or y0 > height - 1 or x1 < x0 or y1 < y0:
+        az, bz, cz = inverse[a], inverse[b], inverse[c]
+        if not (az > 0.0 and bz > 0.0 and cz > 0.0):
             continue
-        left, right = int(max(x0, 0.0)), int(min(x1, width - 1.0))
-        top, bottom = int(max(y0, 0.0)), int(min(y1, height - 1.0))
-        scale = 1.0 / area
-        az, bz, cz = 1.0 / az, 1.0 / bz, 1.0 / cz
-        for y in range(top, bottom + 1):
-            for x in range(left, right + 1):
-                # each weight from its own edge, so that the shared edge of two triangles gives exactly opposite signs
-                wa = ((bx - x) * (cy - y) - (cx - x) * (by - y)) * scale
-                wb = ((cx - x) * (ay - y) - (ax - x) * (cy - y)) * scale
-                wc = ((ax - x) * (by - y) - (bx - x) * (ay - y)) * scale
-                if wa >= 0.0 and wb >= 0.0 and wc >= 0.0:
-                    z = np.float32(wa * az + wb * bz + wc * cz)
-                    if z > inverse_depth[y, x]:
-                        inverse_depth[y, x] = z
-                        face_index[y, x] = f
+        share = 1.0 / area
+        zx = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * share
+        zy = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * share
+        nearest, furthest = max(az, bz, cz), min(az, bz, cz)
+        for row in range(int(np.ceil(max(low, 0.0))), int(np.floor(min(high, height - 1.0))) + 1):
+            y = np.float64(row)
+            left, right = 1e30, -1e30
+            if ay != by and min(ay, by) <= y <= max(ay, by):
+                x = _cross(ax, ay, bx, by, a < b, y)
+                left, right = min(left, x), max(right, x)
+            if by != cy and min(by, cy) <= y <= max(by, cy):
+                x = _cross(bx, by, cx, cy, b < c, y)
+                left, right = min(left, x), max(right, x)
+            if cy != ay and min(cy, ay) <= y <= max(cy, ay):
+                x = _cross(cx, cy, ax, ay, c < a, y)
+                left, right = min(left, x), max(right, x)
+            if left > right:
+                continue
+            base = az + zy * (y - ay) - zx * ax
+            for column in range(int(np.ceil(max(left, 0.0))), int(np.floor(min(right, width - 1.0))) + 1):
+                z = np.float32(min(max(base + zx * column, furthest), nearest))
+                if z > inverse_depth[row, column]:
+                    inverse_depth[row, column] = z
+                    face_index[row, column] = f + first
 
 
 @compiled
@@ -106,6 +127,6 @@ def rasterise(vertices_px: npt.ArrayLike, faces: npt.ArrayLike, width: int, heig
     face_index = np.full((height, width), -1, np.int32)
     depth = np.zeros((height, width), np.float32)
     bary = np.empty((height, width, 3), np.float32)
-    fill(v, triangles, NEAR_M, face_index, depth)
+    fill(v, triangles, NEAR_M, face_index, depth, 0, 0)
     _weights(v, triangles, face_index, depth, bary)
     return face_index, bary, depth

@@ -123,26 +123,52 @@ class Variation:
             cap = scaled((0.78, 0.79, 0.82), uniform(0.8, 1.05))
         lights, ambient, ground = _lights(rng, wild)
         return Variation(
-            profile=profile, seed=seed, melanin=melanin, blood=uniform(0.2, 0.85), blotches=uniform(0.4, 1.3),
-            freckles=uniform(0.2, 1.0) if rng.random() < 0.25 else uniform(0.0, 0.15), beard=uniform(0.25, 1.0) if man else 0.0,
-            age=float(rng.beta(1.5, 2.5)), lines=uniform(0.75, 1.25), relief=int(rng.integers(RELIEFS)),
-            gloss=uniform(0.03, 0.17) if wild else uniform(0.05, 0.12), sharpness=uniform(9.0, 26.0),
-            lip_blood=uniform(0.7, 1.9), lip_dark=uniform(0.0, 0.35), under_eye=uniform(0.1, 0.9),
+            profile=profile,
+            seed=seed,
+            melanin=melanin,
+            blood=uniform(0.2, 0.85),
+            blotches=uniform(0.4, 1.3),
+            freckles=uniform(0.2, 1.0) if rng.random() < 0.25 else uniform(0.0, 0.15),
+            beard=uniform(0.25, 1.0) if man else 0.0,
+            age=float(rng.beta(1.5, 2.5)),
+            lines=uniform(0.75, 1.25),
+            relief=int(rng.integers(RELIEFS)),
+            gloss=uniform(0.03, 0.17) if wild else uniform(0.05, 0.12),
+            sharpness=uniform(9.0, 26.0),
+            lip_blood=uniform(0.7, 1.9),
+            lip_dark=uniform(0.0, 0.35),
+            under_eye=uniform(0.1, 0.9),
             makeup=uniform(0.2, 1.0) if (not man and rng.random() < (0.4 if wild else 0.15)) else 0.0,
-            hair_colour=hair, brow_colour=scaled(hair, uniform(0.45, 0.9)), brow_density=uniform(0.55, 1.1) if man else uniform(0.4, 0.9),
-            brow_width=uniform(0.8, 1.35) if man else uniform(0.6, 1.05), brow_length=uniform(0.9, 1.08), lashes=uniform(0.3, 1.0),
-            cover=cover, cover_colour=cap, hairline_m=uniform(-0.010, 0.012),
+            hair_colour=hair,
+            brow_colour=scaled(hair, uniform(0.45, 0.9)),
+            brow_density=uniform(0.55, 1.1) if man else uniform(0.4, 0.9),
+            brow_width=uniform(0.8, 1.35) if man else uniform(0.6, 1.05),
+            brow_length=uniform(0.9, 1.08),
+            lashes=uniform(0.3, 1.0),
+            cover=cover,
+            cover_colour=cap,
+            hairline_m=uniform(-0.010, 0.012),
             hair_bulk_m=uniform(0.004, 0.022) if cover == "hair" else (0.006 if cover in ("net", "cap") else 0.002),
             long_hair=int(rng.integers(40, 110)) if cover == "hair" and rng.random() < (0.45 if man is False else 0.1) else 0,
-            iris=_iris(rng, melanin), pupil=uniform(0.13, 0.22), sclera=scaled((0.74, 0.70, 0.66), uniform(0.85, 1.05)),
+            iris=_iris(rng, melanin),
+            pupil=uniform(0.13, 0.22),
+            sclera=scaled((0.74, 0.70, 0.66), uniform(0.85, 1.05)),
             teeth=scaled((1.0, uniform(0.94, 1.0), uniform(0.84, 0.98)), uniform(0.85, 1.08)),
-            glasses=bool(wild and rng.random() < 0.06), ambient=ambient, ground=ground, lights=lights,
-            occlusion=uniform(0.75, 0.95), exposure=uniform(0.75, 1.35) if wild else uniform(0.80, 1.02),
+            glasses=bool(wild and rng.random() < 0.06),
+            ambient=ambient,
+            ground=ground,
+            lights=lights,
+            occlusion=uniform(0.75, 0.95),
+            exposure=uniform(0.75, 1.35) if wild else uniform(0.80, 1.02),
             background=str(rng.choice(BACKGROUNDS, p=[0.3, 0.15, 0.25, 0.15, 0.15])) if wild else "black",
-            gamma=uniform(0.85, 1.18) if wild else uniform(0.97, 1.05), contrast=uniform(-0.1, 0.3) if wild else uniform(0.05, 0.2),
-            blur_px=float(rng.gamma(2.0, 0.6)) if wild else uniform(0.55, 0.95), chroma_blur_px=uniform(0.5, 2.5) if wild else 1.4,
-            motion_px=float(rng.gamma(1.2, 2.5)) if wild and rng.random() < 0.2 else 0.0, motion_angle=uniform(0.0, np.pi),
-            noise=float(rng.gamma(2.0, 2.2)) if wild else uniform(1.0, 2.6), vignette=uniform(0.0, 0.45) if wild else uniform(0.0, 0.12),
+            gamma=uniform(0.85, 1.18) if wild else uniform(0.97, 1.05),
+            contrast=uniform(-0.1, 0.3) if wild else uniform(0.05, 0.2),
+            blur_px=float(rng.gamma(2.0, 0.6)) if wild else uniform(0.55, 0.95),
+            chroma_blur_px=uniform(0.5, 2.5) if wild and rng.random() < 0.5 else 0.0,
+            motion_px=float(rng.gamma(1.2, 2.5)) if wild and rng.random() < 0.2 else 0.0,
+            motion_angle=uniform(0.0, np.pi),
+            noise=float(rng.gamma(2.0, 2.2)) if wild else uniform(1.0, 2.6),
+            vignette=uniform(0.0, 0.45) if wild else uniform(0.0, 0.12),
             jpeg_quality=int(rng.integers(30, 95)) if wild and rng.random() < 0.4 else 0,
             clothes=tint(0.7, 0.14) if wild else scaled((0.05, 0.055, 0.06), uniform(0.5, 1.6)),
         )
@@ -150,8 +176,16 @@ class Variation:
 
 def _hair(rng: np.random.Generator, melanin: float) -> Colour:
     """Linear hair colour: darker on darker skin, sometimes blond, red or grey."""
-    kinds = np.array([[0.010, 0.008, 0.007], [0.030, 0.018, 0.012], [0.075, 0.042, 0.024], [0.23, 0.15, 0.08], [0.16, 0.055, 0.02],
-                      [0.25, 0.25, 0.26]])
+    kinds = np.array(
+        [
+            [0.010, 0.008, 0.007],
+            [0.030, 0.018, 0.012],
+            [0.075, 0.042, 0.024],
+            [0.23, 0.15, 0.08],
+            [0.16, 0.055, 0.02],
+            [0.25, 0.25, 0.26],
+        ]
+    )
     light = np.clip(1.0 - 2.2 * melanin, 0.0, 1.0)
     chances = np.array([0.30, 0.35, 0.20 + 0.1 * light, 0.18 * light, 0.05 * light, 0.06])
     r, g, b = kinds[rng.choice(6, p=chances / chances.sum())] * np.exp(rng.normal(0.0, 0.2))
@@ -166,8 +200,11 @@ def _iris(rng: np.random.Generator, melanin: float) -> Colour:
     return float(r), float(g), float(b)
 
 
-def _lights(rng: np.random.Generator, wild: bool) -> tuple[tuple[tuple[float, float, float, float, float, float], ...], Colour, Colour]:
+def _lights(
+    rng: np.random.Generator, wild: bool
+) -> tuple[tuple[tuple[float, float, float, float, float, float], ...], Colour, Colour]:
     """Key, fill and rim light with ambient sky and ground. The lab: soft light from above and in front, little contrast."""
+
     def direction(azimuth: float, height: float) -> F64:
         # azimuth 0 behind the camera, positive to the right of the picture; height positive above
         return np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)])
@@ -182,8 +219,10 @@ def _lights(rng: np.random.Generator, wild: bool) -> tuple[tuple[tuple[float, fl
             rows.append((rng.choice([-1.0, 1.0]) * rng.uniform(1.9, 2.7), rng.uniform(-0.2, 0.8), rng.uniform(0.2, 1.0)))
         sky = rng.uniform(0.12, 0.75)
     else:
-        rows = [(rng.normal(0.0, 0.35), rng.uniform(0.45, 0.95), rng.uniform(0.62, 0.85)),
-                (rng.normal(0.0, 0.6), rng.uniform(-0.2, 0.15), rng.uniform(0.14, 0.26))]
+        rows = [
+            (rng.normal(0.0, 0.35), rng.uniform(0.45, 0.95), rng.uniform(0.62, 0.85)),
+            (rng.normal(0.0, 0.6), rng.uniform(-0.2, 0.15), rng.uniform(0.14, 0.26)),
+        ]
         sky = rng.uniform(0.30, 0.42)
     lights = []
     for azimuth, height, power in rows:
@@ -192,7 +231,11 @@ def _lights(rng: np.random.Generator, wild: bool) -> tuple[tuple[tuple[float, fl
         lights.append((float(x), float(y), float(z), float(r), float(g), float(b)))
     ar, ag, ab = sky * cast * np.exp(rng.normal(0.0, 0.06 if wild else 0.01, 3))
     share = rng.uniform(0.25, 0.8)
-    return tuple(lights), (float(ar), float(ag), float(ab)), (float(ar * share), float(ag * share * 0.97), float(ab * share * 0.92))
+    return (
+        tuple(lights),
+        (float(ar), float(ag), float(ab)),
+        (float(ar * share), float(ag * share * 0.97), float(ab * share * 0.92)),
+    )
 
 
 # expression lines ------------------------------------------------------------------------------------------------------
@@ -233,36 +276,111 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
     top = brow_y + 0.86
     for side, name in ((-1.0, "Right"), (1.0, "Left")):
         heights = np.linspace(brow_y + 0.22, top, int(rng.integers(4, 7)))
-        strokes = [_curve((0.0, y + wobble()), (side * 0.35, y + 0.05 + wobble()), (side * 0.72, y + 0.02 + wobble()),
-                          (side * rng.uniform(0.85, 1.0), y - 0.10 + wobble())) for y in heights]
+        strokes = [
+            _curve(
+                (0.0, y + wobble()),
+                (side * 0.35, y + 0.05 + wobble()),
+                (side * 0.72, y + 0.02 + wobble()),
+                (side * rng.uniform(0.85, 1.0), y - 0.10 + wobble()),
+            )
+            for y in heights
+        ]
         groups.append(Lines(0, tuple(strokes), 0.25, (("browInnerUp", 0.65), (f"browOuterUp{name}", 0.7)), 0.18))
         corner = face(33 if side < 0 else 263)[0]
-        strokes = [_curve((corner[0] + side * 0.07, corner[1] + 0.03 * k), (corner[0] + side * 0.17, corner[1] + 0.085 * k + wobble(0.012)),
-                          (corner[0] + side * rng.uniform(0.24, 0.34), corner[1] + 0.14 * k + wobble(0.015))) for k in (-1.6, -0.7, 0.3, 1.2)]
-        groups.append(Lines(0, tuple(strokes), 0.16, (
-            (f"eyeSquint{name}", 0.75), (f"cheekSquint{name}", 0.8), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.2)), 0.2))
+        strokes = [
+            _curve(
+                (corner[0] + side * 0.07, corner[1] + 0.03 * k),
+                (corner[0] + side * 0.17, corner[1] + 0.085 * k + wobble(0.012)),
+                (corner[0] + side * rng.uniform(0.24, 0.34), corner[1] + 0.14 * k + wobble(0.015)),
+            )
+            for k in (-1.6, -0.7, 0.3, 1.2)
+        ]
+        groups.append(
+            Lines(
+                0,
+                tuple(strokes),
+                0.16,
+                ((f"eyeSquint{name}", 0.75), (f"cheekSquint{name}", 0.8), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.2)),
+                0.2,
+            )
+        )
         ala, mouth = face(129 if side < 0 else 358)[0], face(61 if side < 0 else 291)[0]
-        fold = _curve((ala[0] + side * 0.03, ala[1] + 0.13), (ala[0] + side * 0.16, ala[1] - 0.06),
-                      (mouth[0] + side * 0.13, mouth[1] + 0.18), (mouth[0] + side * 0.19, mouth[1] - 0.02 + wobble()))
-        groups.append(Lines(0, (fold,), 0.16, (
-            (f"mouthSmile{name}", 0.9), (f"noseSneer{name}", 0.9), (f"mouthUpperUp{name}", 0.8), (f"mouthStretch{name}", 0.35),
-            (f"cheekSquint{name}", 0.3)), 0.42))
-        strokes = [_curve((side * (0.07 + 0.02 * k) + wobble(0.01), inner[1] - 0.16), (side * (0.085 + 0.035 * k), inner[1] + 0.02),
-                          (side * (0.075 + 0.06 * k) + wobble(0.012), inner[1] + 0.26 - 0.05 * k)) for k in (0.0, 1.0)]
+        fold = _curve(
+            (ala[0] + side * 0.03, ala[1] + 0.13),
+            (ala[0] + side * 0.16, ala[1] - 0.06),
+            (mouth[0] + side * 0.13, mouth[1] + 0.18),
+            (mouth[0] + side * 0.19, mouth[1] - 0.02 + wobble()),
+        )
+        groups.append(
+            Lines(
+                0,
+                (fold,),
+                0.16,
+                (
+                    (f"mouthSmile{name}", 0.9),
+                    (f"noseSneer{name}", 0.9),
+                    (f"mouthUpperUp{name}", 0.8),
+                    (f"mouthStretch{name}", 0.35),
+                    (f"cheekSquint{name}", 0.3),
+                ),
+                0.42,
+            )
+        )
+        strokes = [
+            _curve(
+                (side * (0.07 + 0.02 * k) + wobble(0.01), inner[1] - 0.16),
+                (side * (0.085 + 0.035 * k), inner[1] + 0.02),
+                (side * (0.075 + 0.06 * k) + wobble(0.012), inner[1] + 0.26 - 0.05 * k),
+            )
+            for k in (0.0, 1.0)
+        ]
         groups.append(Lines(1, tuple(strokes), 0.13, ((f"browDown{name}", 0.95), (f"noseSneer{name}", 0.35)), 0.16))
         root = float(face(168)[0][1])
-        strokes = [_curve((side * 0.03, root - 0.06 - 0.09 * k + wobble(0.01)), (side * 0.12, root - 0.05 - 0.10 * k),
-                          (side * (0.21 + 0.02 * k), root - 0.13 - 0.11 * k + wobble(0.015))) for k in (0.0, 1.0, 2.0)]
+        strokes = [
+            _curve(
+                (side * 0.03, root - 0.06 - 0.09 * k + wobble(0.01)),
+                (side * 0.12, root - 0.05 - 0.10 * k),
+                (side * (0.21 + 0.02 * k), root - 0.13 - 0.11 * k + wobble(0.015)),
+            )
+            for k in (0.0, 1.0, 2.0)
+        ]
         groups.append(Lines(1, tuple(strokes), 0.12, ((f"noseSneer{name}", 1.0), (f"browDown{name}", 0.25)), 0.05))
         lower = face(*surfaces.LID_LOWER["right" if side < 0 else "left"])
-        strokes = [np.column_stack([lower[1:8, 0] + side * 0.03 * k, lower[1:8, 1] - 0.07 - 0.055 * k + 0.02 * np.sin(np.arange(7))])
-                   for k in (0.0, 1.0, 2.0)]
-        groups.append(Lines(1, tuple(strokes), 0.14, (
-            (f"cheekSquint{name}", 0.7), (f"eyeSquint{name}", 0.55), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.3)), 0.30))
-        strokes = [_curve((mouth[0] + side * 0.10, mouth[1] + 0.14), (mouth[0] + side * (0.16 + 0.1 * k), mouth[1] + 0.0),
-                          (mouth[0] + side * (0.12 + 0.09 * k), mouth[1] - 0.20 + wobble())) for k in (0.0, 1.0)]
-        groups.append(Lines(2, tuple(strokes), 0.14, (
-            (f"mouthSmile{name}", 0.55), (f"mouthDimple{name}", 0.9), (f"mouthStretch{name}", 0.6), (f"mouthFrown{name}", 0.5)), 0.15))
+        strokes = [
+            np.column_stack([lower[1:8, 0] + side * 0.03 * k, lower[1:8, 1] - 0.07 - 0.055 * k + 0.02 * np.sin(np.arange(7))])
+            for k in (0.0, 1.0, 2.0)
+        ]
+        groups.append(
+            Lines(
+                1,
+                tuple(strokes),
+                0.14,
+                ((f"cheekSquint{name}", 0.7), (f"eyeSquint{name}", 0.55), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.3)),
+                0.30,
+            )
+        )
+        strokes = [
+            _curve(
+                (mouth[0] + side * 0.10, mouth[1] + 0.14),
+                (mouth[0] + side * (0.16 + 0.1 * k), mouth[1] + 0.0),
+                (mouth[0] + side * (0.12 + 0.09 * k), mouth[1] - 0.20 + wobble()),
+            )
+            for k in (0.0, 1.0)
+        ]
+        groups.append(
+            Lines(
+                2,
+                tuple(strokes),
+                0.14,
+                (
+                    (f"mouthSmile{name}", 0.55),
+                    (f"mouthDimple{name}", 0.9),
+                    (f"mouthStretch{name}", 0.6),
+                    (f"mouthFrown{name}", 0.5),
+                ),
+                0.15,
+            )
+        )
         lid = face(*surfaces.LID_UPPER["right" if side < 0 else "left"])
         crease = np.column_stack([lid[1:8, 0], lid[1:8, 1] + 0.075 + 0.01 * np.sin(np.linspace(0, np.pi, 7))])
         groups.append(Lines(2, (crease,), 0.10, ((f"eyeBlink{name}", 0.25), (f"eyeSquint{name}", 0.3)), 0.35))
@@ -270,8 +388,22 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
     spots = [(rng.uniform(-0.22, 0.22), rng.uniform(chin[1] + 0.18, lip[1] - 0.16)) for _ in range(16)]
     strokes = [_curve((x, y), (x + 0.03, y + 0.015), (x + 0.05 + wobble(0.01), y - 0.01)) for x, y in spots]
     crease = _curve((-0.24, lip[1] - 0.10), (0.0, lip[1] - 0.15), (0.24, lip[1] - 0.10))
-    groups.append(Lines(2, (*strokes, crease), 0.16, (("mouthShrugLower", 0.9), ("mouthPucker", 0.3), ("mouthFrownLeft", 0.2),
-                                                      ("mouthFrownRight", 0.2), ("mouthPressLeft", 0.15), ("mouthPressRight", 0.15)), 0.1))
+    groups.append(
+        Lines(
+            2,
+            (*strokes, crease),
+            0.16,
+            (
+                ("mouthShrugLower", 0.9),
+                ("mouthPucker", 0.3),
+                ("mouthFrownLeft", 0.2),
+                ("mouthFrownRight", 0.2),
+                ("mouthPressLeft", 0.15),
+                ("mouthPressRight", 0.15),
+            ),
+            0.1,
+        )
+    )
     rim = face(*surfaces.LIPS_OUTER)
     middle = rim.mean(axis=0)
     strokes = [np.linspace(p + 0.03 * (p - middle), p + 0.30 * (p - middle), 6) for p in rim[::2]]
@@ -347,8 +479,13 @@ def relief(surface: Surface, width: int, number: int) -> Relief:
     gv, gu = np.gradient(pores)
     bump[..., 9], bump[..., 10] = gu * 0.30, gv * 0.30
     bytes_ = np.clip(np.round(bump * 127.0), -127, 127).astype(np.int8)
-    return Relief(bytes_, masks, np.array([group.relief for group in groups]), drivers,
-                  np.array([group.at_rest for group in groups], np.float32))
+    return Relief(
+        bytes_,
+        masks,
+        np.array([group.relief for group in groups]),
+        drivers,
+        np.array([group.at_rest for group in groups], np.float32),
+    )
 
 
 @functools.lru_cache(maxsize=32)
@@ -425,22 +562,38 @@ def masks(surface: Surface, width: int) -> Masks:
         lid = np.maximum(lid, blob(float(up[0]), float(up[1]) + 0.05, 0.28, 0.11))
     # beard: jaw, chin, upper lip; not the lips, fading up the cheeks
     edge = np.interp(turn, [0, 25, 50, 80], [mouth[1] + 0.28, mouth[1] + 0.05, -0.85, -0.30])
-    beard = np.clip((edge - y) / 0.20, 0.0, 1.0) * np.clip((y - chin[1] + 0.35) / 0.30, 0.0, 1.0) * np.clip((92.0 - turn) / 12.0, 0.0, 1.0)
+    beard = (
+        np.clip((edge - y) / 0.20, 0.0, 1.0)
+        * np.clip((y - chin[1] + 0.35) / 0.30, 0.0, 1.0)
+        * np.clip((92.0 - turn) / 12.0, 0.0, 1.0)
+    )
     beard *= 1.0 - lips
     beard *= 1.0 - 0.75 * blob(0.0, float(face(17)[0][1]) - 0.13, 0.5, 0.06)
     freckle = np.clip(blob(0.0, -0.45, 0.9, 0.35) + 0.5 * blob(0.0, 0.6, 0.8, 0.4), 0.0, 1.0)
-    shine = np.clip(blob(nose[0], nose[1] + 0.12, 0.13, 0.42) + 0.8 * blob(0.0, 0.75, 0.65, 0.35)
-                    + 0.6 * np.maximum(blob(-0.62, -0.42, 0.25, 0.16), blob(0.62, -0.42, 0.25, 0.16))
-                    + 0.5 * blob(0.0, chin[1] + 0.2, 0.2, 0.15), 0.0, 1.0)
+    shine = np.clip(
+        blob(nose[0], nose[1] + 0.12, 0.13, 0.42)
+        + 0.8 * blob(0.0, 0.75, 0.65, 0.35)
+        + 0.6 * np.maximum(blob(-0.62, -0.42, 0.25, 0.16), blob(0.62, -0.42, 0.25, 0.16))
+        + 0.5 * blob(0.0, chin[1] + 0.2, 0.2, 0.15),
+        0.0,
+        1.0,
+    )
     layers = np.stack([lips, cheeks, red, under, beard, margin, lid, freckle, shine], axis=-1)
     # hairline by angle from the nose; above the ear, then down to the nape
-    top = np.interp(turn, [0, 20, 38, 52, 62, 72, 84, 100, 112, 124, 180], [1.32, 1.32, 1.26, 1.05, 0.70, 0.38, 0.42, 0.42, 0.05, -0.75, -0.95])
+    top = np.interp(
+        turn,
+        [0, 20, 38, 52, 62, 72, 84, 100, 112, 124, 180],
+        [1.32, 1.32, 1.26, 1.05, 0.70, 0.38, 0.42, 0.42, 0.05, -0.75, -0.95],
+    )
     hairline = (y - top) * surface.unit
     brows = []
     for side in ("right", "left"):
         brows.append(np.stack([face(*surfaces.BROW_UPPER[side]), face(*surfaces.BROW_LOWER[side])], axis=1))
-    return Masks(np.ascontiguousarray(np.round(np.clip(layers, 0.0, 1.0) * 255), np.uint8), hairline.astype(np.float32),
-                 (brows[0], brows[1]))
+    return Masks(
+        np.ascontiguousarray(np.round(np.clip(layers, 0.0, 1.0) * 255), np.uint8),
+        hairline.astype(np.float32),
+        (brows[0], brows[1]),
+    )
 
 
 @compiled
@@ -451,13 +604,34 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
         for j in range(width):
             n, m = (i + offset[0]) % height, (j + offset[1]) % width
             coarse, middle, fine = noise[n, m, 0], noise[n, m, 1], noise[n, m, 2]
-            lips, cheeks, red, under = layers[i, j, 0] / 255.0, layers[i, j, 1] / 255.0, layers[i, j, 2] / 255.0, layers[i, j, 3] / 255.0
-            beard, margin, lid, freckle = layers[i, j, 4] / 255.0, layers[i, j, 5] / 255.0, layers[i, j, 6] / 255.0, layers[i, j, 7] / 255.0
+            lips, cheeks, red, under = (
+                layers[i, j, 0] / 255.0,
+                layers[i, j, 1] / 255.0,
+                layers[i, j, 2] / 255.0,
+                layers[i, j, 3] / 255.0,
+            )
+            beard, margin, lid, freckle = (
+                layers[i, j, 4] / 255.0,
+                layers[i, j, 5] / 255.0,
+                layers[i, j, 6] / 255.0,
+                layers[i, j, 7] / 255.0,
+            )
             spots = max(middle - 1.1, 0.0) * 0.6 + max(fine - 1.5, 0.0) * 0.5
-            melanin = k[0] * (1.0 + 0.07 * k[2] * coarse + 0.05 * k[2] * middle) + k[3] * freckle * spots * 0.35 + 0.10 * k[6] * under \
-                + 0.10 * k[5] * lips + 0.012 * fine
-            blood = k[1] * (1.0 + 0.09 * k[2] * coarse + 0.10 * k[2] * middle + 0.07 * fine) + 0.40 * cheeks * (1.0 + 0.12 * coarse * k[2]) \
-                + 0.85 * red + 0.35 * under * k[6] + 0.40 * lid + k[4] * lips * (1.0 + 0.10 * middle) * 1.15
+            melanin = (
+                k[0] * (1.0 + 0.07 * k[2] * coarse + 0.05 * k[2] * middle)
+                + k[3] * freckle * spots * 0.35
+                + 0.10 * k[6] * under
+                + 0.10 * k[5] * lips
+                + 0.012 * fine
+            )
+            blood = (
+                k[1] * (1.0 + 0.09 * k[2] * coarse + 0.10 * k[2] * middle + 0.07 * fine)
+                + 0.40 * cheeks * (1.0 + 0.12 * coarse * k[2])
+                + 0.85 * red
+                + 0.35 * under * k[6]
+                + 0.40 * lid
+                + k[4] * lips * (1.0 + 0.10 * middle) * 1.15
+            )
             blood = max(blood, 0.05)
             # shaved or short beard: dark points under the skin
             grain = max(0.55 + 0.45 * fine, 0.0)
@@ -494,7 +668,11 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
         taper = np.clip(1.25 - t, 0.15, 1.0) * np.clip(0.55 + 2.5 * t, 0.0, 1.0)
         start = spine + half * (s * variation.brow_width * taper)[:, None]
         # lower hairs point up, upper hairs down towards the spine
-        rise = np.interp(t, [0.0, 0.25, 0.6, 1.0], [1.2, 0.75, 0.25, -0.25]) - 0.45 * s * np.clip(t * 2.0, 0.0, 1.0) + rng.normal(0, 0.15, count)
+        rise = (
+            np.interp(t, [0.0, 0.25, 0.6, 1.0], [1.2, 0.75, 0.25, -0.25])
+            - 0.45 * s * np.clip(t * 2.0, 0.0, 1.0)
+            + rng.normal(0, 0.15, count)
+        )
         length = rng.uniform(0.07, 0.13, count) * np.interp(t, [0, 0.4, 1], [0.8, 1.1, 0.7])
         step = np.column_stack([side * np.cos(rise), np.sin(rise)]) * length[:, None]
         # the map is locally an affine picture of the face: find it at the spine of each brow once
@@ -511,7 +689,9 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
             cv2.polylines(layer, list(np.round(group * 16).astype(np.int32)), False, shade_, 1, cv2.LINE_AA, 4)
     soft = np.asarray(cv2.GaussianBlur(layer, (0, 0), max(0.8 * width / 1024.0, 0.4)), np.uint8)
     under = cv2.GaussianBlur(layer, (0, 0), max(6.0 * width / 1024.0, 0.8))
-    return np.asarray(np.minimum(np.maximum(soft, (under * (0.38 * min(variation.brow_density, 1.0))).astype(np.uint8)), 235), np.uint8)
+    return np.asarray(
+        np.minimum(np.maximum(soft, (under * (0.38 * min(variation.brow_density, 1.0))).astype(np.uint8)), 235), np.uint8
+    )
 
 
 def skin_map(surface: Surface, variation: Variation, width: int) -> U8:
@@ -522,10 +702,26 @@ def skin_map(surface: Surface, variation: Variation, width: int) -> U8:
     brow = _brow_strokes(surface, where, v, width)
     soft = {"none": 0.004, "short": 0.010, "net": 0.004, "cap": 0.0015, "hair": 0.006}[v.cover]
     down = v.hairline_m + {"net": -0.006, "cap": -0.012}.get(v.cover, 0.0) + (1.0 if v.cover == "none" else 0.0)
-    k = np.array([
-        v.melanin, v.blood, v.blotches, v.freckles, v.lip_blood, v.lip_dark * 3.0, v.under_eye, v.beard, 0.5 + 0.6 * v.lashes,
-        v.makeup, *_BASE, *_MELANIN, *_BLOOD, *v.brow_colour, down, soft,
-    ])
+    k = np.array(
+        [
+            v.melanin,
+            v.blood,
+            v.blotches,
+            v.freckles,
+            v.lip_blood,
+            v.lip_dark * 3.0,
+            v.under_eye,
+            v.beard,
+            0.5 + 0.6 * v.lashes,
+            v.makeup,
+            *_BASE,
+            *_MELANIN,
+            *_BLOOD,
+            *v.brow_colour,
+            down,
+            soft,
+        ]
+    )
     offset = rng.integers(0, width, 2)
     out = np.empty((width * 3 // 4, width, 5), np.uint8)
     _compose(where.layers, where.hairline, tile_noise(width, v.seed % RELIEFS), brow, k, offset, out)

@@ -26,7 +26,8 @@ from .surface import Surface
 
 I32 = npt.NDArray[np.int32]
 
-_NOISE = 512
+_NOISE = 128
+_FITTINGS = sensors.BANK
 _STRAND_STEPS = 14
 _PAD_PULL = 0.0022
 """Pads are drawn this much (m) nearer than they are, so that coarse skin triangles do not cut through them."""
@@ -57,37 +58,38 @@ def _tone(variation: Variation) -> U8:
     rolled = np.where(linear > 0.6, 0.6 + 0.4 * np.tanh((linear - 0.6) / 0.4), linear) / (0.6 + 0.4 * np.tanh(1.0))
     code = np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * rolled ** (1 / 2.4) - 0.055) ** variation.gamma
     code = code + variation.contrast * (code * code * (3.0 - 2.0 * code) - code)
-    return np.round(np.clip(code, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.asarray(np.round(np.clip(code, 0.0, 1.0) * 255.0), np.uint8)
 
 
-@functools.lru_cache(maxsize=1)
-def _grain() -> npt.NDArray[np.int8]:
-    """A square of sensor noise, standard deviation 32, three channels that are partly alike."""
+@functools.lru_cache(maxsize=4)
+def _grain(width: int, height: int) -> npt.NDArray[np.int8]:
+    """(height + _NOISE, 3 (width + _NOISE)) sensor noise, standard deviation 32, three channels that are partly alike."""
     rng = generator("camera noise")
-    shared = rng.standard_normal((_NOISE, _NOISE, 1))
-    own = rng.standard_normal((_NOISE, _NOISE, 3))
-    return np.clip(np.round(32.0 * (0.8 * shared + 0.6 * own)), -127, 127).astype(np.int8)
+    shared = rng.standard_normal((height + _NOISE, width + _NOISE, 1), np.float32)
+    own = rng.standard_normal((height + _NOISE, width + _NOISE, 3), np.float32)
+    return np.clip(np.round(32.0 * (0.8 * shared + 0.6 * own)), -127, 127).astype(np.int8).reshape(height + _NOISE, -1)
 
 
 @raster.compiled
-def _finish(image: Any, grain: Any, row: int, column: int, spread: Any, vignette: float) -> None:
-    """Vignette and noise in place; spread (256,) float32: standard deviation of the noise by value, over 32."""
-    height, width = image.shape[0], image.shape[1]
-    size = grain.shape[0]
-    cy, cx = np.float32(0.5 * (height - 1)), np.float32(0.5 * (width - 1))
+def _finish(image: Any, grain: Any, noise: float, floor: float, vignette: float, box: Any) -> None:
+    """Vignette and noise in place inside box (top, bottom, left, right). image (H, 3 W), grain (H, 3 W) of standard deviation 32.
+
+    After gamma, noise is strongest in the dark middle tones; floor: how much of it is left at black.
+    """
+    height, width = image.shape
+    cy, cx = np.float32(0.5 * (height - 1)), np.float32(0.5 * (width - 1) / 3)
     inverse = np.float32(vignette / (cx * cx + cy * cy + 1.0))
-    one, half, top, none = np.float32(1.0), np.float32(0.5), np.float32(255.0), np.float32(0.0)
-    for y in range(height):
-        gy = (y + row) % size
+    across = np.empty(width, np.float32)
+    for i in range(width):
+        across[i] = (np.float32(i // 3) - cx) * (np.float32(i // 3) - cx)
+    scale, least = np.float32(noise / 32.0), np.float32(floor)
+    for y in range(box[0], box[1]):
         dy = (np.float32(y) - cy) * (np.float32(y) - cy)
-        for x in range(width):
-            gx = (x + column) % size
-            dx = np.float32(x) - cx
-            dim = one - inverse * (dy + dx * dx)
-            for k in range(3):
-                code = image[y, x, k]
-                value = np.float32(code) * dim + np.float32(grain[gy, gx, k]) * spread[code] + half
-                image[y, x, k] = np.uint8(min(max(value, none), top))
+        for i in range(3 * box[2], 3 * box[3]):
+            code = np.float32(image[y, i])
+            middle = min(least + code * np.float32(0.025), np.float32(1.0)) * (np.float32(1.2) - np.float32(0.0022) * code)
+            value = code * (np.float32(1.0) - inverse * (dy + across[i])) + np.float32(grain[y, i]) * scale * middle
+            image[y, i] = np.uint8(min(max(value + np.float32(0.5), np.float32(0.0)), np.float32(255.0)))
 
 
 class ParticipantCamera:
@@ -95,7 +97,7 @@ class ParticipantCamera:
 
     seed: who sits there and how the sensors were put on. sensors: whether `render` shows them. size: (width, height). K: pinhole
     matrix, default `projection.default_intrinsics`. head: default `models/open_head.npz`. variation: default
-    `Variation.sample(seed, profile)`. sensor_seed: another fitting of the sensors for the same person, default `seed`.
+    `Variation.sample(seed, profile)`. sensor_seed: which fitting of the sensors; default `seed`, in the wild profile one of 256.
     Pictures of one camera may be made in any order. Not for two threads at once.
     """
 
@@ -118,21 +120,21 @@ class ParticipantCamera:
         self.head = load_head() if head is None else head
         self.intrinsics: F64 = projection.default_intrinsics(width, height) if K is None else np.asarray(K, np.float64)
         self.variation = Variation.sample(seed, profile) if variation is None else variation
-        self.sensor_seed = seed if sensor_seed is None else sensor_seed
+        self.sensor_seed = (
+            sensor_seed if sensor_seed is not None else seed if self.variation.profile == "lab" else seed % _FITTINGS
+        )
         self._surface = surfaces.prepare(self.head)
-        longest = max(width, height)
-        self._map_width = 256 if longest <= 176 else 512 if longest <= 360 else 1024
+        # a skin map about as fine as the pixels of a face 0.6 m away
+        density = float(self.intrinsics[0, 0]) / 0.6
+        self._map_width = 256 if density < 750 else 512 if density < 1400 else 1024
         self._skin = appearance.skin_map(self._surface, self.variation, self._map_width)
         self._relief = appearance.relief(self._surface, self._map_width, self.variation.relief)
         self._encode = _tone(self.variation)
-        code = np.arange(256)
-        # after gamma, noise is strongest in the dark middle tones
-        spread = self.variation.noise * (0.45 + 0.55 * np.minimum(code * 0.02, 1.0)) * (1.2 - 0.0022 * code) / 32.0
-        self._spread = spread.astype(np.float32)
         self._background = _background(self.variation, width, height)
         self._neutral: tuple[bytes, F32] | None = None
         self._index, self._depth = np.empty((2 * height, 2 * width), np.int32), np.empty((2 * height, 2 * width), np.float32)
-        self._index_all, self._depth_all = np.empty_like(self._index), np.empty_like(self._depth)
+        self._index_all, self._depth_all = np.full_like(self._index, -1), np.zeros_like(self._depth)
+        self._clear = self._clear_all = (0, 2 * height, 0, 2 * width)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -168,8 +170,9 @@ class ParticipantCamera:
         cables = pixels.ribbon_faces(self._rig.radius.shape[0], sensors.STEPS, self._cable_first)
         self._solid_faces, self._bare_faces = len(surface.faces) + len(torso_faces), sum(len(piece) for piece in bare)
         self._faces = np.concatenate([*bare, pads, cables])
-        self._material = np.concatenate([
-            *bare_material, sensors.pad_materials(self._rig.pad_count), np.full(len(cables), surfaces.CABLE, np.uint8)])
+        self._material = np.concatenate(
+            [*bare_material, sensors.pad_materials(self._rig.pad_count), np.full(len(cables), surfaces.CABLE, np.uint8)]
+        )
         self._vertices = np.zeros((total, 3), np.float32)
         self._attributes = np.zeros((total, pixels.ATTRIBUTES), np.float32)
         a = self._attributes
@@ -181,7 +184,9 @@ class ParticipantCamera:
         a[head_count : self._hair_first, 9:12] = torso
         a[head_count : self._hair_first, 13] = 0
         a[self._pad_first : self._cable_first, 9:11] = self._rig.pad_local
-        a[self._pad_first : self._cable_first, 13] = np.repeat(first + np.arange(self._rig.pad_count), len(self._rig.pad_local) // self._rig.pad_count)
+        a[self._pad_first : self._cable_first, 13] = np.repeat(
+            first + np.arange(self._rig.pad_count), len(self._rig.pad_local) // self._rig.pad_count
+        )
         self._look = _look(surface, v)
         self._bulk = _bulk(surface, v)
 
@@ -222,6 +227,7 @@ class ParticipantCamera:
         self._pose_sensors()
         mask = np.zeros(bare.shape[:2], np.uint8)
         covered = self._paint(self._index_all, self._depth_all, bare, mask)
+        # both are developed in the box of the larger one, so that they stay equal where no sensor is
         without, with_ = self._develop(bare, time_s), self._develop(covered, time_s)
         spread = self._blur_reach()
         if spread:
@@ -238,18 +244,28 @@ class ParticipantCamera:
 
     # drawing -------------------------------------------------------------------------------------------------------------
     def _posed(
-        self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, eyes: npt.ArrayLike | None, jaw: npt.ArrayLike | None,
-        neck: npt.ArrayLike | None, eyelids: npt.ArrayLike | None,
+        self,
+        shape: npt.ArrayLike | None,
+        expression: npt.ArrayLike | None,
+        eyes: npt.ArrayLike | None,
+        jaw: npt.ArrayLike | None,
+        neck: npt.ArrayLike | None,
+        eyelids: npt.ArrayLike | None,
     ) -> F32:
         key = b"" if shape is None else np.asarray(shape, np.float32).tobytes()
         if self._neutral is None or self._neutral[0] != key:
             self._neutral = (key, self.head.neutral(shape))
-        return self.head.vertices(
-            shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1])
+        return self.head.vertices(shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1])
 
     def _pose_head(
-        self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, eyes: npt.ArrayLike | None, head_pose: npt.ArrayLike,
-        jaw: npt.ArrayLike | None, neck: npt.ArrayLike | None, eyelids: npt.ArrayLike | None,
+        self,
+        shape: npt.ArrayLike | None,
+        expression: npt.ArrayLike | None,
+        eyes: npt.ArrayLike | None,
+        head_pose: npt.ArrayLike,
+        jaw: npt.ArrayLike | None,
+        neck: npt.ArrayLike | None,
+        eyelids: npt.ArrayLike | None,
     ) -> None:
         """Head, torso and hair of this moment into the vertex and sample buffers."""
         surface = self._surface
@@ -272,14 +288,18 @@ class ParticipantCamera:
         a[count : self._hair_first, :3] = _torso_normals(self._torso) @ turn.T
         least = 0.55 / (2.0 * float(self.intrinsics[0, 0]))
         if len(self._hair.radius):
-            points = self._hair.glue.on(posed, normals).reshape(-1, _STRAND_STEPS, 3)
+            hair = self._hair
+            lashes = hair.spread @ hair.lids.on(posed) + hair.spread @ hair.lids.on(normals) * hair.lift[:, None] + hair.shift
+            points = np.concatenate([hair.glue.on(posed, normals), lashes]).reshape(-1, _STRAND_STEPS, 3)
             pixels.threads(points @ turn.T + shift, self._hair.radius, self._hair_first, self._hair_style, 0.7, least, v, a)
         self._pose, self._least = (turn, shift), least
         self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
         self._pixels = np.empty_like(v)
         self._project(0, self._pad_first)
-        self._index.fill(-1)
-        self._depth.fill(0.0)
+        top, bottom, left, right = self._clear
+        self._index[top:bottom, left:right] = -1
+        self._depth[top:bottom, left:right] = 0.0
+        self._clear = self._reach(0, self._pad_first)
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
         raster.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._index, self._depth, 0, -1)
@@ -302,14 +322,38 @@ class ParticipantCamera:
         control = rig.cables.on(posed, normals).reshape(-1, sensors.CONTROLS, 3)
         points = np.einsum("sk,nkd->nsd", sensors.BLEND, control)
         pixels.threads(
-            np.ascontiguousarray(points @ turn.T + shift), rig.radius, self._cable_first, self._cable_style, 0.85, self._least, v, a)
+            np.ascontiguousarray(points @ turn.T + shift),
+            rig.radius,
+            self._cable_first,
+            self._cable_style,
+            0.85,
+            self._least,
+            v,
+            a,
+        )
         self._project(first, len(v))
         nearer = self._pixels[first:end]
         nearer[:, 2] -= _PAD_PULL
-        np.copyto(self._index_all, self._index)
-        np.copyto(self._depth_all, self._depth)
+        # what the last moment drew is wiped, what the head of this one drew is copied
+        for old in (self._clear_all, self._clear):
+            part = np.s_[old[0] : old[1], old[2] : old[3]]
+            np.copyto(self._index_all[part], self._index[part])
+            np.copyto(self._depth_all[part], self._depth[part])
+        self._clear_all = self._reach(first, len(v))
         bare = self._bare_faces
         raster.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._index_all, self._depth_all, bare, 0)
+
+    def _reach(self, first: int, end: int) -> tuple[int, int, int, int]:
+        """Rows and columns of the sample buffers that projected vertices first..end can touch."""
+        height, width = self._index.shape
+        flat = self._pixels[first:end, :2]
+        if not np.isfinite(flat).all():
+            return 0, height, 0, width
+        (left, top), (right, bottom) = (
+            np.clip(flat.min(axis=0), 0, (width, height)),
+            np.clip(flat.max(axis=0) + 2, 0, (width, height)),
+        )
+        return int(top), int(bottom), int(left), int(right)
 
     def _project(self, first: int, end: int) -> None:
         """Camera coordinates to supersampled pixels."""
@@ -324,25 +368,45 @@ class ParticipantCamera:
         decode, _ = _codes()
         lights = np.asarray(self.variation.lights, np.float32)
         image = self._background.copy() if same is None else same.copy()
+        self._box = np.array(pixels.extent(index))
         pixels.paint(
-            index, self._index, depth, self._pixels, self._faces, self._material, self._attributes, ray, self._skin, self._relief.bump,
-            self._look, lights, self._styles, decode, self._encode, self._background,
-            np.empty((0, 0, 3), np.uint8) if same is None else same, np.array(pixels.extent(index)), image,
-            np.empty((0, 0), np.uint8) if mask is None else mask)
+            index,
+            self._index,
+            depth,
+            self._pixels,
+            self._faces,
+            self._material,
+            self._attributes,
+            ray,
+            self._skin,
+            self._relief.bump,
+            self._look,
+            lights,
+            self._styles,
+            decode,
+            self._encode,
+            self._background,
+            np.empty((0, 0, 3), np.uint8) if same is None else same,
+            self._box,
+            image,
+            np.empty((0, 0), np.uint8) if mask is None else mask,
+        )
         return image
 
     def _open(self, arkit: F32, jaw: npt.ArrayLike | None, eyelids: npt.ArrayLike | None) -> F32:
         """(V,) how much of its surroundings each vertex sees in this pose: the resting value moved by jaw and lids."""
         rest, mouth, left, right = self._surface.openness
         name = ARKIT_52.index
-        wide = float(arkit[name("jawOpen")]) / 0.7 + 0.35 * float(arkit[name("mouthLowerDownLeft")] + arkit[name("mouthUpperUpLeft")])
+        wide = float(arkit[name("jawOpen")]) / 0.7 + 0.35 * float(
+            arkit[name("mouthLowerDownLeft")] + arkit[name("mouthUpperUpLeft")]
+        )
         if jaw is not None:
             wide += max(float(np.asarray(jaw)[0]), 0.0) / 0.3
         lids = np.array([arkit[name("eyeBlinkLeft")], arkit[name("eyeBlinkRight")]])
         if eyelids is not None:
             lids = np.maximum(lids, np.asarray(eyelids, np.float64))
         value = rest + min(wide, 1.0) * (mouth - rest) + lids[0] * (left - rest) + lids[1] * (right - rest)
-        return np.clip(value, 0.02, 1.0).astype(np.float32)
+        return np.asarray(np.clip(value, 0.02, 1.0), np.float32)
 
     @functools.cached_property
     def _ring(self) -> tuple[I32, F32]:
@@ -367,17 +431,25 @@ class ParticipantCamera:
         return reach + chroma + (int(v.motion_px * scale) + 1 if v.motion_px * scale >= 1.5 else 0) + 1
 
     def _develop(self, image: U8, time_s: float) -> U8:
-        """Lens and sensor: blur, colour softness, motion, vignette, noise, compression."""
+        """Lens and sensor: blur, colour softness, motion, vignette, noise, compression. `image` is written over."""
         v = self.variation
-        scale = self.size[1] / 480.0
+        width, height = self.size
+        scale = height / 480.0
+        box = np.array([0, height, 0, width])
+        if v.background == "black":  # cut out on black, as the published pictures are: nothing happens beyond the blur
+            reach = self._blur_reach()
+            box = self._box + np.array([-reach, reach, -reach, reach])
+            box = np.array([max(box[0], 0), min(box[1], height), max(box[2], 0), min(box[3], width)])
+        part = image[box[0] : box[1], box[2] : box[3]]
+        if part.size == 0:
+            return image
         if v.chroma_blur_px * scale > 0.3:
-            split = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-            luma, red, blue = cv2.split(split)
+            luma, red, blue = cv2.split(cv2.cvtColor(part, cv2.COLOR_RGB2YCrCb))
             soft = v.chroma_blur_px * scale
             red, blue = cv2.GaussianBlur(red, (0, 0), soft), cv2.GaussianBlur(blue, (0, 0), soft)
-            image = np.asarray(cv2.cvtColor(cv2.merge([luma, red, blue]), cv2.COLOR_YCrCb2RGB), np.uint8)
+            part[:] = cv2.cvtColor(cv2.merge([luma, red, blue]), cv2.COLOR_YCrCb2RGB)
         if v.blur_px * scale > 0.25:
-            image = np.asarray(cv2.GaussianBlur(image, (0, 0), v.blur_px * scale), np.uint8)
+            part[:] = cv2.GaussianBlur(part, (0, 0), v.blur_px * scale)
         length = v.motion_px * scale
         if length >= 1.5:
             size = 2 * int(length / 2 + 1) + 1
@@ -385,11 +457,11 @@ class ParticipantCamera:
             half = np.array([np.cos(v.motion_angle), np.sin(v.motion_angle)]) * length / 2
             ends = np.round((np.stack([-half, half]) + size // 2) * 16).astype(np.int32)
             cv2.polylines(kernel, [ends], False, 255, 1, cv2.LINE_AA, 4)
-            image = np.asarray(cv2.filter2D(image, -1, kernel.astype(np.float32) / kernel.sum()), np.uint8)
-        image = np.ascontiguousarray(image)
+            part[:] = cv2.filter2D(part, -1, kernel.astype(np.float32) / kernel.sum())
         rng = generator(self.seed, "frame", round(time_s * NS))
         row, column = (int(value) for value in rng.integers(0, _NOISE, 2))
-        _finish(image, _grain(), row, column, self._spread, v.vignette)
+        grain = _grain(width, height)[row : row + height, 3 * column : 3 * (column + width)]
+        _finish(image.reshape(height, -1), grain, v.noise, 0.0 if v.background == "black" else 0.4, v.vignette, box)
         if v.jpeg_quality:
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, v.jpeg_quality])
             image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
@@ -402,7 +474,13 @@ class _Strands:
     """Hair drawn as threads: locks of long hair and lashes. Every point is glued on its own."""
 
     glue: sensors.Glue
-    """(N * steps) points."""
+    """Points of the locks."""
+    lids: surfaces.Points
+    """Landmarks of the lids, which the lashes stand on."""
+    spread: F32
+    """(M, landmarks) how every point of a lash mixes them."""
+    lift: F32
+    shift: F32
     radius: F32
     """(N, steps) m."""
     colour: F32
@@ -419,53 +497,105 @@ def _hair(surface: Surface, v: Variation) -> _Strands:
     if count:
         side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
         azimuth, elevation = side * rng.uniform(1.35, 2.6, count), rng.uniform(0.05, 0.75, count)
-        directions = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=-1)
+        directions = np.stack(
+            [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=-1
+        )
         points, _ = surface.around(directions)
         fall = rng.uniform(0.12, 0.26, count)[:, None]
         wave = 0.004 * np.sin(t * rng.uniform(3, 9, count)[:, None] + rng.uniform(0, 6, count)[:, None])
         out = side[:, None] * (rng.uniform(0.0, 0.018, count)[:, None] * np.sin(np.minimum(t * 2.5, 1.6)) + wave)
         course = np.stack([out, -fall * t**1.1, -0.01 * t + 0.5 * wave], axis=-1)
         tone = np.exp(rng.normal(0.0, 0.22, count))[:, None]
-        pieces.append((
-            surfaces.Points(np.repeat(points.corners, steps, axis=0), np.repeat(points.weights, steps, axis=0)),
-            np.full((count, steps), 0.6 * v.hair_bulk_m), course, rng.uniform(0.0018, 0.0045, count)[:, None] * (1.0 - 0.75 * t**3),
-            np.column_stack([np.asarray(v.hair_colour) * tone, np.full(count, 0.12)]),
-        ))
-    embedding = surface.head.embedding("landmarks_478")
-    dark = np.minimum(np.asarray(v.hair_colour) * 0.35, 0.02)
-    for side_name, side_sign in (("right", -1.0), ("left", 1.0)):
-        for upper, marks in ((True, surfaces.LID_UPPER[side_name]), (False, surfaces.LID_LOWER[side_name])):
-            # the margin itself: a dark line that follows the lid; points between landmarks share their triangle's motion
-            index = np.array(marks)
-            place = np.interp(t, np.linspace(0, 1, len(index)), np.arange(len(index)))
-            nearest = index[np.clip(np.round(place).astype(int), 0, len(index) - 1)]
-            corners = surface.faces[embedding.triangles[nearest]]
-            weights = embedding.weights[nearest]
-            smooth = np.stack([np.interp(place, np.arange(len(index)), surface.landmarks(index)[:, k]) for k in range(3)], axis=1)
-            step = smooth - np.einsum("nc,ncd->nd", weights, surface.head.template[corners])
-            glued = surfaces.Points(corners.astype(np.int32), weights)
-            thick = (0.00075 if upper else 0.00032) * (0.55 + 0.6 * v.lashes) * np.sin(np.pi * np.clip(t * 0.85 + 0.10, 0, 1)) ** 0.6
-            pieces.append((glued, np.full((1, steps), 0.0007 if upper else 0.0003), step[None], thick[None],
-                           np.array([[*(dark if upper else dark + 0.05), 0.0]])))
-            if not upper:
-                continue
-            hairs = int(12 + 14 * v.lashes)
-            root = np.clip((np.linspace(0.12, 0.97, hairs) + rng.normal(0, 0.01, hairs)) * (steps - 1), 0, steps - 1).astype(int)
-            length = rng.uniform(0.0045, 0.0075, hairs) * (0.5 + 0.6 * v.lashes)
-            spread = side_sign * np.linspace(-0.25, 0.75, hairs)
-            bend = np.stack([spread[:, None] * t * length[:, None], (0.55 * t**2) * length[:, None], 0.1 * t * length[:, None]], axis=-1)
-            pieces.append((
-                surfaces.Points(np.repeat(corners[root], steps, axis=0).astype(np.int32), np.repeat(weights[root], steps, axis=0)),
-                0.0005 + length[:, None] * t * 0.8, bend + step[root][:, None], np.full((hairs, 1), 0.00012) * (1.0 - 0.6 * t),
-                np.tile([*dark, 0.0], (hairs, 1)),
-            ))
-    corners = np.concatenate([piece[0].corners for piece in pieces]).astype(np.int32)
-    weights = np.concatenate([piece[0].weights for piece in pieces]).astype(np.float32)
+        pieces.append(
+            (
+                surfaces.Points(np.repeat(points.corners, steps, axis=0), np.repeat(points.weights, steps, axis=0)),
+                np.full((count, steps), 0.6 * v.hair_bulk_m),
+                course,
+                rng.uniform(0.0018, 0.0045, count)[:, None] * (1.0 - 0.75 * t**3),
+                np.column_stack([np.asarray(v.hair_colour) * tone, np.full(count, 0.12)]),
+            )
+        )
+    lids, spread, more = _lashes(surface, v, rng, t)
+    corners = np.concatenate([*(piece[0].corners for piece in pieces), np.zeros((0, 3), np.int32)]).astype(np.int32)
+    weights = np.concatenate([*(piece[0].weights for piece in pieces), np.zeros((0, 3), np.float32)]).astype(np.float32)
+    pieces += more
     lift = np.concatenate([piece[1].reshape(-1) for piece in pieces]).astype(np.float32)
     shift = np.concatenate([piece[2].reshape(-1, 3) for piece in pieces]).astype(np.float32)
     radius = np.concatenate([np.broadcast_to(piece[3], (len(piece[4]), steps)) for piece in pieces]).astype(np.float32)
-    return _Strands(sensors.Glue(surfaces.Points(corners, weights), lift, shift), radius,
-                    np.concatenate([piece[4] for piece in pieces]).astype(np.float32))
+    loose = len(corners)
+    return _Strands(
+        sensors.Glue(surfaces.Points(corners, weights), lift[:loose], shift[:loose]),
+        lids,
+        spread,
+        lift[loose:],
+        shift[loose:],
+        radius,
+        np.concatenate([piece[4] for piece in pieces]).astype(np.float32),
+    )
+
+
+def _lashes(
+    surface: Surface, v: Variation, rng: np.random.Generator, t: F64
+) -> tuple[surfaces.Points, F32, list[tuple[surfaces.Points, F64, F64, F64, F64]]]:
+    """Lid margins as dark lines and lashes on the upper lids.
+
+    Returns the lid landmarks as glued points (36), how each thread point mixes them (N * steps, 36), and the threads themselves
+    as lift, shift, radius and colour (their own points are empty).
+    """
+    steps = len(t)
+    embedding = surface.head.embedding("landmarks_478")
+    marks = np.array(
+        [*surfaces.LID_UPPER["right"], *surfaces.LID_LOWER["right"], *surfaces.LID_UPPER["left"], *surfaces.LID_LOWER["left"]]
+    )
+    lids = surfaces.Points(
+        surface.faces[embedding.triangles[marks]].astype(np.int32), embedding.weights[marks].astype(np.float32)
+    )
+    count = len(surfaces.LID_UPPER["right"])
+    nothing = surfaces.Points(np.zeros((0, 3), np.int32), np.zeros((0, 3), np.float32))
+    dark = np.minimum(np.asarray(v.hair_colour) * 0.35, 0.02)
+    spread: list[F64] = []
+    pieces = []
+
+    def mix(lid: int, places: F64) -> F64:
+        """(N, 36) weights of points at `places` 0..1 along lid number `lid`."""
+        rows = np.zeros((len(places), len(marks)))
+        at = np.clip(places, 0.0, 1.0) * (count - 1)
+        low = np.minimum(at.astype(int), count - 2)
+        rows[np.arange(len(places)), lid * count + low] = 1.0 - (at - low)
+        rows[np.arange(len(places)), lid * count + low + 1] = at - low
+        return rows
+
+    for lid in range(4):
+        upper, side = lid % 2 == 0, -1.0 if lid < 2 else 1.0
+        thick = (0.00070 if upper else 0.00028) * (0.5 + 0.6 * v.lashes) * np.sin(np.pi * np.clip(t * 0.85 + 0.10, 0, 1)) ** 0.6
+        spread.append(mix(lid, t))
+        colour = dark if upper else dark + 0.06
+        pieces.append(
+            (
+                nothing,
+                np.full((1, steps), 0.0006 if upper else 0.0002),
+                np.zeros((1, steps, 3)),
+                thick[None],
+                np.array([[*colour, 0.0]]),
+            )
+        )
+        if upper:
+            hairs = int(12 + 14 * v.lashes)
+            root = np.linspace(0.12, 0.97, hairs) + rng.normal(0, 0.01, hairs)
+            length = (rng.uniform(0.0045, 0.0075, hairs) * (0.5 + 0.6 * v.lashes))[:, None]
+            fan = side * np.linspace(-0.25, 0.75, hairs)[:, None]
+            bend = np.stack([fan * t * length, 0.45 * t**2 * length, 0.1 * t * length], axis=-1)
+            spread.append(np.repeat(mix(lid, root), steps, axis=0))
+            pieces.append(
+                (
+                    nothing,
+                    0.0004 + length * t * 0.8,
+                    bend,
+                    np.full((hairs, 1), 0.00012) * (1.0 - 0.6 * t),
+                    np.tile([*dark, 0.0], (hairs, 1)),
+                )
+            )
+    return lids, np.concatenate(spread).astype(np.float32), pieces
 
 
 @functools.lru_cache(maxsize=4)
@@ -479,9 +609,21 @@ def _torso(surface: Surface) -> tuple[F32, I32]:
     wide, deep = (ring.max(axis=0) - ring.min(axis=0))[[0, 2]] / 2.0
     turn = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)
     rows = []
-    for drop, across, back in ((0.02, 0.93, 0.93), (0.012, 1.12, 1.12), (-0.004, 1.22, 1.2), (-0.02, 1.7, 1.35), (-0.04, 2.6, 1.5), (-0.07, 3.3, 1.7),
-                               (-0.13, 3.6, 1.9), (-0.30, 3.7, 2.0)):
-        rows.append(np.column_stack([centre[0] + wide * across * np.sin(turn), np.full(32, low + drop), centre[2] + deep * back * np.cos(turn)]))
+    for drop, across, back in (
+        (0.02, 0.93, 0.93),
+        (0.012, 1.12, 1.12),
+        (-0.004, 1.22, 1.2),
+        (-0.02, 1.7, 1.35),
+        (-0.04, 2.6, 1.5),
+        (-0.07, 3.3, 1.7),
+        (-0.13, 3.6, 1.9),
+        (-0.30, 3.7, 2.0),
+    ):
+        rows.append(
+            np.column_stack(
+                [centre[0] + wide * across * np.sin(turn), np.full(32, low + drop), centre[2] + deep * back * np.cos(turn)]
+            )
+        )
     grid = np.arange(len(rows) * 32).reshape(len(rows), 32)
     a, b = grid[:-1].reshape(-1), np.roll(grid, -1, axis=1)[:-1].reshape(-1)
     c, d = grid[1:].reshape(-1), np.roll(grid, -1, axis=1)[1:].reshape(-1)
@@ -515,15 +657,28 @@ def _bulk(surface: Surface, v: Variation) -> F32:
 def _look(surface: Surface, v: Variation) -> F32:
     look = np.zeros(pixels.LOOK_SIZE, np.float32)
     for place, value in (
-        (pixels.L_AMBIENT, v.ambient), (pixels.L_GROUND, v.ground), (pixels.L_COVER_COLOUR, v.cover_colour),
-        (pixels.L_HAIR_COLOUR, v.hair_colour), (pixels.L_IRIS, v.iris), (pixels.L_SCLERA, v.sclera), (pixels.L_TEETH, v.teeth),
+        (pixels.L_AMBIENT, v.ambient),
+        (pixels.L_GROUND, v.ground),
+        (pixels.L_COVER_COLOUR, v.cover_colour),
+        (pixels.L_HAIR_COLOUR, v.hair_colour),
+        (pixels.L_IRIS, v.iris),
+        (pixels.L_SCLERA, v.sclera),
+        (pixels.L_TEETH, v.teeth),
     ):
         look[place : place + 3] = value
     for place, number in (
-        (pixels.L_EXPOSURE, v.exposure), (pixels.L_GLOSS, v.gloss), (pixels.L_ROUGH, v.sharpness), (pixels.L_BUMP, 1.0),
-        (pixels.L_COVER, float({"none": 0, "short": 1, "net": 2, "cap": 3, "hair": 4}[v.cover])), (pixels.L_PUPIL, v.pupil),
-        (pixels.L_SEED, float(v.seed % 1000)), (pixels.L_AO, v.occlusion), (pixels.L_WET, 0.9), (pixels.L_UNIT, surface.unit),
-        (pixels.L_MICRO, 0.35 + 0.35 * v.age), (pixels.L_NET, 130.0),
+        (pixels.L_EXPOSURE, v.exposure),
+        (pixels.L_GLOSS, v.gloss),
+        (pixels.L_ROUGH, v.sharpness),
+        (pixels.L_BUMP, 1.0),
+        (pixels.L_COVER, float({"none": 0, "short": 1, "net": 2, "cap": 3, "hair": 4}[v.cover])),
+        (pixels.L_PUPIL, v.pupil),
+        (pixels.L_SEED, float(v.seed % 1000)),
+        (pixels.L_AO, v.occlusion),
+        (pixels.L_WET, 0.9),
+        (pixels.L_UNIT, surface.unit),
+        (pixels.L_MICRO, 0.35 + 0.35 * v.age),
+        (pixels.L_NET, 130.0),
     ):
         look[place] = number
     return look
@@ -556,4 +711,4 @@ def _background(v: Variation, width: int, height: int) -> U8:
             small[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = rng.uniform(0, 255, 3) * 0.5 + rng.uniform(0, 255) * 0.5
         small = cv2.GaussianBlur(small, (0, 0), float(rng.uniform(0.4, 5.0)))
     big = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.clip(big, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(big, 0, 255), np.uint8)

@@ -16,13 +16,15 @@ import numpy.typing as npt
 
 from ..emg import montage
 from ..errors import ModelError
-from ..head import raster
+from ..head import raster, shade
 from ..types import F32, F64
 from .seeds import generator
 from .surface import PAD, SHADOW, Points, Surface, cast
 
 I32 = npt.NDArray[np.int32]
 
+BANK = 256
+"""How many fittings are kept; network training draws from so many."""
 STYLE_SIZE = 12
 STEPS = 20
 """Points along every cable."""
@@ -31,7 +33,13 @@ _GRID = 6
 _SKIRT = 0.30
 """Width of the shadow round a pad as a share of its half side."""
 
-RED, ORANGE, BLACK, WHITE, GREY = (0.46, 0.035, 0.028), (0.60, 0.10, 0.035), (0.016, 0.016, 0.018), (0.72, 0.73, 0.75), (0.20, 0.20, 0.21)
+RED, ORANGE, BLACK, WHITE, GREY = (
+    (0.46, 0.035, 0.028),
+    (0.60, 0.10, 0.035),
+    (0.016, 0.016, 0.018),
+    (0.72, 0.73, 0.75),
+    (0.20, 0.20, 0.21),
+)
 _PLUG = (0.018, 0.018, 0.028)
 
 
@@ -46,7 +54,8 @@ class Glue:
     def on(self, vertices: F32, normals: F32) -> F32:
         """(N, 3) positions."""
         place = _weighted(vertices, self.points.corners, self.points.weights)
-        return place + _weighted(normals, self.points.corners, self.points.weights) * self.lift[:, None] + self.shift
+        outward = _weighted(normals, self.points.corners, self.points.weights)
+        return np.asarray(place + outward * self.lift[:, None] + self.shift, np.float32)
 
 
 @raster.compiled
@@ -90,7 +99,7 @@ def pad_faces(count: int, first: int) -> I32:
     grid = np.arange(_GRID * _GRID).reshape(_GRID, _GRID)
     a, b, c, d = grid[:-1, :-1].reshape(-1), grid[:-1, 1:].reshape(-1), grid[1:, :-1].reshape(-1), grid[1:, 1:].reshape(-1)
     one = np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)])
-    return (first + np.arange(count)[:, None, None] * _GRID * _GRID + one[None]).reshape(-1, 3).astype(np.int32)
+    return np.asarray((first + np.arange(count)[:, None, None] * _GRID * _GRID + one[None]).reshape(-1, 3), np.int32)
 
 
 def pad_materials(count: int) -> npt.NDArray[np.uint8]:
@@ -108,9 +117,16 @@ def _blend() -> F32:
     for row, value in enumerate(t):
         i = min(int(value), CONTROLS - 2)
         u = value - i
-        for k, w in zip((i - 1, i, i + 1, i + 2), (
-            -0.5 * u + u**2 - 0.5 * u**3, 1.0 - 2.5 * u**2 + 1.5 * u**3, 0.5 * u + 2.0 * u**2 - 1.5 * u**3, -0.5 * u**2 + 0.5 * u**3,
-        ), strict=True):
+        for k, w in zip(
+            (i - 1, i, i + 1, i + 2),
+            (
+                -0.5 * u + u**2 - 0.5 * u**3,
+                1.0 - 2.5 * u**2 + 1.5 * u**3,
+                0.5 * u + 2.0 * u**2 - 1.5 * u**3,
+                -0.5 * u**2 + 0.5 * u**3,
+            ),
+            strict=True,
+        ):
             if k < 0:  # mirror the end points
                 weights[row, 0] += 2.0 * w
                 weights[row, 1] -= w
@@ -150,7 +166,9 @@ class _Atlas:
 def _atlas(surface: Surface) -> _Atlas:
     head = surface.head
     rows, columns = 60, 120
-    polar, turn = np.meshgrid((np.arange(rows) + 0.5) / rows * np.pi, ((np.arange(columns) + 0.5) / columns - 0.5) * 2 * np.pi, indexing="ij")
+    polar, turn = np.meshgrid(
+        (np.arange(rows) + 0.5) / rows * np.pi, ((np.arange(columns) + 0.5) / columns - 0.5) * 2 * np.pi, indexing="ij"
+    )
     directions = np.stack([np.sin(polar) * np.sin(turn), np.cos(polar), np.sin(polar) * np.cos(turn)], axis=-1).reshape(-1, 3)
     points, _ = surface.around(directions)
     sites: list[tuple[str, F64, F64]] = []
@@ -162,9 +180,13 @@ def _atlas(surface: Surface) -> _Atlas:
         for name, place in zip(embedding.names, places, strict=True):
             fibre = scheme.fibres[scheme.index(name)]
             sites.append((name, place, np.asarray(fibre, np.float64)))
-    from ..head.shade import vertex_normals
-
-    return _Atlas(points.corners, points.weights, tuple(sites), (rows, columns), vertex_normals(head.template, surface.skin_faces).astype(np.float64))
+    return _Atlas(
+        points.corners,
+        points.weights,
+        tuple(sites),
+        (rows, columns),
+        shade.vertex_normals(head.template, surface.skin_faces).astype(np.float64),
+    )
 
 
 @functools.lru_cache(maxsize=512)
@@ -181,7 +203,15 @@ def _press(surface: Surface, centre: F64, normal: F64, targets: F64) -> Points:
     faces = _near(surface, int(cell[0]), int(cell[1]), int(cell[2]))
     hit, weights = np.empty(len(targets), np.int64), np.zeros((len(targets), 3))
     v = surface.head.template.astype(np.float64)
-    cast(np.ascontiguousarray(targets + 0.02 * normal), np.ascontiguousarray(np.broadcast_to(-normal, targets.shape)), v, faces, False, hit, weights)
+    cast(
+        np.ascontiguousarray(targets + 0.008 * normal),
+        np.ascontiguousarray(np.broadcast_to(-normal, targets.shape)),
+        v,
+        faces,
+        False,
+        hit,
+        weights,
+    )
     for n in np.flatnonzero(hit < 0):
         hit[n] = int(np.argmin(np.linalg.norm(v[faces].mean(axis=1) - targets[n], axis=1)))
         weights[n] = 1.0 / 3.0
@@ -224,7 +254,9 @@ class _Builder:
         mean = np.einsum("nc,ncd->d", points.weights, self.atlas.normals[points.corners])
         return np.asarray(mean / np.linalg.norm(mean))
 
-    def pad(self, name: str, place: F64, along: F64, half: float, *, stretch: float = 1.0, tape: bool = False) -> tuple[F64, F64, F64]:
+    def pad(
+        self, name: str, place: F64, along: F64, half: float, *, stretch: float = 1.0, tape: bool = False
+    ) -> tuple[F64, F64, F64]:
         """A pad of half side `half` m; returns its snap's place, normal and long direction."""
         rng = self.rng
         outward = place - self.surface.centre
@@ -241,7 +273,9 @@ class _Builder:
         u, w = u.reshape(-1), w.reshape(-1)
         # cut by hand: the corners are not quite square
         skew = rng.normal(0.0, 0.05, 4)
-        targets = place + half * ((u * stretch * (1 + skew[0] * w) + skew[1] * w)[:, None] * a + (w * (1 + skew[2] * u) + skew[3] * u)[:, None] * b)
+        targets = place + half * (
+            (u * stretch * (1 + skew[0] * w) + skew[1] * w)[:, None] * a + (w * (1 + skew[2] * u) + skew[3] * u)[:, None] * b
+        )
         self.pad_points.append(_press(self.surface, place, normal, targets))
         self.pad_local.append(np.column_stack([u, w]))
         inside = (np.abs(u) <= 1.0) & (np.abs(w) <= 1.0)
@@ -252,15 +286,35 @@ class _Builder:
         white = rng.uniform(0.60, 0.84)
         snap = (0.0, 0.0) if tape else (rng.normal(0.0, 0.10), rng.normal(0.0, 0.10))
         corner = rng.choice([-1.0, 1.0], 2) * rng.uniform(0.5, 0.7, 2)
-        self.pad_style.append([
-            white * 0.93, white * 0.97, white * 1.04, half, snap[0], snap[1], 1e-5 if tape else rng.uniform(0.0016, 0.0022), corner[0], corner[1],
-            0.0 if tape or rng.random() < 0.2 else rng.uniform(0.5, 1.0), rng.uniform(0.45, 0.7) if tape else rng.uniform(0.0, 0.03), skirt,
-        ])
+        self.pad_style.append(
+            [
+                white * 0.93,
+                white * 0.97,
+                white * 1.04,
+                half,
+                snap[0],
+                snap[1],
+                1e-5 if tape else rng.uniform(0.0016, 0.0022),
+                corner[0],
+                corner[1],
+                0.0 if tape or rng.random() < 0.2 else rng.uniform(0.5, 1.0),
+                rng.uniform(0.45, 0.7) if tape else rng.uniform(0.0, 0.03),
+                skirt,
+            ]
+        )
         return place + half * (snap[0] * a + snap[1] * b), normal, a
 
     def cable(
-        self, points: Points, lift: F64, shift: F64, radius: F64, colour: tuple[float, float, float], *, plug: float = 0.0,
-        plug_colour: tuple[float, float, float] = _PLUG, gloss: float = 0.12,
+        self,
+        points: Points,
+        lift: F64,
+        shift: F64,
+        radius: F64,
+        colour: tuple[float, float, float],
+        *,
+        plug: float = 0.0,
+        plug_colour: tuple[float, float, float] = _PLUG,
+        gloss: float = 0.12,
     ) -> None:
         """A cable through six control points."""
         self.cable_points.append(points)
@@ -268,9 +322,20 @@ class _Builder:
         self.cable_shift.append(shift)
         self.cable_radius.append(radius)
         tone = float(np.exp(self.rng.normal(0.0, 0.12)))
-        self.cable_style.append([colour[0] * tone, colour[1] * tone, colour[2] * tone, gloss, plug, *plug_colour, 0.0, 0.0, 0.0, 0.0])
+        self.cable_style.append(
+            [colour[0] * tone, colour[1] * tone, colour[2] * tone, gloss, plug, *plug_colour, 0.0, 0.0, 0.0, 0.0]
+        )
 
-    def lead(self, snap: F64, normal: F64, course: list[tuple[F64, float]], start: F64, colour: tuple[float, float, float], *, hang: bool = False) -> None:
+    def lead(
+        self,
+        snap: F64,
+        normal: F64,
+        course: list[tuple[F64, float]],
+        start: F64,
+        colour: tuple[float, float, float],
+        *,
+        hang: bool = False,
+    ) -> None:
         """A plug on `snap` that points along `start`, then a cable over the skin through directions with lifts; `hang`: free ends.
 
         course: four (direction from the skull's centre, lift m), or where `hang` four (shift from the plug, unused).
@@ -298,12 +363,15 @@ class _Builder:
         self.cable(points, lift, shift, radius, colour, plug=length * 1.02)
 
 
-def _pick(rng: np.random.Generator, colours: tuple[tuple[float, float, float], ...], chances: tuple[float, ...]) -> tuple[float, float, float]:
+def _pick(
+    rng: np.random.Generator, colours: tuple[tuple[float, float, float], ...], chances: tuple[float, ...]
+) -> tuple[float, float, float]:
     return colours[int(rng.choice(len(colours), p=np.asarray(chances) / np.sum(chances)))]
 
 
+@functools.lru_cache(maxsize=BANK)
 def build(surface: Surface, seed: int) -> Rig:
-    """The sensors of session `seed` on a head: the same seed gives the same sensors. Milliseconds after the first call."""
+    """The sensors of session `seed` on a head: the same seed gives the same sensors. About 30 ms, then kept."""
     rng = generator(seed, "sensors")
     make = _Builder(surface, rng)
     unit, eyes = surface.unit, surface.eye_line
@@ -341,14 +409,20 @@ def build(surface: Surface, seed: int) -> Rig:
             target, colour = towards(side * 1.55, 0.35), _pick(rng, (WHITE, GREY, BLACK), (0.5, 0.3, 0.2))
             start = np.array([side, 0.12, 0.0])
         elif y < -0.55 and abs(x) > 0.95:  # jaw: back under the ear
-            target, colour = towards(side * rng.uniform(1.7, 2.1), rng.uniform(-0.7, -0.3)), _pick(rng, palette, (0.6 * red, 0.1, 0.2, 0.1, 0.3))
+            target, colour = (
+                towards(side * rng.uniform(1.7, 2.1), rng.uniform(-0.7, -0.3)),
+                _pick(rng, palette, (0.6 * red, 0.1, 0.2, 0.1, 0.3)),
+            )
             start = np.array([side, -0.4 + rng.normal(0, 0.3), -0.6])
         elif y < 0.1:  # cheek: up and out to the ear
             target = towards(side * rng.uniform(1.55, 1.8), rng.uniform(0.12, 0.45))
             colour = _pick(rng, palette, (red, 0.7, 0.15, 0.04, 0.04))
             start = np.array([side * 0.8, 0.65 + rng.normal(0.0, 0.25), 0.0])
         else:  # temple: back and up
-            target, colour = towards(side * rng.uniform(1.6, 2.0), rng.uniform(0.5, 1.0)), _pick(rng, palette, (red, 0.1, 0.3, 0.1, 0.1))
+            target, colour = (
+                towards(side * rng.uniform(1.6, 2.0), rng.uniform(0.5, 1.0)),
+                _pick(rng, palette, (red, 0.1, 0.3, 0.1, 0.1)),
+            )
             start = np.array([side, 0.7, -0.3])
         # a sagging or lifted path rather than the shortest one
         bend = rng.normal(0.0, 0.10)
@@ -386,7 +460,14 @@ def build(surface: Surface, seed: int) -> Rig:
         azimuth, elevation = rng.uniform(-1.1, 1.1), rng.choice([rng.uniform(0.45, 0.75), rng.uniform(-0.25, 0.1)])
         azimuth = azimuth if elevation > 0.4 else float(np.sign(azimuth)) * rng.uniform(0.95, 1.2)
         place = make.atlas.look(towards(float(azimuth), float(elevation))[None]).on(surface.head.template)[0].astype(np.float64)
-        make.pad("tape", place, np.array([rng.normal(), rng.normal(), 0.0]), rng.uniform(0.005, 0.007), stretch=rng.uniform(1.2, 2.0), tape=True)
+        make.pad(
+            "tape",
+            place,
+            np.array([rng.normal(), rng.normal(), 0.0]),
+            rng.uniform(0.005, 0.007),
+            stretch=rng.uniform(1.2, 2.0),
+            tape=True,
+        )
 
     _crown(make, rng, towards, red)
     _curtain(make, rng, towards, red)
@@ -398,16 +479,28 @@ def build(surface: Surface, seed: int) -> Rig:
     styles[pads:] = make.cable_style
     return Rig(
         tuple(make.pad_names),
-        Glue(_join(make.pad_points), np.concatenate(make.pad_lift).astype(np.float32), np.zeros((pads * _GRID * _GRID, 3), np.float32)),
+        Glue(
+            _join(make.pad_points),
+            np.concatenate(make.pad_lift).astype(np.float32),
+            np.zeros((pads * _GRID * _GRID, 3), np.float32),
+        ),
         np.concatenate(make.pad_local).astype(np.float32),
-        Glue(_join(make.cable_points), np.concatenate(make.cable_lift).astype(np.float32), np.concatenate(make.cable_shift).astype(np.float32)),
-        np.stack(make.cable_radius).astype(np.float32), (pads + np.arange(len(make.cable_style))).astype(np.int32), styles,
+        Glue(
+            _join(make.cable_points),
+            np.concatenate(make.cable_lift).astype(np.float32),
+            np.concatenate(make.cable_shift).astype(np.float32),
+        ),
+        np.stack(make.cable_radius).astype(np.float32),
+        (pads + np.arange(len(make.cable_style))).astype(np.int32),
+        styles,
         np.array(make.pad_half, np.float32),
     )
 
 
 def _join(pieces: list[Points]) -> Points:
-    return Points(np.concatenate([piece.corners for piece in pieces]).astype(np.int32), np.concatenate([piece.weights for piece in pieces]))
+    return Points(
+        np.concatenate([piece.corners for piece in pieces]).astype(np.int32), np.concatenate([piece.weights for piece in pieces])
+    )
 
 
 def _crown(make: _Builder, rng: np.random.Generator, towards: Any, red: float) -> None:
@@ -422,7 +515,13 @@ def _crown(make: _Builder, rng: np.random.Generator, towards: Any, red: float) -
         elevation = low + (high - low) * np.sin(np.pi * t * 0.75) - 0.5 * t**2 * rng.uniform(0.3, 1.4)
         points = make.atlas.look(np.array([towards(a, e) for a, e in zip(azimuth, elevation, strict=True)]))
         colour = _pick(rng, (RED, BLACK, WHITE, GREY), (0.8 * red, 0.22, 0.22, 0.2))
-        make.cable(points, rng.uniform(0.006, 0.014, CONTROLS), np.zeros((CONTROLS, 3)), np.full(STEPS, rng.uniform(0.0005, 0.0007)), colour)
+        make.cable(
+            points,
+            rng.uniform(0.006, 0.014, CONTROLS),
+            np.zeros((CONTROLS, 3)),
+            np.full(STEPS, rng.uniform(0.0005, 0.0007)),
+            colour,
+        )
 
 
 def _curtain(make: _Builder, rng: np.random.Generator, towards: Any, red: float) -> None:
@@ -430,20 +529,36 @@ def _curtain(make: _Builder, rng: np.random.Generator, towards: Any, red: float)
     for side in (-1.0, 1.0):
         wide = rng.uniform(0.0, 0.035)
         for _ in range(int(rng.integers(14, 34))):
-            anchor = make.atlas.look(np.repeat(towards(side * rng.uniform(1.5, 2.0), rng.uniform(0.25, 0.7))[None], CONTROLS, axis=0))
+            anchor = make.atlas.look(
+                np.repeat(towards(side * rng.uniform(1.5, 2.0), rng.uniform(0.25, 0.7))[None], CONTROLS, axis=0)
+            )
             drop, out = rng.uniform(0.15, 0.24), rng.beta(1.3, 1.8) * wide + 0.004
             t = np.linspace(0.0, 1.0, CONTROLS)
-            shift = np.stack([
-                side * (out * np.sin(np.pi * np.minimum(t * 0.62, 0.5)) + rng.normal(0.0, 0.0025, CONTROLS) + 0.010 * t - 0.012 * (t > 0.7)),
-                -drop * t**1.05, -0.012 - 0.02 * t + rng.normal(0.0, 0.004, CONTROLS)], axis=1)
+            shift = np.stack(
+                [
+                    side
+                    * (
+                        out * np.sin(np.pi * np.minimum(t * 0.62, 0.5))
+                        + rng.normal(0.0, 0.0025, CONTROLS)
+                        + 0.010 * t
+                        - 0.012 * (t > 0.7)
+                    ),
+                    -drop * t**1.05,
+                    -0.012 - 0.02 * t + rng.normal(0.0, 0.004, CONTROLS),
+                ],
+                axis=1,
+            )
             colour = _pick(rng, (RED, BLACK, WHITE, GREY), (red, 0.35, 0.10, 0.18))
             make.cable(anchor, np.full(CONTROLS, 0.005), shift, np.full(STEPS, rng.uniform(0.0005, 0.0007)), colour)
 
 
 def _sticks(make: _Builder, rng: np.random.Generator, towards: Any) -> None:
     """White sticks with a cotton end, pushed under the net at temples and crown."""
-    places = [(rng.uniform(0.9, 1.15), rng.uniform(0.35, 0.6)), (-rng.uniform(0.9, 1.15), rng.uniform(0.35, 0.6)),
-              (rng.uniform(-0.4, 0.4), rng.uniform(0.85, 1.05))]
+    places = [
+        (rng.uniform(0.9, 1.15), rng.uniform(0.35, 0.6)),
+        (-rng.uniform(0.9, 1.15), rng.uniform(0.35, 0.6)),
+        (rng.uniform(-0.4, 0.4), rng.uniform(0.85, 1.05)),
+    ]
     if rng.random() < 0.5:
         places += [(rng.uniform(1.2, 1.4), rng.uniform(0.0, 0.3)), (-rng.uniform(1.2, 1.4), rng.uniform(0.0, 0.3))]
     for azimuth, elevation in places:
@@ -451,7 +566,9 @@ def _sticks(make: _Builder, rng: np.random.Generator, towards: Any) -> None:
             continue
         anchor = make.atlas.look(np.repeat(towards(azimuth, elevation)[None], CONTROLS, axis=0))
         length = rng.uniform(0.035, 0.065)
-        direction = np.array([-0.35 * np.sign(azimuth) * (elevation < 0.7) + rng.normal(0.0, 0.18), 1.0, -0.15 + rng.normal(0.0, 0.15)])
+        direction = np.array(
+            [-0.35 * np.sign(azimuth) * (elevation < 0.7) + rng.normal(0.0, 0.18), 1.0, -0.15 + rng.normal(0.0, 0.15)]
+        )
         direction = direction / np.linalg.norm(direction) * length
         t = np.linspace(-0.25, 0.75, CONTROLS)
         radius = np.full(STEPS, 0.0012)

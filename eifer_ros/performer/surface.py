@@ -30,8 +30,42 @@ BROW_LOWER = {"right": (55, 65, 52, 53, 46, 46), "left": (285, 295, 282, 283, 27
 LID_UPPER = {"right": (133, 173, 157, 158, 159, 160, 161, 246, 33), "left": (362, 398, 384, 385, 386, 387, 388, 466, 263)}
 LID_LOWER = {"right": (133, 155, 154, 153, 145, 144, 163, 7, 33), "left": (362, 382, 381, 380, 374, 373, 390, 249, 263)}
 FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132,
-    93, 234, 127, 162, 21, 54, 103, 67, 109,
+    10,
+    338,
+    297,
+    332,
+    284,
+    251,
+    389,
+    356,
+    454,
+    323,
+    361,
+    288,
+    397,
+    365,
+    379,
+    378,
+    400,
+    377,
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    58,
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
 )
 
 
@@ -109,7 +143,9 @@ class Surface:
         corners = self.head.template[self.faces[embedding.triangles[index]]]
         return np.asarray(np.einsum("lc,lcd->ld", embedding.weights[index], corners), np.float64)
 
-    def glue(self, origins: npt.ArrayLike, directions: npt.ArrayLike, *, furthest: bool = False) -> tuple[Points, npt.NDArray[np.bool_]]:
+    def glue(
+        self, origins: npt.ArrayLike, directions: npt.ArrayLike, *, furthest: bool = False
+    ) -> tuple[Points, npt.NDArray[np.bool_]]:
         """Where rays meet the skin; the second result is False where they miss (such a point is put on triangle 0)."""
         start = np.ascontiguousarray(np.broadcast_to(np.asarray(origins, np.float64), np.shape(directions)))
         rays = np.ascontiguousarray(directions, np.float64)
@@ -139,8 +175,9 @@ class Surface:
         """(N, 2) skin map u, v of template positions (N, 3)."""
         p = np.asarray(positions, np.float64)
         low, high = self._span
-        return np.column_stack([
-            0.5 + np.arctan2(p[:, 0], p[:, 2] - self.centre[2]) / (2.0 * np.pi), (high - p[:, 1]) / (high - low)])
+        return np.column_stack(
+            [0.5 + np.arctan2(p[:, 0], p[:, 2] - self.centre[2]) / (2.0 * np.pi), (high - p[:, 1]) / (high - low)]
+        )
 
     @functools.cached_property
     def _span(self) -> tuple[float, float]:
@@ -183,7 +220,9 @@ def _see(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160)
         side /= np.linalg.norm(side)
         frame = np.stack([side, np.cross(towards, side), -towards])
         flat = (v - centre) @ frame.T
-        px = np.column_stack([(flat[:, 0] / reach + 1.0) * 0.5 * (size - 1), (flat[:, 1] / reach + 1.0) * 0.5 * (size - 1), flat[:, 2] + 10.0])
+        px = np.column_stack(
+            [(flat[:, 0] / reach + 1.0) * 0.5 * (size - 1), (flat[:, 1] / reach + 1.0) * 0.5 * (size - 1), flat[:, 2] + 10.0]
+        )
         _, _, depth = raster.rasterise(px, faces, size, size)
         x, y = np.round(px[:, 0]).astype(int), np.round(px[:, 1]).astype(int)
         # a 3x3 neighbourhood keeps slanting surfaces from shading themselves
@@ -226,8 +265,13 @@ def _prepare(head_ref: _Ref) -> Surface:
     names = np.array(head.part_names)
     material = np.full(len(faces), SKIN, np.uint8)
     local = template.copy()
-    colours = {"teeth": (0.80, 0.74, 0.62), "gum": (0.52, 0.20, 0.19), "tongue": (0.55, 0.20, 0.19), "mouth": (0.30, 0.08, 0.07),
-               "lash": (0.02, 0.015, 0.012)}
+    colours = {
+        "teeth": (0.80, 0.74, 0.62),
+        "gum": (0.52, 0.20, 0.19),
+        "tongue": (0.55, 0.20, 0.19),
+        "mouth": (0.30, 0.08, 0.07),
+        "lash": (0.02, 0.015, 0.012),
+    }
     for index, name in enumerate(names):
         mine = head.parts == index
         if name.startswith(("eye_", "iris", "pupil", "sclera", "cornea", "eyeball")):
@@ -253,16 +297,36 @@ def _prepare(head_ref: _Ref) -> Surface:
     upper = template[skin][template[skin, 1] > eye_line]
     centre = np.array([0.0, eye_line, float((upper[:, 2].min() + upper[:, 2].max()) / 2.0)])
     low, high = float(template[skin, 1].min()), float(template[skin, 1].max())
-    uv = np.column_stack([
-        0.5 + np.arctan2(template[:, 0], template[:, 2] - centre[2]) / (2.0 * np.pi), (high - template[:, 1]) / (high - low)])
+    uv = np.column_stack(
+        [0.5 + np.arctan2(template[:, 0], template[:, 2] - centre[2]) / (2.0 * np.pi), (high - template[:, 1]) / (high - low)]
+    )
     solid = faces[material != HAIR]
-    poses = ({}, {"jawOpen": 0.7, "mouthLowerDownLeft": 0.6, "mouthLowerDownRight": 0.6, "mouthUpperUpLeft": 0.6, "mouthUpperUpRight": 0.6},
-             {"eyeBlinkLeft": 1.0}, {"eyeBlinkRight": 1.0})
+    poses: tuple[dict[str, float], ...] = (
+        {},
+        {
+            "jawOpen": 0.7,
+            "mouthLowerDownLeft": 0.6,
+            "mouthLowerDownRight": 0.6,
+            "mouthUpperUpLeft": 0.6,
+            "mouthUpperUpRight": 0.6,
+        },
+        {"eyeBlinkLeft": 1.0},
+        {"eyeBlinkRight": 1.0},
+    )
     openness = np.stack([_smooth(_see(_pose_expression(head, pose), solid), faces, 1) for pose in poses])
     openness = np.clip(openness, 0.0, 1.0)
     return Surface(
-        head, faces, skin_faces, material, uv.astype(np.float32), local.astype(np.float32), openness.astype(np.float32), centre, eye_line,
-        unit, marks[list(FACE_OVAL)].astype(np.float64),
+        head,
+        faces,
+        skin_faces,
+        material,
+        uv.astype(np.float32),
+        local.astype(np.float32),
+        openness.astype(np.float32),
+        centre,
+        eye_line,
+        unit,
+        marks[list(FACE_OVAL)].astype(np.float64),
     )
 
 
