@@ -30,7 +30,7 @@ IMAGE = Port("camera/image_raw", Frame)
 HEAD = Port("head_model", HeadModelInfo, latched=True)
 TRUE_FACE = Port("truth/face", FaceState)
 RAW = Port("emg/raw", EmgChunk, keep_all=True)
-CHANNELS = Port("emg/channels", EmgChannelInfo, latched=True)
+CHANNELS = Port("emg/raw_channels", EmgChannelInfo, latched=True)
 TRUE_MUSCLES = Port("truth/muscles", MuscleActivity)
 MOVEMENT = Port("truth/movement", Marker, keep_all=True)
 

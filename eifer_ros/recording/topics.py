@@ -27,6 +27,7 @@ PORTS: tuple[Port, ...] = (
     Port("camera/image_raw", Frame),
     Port("emg/raw", EmgChunk, keep_all=True),
     Port("emg/channels", EmgChannelInfo, latched=True),
+    Port("emg/raw_channels", EmgChannelInfo, latched=True),
     Port("emg/activity", MuscleActivity),
     Port("face/vision", FaceState),
     Port("face/emg", FaceState),

@@ -57,6 +57,7 @@ TOPICS: dict[str, Standard] = {
     "emg/raw": Standard.EMG,
     "emg/activity": Standard.STATE,
     "emg/channels": Standard.LATCHED,
+    "emg/raw_channels": Standard.LATCHED,
     "face/vision": Standard.STATE,
     "face/emg": Standard.STATE,
     "face/fused": Standard.STATE,

@@ -63,7 +63,7 @@ def test_everything_comes_in_the_order_of_stamps(two_seconds: list[Emission]) ->
 def test_rates_are_those_of_the_configuration(two_seconds: list[Emission]) -> None:
     assert len(of(two_seconds, "camera/image_raw")) == len(of(two_seconds, "truth/face")) == 60
     assert len(of(two_seconds, "truth/muscles")) == 200
-    assert len(of(two_seconds, "head_model")) == len(of(two_seconds, "emg/channels")) == 1
+    assert len(of(two_seconds, "head_model")) == len(of(two_seconds, "emg/raw_channels")) == 1
     assert sum(len(chunk.samples) for chunk in of(two_seconds, "emg/raw")) == pytest.approx(4096, abs=2)
 
 

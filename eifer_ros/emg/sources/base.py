@@ -22,7 +22,7 @@ from ...types import F32, F64, NS, EmgChannelInfo, EmgChunk, Stamp
 from ..montage import SCHEMES, guess_scheme, load_scheme
 
 RAW = Port("emg/raw", EmgChunk, keep_all=True)
-CHANNELS = Port("emg/channels", EmgChannelInfo, latched=True)
+CHANNELS = Port("emg/raw_channels", EmgChannelInfo, latched=True)
 
 _VOLTS = {
     "v": 1.0, "volt": 1.0, "volts": 1.0, "mv": 1e-3, "millivolt": 1e-3, "millivolts": 1e-3, "uv": 1e-6, "microvolt": 1e-6,

@@ -40,7 +40,7 @@ class Running:
 
     @property
     def infos(self) -> list:
-        return [e.item for e in self.emissions if e.port == "emg/channels"]
+        return [e.item for e in self.emissions if e.port == "emg/raw_channels"]
 
     @property
     def received(self) -> int:

@@ -407,7 +407,7 @@ def test_health_of_a_replay_counts_and_ends(second: Path) -> None:
 def test_a_stop_before_the_start_is_obeyed_and_forgotten_afterwards(second: Path) -> None:
     source = FileSource(FileConfig(path=str(second), speed=0))
     source.stop()
-    assert [e.port for e in source.produce()] in ([], ["emg/channels"])
+    assert [e.port for e in source.produce()] in ([], ["emg/raw_channels"])
     source.reset()
     assert sum(len(e.item.samples) for e in source.produce() if e.port == "emg/raw") == 900
 
@@ -460,7 +460,7 @@ def test_a_bag_gives_back_the_chunks_that_were_recorded(second: Path, tmp_path: 
     got = [e.item for e in back if e.port == "emg/raw"]
     assert [(c.stamp, c.first_index, c.lost, c.channels) for c in got] == [(c.stamp, c.first_index, c.lost, c.channels) for c in wanted]
     assert np.array_equal(np.concatenate([c.samples for c in got]), np.concatenate([c.samples for c in wanted]))
-    assert back[0].port == "emg/channels"
+    assert back[0].port == "emg/raw_channels"
 
 
 # ---- real recordings ------------------------------------------------------------------------------------------------------
