@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,11 @@ class Animatronic(Component):
     outputs = (Port(TRAJECTORY, JointTargets), Port(JOINT_STATES, JointTargets))
     tick_hz = 200.0
 
-    def __init__(self, config: AnimatronicConfig, driver: Driver | None = None) -> None:
+    def __init__(
+        self, config: AnimatronicConfig, driver: Driver | None = None, *, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
         self.config = config
+        self._sleep = sleep
         self.map: JointMap = load_joint_map(_joint_map_path(config.joint_map))
         joints = self.map.config.joints.values()
         self._speed = np.array([joint.speed for joint in joints])
@@ -233,6 +237,24 @@ class Animatronic(Component):
         except DeviceError as error:
             self._problem = str(error)
 
+    def _ease_home(self) -> None:
+        """The last commands before the end: nobody ticks any more, so the pace is kept here."""
+        self.guard.release()
+        period = 1.0 / self.map.config.rate_hz
+        now = self._ticked or 0
+        for _ in range(round(3.0 / period)):
+            self._sleep(period)
+            now += round(NS * period)
+            due = self.guard.step(now)
+            if self.guard.state not in SENDING or self.driver is None:
+                return
+            if due is not None:
+                try:
+                    self.driver.command(due[1])
+                except DeviceError as error:
+                    self._problem = str(error)
+                    return
+
     def _fail(self, error: DeviceError) -> None:
         """A servo that stopped answering: stop everything, latched."""
         self._problem = str(error)
@@ -260,8 +282,10 @@ class Animatronic(Component):
         return Health(level, f"{self.map.config.name}: {state.value}", values)
 
     def close(self) -> None:
-        """Torque off, port closed."""
+        """Servos ease to neutral (about a second), torque off, port closed."""
         with self._lock:
+            if self._powered and self.guard.state in (State.ACTIVE, State.HOLDING, State.EASING):
+                self._ease_home()
             self.guard.stop()
             self._powered = False
             if self.driver is not None and self._open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def dynamixel(folder: Path, bus: DynamixelBus, watchdog_s: float = 0.2) -> Path:
 
 
 def driven(path: Path) -> Animatronic:
-    made = Animatronic(AnimatronicConfig(joint_map=str(path), source="blendshapes"))
+    made = Animatronic(AnimatronicConfig(joint_map=str(path), source="blendshapes"), sleep=lambda _: None)
     made.setup()
     return made
 
@@ -125,6 +126,18 @@ def test_arming_moves_nothing_from_where_the_servos_stand(bus: DynamixelBus, tmp
     bus.wait_for_sync_writes(2)
     goals = [int.from_bytes(data, "little") for address, data in bus.servos[1].written if address == 116]
     assert goals == [2300, 2300]
+    made.close()
+
+
+def test_closing_brings_an_armed_face_to_neutral_before_the_torque_goes(bus: DynamixelBus, tmp_path: Path) -> None:
+    made = driven(dynamixel(tmp_path, bus))
+    made.arm()
+    run(made, T0, 60, jawOpen=1.0)
+    made.close()
+    assert not bus.servos[1].torque
+    assert bus.servos[1].get(132, 4) == pytest.approx(2048, abs=2)
+    goals = [int.from_bytes(data, "little") for address, data in bus.servos[1].written if address == 116]
+    assert max(abs(a - b) for a, b in itertools.pairwise(goals)) <= 4 * 0.02 * 4096 / (2 * math.pi) + 1  # no faster than ever
     made.close()
 
 
@@ -246,7 +259,7 @@ def test_the_pulse_rate_is_what_was_asked(tmp_path: Path, rate: float) -> None:
 def test_the_component_drives_pulses_only_while_armed(tmp_path: Path) -> None:
     bus = I2cBus()
     checked = pca(tmp_path)
-    made = Animatronic(AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"), Pca9685Driver(checked, bus))
+    made = Animatronic(AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"), Pca9685Driver(checked, bus), sleep=lambda _: None)
     made.setup()
     now = run(made, T0, 20, jawOpen=1.0)
     assert bus.pulse_us(0) is None
@@ -264,7 +277,7 @@ def test_a_chip_that_is_not_there_or_is_unplugged_is_named_and_stops_everything(
     with pytest.raises(DeviceError, match="PCA9685 at address 0x40 of /dev/i2c-1 did not answer"):
         Pca9685Driver(checked, I2cBus(0x41)).open()
     bus = I2cBus()
-    made = Animatronic(AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"), Pca9685Driver(checked, bus))
+    made = Animatronic(AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"), Pca9685Driver(checked, bus), sleep=lambda _: None)
     made.setup()
     made.arm()
     now = run(made, T0, 10, jawOpen=1.0)
