@@ -644,7 +644,7 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
                 value = value + (np.sqrt(k[19 + c]) - value) * hair
                 out[i, j, c] = np.uint8(min(max(value, 0.0), 1.0) * 255.0)
             out[i, j, 3] = np.uint8(255.0 * min(0.75 * lips + 0.65 * layers[i, j, 8] / 255.0, 1.0) * (1.0 - brow[i, j] / 255.0))
-            above = (hairline[i, j] - k[22] + 0.0022 * coarse + 0.0016 * middle) / k[23]
+            above = (hairline[i, j] - k[22] + k[24] * (0.0022 * coarse + 0.0016 * middle)) / k[23]
             above = min(max(0.5 + above, 0.0), 1.0)
             out[i, j, 4] = np.uint8(255.0 * above)
 
@@ -700,7 +700,7 @@ def skin_map(surface: Surface, variation: Variation, width: int) -> U8:
     v = variation
     rng = generator(v.seed, "skin map")
     brow = _brow_strokes(surface, where, v, width)
-    soft = {"none": 0.004, "short": 0.010, "net": 0.004, "cap": 0.0015, "hair": 0.006}[v.cover]
+    soft = {"none": 0.004, "short": 0.010, "net": 0.004, "cap": 0.0025, "hair": 0.006}[v.cover]
     down = v.hairline_m + {"net": -0.006, "cap": -0.012}.get(v.cover, 0.0) + (1.0 if v.cover == "none" else 0.0)
     k = np.array(
         [
@@ -720,6 +720,7 @@ def skin_map(surface: Surface, variation: Variation, width: int) -> U8:
             *v.brow_colour,
             down,
             soft,
+            0.2 if v.cover in ("net", "cap") else 1.0,
         ]
     )
     offset = rng.integers(0, width, 2)

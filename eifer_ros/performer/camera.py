@@ -604,7 +604,7 @@ def _torso(surface: Surface) -> tuple[F32, I32]:
     template = surface.head.template
     skin = np.unique(surface.skin_faces)
     low = float(template[skin, 1].min())
-    ring = template[skin[template[skin, 1] < low + 0.012]]
+    ring = template[skin[template[skin, 1] < low + 0.045]]  # the cut slants: its back lies higher
     centre = (ring.min(axis=0) + ring.max(axis=0)) / 2.0
     wide, deep = (ring.max(axis=0) - ring.min(axis=0))[[0, 2]] / 2.0
     turn = np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)
@@ -700,7 +700,9 @@ def _background(v: Variation, width: int, height: int) -> U8:
     elif v.background == "noise":
         small = np.zeros((96, 128, 3))
         for size in (4, 8, 16, 32, 96):
-            layer = rng.normal(0.0, 1.0, (size * 3 // 4, size, 3)).astype(np.float32)
+            layer = (rng.normal(0.0, 1.0, (size * 3 // 4, size, 1)) + rng.normal(0.0, 0.3, (size * 3 // 4, size, 3))).astype(
+                np.float32
+            )
             small += cv2.resize(layer, (128, 96), interpolation=cv2.INTER_CUBIC) * 90.0 / np.sqrt(size)
         small += base
     else:
