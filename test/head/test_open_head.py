@@ -276,6 +276,7 @@ def test_an_eyeball_that_stands_out_is_measured_and_one_that_is_covered_is_not()
     assert contact.intrusion(lids, np.arange(2), centre, 0.0110) == 0.0
 
 
+@pytest.mark.slow
 def test_a_head_built_afresh_keeps_the_laws(tmp_path: Path) -> None:
     pytest.importorskip("anny", reason="anny is in the extra 'train'")
     steps: list[tuple[str, float]] = []
