@@ -30,6 +30,8 @@ from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, IRIS_LEFT, IRIS_RIGHT,
 
 POSE = 8
 """Pose unknowns: rotation (3), translation (3), offset and gain of the network's relative depth."""
+_EAGER, _SELDOM = 60, 4
+"""The shape is learnt from each of the first pictures of a person, then from every fourth: neighbours say the same."""
 OUTLIER = 8e-3
 """Error in metres at which a landmark has lost half of its say (a hand before the face)."""
 _STABLE = (
@@ -203,7 +205,7 @@ class FitSettings:
 
     expression_rate: float = 4.0
     shape_memory: float = 200.0
-    shape_trust: float = 0.1
+    shape_trust: float = 0.3
     iterations: int = 2
     first_iterations: int = 8
 
@@ -229,9 +231,12 @@ class LandmarkFit:
         rows = 3 * len(model.template)
         self._jacobian = np.zeros((rows, POSE + self._basis.shape[2]), np.float32)
         self._narrow = np.zeros((rows, self._own), np.float32)
+        self._rigid = np.zeros((rows, POSE), np.float32)
         self._residual = np.zeros(rows, np.float32)
         self._strength = np.where(np.isfinite(table.sigma), 1.0 / table.sigma, 0.0)
         self._depth_strength = np.where(np.isfinite(table.depth_sigma), 1.0 / table.depth_sigma, 0.0)
+        self._even = np.where(self._strength > 0, 1.0, 0.0)
+        self._blank = np.zeros(len(model.template))
         self._lower, self._upper = model.lower.copy(), model.upper.copy()
         self._looking = list(model.gaze)
         covariance = table.covariance.copy()
@@ -258,6 +263,7 @@ class LandmarkFit:
         shapes = self._basis.shape[2] + POSE - self._own
         self._information = np.zeros((shapes, shapes))
         self._evidence = np.zeros(shapes)
+        self._pictures = 0
         self._person = np.zeros(shapes)  # shape, then errors that stay
         self._neutral = self.model.template + self.table.bias
         self.forget_motion()
@@ -299,7 +305,9 @@ class LandmarkFit:
             gram = self._iterate(pixels, depths, strength_depth, relative, camera, before, step)
             if first and turn % 2:
                 self._learn_shape(pixels, depths, strength_depth, relative, camera, 1.0, keep=False)
-        self._learn_shape(pixels, depths, strength_depth, relative, camera, self.settings.shape_trust, keep=True)
+        if self._pictures < _EAGER or self._pictures % _SELDOM == 0:
+            self._learn_shape(pixels, depths, strength_depth, relative, camera, self.settings.shape_trust, keep=True)
+        self._pictures += 1
         std = np.sqrt(np.clip(np.diag(np.linalg.inv(gram)), 0.0, None))
         return self._result(pixels, camera, std)
 
@@ -409,6 +417,7 @@ class LandmarkFit:
         assert self._pose is not None
         model = self.model
         points = model.points(self._face, self.shape)  # the skin itself, without the network's habits
+        self._settle(points, pixels, camera)
         placed = (points - self._centre) @ self._pose[:, :3].T + self._pose[:, 3]
         drawn = placed[:, :2] / placed[:, 2:] * camera[:2] + camera[2:4]
         miss = np.linalg.norm(drawn - pixels, axis=1)[:MESH].mean()
@@ -419,6 +428,21 @@ class LandmarkFit:
         pose[:3, 3] = self._pose[:, 3] - self._pose[:, :3] @ self._centre
         self._look(pixels, drawn, placed, camera)
         return Fit(pose, self._face.copy(), std, self.shape.copy(), self._gaze.copy(), float(miss) / size)
+
+    def _settle(self, points: F64, pixels: F64, camera: F64) -> None:
+        """Two steps of pose alone, so that the skin lies on the landmarks as well as a rigid head can."""
+        assert self._pose is not None
+        nothing = np.zeros((len(points), 3, 0), np.float32)
+        for _ in range(2):
+            pose = np.concatenate([self._centre, self._pose[:, 3], [0.0, 1.0]])
+            _linearise(
+                points, nothing, self._pose[:, :3].copy(), pose, pixels, self._blank, camera, self._even, self._blank, True, 0,
+                self._rigid, self._residual,
+            )
+            jacobian = self._rigid[:, :6].astype(np.float64)
+            move = np.linalg.solve(jacobian.T @ jacobian + 1e-6 * np.eye(6), jacobian.T @ self._residual)
+            self._pose[:, :3] = rotation_matrix(move[:3]) @ self._pose[:, :3]
+            self._pose[:, 3] += move[3:]
 
     def _look(self, pixels: F64, drawn: F64, placed: F64, camera: F64) -> None:
         """Gaze from where the iris stands in the lid opening, compared with the resting head."""
