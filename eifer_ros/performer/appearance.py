@@ -649,6 +649,14 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
             out[i, j, 4] = np.uint8(255.0 * above)
 
 
+@functools.lru_cache(maxsize=8)
+def _brow_map(surface: Surface, left: bool) -> F64:
+    """(6, 2) skin map coordinates along the middle of one brow."""
+    middle = masks(surface, 256).brows[int(left)].mean(axis=1)
+    spots = surface.front(middle * surface.unit + [0.0, surface.eye_line])
+    return surface.map_coordinates(spots.on(surface.head.template))
+
+
 def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: int) -> U8:
     """(H, W) hair cover of the brows: single strokes that turn from upwards at the nose to sideways at the temple."""
     height = width * 3 // 4
@@ -676,8 +684,7 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
         length = rng.uniform(0.07, 0.13, count) * np.interp(t, [0, 0.4, 1], [0.8, 1.1, 0.7])
         step = np.column_stack([side * np.cos(rise), np.sin(rise)]) * length[:, None]
         # the map is locally an affine picture of the face: find it at the spine of each brow once
-        anchor = surface.front(middle * surface.unit + [0.0, surface.eye_line]).on(surface.head.template)
-        uv = surface.map_coordinates(anchor)
+        uv = _brow_map(surface, side > 0)
         fit, *_ = np.linalg.lstsq(np.column_stack([middle, middle[:, 0] ** 2, np.ones(len(middle))]), uv[:, 0], rcond=None)
         du = fit[0] + 2.0 * fit[2] * spine[:, 0]
         base_u = np.interp(t, np.linspace(0, 1, len(uv)), uv[:, 0]) + du * (start - spine)[:, 0]

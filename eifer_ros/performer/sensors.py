@@ -371,7 +371,7 @@ def _pick(
 
 @functools.lru_cache(maxsize=BANK)
 def build(surface: Surface, seed: int) -> Rig:
-    """The sensors of session `seed` on a head: the same seed gives the same sensors. About 30 ms, then kept."""
+    """The sensors of session `seed` on a head: the same seed gives the same sensors. About 0.1 s, then kept."""
     rng = generator(seed, "sensors")
     make = _Builder(surface, rng)
     unit, eyes = surface.unit, surface.eye_line
