@@ -73,7 +73,6 @@ class Variation:
     pupil: float
     sclera: Colour
     teeth: Colour
-    glasses: bool
     # light
     ambient: Colour
     ground: Colour
@@ -154,7 +153,6 @@ class Variation:
             pupil=uniform(0.13, 0.22),
             sclera=scaled((0.74, 0.70, 0.66), uniform(0.85, 1.05)),
             teeth=scaled((1.0, uniform(0.94, 1.0), uniform(0.84, 0.98)), uniform(0.85, 1.08)),
-            glasses=bool(wild and rng.random() < 0.06),
             ambient=ambient,
             ground=ground,
             lights=lights,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..head.raster import compiled
-from .surface import CABLE, CLOTH, EYE, GLASS, HAIR, MOUTH, PAD, SHADOW, SKIN, TEETH
+from .surface import CABLE, CLOTH, EYE, HAIR, MOUTH, PAD, SHADOW, SKIN, TEETH
 
 ATTRIBUTES = 14
 """Per vertex: normal 0-2 (camera coordinates), u 3, v 4, openness 5, wrinkle weights 6-8, local 9-11, side/hair 12, id 13."""
@@ -439,9 +439,6 @@ def paint(
                             ex, ey = (l0 - styles[k, 7]) * size, (l1 - styles[k, 8]) * size
                             dot = _step(0.0011, 0.0007, np.sqrt(ex * ex + ey * ey)) * styles[k, 9]
                             r, g, bl = r * (1.0 - 0.9 * dot), g * (1.0 - 0.85 * dot), bl * (1.0 - 0.55 * dot)
-                        elif m == GLASS:
-                            r, g, bl = 0.02, 0.02, 0.025
-                            alpha, gloss, sharp = 0.10, 0.5, 300.0
                         else:
                             k = int(attr[a, 13])
                             r, g, bl = styles[k, 0], styles[k, 1], styles[k, 2]

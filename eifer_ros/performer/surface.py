@@ -19,7 +19,7 @@ from ..head import raster, shade
 from ..head.model import HeadModel
 from ..types import F32, F64
 
-SKIN, EYE, TEETH, MOUTH, PAD, CABLE, CLOTH, HAIR, GLASS, SHADOW = range(10)
+SKIN, EYE, TEETH, MOUTH, PAD, CABLE, CLOTH, HAIR, SHADOW = range(9)
 """Materials of the shading kernel."""
 
 # indices of MediaPipe's 478 landmarks
