@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import eifer_ros.threads  # noqa: F401  (before anything that loads a BLAS)
 
 settings.register_profile(
     "eifer", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

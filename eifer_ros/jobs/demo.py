@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..component import Component, Emission, Port
-from ..emg.calibration import Calibration
 from ..emg.component import EmgConfig, EmgProcessing
 from ..evaluation.metrics import displacement_basis, vertex_error_mm
 from ..head.model import HeadModel, load_head
 from ..hosts.local import LocalHost
 from ..mapping.component import MappingConfig, MuscleMapping
-from ..mapping.fit import scores
-from ..mapping.mapping import Mapping
+from ..mapping.scores import scores
 from ..performer.component import Performer, PerformerConfig
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
 from ..recording.writer import BagWriter
@@ -147,7 +145,7 @@ def run_demo(
     result = DemoResult()
     begin = time.perf_counter()
     fitted = _calibrate(out, settings, tell, stop, result)
-    log, host, bag = _perform(out, settings, fitted.mapping, fitted.session.calibration, tell, stop)
+    log, host, bag = _perform(out, settings, fitted, tell, stop)
     result.values["seconds"] = time.perf_counter() - begin
     _judge(result, fitted, log, host, settings)
     _bag_figures(result, bag)
@@ -198,7 +196,7 @@ def _calibrate(out: Path, settings: DemoSettings, tell: Told, stop: threading.Ev
     tell("fit: muscles to face and back", 0.0)
     session = Session(out / "calibration", log.muscles["emg/activity"], log.faces["face/vision"], log.markers, "face/vision")
     start = time.perf_counter()
-    session = session.calibrated(participant=f"simulated {settings.seed}")
+    session = session.calibrated(participant=f"simulated {settings.seed}").referenced()
     assert session.calibration is not None
     session.calibration.save(out / "calibration.yaml")
     fitted = fit_session(session)
@@ -209,14 +207,15 @@ def _calibrate(out: Path, settings: DemoSettings, tell: Told, stop: threading.Ev
 
 
 def _perform(
-    out: Path, settings: DemoSettings, mapping: Mapping, calibration: Calibration | None, tell: Told, stop: threading.Event | None
+    out: Path, settings: DemoSettings, fitted: Fitted, tell: Told, stop: threading.Event | None
 ) -> tuple[Log, LocalHost, BagWriter]:
     """The live part: another session of the same person, everything running, the camera covered for a while."""
-    processing = EmgProcessing(EmgConfig(scheme=SCHEME))
-    processing.use_calibration(calibration)
+    processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), _Seeing(ReconstructionConfig())
+    processing.use_calibration(fitted.session.calibration)
+    reconstruction.use_reference(fitted.session.reference)
     host = LocalHost({
         "performer": Performer(_config(settings, 1, "session", settings.live_s)), "cover": Cover(*BLIND_S),
-        "emg": processing, "reconstruction": _Seeing(ReconstructionConfig()), "mapping": MuscleMapping(MappingConfig(), mapping),
+        "emg": processing, "reconstruction": reconstruction, "mapping": MuscleMapping(MappingConfig(), fitted.mapping),
     })
     log = Log()
     host.tap(log.take)

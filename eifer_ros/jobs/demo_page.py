@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..head import projection, shade
 from ..head.model import HeadModel
+from ..head.show import colours as head_colours
 from ..types import F32, U8, FaceState, FaceStatus, Stamp, seconds
 
 if TYPE_CHECKING:
@@ -22,24 +23,6 @@ if TYPE_CHECKING:
 SIZE = (220, 250)
 _COLOURS = {"truth/face": "#8a8f98", "face/vision": "#d97706", "face/emg": "#2563eb", "face/fused": "#059669"}
 _LABELS = {"truth/face": "truth", "face/vision": "camera", "face/emg": "EMG alone", "face/fused": "fused"}
-_PARTS = {
-    "eye": (0.93, 0.93, 0.92), "iris": (0.32, 0.24, 0.18), "pupil": (0.03, 0.03, 0.03), "teeth": (0.90, 0.88, 0.82),
-    "gums": (0.72, 0.40, 0.40), "tongue": (0.72, 0.38, 0.38), "mouth": (0.35, 0.15, 0.15), "socket": (0.35, 0.20, 0.18),
-    "lashes": (0.15, 0.12, 0.10),
-}
-
-
-def part_colours(head: HeadModel, skin: tuple[float, float, float] = (0.72, 0.60, 0.53)) -> F32:
-    """(V, 3) plain colours by part, lips and brows a little darker."""
-    colours = np.tile(np.array(skin, np.float32), (len(head.template), 1))
-    for number, name in enumerate(head.part_names):
-        colour = _PARTS.get(name.split("_")[0])
-        if colour is not None:
-            colours[head.parts == number] = colour
-    for region, share in (("lips", (0.86, 0.66, 0.66)), ("brows", (0.62, 0.58, 0.55))):
-        if region in head.regions:
-            colours[head.regions[region]] *= np.array(share, np.float32)
-    return colours
 
 
 def picture(head: HeadModel, state: FaceState | None, size: tuple[int, int] = SIZE, colours: F32 | None = None) -> U8:
@@ -56,7 +39,7 @@ def picture(head: HeadModel, state: FaceState | None, size: tuple[int, int] = SI
     extent = float(np.ptp(skin[:, 1]))
     pose = projection.facing_pose(K[1, 1] * extent / (0.78 * height), centre=centre)
     ground = np.full((height, width, 3), 238, np.uint8)
-    return shade.render(vertices, head.faces, K, pose, size, colour=part_colours(head) if colours is None else colours, background=ground)
+    return shade.render(vertices, head.faces, K, pose, size, colour=head_colours(head) if colours is None else colours, background=ground)
 
 
 def _jpeg(image: npt.NDArray[np.uint8], quality: int = 88) -> str:
@@ -100,7 +83,7 @@ def _moments(log: Log, blind_s: tuple[float, float], count: int = 7) -> list[int
 
 
 def _film(log: Log, head: HeadModel, blind_s: tuple[float, float]) -> str:
-    colours = part_colours(head)
+    colours = head_colours(head)
     truth = log.faces["truth/face"]
     rows: list[tuple[str, list[str]]] = [("camera", []), *((_LABELS[port], []) for port in _COLOURS)]
     heads: list[str] = []

@@ -12,6 +12,7 @@ from ..emg.component import EmgConfig, EmgProcessing
 from ..errors import InputError
 from ..head.model import HeadModel, load_head
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
+from ..reconstruction.reference import Reference
 from ..recording.reader import Bag
 from ..types import EmgChunk, FaceState, Frame, Marker, MuscleActivity
 from .common import Progress
@@ -31,6 +32,15 @@ class Session:
     markers: list[Marker] = field(default_factory=list)
     faces_from: str = ""
     calibration: Calibration | None = None
+    reference: Reference | None = None
+
+    def referenced(self, reference: Reference | None = None) -> Session:
+        """With expression counted from the participant's resting face: `reference`, or one made from the marked rest.
+
+        Raises InputError where rest is not marked or no face was found in it.
+        """
+        known = reference or Reference.of_recording(self.faces, self.markers)
+        return replace(self, faces=[known.apply(state) for state in self.faces], reference=known)
 
     @property
     def head(self) -> HeadModel:

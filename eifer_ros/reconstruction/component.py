@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from .detector import FaceDetector
 from .landmark_fit import Fit, FitSettings, LandmarkFit, load_table
 from .landmark_model import LandmarkModel
 from .landmarks import FaceLandmarker, Landmarks
+from .reference import Reference
 from .tracker import FaceTracker
 
 CAMERA, VISION, HEAD_MODEL = "camera/image_raw", "face/vision", "head_model"
@@ -56,6 +58,7 @@ class Reconstruction(Component):
         self._confidence = 0.0
         self._residual = float("nan")
         self.head: HeadModel | None = None
+        self.reference: Reference | None = None
         self.landmarks: Landmarks | None = None
         """Landmarks of the last picture, None where there was no face; for overlays."""
 
@@ -104,8 +107,23 @@ class Reconstruction(Component):
         if not self._announced:
             out.append(Emission(HEAD_MODEL, self.head.info(item.stamp)))
             self._announced = True
-        out.append(Emission(VISION, self._estimate(self.head, item)))
+        state = self._estimate(self.head, item)
+        out.append(Emission(VISION, state if self.reference is None else self.reference.apply(state)))
         return out
+
+    def use_reference(self, reference: Reference | None) -> None:
+        """Count expression from this resting face, or from the model's neutral. Gaze is left alone: where one looks is no expression.
+
+        Raises InputError for a reference of another head model.
+        """
+        if reference is not None:
+            if reference.head_model != self.config.head_model and (self.head is None or reference.head_model != self.head.id):
+                mine = self.config.head_model
+                raise InputError(f"the reference is of head model '{reference.head_model}'; this reconstruction uses '{mine}'")
+            head = self.head or load_head(self.config.head_model)
+            gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
+            reference = replace(reference, offset=np.where(gaze, np.float32(0), reference.offset))
+        self.reference = reference
 
     def _estimate(self, head: HeadModel, frame: Frame) -> FaceState:
         if self._stamp is not None and frame.stamp < self._stamp:
