@@ -41,8 +41,9 @@ class Fitted:
 
 
 def filter_delay_s(profile: str, rate_hz: float = 2048.0) -> float:
-    """How late the envelope of `profile` is."""
-    return design(profile_named(profile), rate_hz).delay_s
+    """How late the envelope of `profile` is; 0 for one that is centred (the MMM data set's)."""
+    known = profile_named(profile)
+    return design(known, rate_hz).delay_s if known.causal else 0.0
 
 
 def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.float32]]]:

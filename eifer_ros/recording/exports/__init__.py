@@ -1,0 +1,1 @@
+"""Recordings of eifer for other people's tools."""

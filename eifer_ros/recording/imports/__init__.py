@@ -1,0 +1,1 @@
+"""What other people recorded, as recordings of eifer."""
