@@ -163,7 +163,7 @@ TABLE = "landmark_fit.npz"
 def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:
     """The table measured for `head`, or a plain one where models/ holds none for it. Raises ModelError for a damaged file."""
     try:
-        path = resources.model(TABLE)
+        path = resources.find("models", TABLE)
     except InputError:
         return FitTable.plain(model)
     try:

@@ -207,6 +207,6 @@ def test_the_shipped_table_fits_the_shipped_head(head, model):
 def test_a_damaged_table_is_named(head, model, tmp_path, monkeypatch):
     broken = tmp_path / "landmark_fit.npz"
     broken.write_bytes(b"PK damaged")
-    monkeypatch.setattr(landmark_fit.resources, "model", lambda name: broken)
+    monkeypatch.setattr(landmark_fit.resources, "find", lambda kind, name: broken)
     with pytest.raises(ModelError, match=r"landmark_fit\.npz"):
         load_table(head, model)
