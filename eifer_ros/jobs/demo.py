@@ -214,7 +214,7 @@ def _perform(
     processing.use_calibration(fitted.session.calibration)
     reconstruction.use_reference(fitted.session.reference)
     host = LocalHost({
-        "performer": Performer(_config(settings, 1, "session", settings.live_s)), "cover": Cover(*BLIND_S),
+        "performer": Performer(_config(settings, 1, "emotions", settings.live_s)), "cover": Cover(*BLIND_S),
         "emg": processing, "reconstruction": reconstruction, "mapping": MuscleMapping(MappingConfig(), fitted.mapping),
     })
     log = Log()

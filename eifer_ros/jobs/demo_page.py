@@ -37,7 +37,7 @@ def picture(head: HeadModel, state: FaceState | None, size: tuple[int, int] = SI
     skin = head.neutral(state.shape)[head.regions["face"]]
     centre = (skin.min(axis=0) + skin.max(axis=0)) / 2
     extent = float(np.ptp(skin[:, 1]))
-    pose = projection.facing_pose(K[1, 1] * extent / (0.78 * height), centre=centre)
+    pose = projection.facing_pose(K[1, 1] * extent / (0.62 * height), centre=centre)
     ground = np.full((height, width, 3), 238, np.uint8)
     return shade.render(vertices, head.faces, K, pose, size, colour=head_colours(head) if colours is None else colours, background=ground)
 
@@ -58,9 +58,10 @@ def _nearest(states: list[FaceState], stamp: Stamp, within_s: float = 0.06) -> F
 def _crop(image: U8, size: tuple[int, int] = SIZE) -> U8:
     """The middle of the camera picture at the shape of the other cells."""
     height, width = image.shape[:2]
-    wanted = min(width, round(height * size[0] / size[1]))
-    left = (width - wanted) // 2
-    return np.asarray(cv2.resize(image[:, left : left + wanted], size, interpolation=cv2.INTER_AREA), np.uint8)
+    tall = round(0.86 * height)
+    wide = min(width, round(tall * size[0] / size[1]))
+    left, top = (width - wide) // 2, (height - tall) // 2
+    return np.asarray(cv2.resize(image[top : top + tall, left : left + wide], size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _moments(log: Log, blind_s: tuple[float, float], count: int = 7) -> list[int]:
@@ -102,6 +103,10 @@ def _film(log: Log, head: HeadModel, blind_s: tuple[float, float]) -> str:
     return '<div class="film"><table>' + "".join(lines) + "</table></div>"
 
 
+def _sideless(name: str) -> str:
+    return name.removesuffix("Left").removesuffix("Right")
+
+
 def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int = 5) -> str:
     truth = log.faces["truth/face"]
     start, end = truth[0].stamp, truth[-1].stamp
@@ -110,7 +115,7 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
     moving = np.argsort(values.std(axis=0))[::-1]
     chosen: list[int] = []
     for index in moving:
-        if all(head.expression_names[index][:9] != head.expression_names[other][:9] for other in chosen):
+        if all(_sideless(head.expression_names[index]) != _sideless(head.expression_names[other]) for other in chosen):
             chosen.append(int(index))
         if len(chosen) == names:
             break
