@@ -176,12 +176,18 @@ class Bag:
 
     # ---- reading --------------------------------------------------------------------------------------------------------
 
-    def messages(self, connections: Collection[Connection]) -> Iterator[RawMessage]:
-        """Messages of `connections` in the order of their log times, not decoded."""
+    @property
+    def span(self) -> tuple[Stamp, Stamp]:
+        """Log times of the first and the last message, (0, 0) where there is none."""
+        times = [(reader.start_time, reader.end_time) for reader in self._readers if reader.message_count]
+        return (min(a for a, _ in times), max(b for _, b in times)) if times else (0, 0)
+
+    def messages(self, connections: Collection[Connection], start: Stamp | None = None) -> Iterator[RawMessage]:
+        """Messages of `connections` in the order of their log times, not decoded. start: first log time; found by the index."""
         try:
             for reader in self._readers:
                 wanted = [c for c in reader.connections if c in connections]
-                for connection, log_time, data in reader.messages(connections=wanted) if wanted else ():
+                for connection, log_time, data in reader.messages(connections=wanted, start=start) if wanted else ():
                     yield RawMessage(_stamp(connection.msgtype, data, log_time), log_time, connection, bytes(data))
         except Exception as error:
             if isinstance(error, RecordingError):
@@ -207,10 +213,13 @@ class Bag:
             if (stream.port in wanted if stream.role in (Role.ITEM, Role.PICTURE) else stream.camera in cameras)
         }
         assemblers: dict[str, FrameAssembler] = {}
-        for message in self._ordered(chosen):
+        if start is not None:
+            self._learn_intrinsics(chosen, assemblers)
+        for message in self._ordered(chosen, None if start is None else start - _WINDOW_NS):
             stream = chosen[_Key(message.connection)]
-            # intrinsics from before `start` still hold, so camera_info is read all the same
             if stop is not None and message.stamp >= stop:
+                if message.stamp >= stop + 2 * _WINDOW_NS:
+                    return
                 continue
             if start is not None and message.stamp < start and stream.role is not Role.CAMERA_INFO:
                 continue
@@ -226,10 +235,19 @@ class Bag:
             if item is not None:
                 yield Recorded(item.stamp, stream.port, item)
 
-    def _ordered(self, chosen: dict[_Key, Stream]) -> Iterator[RawMessage]:
+    def _learn_intrinsics(self, chosen: dict[_Key, Stream], assemblers: dict[str, FrameAssembler]) -> None:
+        """Intrinsics recorded before the moment where reading starts still hold: the first of each camera is read all the same."""
+        for key, stream in chosen.items():
+            if stream.role is Role.CAMERA_INFO:
+                for message in self.messages([key.connection]):
+                    decoded = messages.deserialise(message.data, message.connection.msgtype)
+                    assemblers.setdefault(stream.camera, FrameAssembler()).add(decoded)
+                    break
+
+    def _ordered(self, chosen: dict[_Key, Stream], start: Stamp | None = None) -> Iterator[RawMessage]:
         """By header stamp; of one stamp, camera_info and depth before the picture, else as recorded."""
         heap: list[tuple[Stamp, int, int, RawMessage]] = []
-        for number, message in enumerate(self.messages([key.connection for key in chosen])):
+        for number, message in enumerate(self.messages([key.connection for key in chosen], start)):
             heapq.heappush(heap, (message.stamp, chosen[_Key(message.connection)].role, number, message))
             while message.log_time - heap[0][3].log_time > _WINDOW_NS:
                 yield heapq.heappop(heap)[3]

@@ -1,0 +1,239 @@
+"""The live page on a recording, on a camera and an amplifier, or beside any run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from ..animatronic.component import open_animatronic
+from ..component import Component, Emission, Health, Source
+from ..emg.calibration import Calibration
+from ..emg.component import EmgConfig, EmgProcessing
+from ..emg.sources.open import open_emg
+from ..errors import InputError
+from ..hosts.local import LocalHost
+from ..mapping.component import MappingConfig, MuscleMapping
+from ..mapping.mapping import Mapping as Fitted
+from ..reconstruction.component import Reconstruction, ReconstructionConfig
+from ..types import Item, Stamp
+from ..viewer.controls import ArmControl, CalibrateControl, Control, RecordControl
+from ..viewer.player import BagPlayer
+from ..viewer.server import ViewConfig, Viewer, status_of
+from .common import open_pictures
+
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+ACTIVITY, RAW, PICTURES, VISION, FUSED = "emg/activity", "emg/raw", "camera/image_raw", "face/vision", "face/fused"
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """What a session at the page came to."""
+
+    url: str
+    shown_ms: float | None
+    recordings: tuple[str, ...]
+
+
+class Estimator(Component):
+    """The reconstruction, with an estimator that can be changed while it runs. Same ports, same configuration."""
+
+    config_type = ReconstructionConfig
+    inputs = Reconstruction.inputs
+    outputs = Reconstruction.outputs
+
+    def __init__(self, config: ReconstructionConfig | None = None) -> None:
+        self._inner = Reconstruction(config or ReconstructionConfig())
+        self.tick_hz = self._inner.tick_hz
+
+    def setup(self) -> None:
+        """Load the networks."""
+        self._inner.setup()
+
+    def handle(self, port: str, item: Item) -> Iterable[Emission]:
+        """A picture to the estimator of the moment."""
+        return self._inner.handle(port, item)
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._inner.reset()
+
+    def health(self) -> Health:
+        """Of the estimator of the moment."""
+        return self._inner.health()
+
+    def close(self) -> None:
+        """Release it."""
+        self._inner.close()
+
+    # ---- buttons ----
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Names of the estimators there are."""
+        return tuple(get_args(ReconstructionConfig.model_fields["estimator"].annotation))
+
+    def state(self) -> dict[str, Any]:
+        """For the page."""
+        return {"chosen": self._inner.config.estimator, "choices": list(self.choices)}
+
+    def command(self, verb: str, values: Mapping[str, Any]) -> str:
+        """`choose` (name): load the other estimator, then change over; the stream goes on meanwhile."""
+        name = values.get("name")
+        if verb != "choose" or name not in self.choices:
+            raise InputError(f"estimator: choose one of {', '.join(self.choices)}; got {verb} {name!r}")
+        if name != self._inner.config.estimator:
+            other = Reconstruction(ReconstructionConfig.model_validate(self._inner.config.model_dump() | {"estimator": name}))
+            other.setup()
+            self._inner = other
+        return f"estimator: {name}"
+
+
+def attach(
+    host: LocalHost, *, config: ViewConfig | None = None, title: str = "", live: bool = True, controls: dict[str, Control] | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Viewer:
+    """Put the page beside a graph that is about to run (`--view`). Call before `host.setup`; close the viewer after the run.
+
+    Returns the serving viewer; its `url` is what to open. Raises MissingExtra, DeviceError (port taken), ConfigError.
+    """
+    viewer = Viewer(config, title=title, live=live, controls=controls, facts=facts)
+    viewer.status = lambda: status_of(host, viewer.board, live)
+    host.tap(viewer.take)
+    made = {port.name for component in host.components.values() for port in component.outputs}
+    if "face/restored" in made:
+        host.tap(_nothing, "face/restored")  # says that somebody listens; the picture itself comes by the tap above
+    viewer.start()
+    return viewer
+
+
+def _nothing(port: str, item: Item) -> None:
+    """A tap that only listens."""
+
+
+def view(
+    source: str | None = None, *, camera: str | None = None, emg: str | None = None, mapping: Path | None = None,
+    calibration: Path | None = None, animatronic: str | None = None, out: Path | None = None, participant: str = "",
+    config: ViewConfig | None = None, playing: bool = True, loop: bool = False, ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Viewed:
+    """Serve the page until `stop` is set or a live source ends.
+
+    source: a recording, a video file, or a URL that is camera and amplifier in one (`performer:7`). camera, emg: URLs instead of it.
+    mapping, calibration: files of the participant. animatronic: joint map; arming is a button. out: folder for recordings and
+    calibrations made from the page (default: `sessions` in the working directory). ready: called with the address to open.
+    Raises EiferError.
+    """
+    path = Path(source).expanduser() if source is not None else None
+    if path is not None and path.exists() and path.suffix.lower() not in VIDEOS:
+        if camera is not None or emg is not None:
+            raise InputError("give either a recording or --camera and --emg, not both")
+        host, controls, clock = _recorded(path, mapping, calibration, playing, loop)
+        live = False
+    else:
+        if source is not None and path is not None:
+            if path.suffix.lower() in VIDEOS:
+                camera = camera or f"video:{path}"
+            elif ":" in source:
+                camera, emg = camera or source, emg or source
+            else:
+                raise InputError(f"{source}: no such recording")
+        host, controls, clock = _live(camera, emg, mapping, calibration, animatronic, out or Path("sessions"), participant)
+        live = True
+    title = str(source or " + ".join(part for part in (camera, emg) if part))
+    viewer = attach(host, config=config, title=title, live=live, controls=controls, facts=_facts(mapping))
+    try:
+        host.setup()
+        player = controls.get("player")
+        if isinstance(player, BagPlayer):
+            player.on_seek = viewer.board.clear
+            for marker in player.markers:
+                viewer.facts.setdefault("markers", []).append(
+                    {"s": (marker.stamp - player.start) / 1e9, "label": marker.label, "phase": marker.phase})
+        record = controls.get("record")
+        if isinstance(record, RecordControl):
+            record.tell = viewer.take
+        if ready is not None:
+            ready(viewer.url)
+        if stop is not None:
+            threading.Thread(target=_end, args=(stop, host), name="view stop", daemon=True).start()
+        host.run_live(clock=clock)
+    finally:
+        viewer.close()
+        host.close()
+    shown = sorted(viewer.shown_ms)
+    made = controls.get("record")
+    written = tuple(made.written) if isinstance(made, RecordControl) else ()
+    return Viewed(viewer.url, shown[len(shown) // 2] if shown else None, written)
+
+
+def _end(stop: threading.Event, host: LocalHost) -> None:
+    stop.wait()
+    host.stop()
+
+
+def _facts(mapping: Path | None) -> dict[str, Any]:
+    if mapping is None:
+        return {}
+    fitted = Fitted.load(mapping)
+    return {"lag_ms": round(1e3 * fitted.lag.lag_s, 1) if fitted.lag.grade else None, "lag_grade": fitted.lag.grade}
+
+
+def _recorded(
+    path: Path, mapping: Path | None, calibration: Path | None, playing: bool, loop: bool
+) -> tuple[LocalHost, dict[str, Control], Callable[[], Stamp]]:
+    """A recording, and whatever it lacks computed from what it has."""
+    player = BagPlayer(path, playing=playing, loop=loop)
+    player.setup()
+    has = set(player.available)
+    components: dict[str, Component] = {"source": player}
+    if RAW in has and ACTIVITY not in has:
+        processing = EmgProcessing(EmgConfig())
+        if calibration is not None:
+            processing.use_calibration(Calibration.load(calibration))
+        components["emg"] = processing
+    if PICTURES in has and VISION not in has:
+        components["reconstruction"] = Reconstruction(ReconstructionConfig())
+    if mapping is not None and FUSED not in has:
+        components["mapping"] = MuscleMapping(MappingConfig(mapping=str(mapping)))
+    return LocalHost(components), {"player": player}, player.now
+
+
+def _live(
+    camera: str | None, emg: str | None, mapping: Path | None, calibration: Path | None, animatronic: str | None, out: Path,
+    participant: str,
+) -> tuple[LocalHost, dict[str, Control], Callable[[], Stamp]]:
+    import time
+
+    if camera is None and emg is None:
+        raise InputError("nothing to view: give a recording, --camera, --emg or performer:7")
+    components: dict[str, Component] = {}
+    controls: dict[str, Control] = {}
+    record = RecordControl(out, {"participant": participant, "camera": camera or "", "emg": emg or ""})
+    if camera is not None:
+        components["camera"] = open_pictures(camera)
+        components["reconstruction"] = estimator = Estimator()
+        controls["estimator"] = estimator
+    calibrate: CalibrateControl | None = None
+    if emg is not None:
+        components["amplifier"] = open_emg(emg)
+        components["emg"] = processing = EmgProcessing(EmgConfig())
+        if calibration is not None:
+            processing.use_calibration(Calibration.load(calibration))
+        controls["calibrate"] = calibrate = CalibrateControl(out, processing, record=record)
+    if mapping is not None:
+        components["mapping"] = MuscleMapping(MappingConfig(mapping=str(mapping)))
+    if animatronic is not None:
+        components["animatronic"] = machine = open_animatronic(animatronic, armed=False)
+        controls["arm"] = ArmControl(machine, animatronic)
+    controls["record"] = record
+    host = LocalHost(components)
+    host.tap(record.take)
+    if calibrate is not None:
+        host.tap(calibrate.take, ACTIVITY)
+    for component in components.values():
+        if isinstance(component, Source) and not component.live:
+            component.live = True  # a page is watched by a person: files play by the clock
+    return host, controls, time.time_ns

@@ -1,0 +1,69 @@
+"""Muscle activity as colour on the head: each electrode site warms the skin around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..emg.montage import FRIDLUND, KURAMOTO, Scheme
+from ..head.model import HeadModel
+from ..types import F32, F64
+
+REACH_M = 0.011
+"""Standard deviation of the warmth around a site."""
+_STOPS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+_INKS = np.array([[0.36, 0.40, 0.47], [0.45, 0.38, 0.62], [0.78, 0.34, 0.52], [0.96, 0.55, 0.30], [1.0, 0.89, 0.48]])
+STONE = (0.36, 0.40, 0.47)
+"""Colour of skin without activity."""
+
+
+def known_scheme(name: str) -> Scheme | None:
+    """The scheme of that name, None for one whose sites are not on the head model."""
+    return {"fridlund": FRIDLUND, "kuramoto": KURAMOTO}.get(name)
+
+
+def ink(level: npt.ArrayLike) -> F32:
+    """(..., 3) RGB 0..1 of activity 0..1: stone, violet, rose, orange, yellow; brightness rises all the way."""
+    values = np.clip(np.nan_to_num(np.asarray(level, np.float64)), 0.0, 1.0)
+    return np.stack([np.interp(values, _STOPS, _INKS[:, k]) for k in range(3)], axis=-1).astype(np.float32)
+
+
+def sites(head: HeadModel, scheme: str, muscles: Sequence[str]) -> F64:
+    """(M, 3) points of the muscles' electrodes on the resting head, NaN where unknown."""
+    out = np.full((len(muscles), 3), np.nan)
+    known = known_scheme(scheme)
+    which = f"electrodes_{scheme}"
+    if known is None or which not in head.embeddings:
+        return out
+    embedding = head.embedding(which)
+    points = embedding.points(head.template, head.faces)
+    for row, muscle in enumerate(muscles):
+        name = known.resolve(muscle) or (known.names[known.muscles.index(muscle)] if muscle in known.muscles else None)
+        if name is not None and name in embedding.names:
+            out[row] = points[embedding.names.index(name)]
+    return out
+
+
+def weights(head: HeadModel, scheme: str, muscles: Sequence[str], reach_m: float = REACH_M) -> F32:
+    """(V, M) how much each muscle warms each vertex, 0..1; only skin is warmed."""
+    places = sites(head, scheme, muscles)
+    out = np.zeros((len(head.template), len(muscles)), np.float32)
+    skin = np.flatnonzero(head.parts == 0)
+    front = skin[head.template[skin, 2] > np.quantile(head.template[skin, 2], 0.3)]
+    for row in np.flatnonzero(np.isfinite(places).all(axis=1)):
+        square = np.sum((head.template[front] - places[row]) ** 2, axis=1)
+        out[front, row] = np.exp(-square / (2 * reach_m**2))
+    return out
+
+
+def colours(warmth: F32, activity: npt.ArrayLike, parts: npt.NDArray[np.uint8], skin: F32) -> F32:
+    """(V, 3) colours: warmth (V, M) times activity (M,) on the skin; eyes and teeth keep their own, toned down."""
+    level = np.nan_to_num(np.asarray(activity, np.float32))
+    # a soft maximum: two neighbouring electrodes over one muscle are not twice as hot
+    heat = np.sqrt(np.maximum(warmth**2 @ np.clip(level, 0.0, 1.2) ** 2, 0.0))
+    out = ink(heat)
+    other = parts != 0
+    out[other] = 0.55 * skin[other] + 0.18
+    return out

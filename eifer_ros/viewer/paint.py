@@ -1,0 +1,170 @@
+"""Live pictures of a head, fast enough for a page: one pass over the triangles, light computed per vertex (Gouraud).
+
+`head/shade.py` lights every pixel and is the better picture; this one takes a third of its time, which is what lets a page without a
+graphics card show several heads at 30 Hz for a fraction of a core.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..head import projection, raster, shade
+from ..head.model import HeadModel, rotation_matrix
+from ..head.show import Studio
+from ..types import F32, F64, U8, FaceState, FaceStatus
+
+BACKDROP = ((52, 58, 66), (24, 27, 32))
+"""RGB of the backdrop's middle and of its corners; the page uses the same two."""
+_LIGHTS = np.array([[0.42, -0.62, -0.66], [-0.75, -0.05, -0.45]])  # key and fill: towards the light, camera coordinates
+_DISTANCE = 0.9
+
+
+@raster.compiled
+def _lit(camera: Any, normals: Any, colours: Any, lights: Any, out: Any) -> None:
+    """Colour 0..255 of each vertex: sky light, a soft key, a cool fill, a little gloss."""
+    for i in range(camera.shape[0]):
+        x, y, z = camera[i, 0], camera[i, 1], camera[i, 2]
+        scale = -1.0 / np.sqrt(x * x + y * y + z * z)
+        vx, vy, vz = x * scale, y * scale, z * scale
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        facing = nx * vx + ny * vy + nz * vz
+        if facing < 0.0:
+            nx, ny, nz = -nx, -ny, -nz
+        key = 0.5 + 0.5 * (nx * lights[0, 0] + ny * lights[0, 1] + nz * lights[0, 2])
+        fill = max(nx * lights[1, 0] + ny * lights[1, 1] + nz * lights[1, 2], 0.0)
+        hx, hy, hz = lights[0, 0] + vx, lights[0, 1] + vy, lights[0, 2] + vz
+        half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
+        gloss = 26.0 * max(half, 0.0) ** 22
+        bright = 0.16 + 0.94 * key * key
+        out[i, 0] = colours[i, 0] * 255.0 * (bright + 0.06 * fill) + gloss
+        out[i, 1] = colours[i, 1] * 255.0 * (bright + 0.09 * fill) + gloss
+        out[i, 2] = colours[i, 2] * 255.0 * (bright + 0.14 * fill) + gloss
+
+
+@raster.compiled
+def _paint(v: Any, faces: Any, closed: Any, lit: Any, nearness: Any, out: Any) -> None:
+    """Triangles with linearly interpolated colours. v: (V, 3) u, v, depth. closed: triangles that are never seen from behind."""
+    height, width = nearness.shape
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, bx, by, cx, cy = v[a, 0], v[a, 1], v[b, 0], v[b, 1], v[c, 0], v[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if not np.isfinite(area) or area == 0.0 or (closed[f] and area > 0.0):
+            continue
+        low, high = min(ay, by, cy), max(ay, by, cy)
+        left, right = min(ax, bx, cx), max(ax, bx, cx)
+        if high < 0.0 or low > height - 1 or right < 0.0 or left > width - 1 or min(v[a, 2], v[b, 2], v[c, 2]) < raster.NEAR_M:
+            continue
+        share = 1.0 / area
+        # weights of b and c are linear in the picture; the head is far enough for that to be exact to a thousandth
+        bu, bv = (cy - ay) * share, -(cx - ax) * share
+        cu, cv = -(by - ay) * share, (bx - ax) * share
+        na, nb, nc = 1.0 / v[a, 2], 1.0 / v[b, 2], 1.0 / v[c, 2]
+        for row in range(max(int(np.ceil(low)), 0), min(int(np.floor(high)), height - 1) + 1):
+            dy = row - ay
+            for column in range(max(int(np.ceil(left)), 0), min(int(np.floor(right)), width - 1) + 1):
+                dx = column - ax
+                wb = dx * bu + dy * bv
+                wc = dx * cu + dy * cv
+                wa = 1.0 - wb - wc
+                if wa < -1e-6 or wb < -1e-6 or wc < -1e-6:
+                    continue
+                near = wa * na + wb * nb + wc * nc
+                if near > nearness[row, column]:
+                    nearness[row, column] = near
+                    for k in range(3):
+                        value = wa * lit[a, k] + wb * lit[b, k] + wc * lit[c, k]
+                        out[row, column, k] = np.uint8(min(max(value, 0.0), 255.0))
+
+
+def backdrop(width: int, height: int) -> U8:
+    """(H, W, 3) RGB: a calm vignette, lighter behind the head."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    distance = np.hypot((x - width / 2) / (0.72 * width), (y - 0.45 * height) / (0.72 * height))
+    share = np.clip(distance, 0.0, 1.0)[:, :, None] ** 1.5
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (height, width, 1))  # against banding
+    return np.asarray(np.clip((1 - share) * np.array(BACKDROP[0]) + share * np.array(BACKDROP[1]) + noise + 0.5, 0, 255), np.uint8)
+
+
+class HeadPainter:
+    """Takes pictures of one head model. Keeps its buffers: use it from one thread.
+
+    size: (width, height) of the pictures. width_m: how much of the world the picture's width shows at the face.
+    """
+
+    def __init__(self, head: HeadModel, size: tuple[int, int] = (320, 360), width_m: float = 0.235) -> None:
+        self.head, self.size = head, size
+        studio = Studio(head)
+        self.centre, self.skin = studio.centre, studio.colours
+        skin = head.template[head.parts == 0]
+        # turn about the neck's top, look at the face a little below its middle so that chin and forehead both fit
+        self.pivot = np.array([self.centre[0], self.centre[1] - 0.01, float(skin[:, 2].min() + skin[:, 2].max()) / 2])
+        self._faces = np.ascontiguousarray(head.faces, np.int32)
+        self._closed = (head.parts[self._faces] == 0).all(axis=1)
+        width, height = size
+        focal = width * _DISTANCE / width_m
+        self._K = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+        self._backdrop = backdrop(width, height)
+        self._nearness = np.zeros((height, width), np.float32)
+        self._lit = np.zeros((len(head.template), 3), np.float32)
+        self._rest: tuple[bytes, F32] | None = None
+        self._eyes = [
+            (np.flatnonzero(head.skin_weights[:, head.joints.index(name)] > 0.5), head.joints.index(name))
+            for name in ("eye_left", "eye_right") if name in head.joints
+        ]
+
+    def neutral(self, shape: npt.ArrayLike | None) -> F32:
+        """The resting head of a person; kept, because shape hardly changes from frame to frame."""
+        if shape is None or np.isnan(np.asarray(shape)).any():
+            return self.head.template
+        key = np.asarray(shape, np.float32).tobytes()
+        if self._rest is None or self._rest[0] != key:
+            self._rest = (key, self.head.neutral(shape))
+        return self._rest[1]
+
+    def vertices(self, state: FaceState | None) -> F32:
+        """(V, 3) vertices of a state in model coordinates; the mean head at rest where there is none."""
+        if state is None or state.status == FaceStatus.LOST or np.isnan(state.expression).any():
+            return self.head.template
+        rest = self.neutral(state.shape)
+        turned = np.nan_to_num(np.concatenate([state.jaw, state.neck]))
+        if turned.any() or len(self._eyes) < 2:
+            return self.head.state_vertices(state, rest)
+        # only the eyes turn: cheaper than skinning the whole head
+        posed = self.head.vertices(state.shape, state.expression, eyelids=np.nan_to_num(state.eyelids), neutral=rest)
+        joints = self.head.joint_positions(state.shape)
+        for (index, joint), angle in zip(self._eyes, np.nan_to_num(state.eyes), strict=True):
+            posed[index] = (posed[index] - joints[joint]) @ rotation_matrix(angle).T.astype(np.float32) + joints[joint]
+        return posed
+
+    def paint(self, vertices: F32, rotation: F64 | None = None, colours: F32 | None = None) -> U8:
+        """(H, W, 3) RGB picture. rotation: (3, 3) of the head pose, model to camera; from the front where None or NaN."""
+        if rotation is None or not np.isfinite(rotation).all():
+            pose = projection.facing_pose(_DISTANCE, centre=self.centre)
+        else:
+            front = projection.facing_pose(_DISTANCE, centre=self.centre)
+            pose = np.eye(4)
+            pose[:3, :3] = rotation
+            pose[:3, 3] = front[:3, :3] @ self.pivot + front[:3, 3] - rotation @ self.pivot
+        camera = np.asarray(projection.to_camera(vertices, pose), np.float32)
+        normals = shade.vertex_normals(camera, self._faces)
+        tint = self.skin if colours is None else np.ascontiguousarray(colours, np.float32)
+        _lit(camera, normals, tint, _LIGHTS / np.linalg.norm(_LIGHTS, axis=1)[:, None], self._lit)
+        pixels = np.empty_like(camera)
+        pixels[:, :2] = camera[:, :2] / camera[:, 2:] * np.float32(self._K[0, 0]) + self._K[:2, 2].astype(np.float32)
+        pixels[:, 2] = camera[:, 2]
+        out = self._backdrop.copy()
+        self._nearness[:] = 0.0
+        _paint(pixels, self._faces, self._closed, self._lit, self._nearness, out)
+        return out
+
+
+def jpeg(image: U8, quality: int = 84) -> bytes:
+    """RGB picture as JPEG."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
