@@ -140,7 +140,7 @@ class Reconstruction(Component):
             return self._lost(head, frame)
         width, height = frame.size
         K = frame.intrinsics if frame.intrinsics is not None else projection.default_intrinsics(width, height)
-        depth = _depth_at(frame.depth, self.landmarks) if frame.depth is not None else None
+        depth = depth_at(frame.depth, self.landmarks) if frame.depth is not None else None
         fit = self._fit.fit(self.landmarks, K, elapsed_s, depth)
         self._times[:] = located - start, time.perf_counter() - located
         self._residual = fit.residual
@@ -208,7 +208,7 @@ def _turn(yaw: float, pitch: float) -> F64:
     return axis * (np.arctan2(length, target[2]) / length) if length > 1e-9 else np.zeros(3)
 
 
-def _depth_at(depth: F32, seen: Landmarks) -> F32:
+def depth_at(depth: F32, seen: Landmarks) -> F32:
     """(L,) median depth of 3 x 3 pixels around each landmark, NaN where nothing was measured."""
     height, width = depth.shape
     column = np.rint(seen.points[:, 0]).astype(int)
