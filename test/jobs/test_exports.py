@@ -275,7 +275,7 @@ def test_a_bdf_export_imports_again(bids: Path, tmp_path: Path) -> None:
     assert back[0].stamp == START // NS * NS  # BDF keeps whole seconds; the sidecar has the rest
     sidecar = json.loads((bids / "sub-P07/ses-1/emg/sub-P07_ses-1_task-facial_emg.json").read_text())
     assert int(sidecar["StartStampNanoseconds"]) == START
-    assert np.abs(np.concatenate([c.samples for c in back])[:200] - samples()[:200]).max() < 2e-10
+    assert np.abs(np.concatenate([c.samples for c in back])[:200] - samples()[:200]).max() < 3e-10  # 2 mV over 2^24 steps, float32
 
 
 # ---- faces ------------------------------------------------------------------------------------------------------------------

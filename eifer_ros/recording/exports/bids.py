@@ -5,8 +5,8 @@
     OUT/sub-P07/[ses-1/]beh/sub-P07_ses-1_task-facial_video.mp4  _video.json          (not yet part of BIDS: named in .bidsignore)
 
 BDF holds 24 bits over each channel's own range, so the resolution is range / 2^24. Samples that were lost are 0 there and marked
-`BAD_gap` in the events. BDF ends with a whole record: `RecordingDuration` says how much of it is signal. It keeps the whole second of the start;
-`StartStampNanoseconds` in the sidecar is exact, and events and frame times count from the first sample.
+`BAD_gap` in the events. BDF ends with a whole record: `RecordingDuration` says how much of it is signal. It keeps the whole second
+of the start; `StartStampNanoseconds` in the sidecar is exact, and events and frame times count from the first sample.
 """
 
 from __future__ import annotations
