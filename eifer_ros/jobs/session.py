@@ -14,6 +14,7 @@ from ..head.model import HeadModel, load_head
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
 from ..reconstruction.reference import Reference
 from ..recording.reader import Bag
+from ..recording.sync import Sync
 from ..types import EmgChunk, FaceState, Frame, Marker, MuscleActivity
 from .common import Progress
 
@@ -68,12 +69,13 @@ class Session:
 
 
 def load_session(
-    path: Path, *, faces: str = "auto", emg: EmgConfig | None = None, progress: Progress | None = None
+    path: Path, *, faces: str = "auto", emg: EmgConfig | None = None, progress: Progress | None = None, synced: bool = True
 ) -> Session:
     """Read a recording.
 
     faces: `auto` takes face/vision, else reconstructs the pictures, else the simulation's truth; or the name of a topic, or
-    `pictures`, or `none`. emg: how raw EMG becomes activity; recorded activity is used only where there is no raw EMG.
+    `pictures`, or `none`. emg: how raw EMG becomes activity; recorded activity is used only where there is no raw EMG. synced: bring the
+    stamps of faces onto the amplifier's clock where `eifer sync` found out how.
     Raises RecordingError, and InputError where the topic asked for is not there.
     """
     session = Session(path)
@@ -101,6 +103,9 @@ def load_session(
                 session.markers.append(item)
             if progress is not None and count % 50 == 0:
                 progress(count, 0, "reading")
+    clocks = Sync.load(path) if synced else None
+    if clocks is not None:
+        session.faces = [replace(state, stamp=clocks.correct(state.stamp)) for state in session.faces]
     return session
 
 
