@@ -142,7 +142,8 @@ def view(
                 raise InputError(f"{source}: no such recording")
         host, controls, clock = _live(camera, emg, mapping, calibration, animatronic, out or Path("sessions"), participant)
         live = True
-    title = str(source or " + ".join(part for part in (camera, emg) if part))
+    named = path is not None and path.exists()
+    title = path.resolve().name if named and path is not None else source or " + ".join(part for part in (camera, emg) if part)
     viewer = attach(host, config=config, title=title, live=live, controls=controls, facts=_facts(mapping))
     try:
         host.setup()

@@ -26,7 +26,7 @@ const wire = new Wire({
     $("title").textContent = message.title;
     document.title = message.title ? `${message.title} – eifer` : "eifer";
     controls.offer(message);
-    pulse("live", message.live ? "live" : "recording");
+    pulse("live", message.live ? "live" : "from a recording");
     size();
   },
   status(message) { state.status = message; figures(); health(); },
@@ -248,7 +248,7 @@ function figures() {
     return note;
   }));
   const troubled = components.some(({ level }) => level === "error" || level === "stale");
-  if (document.body.dataset.state !== "lost") pulse(troubled ? "trouble" : "live", troubled ? "something is wrong" : state.hello?.live ? "live" : "recording");
+  if (document.body.dataset.state !== "lost") pulse(troubled ? "trouble" : "live", troubled ? "something is wrong" : state.hello?.live ? "live" : "from a recording");
   contacts();
   const spokenRow = (kind) => `${$(`panel-${kind}`).querySelector("b").textContent}: ${$(`chip-${kind}`).textContent || "nothing yet"}`;
   for (const kind of ["face", "emg", "muscles"]) $(kind).setAttribute("aria-label", spokenRow(kind));

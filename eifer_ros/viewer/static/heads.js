@@ -159,7 +159,7 @@ export class Heads {
     const own = this.renderer.domElement;
     if (own.width !== width || own.height !== height) this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
-    const tall = Math.max(0.265, 0.235 / this.camera.aspect);
+    const tall = Math.max(0.262, 0.262 / this.camera.aspect);
     this.camera.position.set(this.centre.x, this.centre.y, this.centre.z + tall / 2 / Math.tan((this.camera.fov * Math.PI) / 360));
     this.camera.lookAt(this.centre);
     this.camera.updateProjectionMatrix();

@@ -118,14 +118,14 @@ export class Scales {
 export function drawEnvelopes(canvas, stream, end, scales, marks) {
   const { context, width, height } = fit(canvas);
   if (!stream || !height) return;
-  const rows = pairs(stream.muscles), step = height / rows.length, left = Math.min(172, width * 0.3);
+  const rows = pairs(stream.muscles), gutter = 13, step = (height - gutter) / rows.length, left = Math.min(206, width * 0.36);
   const from = end - WINDOW_S * 1000, x = (time) => left + (1 + (time - end) / (WINDOW_S * 1000)) * (width - left);
   seconds(context, left, width, height, end, WINDOW_S);
   context.textBaseline = "middle";
   const size = Math.max(9.5, Math.min(12.5, step * 0.62));
   const family = getComputedStyle(document.body).fontFamily;
   rows.forEach(({ name, channels }, row) => {
-    const base = (row + 1) * step - 2;
+    const head = gutter + row * step, base = head + step - 2;
     let peak = 0;
     for (const { index } of channels) stream.each(from, (_, at) => { const value = stream.values[at + index]; if (value > peak) peak = value; });
     const top = scales.next(name, peak, 24);
@@ -134,7 +134,7 @@ export function drawEnvelopes(canvas, stream, end, scales, marks) {
       const ink = colour(where === "left" ? "left" : "right");
       context.save();
       context.beginPath();
-      context.rect(left, row * step, width - left, step);
+      context.rect(left, head, width - left, step);
       context.clip();
       path(context, stream, index, from, x, y);
       context.strokeStyle = ink;
@@ -144,7 +144,7 @@ export function drawEnvelopes(canvas, stream, end, scales, marks) {
       context.stroke();
       context.restore();
       // contact: a filled dot is good, a ring is doubtful, a cross is lost; the colour says the same
-      const dot = judged(stream.quality[index]), cx = 7 + 11 * order, cy = row * step + step / 2;
+      const dot = judged(stream.quality[index]), cx = 7 + 11 * order, cy = head + step / 2;
       context.strokeStyle = context.fillStyle = colour(dot);
       context.lineWidth = 1.6;
       context.beginPath();
@@ -154,11 +154,11 @@ export function drawEnvelopes(canvas, stream, end, scales, marks) {
     context.fillStyle = colour("ink");
     context.font = `${size}px ${family}`;
     const place = 7 + 11 * Math.max(...rows.map((entry) => entry.channels.length)) + 2;
-    context.fillText(name, place, row * step + step / 2, left - place - 44);
+    context.fillText(name, place, head + step / 2, left - place - 48);
     context.fillStyle = colour("soft");
     context.font = `${Math.max(9.5, size - 1.5)}px ${family}`;
     context.textAlign = "right";
-    context.fillText(`${Math.round(top)} µV`, left - 8, row * step + step / 2);
+    context.fillText(`${Math.round(top)} µV`, left - 8, head + step / 2);
     context.textAlign = "left";
     context.strokeStyle = colour("line");
     context.beginPath();
@@ -178,7 +178,7 @@ export function drawEnvelopes(canvas, stream, end, scales, marks) {
     context.stroke();
     context.setLineDash([]);
     context.fillStyle = colour("estimated");
-    context.fillText(label, at + 4, 7, width - at - 6);
+    context.fillText(label.replaceAll("-", " "), at + 4, 6, width - at - 6);
   }
 }
 
