@@ -307,7 +307,7 @@ def fit(
         ("skin follows muscle by", lag),
         ("muscles to face", f"held-out r {result['emg2exp']['r']:.2f}, R2 {result['emg2exp']['r2']:.2f}"),
         ("face to muscles", f"held-out r {result['exp2emg']['r']:.2f}, R2 {result['exp2emg']['r2']:.2f}"),
-        *([("dead channels", ", ".join(result["dead_channels"]))] if result["dead_channels"] else []),
+        *[("warning", warning) for warning in result["warnings"]],
     ]
     _print(result | {"mapping": str(out)}, as_json, "Mapping", rows)
 

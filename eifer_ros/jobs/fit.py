@@ -7,25 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import signal
 
 from ..emg.calibration import Calibration
 from ..emg.component import EmgConfig
 from ..emg.filters import design, profile_named
+from ..emg.protocol import PROTOCOL, movement_named
 from ..errors import InputError
 from ..mapping.fit import FitSettings, Judged, fit
 from ..mapping.mapping import Mapping
 from ..mapping.series import Series, assemble
+from ..mapping.suspect import swapped
 from .common import Progress
 from .session import Session, load_session
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit came to."""
+    """What a fit came to. warnings: what seems wrong with the recording, one sentence each."""
 
     mapping: Mapping
     judged: dict[str, Judged]
     session: Session
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -37,13 +41,49 @@ class Fitted:
             "drift_ppm": mapping.lag.drift_ppm if mapping.lag.grade else None,
             "dead_channels": list(calibration.dead) if calibration else [], "weak_channels": list(calibration.weak) if calibration else [],
             "emg2exp": mapping.statistics["emg2exp"], "exp2emg": mapping.statistics["exp2emg"],
+            "warnings": list(self.warnings),
         }
 
 
 def filter_delay_s(profile: str, rate_hz: float = 2048.0) -> float:
-    """How late the envelope of `profile` is; 0 for one that is centred (the MMM data set's)."""
-    known = profile_named(profile)
-    return design(known, rate_hz).delay_s if known.causal else 0.0
+    """Mean delay of the envelope of `profile`, s: the centroid of what its band-pass and its smoother make of an impulse.
+
+    This is the delay of movement that is slow beside the filter; the time to half of a step is a few ms less. 0 for a profile
+    that is not causal.
+    """
+    chosen = profile_named(profile)
+    if not chosen.causal:
+        return 0.0
+    made = design(chosen, rate_hz)
+    impulse = np.zeros(round(2 * rate_hz))
+    impulse[0] = 1.0
+    times = np.arange(len(impulse)) / rate_hz
+    energy = signal.sosfilt(made.band, impulse) ** 2
+    response = np.ones(made.window) if made.window else signal.sosfilt(made.smooth, impulse)
+    return float(energy @ times / energy.sum() + response @ times[: len(response)] / response.sum())
+
+
+def warnings_of(session: Session, series: Series, delay_s: float = 0.0) -> tuple[str, ...]:
+    """What seems wrong with a recording: movements missing or not usable, channels dead, weak or swapped.
+
+    delay_s: by how much the face follows the envelopes.
+    """
+    found: list[str] = []
+    calibration = session.calibration
+    made = {movement.name for marker in session.markers if (movement := movement_named(marker.label)) is not None}
+    missing = [movement.name for movement in PROTOCOL if movement.name not in made]
+    if made and missing:
+        found.append(f"movements not in this recording: {', '.join(missing)}; what they show cannot be learnt (eifer calibrate)")
+    if calibration is not None:
+        good = {take.movement for take in calibration.takes if take.accepted}
+        found += [
+            f"{take.movement}: {take.advice}" for take in calibration.takes if not take.accepted and take.movement not in good and take.advice
+        ]
+        if calibration.dead:
+            found.append(f"no contact at {', '.join(calibration.dead)}: these channels are replaced by what the others make likely")
+        if calibration.weak:
+            found.append(f"no movement raised {', '.join(calibration.weak)} above its rest")
+    return tuple(found + [str(swap) for swap in swapped(series, delay_s)])
 
 
 def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.float32]]]:
@@ -68,7 +108,8 @@ def fit_session(session: Session, settings: FitSettings | None = None, progress:
         shape=np.median(shapes, axis=0).astype(np.float32), envelope=envelope, filter_delay_s=filter_delay_s(profile),
         settings=settings, progress=told,
     )
-    return Fitted(mapping, judged, session)
+    visible = mapping.lag.lag_s - filter_delay_s(profile) if mapping.lag.grade else 0.0
+    return Fitted(mapping, judged, session, warnings_of(session, series, visible))
 
 
 def fit_recording(

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import InputError, MissingExtra, did_you_mean
 from ..types import F32, F64
 from .features import FeatureSpec, Trust, lag_steps, training_pairs
 from .lag import estimate, undrifted
 from .mapping import Direction, Mapping, bounds
 from .regression import Basis, Linear, Normal, with_noise
+from .scores import scores
 from .series import Series
 
+KINDS = ("ridge", "rff", "mlp", "tcn")
 FOLDS = 5
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-WIDTHS = (1.0, 2.0, 4.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 3e-1)
+WIDTHS = (0.5, 1.0, 2.0)
+THIN_S = 0.03
+"""Rows closer together than this are neighbours of one envelope and one picture: they make a fit slower and no better."""
 MIN_MOTION = 0.015
 """Standard deviation below which a value does not move enough to be learnt."""
 GAZE = "eyeLook"
@@ -48,7 +53,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Judged:
-    """Cross-validated quality of one direction: predictions for every row when it was held out."""
+    """Quality of one direction on held-out rows: every row in its turn for the regressions, some stretches for the networks."""
 
     rows: npt.NDArray[np.intp]
     truth: F32
@@ -67,49 +72,54 @@ def blocks(count: int, folds: int, gap: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, stop), slice(max(0, start - gap), min(count, stop + gap))
 
 
-def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings) -> tuple[Linear, Judged, dict[str, Any]]:
+def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings, stride: int = 1) -> tuple[Linear, Judged, dict[str, Any]]:
     """Ridge or random-feature ridge with strength and kernel width chosen on held-out blocks.
 
-    gap: rows left out around each block. The noise of the result is that of held-out rows.
+    gap: rows left out around each block. stride: every so many rows are used. The noise of the result is that of held-out rows.
     """
-    widths = WIDTHS if settings.kind == "rff" else (1.0,)
-    best: tuple[float, Linear, F32, dict[str, Any]] | None = None
+    rows = np.arange(0, len(features), stride)
+    features, targets, gap = features[rows], targets[rows], -(-gap // stride)
+    count = settings.features if settings.kind == "rff" else 0
     scale = np.maximum(targets.var(axis=0), 1e-8)
-    for width in widths:
-        basis = Basis.of(features, settings.features if settings.kind == "rff" else 0, width, settings.seed)
-        whole = Normal(basis, targets.shape[1]).add(features, targets)
-        parts = []
+
+    def tried(width: float) -> tuple[float, float, Normal, F32]:
+        """(error, strength, sums over all rows, held-out predictions) of the best strength at this kernel width."""
+        basis = Basis.of(features, count, width, settings.seed)
+        expanded = basis.expand(features)
+        whole = Normal(basis, targets.shape[1]).take(expanded, targets)
+        predicted = np.empty((len(STRENGTHS), *targets.shape), np.float32)
         for held, out in blocks(len(features), FOLDS, gap):
-            left_out = Normal(basis, targets.shape[1]).add(features[out], targets[out])
-            parts.append((held, whole.without(left_out), basis.expand(features[held])))
-        for strength in STRENGTHS:
-            predicted = np.empty(targets.shape, np.float32)
-            for held, rest, expanded in parts:
-                predicted[held] = expanded @ rest.solve(strength).weights
-            error = float((((predicted - targets) ** 2).mean(axis=0) / scale).mean())
-            if best is None or error < best[0]:
-                best = (error, whole.solve(strength), predicted, {"strength": strength, "width": width})
-    assert best is not None
-    judged = Judged(np.arange(len(targets)), targets, best[2])
-    return with_noise(best[1], judged.residual_variance), judged, best[3]
+            rest = whole.without(Normal(basis, targets.shape[1]).take(expanded[out], targets[out]))
+            for place, strength in enumerate(STRENGTHS):
+                predicted[place, held] = expanded[held] @ rest.weights(strength).astype(np.float32)
+        errors = (((predicted - targets) ** 2).mean(axis=1) / scale).mean(axis=1)
+        best = int(errors.argmin())
+        return float(errors[best]), STRENGTHS[best], whole, predicted[best]
+
+    widths = WIDTHS if settings.kind == "rff" else (1.0,)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        results = list(pool.map(tried, widths))
+    best = min(range(len(widths)), key=lambda place: results[place][0])
+    _, strength, whole, predicted = results[best]
+    judged = Judged(rows, targets, predicted)
+    return with_noise(whole.solve(strength), judged.residual_variance), judged, {"strength": strength, "width": widths[best]}
 
 
-Trainer = Callable[[F32, F32, int, FitSettings, FeatureSpec], tuple[Any, Judged, dict[str, Any]]]
+Trainer = Callable[[F32, F32, int, FitSettings, FeatureSpec, Callable[[float], None]], tuple[Any, Judged, dict[str, Any]]]
 
 
 def _trainer(kind: str) -> Trainer:
     if kind in ("ridge", "rff"):
-        return lambda features, targets, gap, settings, spec: fit_linear(features, targets, gap, settings)
+        return lambda features, targets, gap, settings, spec, told: fit_linear(
+            features, targets, gap, settings, max(1, round(THIN_S / spec.period_s))
+        )
     if kind in ("mlp", "tcn"):
         try:
             from ..training.mapping_networks import fit_network
         except ModuleNotFoundError as error:
-            from ..errors import MissingExtra
-
             raise MissingExtra(error.name or "torch", "train", f"fitting a '{kind}' mapping") from None
-        trainer: Trainer = fit_network
-        return trainer
-    raise InputError(f"unknown kind of mapping '{kind}'; known are ridge, rff, mlp, tcn")
+        return lambda features, targets, gap, settings, spec, told: fit_network(features, targets, gap, settings, spec, progress=told)
+    raise InputError(f"unknown kind of mapping '{kind}'; known are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
 
 
 def fit(
@@ -130,10 +140,17 @@ def fit(
     clean = trust.apply(series.activation, series.quality)
     low, high = bounds(series.face_names, lower, upper)
     told("muscles to face", 0.1)
-    there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings)
+
+    def learning(share: float) -> None:
+        told("muscles to face", 0.1 + 0.6 * share)
+
+    def learning_back(share: float) -> None:
+        told("face to muscles", 0.7 + 0.3 * share)
+
+    there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings, learning)
     told("face to muscles", 0.7)
     seen_lag = lag.lag_s - filter_delay_s if lag.grade else 0.0
-    back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings)
+    back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings, learning_back)
     told("done", 1.0)
     statistics = {
         "seconds": float(len(series.times) * series.period_s), "rows": len(judged_there.rows),
@@ -153,7 +170,9 @@ def learnable(series: Series) -> npt.NDArray[np.bool_]:
     return np.asarray(moving & ~gaze)
 
 
-def _emg2exp(series: Series, clean: F32, low: F32, high: F32, settings: FitSettings) -> tuple[Direction, Judged, dict[str, Any]]:
+def _emg2exp(
+    series: Series, clean: F32, low: F32, high: F32, settings: FitSettings, told: Callable[[float], None]
+) -> tuple[Direction, Judged, dict[str, Any]]:
     learnt = learnable(series)
     if not learnt.any():
         raise InputError("nothing in the face moves in this recording; a mapping needs the functional movements (eifer calibrate)")
@@ -164,7 +183,7 @@ def _emg2exp(series: Series, clean: F32, low: F32, high: F32, settings: FitSetti
     features, targets, rows = training_pairs(series, spec, clean, series.face[:, learnt])
     _enough(rows, series)
     gap = spec.context + spec.ahead_steps
-    regressor, judged, chosen = _trainer(settings.kind)(features, targets, gap, settings, spec)
+    regressor, judged, chosen = _trainer(settings.kind)(features, targets, gap, settings, spec, told)
     rest = np.where(np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))).astype(np.float32)
     deviation = np.nan_to_num(np.nanstd(series.face, axis=0)).astype(np.float32)
     deviation[learnt] = np.sqrt(judged.residual_variance)
@@ -172,29 +191,33 @@ def _emg2exp(series: Series, clean: F32, low: F32, high: F32, settings: FitSetti
         settings.kind, spec, regressor, series.muscles, series.face_names, learnt, np.clip(rest, low, high), low, high,
         np.maximum(deviation, 1e-3),
     )
-    return direction, replace(judged, rows=rows), chosen
+    return direction, replace(judged, rows=rows[judged.rows]), chosen
 
 
-def _exp2emg(series: Series, clean: F32, lag_s: float, settings: FitSettings) -> tuple[Direction, Judged, dict[str, Any]]:
-    """Muscles at t from the face at t + lag and shortly before: differences of lagged faces are its velocities."""
+def _exp2emg(
+    series: Series, clean: F32, lag_s: float, settings: FitSettings, told: Callable[[float], None]
+) -> tuple[Direction, Judged, dict[str, Any]]:
+    """Muscles at t from the face at t + lag + LOOK_BACK_S and shortly before: differences of lagged faces are its velocities."""
     kind = settings.kind if settings.kind in ("ridge", "rff", "mlp") else "rff"
-    delay = max(0, round(lag_s / series.period_s))
+    delay = max(0, round((lag_s + LOOK_BACK_S) / series.period_s))
     learnt = np.ones(len(series.muscles), bool)
     moved = replace_rows(clean, series, delay)
     spec = FeatureSpec((0, 3, 7, 12), series.period_s, 0.0)
     features, targets, rows = training_pairs(series, spec, series.face, moved)
     _enough(rows, series)
-    regressor, judged, chosen = _trainer(kind)(features, targets, spec.context + delay, replace(settings, kind=kind), spec)
+    regressor, judged, chosen = _trainer(kind)(features, targets, spec.context + delay, replace(settings, kind=kind), spec, told)
     count = len(series.muscles)
     direction = Direction(
         kind, replace(spec, ahead_s=-delay * series.period_s), regressor, series.face_names, series.muscles, learnt,
         np.zeros(count, np.float32), np.zeros(count, np.float32), np.ones(count, np.float32),
         np.maximum(np.sqrt(judged.residual_variance), 1e-3).astype(np.float32),
     )
-    return direction, replace(judged, rows=rows), chosen
+    return direction, replace(judged, rows=rows[judged.rows]), chosen
 
 
 CONTEXT_TCN_S = 0.64
+LOOK_BACK_S = 0.03
+"""Muscles are estimated for this long before the face says so: a derivative needs both sides of its instant."""
 
 
 def replace_rows(values: F32, series: Series, delay: int) -> F32:
@@ -231,15 +254,3 @@ def summary(judged: Judged) -> dict[str, float]:
     """Medians over the outputs of Pearson r and R2 on held-out rows."""
     r, r2 = scores(judged.truth, judged.predicted)
     return {"r": float(np.nanmedian(r)), "r2": float(np.nanmedian(r2))}
-
-
-def scores(truth: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> tuple[F64, F64]:
-    """(K,) Pearson r and R2 = 1 - SSE / SST per column; NaN where a column does not move."""
-    t, p = truth.astype(np.float64), predicted.astype(np.float64)
-    dt, dp = t - t.mean(axis=0), p - p.mean(axis=0)
-    total = (dt**2).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = (dt * dp).sum(axis=0) / np.sqrt(total * (dp**2).sum(axis=0))
-        r2 = 1.0 - ((t - p) ** 2).sum(axis=0) / total
-    still = total < 1e-9 * max(len(t), 1)
-    return np.where(still, np.nan, r), np.where(still, np.nan, r2)

@@ -100,12 +100,16 @@ class Normal:
     def add(self, features: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], chunk: int = 4096) -> Normal:
         """Take rows in."""
         for start in range(0, len(features), chunk):
-            z = self.basis.expand(features[start : start + chunk])
-            y = targets[start : start + chunk].astype(np.float64)
-            self.gram += (z.T @ z).astype(np.float64)
-            self.cross += z.T.astype(np.float64) @ y
-            self.square += (y**2).sum(axis=0)
-        self.count += len(features)
+            self.take(self.basis.expand(features[start : start + chunk]), targets[start : start + chunk])
+        return self
+
+    def take(self, expanded: F32, targets: npt.NDArray[np.floating]) -> Normal:
+        """Take rows in that are expanded already."""
+        y = targets.astype(np.float64)
+        self.gram += (expanded.T @ expanded).astype(np.float64)
+        self.cross += expanded.T.astype(np.float64) @ y
+        self.square += (y**2).sum(axis=0)
+        self.count += len(expanded)
         return self
 
     def without(self, other: Normal) -> Normal:
@@ -117,14 +121,23 @@ class Normal:
 
     def solve(self, strength: float) -> Linear:
         """The regression with ridge `strength` per row (the penalty is strength x rows; the constant is not penalised)."""
-        penalty = np.full(self.basis.size, strength * max(self.count, 1))
-        penalty[len(self.basis.mean)] = 1e-6 * max(self.count, 1)
-        factor = linalg.cholesky(self.gram + np.diag(penalty), lower=True)
+        factor = self._factor(strength)
         weights: F64 = linalg.cho_solve((factor, True), self.cross)
         # residual sum of squares from the accumulated moments: y'y - 2 w'z'y + w'z'z w
         residual = self.square - 2 * (weights * self.cross).sum(axis=0) + (weights * (self.gram @ weights)).sum(axis=0)
         noise = np.maximum(residual / max(self.count, 1), 1e-8)
         return Linear(self.basis, weights.astype(np.float32), noise.astype(np.float32), factor.astype(np.float32))
+
+    def weights(self, strength: float) -> F64:
+        """(size, K) weights alone."""
+        weights: F64 = linalg.cho_solve((self._factor(strength), True), self.cross)
+        return weights
+
+    def _factor(self, strength: float) -> F64:
+        penalty = np.full(self.basis.size, strength * max(self.count, 1))
+        penalty[len(self.basis.mean)] = 1e-6 * max(self.count, 1)
+        factor: F64 = linalg.cholesky(self.gram + np.diag(penalty), lower=True, check_finite=False)
+        return factor
 
 
 def with_noise(model: Linear, noise: F64) -> Linear:

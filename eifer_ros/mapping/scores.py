@@ -1,0 +1,20 @@
+"""Agreement of two series, column by column."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import F64
+
+
+def scores(truth: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> tuple[F64, F64]:
+    """(K,) Pearson r and R2 = 1 - SSE / SST of (T, K); NaN where a column of `truth` does not move."""
+    t, p = truth.astype(np.float64), predicted.astype(np.float64)
+    dt, dp = t - t.mean(axis=0), p - p.mean(axis=0)
+    total = (dt**2).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (dt * dp).sum(axis=0) / np.sqrt(total * (dp**2).sum(axis=0))
+        r2 = 1.0 - ((t - p) ** 2).sum(axis=0) / total
+    still = total < 1e-9 * max(len(t), 1)
+    return np.where(still, np.nan, r), np.where(still, np.nan, r2)
