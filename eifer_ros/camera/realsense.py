@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -132,13 +131,14 @@ class RealSenseSource(Source):
             if self.config.depth:
                 settings.enable_stream(rs.stream.depth, self.config.width, self.config.height, rs.format.z16, self.config.fps)
         pipeline = rs.pipeline()
+        if self.config.path:
+            # told before the start: afterwards the first frames would already have been played in real time, and lost
+            settings.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback().set_real_time(False)
         profile = pipeline.start(settings)
         self._pipeline = pipeline
         device = profile.get_device()
         self._playback = device.as_playback() if self.config.path else None
-        if self._playback is not None:
-            self._rewind()
-        else:
+        if self._playback is None:
             for sensor in device.query_sensors():
                 if sensor.supports(rs.option.global_time_enabled):
                     sensor.set_option(rs.option.global_time_enabled, 0)
@@ -149,15 +149,6 @@ class RealSenseSource(Source):
         self._matrix = np.array([[lens.fx, 0, lens.ppx], [0, lens.fy, lens.ppy], [0, 0, 1]], np.float64)
         self._distortion = max((abs(value) for value in lens.coeffs), default=0.0)
         self._align = rs.align(rs.stream.color) if self.config.depth and rs.stream.depth in kinds else None
-
-    def _rewind(self) -> None:
-        """Back to the first frame: a pipeline starts a recording in real time and loses frames until it is told otherwise."""
-        self._playback.pause()
-        self._playback.set_real_time(False)
-        while self._pipeline.try_wait_for_frames(50)[0]:
-            pass  # what was played before the pause
-        self._playback.seek(timedelta(0))
-        self._playback.resume()
 
     def produce(self) -> Iterator[Emission]:
         """A frame for each new colour picture."""
