@@ -140,7 +140,8 @@ def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
 def find_led(frames: Iterable[Frame], grid: int = 24) -> tuple[tuple[int, int, int, int], float]:
     """(x, y, w, h) in pixels of the square of a `grid` x `grid` picture that blinks most clearly, and its contrast (levels / 255).
 
-    What moves (a face) passes through grey levels; a lamp has two and goes from one to the other within a picture or two. Raises InputError where nothing blinks.
+    What moves (a face) passes through grey levels; a lamp has two and goes from one to the other within a picture or two.
+    Raises InputError where nothing blinks.
     """
     traces, size = [], (0, 0)
     for frame in frames:
