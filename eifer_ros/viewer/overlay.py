@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import RecordingError
 from ..head import projection, shade
-from ..head.model import HeadModel
+from ..head.model import I32, HeadModel
 from ..types import F32, U8, FaceState, FaceStatus, Frame, Item
 
 WAITING = 16
@@ -22,10 +22,21 @@ _LOST = (255, 170, 60)
 _DOT = (255, 220, 90)
 
 
-def draw(frame: Frame, state: FaceState | None, head: HeadModel, neutral: F32 | None = None, *, alpha: float = 0.45) -> U8:
-    """(H, W, 3) RGB picture with the head's skin mesh and 68 landmarks over the face, or a word where no face was found.
+def front_faces(head: HeadModel) -> I32:
+    """(N, 3) triangles of the face from chin to hairline and ear to ear; all where the model has no such region."""
+    if "face" not in head.regions:
+        return head.faces
+    inside = np.zeros(len(head.template), bool)
+    inside[head.regions["face"]] = True
+    return np.ascontiguousarray(head.faces[inside[head.faces].all(axis=1)])
 
-    neutral: `head.neutral(state.shape)` if the caller keeps it.
+
+def draw(
+    frame: Frame, state: FaceState | None, head: HeadModel, neutral: F32 | None = None, *, alpha: float = 0.45, faces: I32 | None = None
+) -> U8:
+    """(H, W, 3) RGB picture with the mesh of the face and 68 landmarks over it, or a word where no face was found.
+
+    neutral: `head.neutral(state.shape)`, faces: `front_faces(head)`, if the caller keeps them.
     """
     width, height = frame.size
     scale = max(0.4, height / 900)
@@ -35,7 +46,7 @@ def draw(frame: Frame, state: FaceState | None, head: HeadModel, neutral: F32 | 
         return picture
     matrix = frame.intrinsics if frame.intrinsics is not None else projection.default_intrinsics(width, height)
     vertices = head.state_vertices(state, neutral)
-    picture = shade.overlay(frame.image, vertices, head.faces, matrix, state.head_pose, alpha)
+    picture = shade.overlay(frame.image, vertices, front_faces(head) if faces is None else faces, matrix, state.head_pose, alpha)
     points = projection.project(head.points(vertices, "landmarks_68"), state.head_pose, matrix)[:, :2]
     radius = max(1, round(height / 360))
     for x, y in np.round(points * 16).astype(int):
@@ -48,10 +59,9 @@ def draw(frame: Frame, state: FaceState | None, head: HeadModel, neutral: F32 | 
 
 def _label(picture: U8, text: str, scale: float, colour: tuple[int, int, int]) -> None:
     x, y = round(12 * scale), picture.shape[0] - round(14 * scale)
-    thickness = max(1, round(1.5 * scale))
-    # a shadow of the same thickness: the advance of a letter depends on it
-    for dx, dy, ink in ((1, 1, (0, 0, 0)), (-1, 1, (0, 0, 0)), (0, 0, colour)):
-        cv2.putText(picture, text, (x + dx, y + dy), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+    strip = picture[y - round(26 * scale) :]
+    strip[:] = strip // 3  # writing in any colour stays readable, and the letters are drawn once
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, max(1, round(1.5 * scale)), cv2.LINE_AA)
 
 
 class OverlayWriter:
@@ -63,6 +73,7 @@ class OverlayWriter:
     def __init__(self, path: Path, head: HeadModel, face_port: str, rate_hz: float, *, complete: bool) -> None:
         self.path, self.skipped = path, 0
         self._head, self._port, self._rate, self._complete = head, face_port, rate_hz, complete
+        self._faces = front_faces(head)
         self._frames: deque[Frame] = deque(maxlen=64)
         self._queue: queue.Queue[tuple[Frame, FaceState] | None] = queue.Queue(WAITING)
         self._writer: Any = None
@@ -113,7 +124,7 @@ class OverlayWriter:
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, self._size)
             if not self._writer.isOpened():
                 raise OSError("the video encoder did not open")
-        picture = draw(frame, state, self._head, self._rest(state))
+        picture = draw(frame, state, self._head, self._rest(state), faces=self._faces)
         if frame.size != self._size:
             picture = np.asarray(cv2.resize(picture, self._size), np.uint8)
         self._writer.write(picture[:, :, ::-1])
