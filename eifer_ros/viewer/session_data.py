@@ -1,0 +1,311 @@
+"""A recording, read once and thinned, for the report: ten minutes must not take ten minutes.
+
+Only what is shown is decoded: envelopes at about 33 Hz (they are low-passed at 6 Hz), faces at 15 Hz, one EMG chunk per second, and
+pictures only around the moments that are shown, which the recording's index finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..emg.component import EmgConfig, EmgProcessing
+from ..emg.protocol import REST, Span, spans
+from ..errors import InputError, WireError
+from ..head.model import load_head
+from ..mapping import lag as lagging
+from ..mapping.series import assemble
+from ..recording.reader import Bag
+from ..recording.topics import Role
+from ..types import F32, F64, NS, EmgChunk, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
+from ..wire import messages
+from ..wire.conversions import from_wire
+
+Progress = Callable[[int, int, str], None]
+ACTIVITY, ESTIMATED, RAW, CAMERA, RESTORED = "emg/activity", "muscles/estimated", "emg/raw", "camera/image_raw", "face/restored"
+FACES = ("face/fused", "face/vision", "face/emg", "truth/face")
+_EVERY_S = {
+    ACTIVITY: 0.0299, ESTIMATED: 0.0299, RAW: 1.0, "face/vision": 0.0599, "truth/face": 0.0599, "face/fused": 0.249, "face/emg": 0.249,
+}
+NEAR_NS = 120_000_000
+
+
+@dataclass
+class Topic:
+    """Stamps of one topic and how late each was recorded (s; all 0 where the recorder logs acquisition stamps)."""
+
+    stamps: npt.NDArray[np.int64]
+    late: F64
+
+    @property
+    def rate_hz(self) -> float:
+        """From the median step."""
+        steps = np.diff(self.stamps)
+        return float(NS / np.median(steps)) if len(steps) > 1 and np.median(steps) > 0 else float("nan")
+
+    @property
+    def gaps(self) -> F64:
+        """Silences of more than three usual steps, s."""
+        steps = np.diff(self.stamps) / NS
+        return np.asarray(steps[steps > 3 * np.median(steps)]) if len(steps) > 2 else np.zeros(0)
+
+
+@dataclass
+class Muscles:
+    """A thinned stream of muscle activity: times (T,) s since the start, envelope (T, M) V, activation (T, M), quality (T, M)."""
+
+    scheme: str
+    muscles: tuple[str, ...]
+    times: F64
+    envelope: F32
+    activation: F32
+    quality: F32
+
+
+@dataclass
+class Moment:
+    """Something to show pictures of: a movement and its peak. index: row of `Muscles` at the peak, -1 where there is no EMG."""
+
+    label: str
+    start_s: float
+    end_s: float
+    peak_s: float
+    index: int = -1
+    camera: Frame | None = None
+    restored: Frame | None = None
+    face: FaceState | None = None
+    emg_face: FaceState | None = None
+
+
+@dataclass
+class SessionData:
+    """Everything a report shows."""
+
+    path: Path
+    session: dict[str, Any]
+    start: Stamp
+    duration_s: float
+    size_bytes: int
+    topics: dict[str, Topic] = field(default_factory=dict)
+    measured: Muscles | None = None
+    estimated: Muscles | None = None
+    faces: dict[str, list[FaceState]] = field(default_factory=dict)
+    markers: list[Marker] = field(default_factory=list)
+    chunks: list[tuple[Stamp, int, float, int]] = field(default_factory=list)
+    """Of one EMG chunk per second: stamp, first index, rate, samples lost before it."""
+    moments: list[Moment] = field(default_factory=list)
+    lag: lagging.Lag | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def seconds(self, stamp: Stamp) -> float:
+        """Seconds since the start."""
+        return (stamp - self.start) / NS
+
+
+def read_session(path: Path, progress: Progress | None = None) -> SessionData:
+    """Read the recording at `path`. Raises RecordingError, and InputError where nothing in it can be reported on."""
+    tell = progress or (lambda done, total, words: None)
+    with Bag(path) as bag:
+        start, end = bag.span
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+        data = SessionData(path, bag.session, start, (end - start) / NS, size)
+        _scan(bag, data, tell)
+        if data.measured is None and data.estimated is None and not any(data.faces.values()):
+            raise InputError(f"{path}: neither EMG nor faces in this recording; eifer replay {path} --out DIR makes faces of pictures")
+        tell(70, 100, "movements")
+        _find_moments(data)
+        _fetch_pictures(bag, data, tell)
+    tell(90, 100, "synchrony")
+    _synchronise(data)
+    return data
+
+
+def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
+    streams = [(c, s) for c, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)]
+    ports = {(c.topic, c.msgtype): (s.port, s.role) for c, s in streams}
+    has = {stream.port for _, stream in streams}
+    make = EmgProcessing(EmgConfig()) if RAW in has and ACTIVITY not in has else None
+    if make is not None:
+        make.setup()
+    stamps: dict[str, list[int]] = {}
+    late: dict[str, list[float]] = {}
+    due: dict[str, int] = {}
+    rows: dict[str, list[MuscleActivity]] = {ACTIVITY: [], ESTIMATED: []}
+    total = max(data.duration_s, 1e-3)
+    for count, message in enumerate(bag.messages([c for c, _ in streams])):
+        port, role = ports[(message.connection.topic, message.connection.msgtype)]
+        stamps.setdefault(port, []).append(message.stamp)
+        late.setdefault(port, []).append((message.log_time - message.stamp) / NS)
+        if count % 2000 == 0:
+            tell(round(65 * min(data.seconds(message.stamp) / total, 1.0)), 100, "reading")
+        if role is Role.PICTURE or (message.stamp < due.get(port, 0) and not (port == RAW and make is not None)):
+            continue
+        if port not in _EVERY_S and port not in ("markers", "truth/movement"):
+            continue
+        due[port] = message.stamp + round(_EVERY_S.get(port, 0.0) * NS)
+        try:
+            item = from_wire(messages.deserialise(message.data, message.connection.msgtype), message.connection.msgtype)
+        except WireError as error:
+            data.notes.append(f"{port} at {data.seconds(message.stamp):.1f} s left out: {error}")
+            continue
+        _sort_in(data, port, item, rows, make)
+    data.topics = {port: Topic(np.sort(np.array(stamps[port], np.int64)), np.array(late[port])) for port in sorted(stamps)}
+    data.measured, data.estimated = _stack(rows[ACTIVITY], data.start), _stack(rows[ESTIMATED], data.start)
+    data.markers.sort(key=lambda marker: marker.stamp)
+
+
+def _sort_in(data: SessionData, port: str, item: Item, rows: dict[str, list[MuscleActivity]], make: EmgProcessing | None) -> None:
+    if isinstance(item, MuscleActivity):
+        rows[port].append(item)
+    elif isinstance(item, FaceState):
+        data.faces.setdefault(port, []).append(item)
+    elif isinstance(item, Marker) and (port == "markers" or not any(m.phase != "note" for m in data.markers) or port == "truth/movement"):
+        data.markers.append(item)
+    elif isinstance(item, EmgChunk):
+        if not data.chunks or item.stamp - data.chunks[-1][0] >= NS:
+            data.chunks.append((item.stamp, item.first_index, item.rate_hz, item.lost))
+        if make is not None:
+            made = [e.item for e in make.handle(RAW, item) if isinstance(e.item, MuscleActivity)]
+            rows[ACTIVITY] += made[::3]
+
+
+def _stack(rows: list[MuscleActivity], start: Stamp) -> Muscles | None:
+    if not rows:
+        return None
+    rows = [row for row in rows if row.muscles == rows[-1].muscles]
+    times = np.array([(row.stamp - start) / NS for row in rows])
+    order = np.argsort(times, kind="stable")
+    return Muscles(
+        rows[-1].scheme, rows[-1].muscles, times[order], np.stack([row.envelope for row in rows])[order],
+        np.stack([row.activation for row in rows])[order], np.stack([row.quality for row in rows])[order],
+    )
+
+
+def strength(muscles: Muscles) -> F64:
+    """(T, M) envelope above rest as a share of each channel's 99th percentile: comparable between channels, calibrated or not."""
+    envelope = np.nan_to_num(np.asarray(muscles.envelope, np.float64))
+    rest = np.percentile(envelope, 10, axis=0)
+    # a channel that never left the noise is not stretched to full scale
+    full = np.maximum(np.percentile(envelope, 99, axis=0) - rest, 15e-6)
+    return np.asarray(np.clip((envelope - rest) / full, 0.0, 1.3))
+
+
+def _find_moments(data: SessionData) -> None:
+    found: list[Span] = [span for span in spans(data.markers) if span.movement != REST and not span.movement.startswith("rejected")]
+    level = strength(data.measured).mean(axis=1) if data.measured is not None else None
+    times = data.measured.times if data.measured is not None else None
+    if level is None or times is None:
+        port = next((p for p in ("face/vision", "face/fused", "truth/face", "face/emg") if data.faces.get(p)), None)
+        if port is not None:
+            kept = [state for state in data.faces[port] if state.status != FaceStatus.LOST]
+            times = np.array([data.seconds(state.stamp) for state in kept])
+            level = np.array([float(np.abs(state.expression).sum()) for state in kept])
+    if times is None or level is None or not len(times):
+        return
+    if found:
+        windows = [(span.movement, data.seconds(span.start), data.seconds(span.end)) for span in found]
+    else:
+        data.notes.append("no movement is marked in this recording; the strongest moments are shown instead")
+        windows = _strongest(times, level)
+    for label, begin, end in windows[:40]:
+        inside = np.flatnonzero((times >= begin) & (times <= end + 0.3))
+        if len(inside):
+            best = int(inside[np.argmax(level[inside])])
+            data.moments.append(Moment(label, begin, end, float(times[best]), best if data.measured is not None else -1))
+
+
+def _strongest(times: F64, level: F64, count: int = 8, apart_s: float = 4.0) -> list[tuple[str, float, float]]:
+    chosen: list[float] = []
+    for index in np.argsort(level)[::-1]:
+        if all(abs(times[index] - other) > apart_s for other in chosen):
+            chosen.append(float(times[index]))
+        if len(chosen) == count:
+            break
+    return [(f"at {int(t // 60)}:{t % 60:04.1f}", t - 0.5, t + 0.5) for t in sorted(chosen)]
+
+
+def _fetch_pictures(bag: Bag, data: SessionData, tell: Progress) -> None:
+    wanted = [port for port in (CAMERA, RESTORED, *FACES) if port in data.topics]
+    for number, moment in enumerate(data.moments):
+        tell(70 + round(20 * number / len(data.moments)), 100, "pictures")
+        at = data.start + round(moment.peak_s * NS)
+        nearest: dict[str, Item] = {}
+        for stamp, port, item in bag.items(topics=wanted, start=at - NEAR_NS, stop=at + NEAR_NS):
+            if isinstance(item, FaceState) and item.status == FaceStatus.LOST:
+                continue
+            if port not in nearest or abs(stamp - at) < abs(nearest[port].stamp - at):
+                nearest[port] = item
+        camera, restored = nearest.get(CAMERA), nearest.get(RESTORED)
+        moment.camera = camera if isinstance(camera, Frame) else None
+        moment.restored = restored if isinstance(restored, Frame) else None
+        face = next((nearest[p] for p in ("face/fused", "face/vision", "truth/face") if p in nearest), None)
+        moment.face = face if isinstance(face, FaceState) else None
+        emg = nearest.get("face/emg")
+        moment.emg_face = emg if isinstance(emg, FaceState) else None
+
+
+def _synchronise(data: SessionData) -> None:
+    port = next((p for p in ("face/vision", "truth/face") if len(data.faces.get(p, ())) > 20), None)
+    muscles = data.measured
+    if port is None or muscles is None or len(muscles.times) < 50:
+        data.notes.append("muscles and face cannot be compared in time: one of them is not in this recording")
+        return
+    level = strength(muscles).astype(np.float32)
+    unknown = np.full(len(muscles.muscles), np.nan, np.float32)
+    rows = [
+        MuscleActivity(data.start + round(float(t) * NS), muscles.scheme, muscles.muscles, unknown, a, q)
+        for t, a, q in zip(muscles.times, level, muscles.quality, strict=True)
+    ]
+    try:
+        head = load_head(data.faces[port][0].head_model)
+        data.lag = lagging.estimate(assemble(rows, data.faces[port], head.expression_names), 0.038)
+    except InputError as error:
+        data.notes.append(f"lag between muscles and skin: {error}")
+
+
+def sample_clock(data: SessionData) -> tuple[F64, F64, float, float] | None:
+    """(times s, residual ms, rate Hz, drift ppm) of the amplifier's sample counter against the recording's clock; None below 5 s."""
+    if len(data.chunks) < 6:
+        return None
+    stamps = np.array([data.seconds(chunk[0]) for chunk in data.chunks])
+    index = np.array([chunk[1] for chunk in data.chunks], np.float64)
+    if (np.diff(index) <= 0).any():
+        return None  # the source started again; one line does not describe it
+    slope, offset = np.polyfit(index, stamps, 1)
+    residual = 1e3 * (stamps - (slope * index + offset))
+    nominal = data.chunks[0][2]
+    return stamps, residual, float(1 / slope), float((1 / slope / nominal - 1) * 1e6)
+
+
+def agreement(data: SessionData) -> list[tuple[str, float, float]]:
+    """Per muscle (name, r, lag s) of the estimated envelope against the measured one; lag > 0: the estimate is late."""
+    measured, estimated = data.measured, data.estimated
+    if measured is None or estimated is None or len(measured.times) < 50 or len(estimated.times) < 50:
+        return []
+    step = 0.03
+    grid = np.arange(max(measured.times[0], estimated.times[0]), min(measured.times[-1], estimated.times[-1]), step)
+    if len(grid) < 60:
+        return []
+    out = []
+    reach = 13
+    for name in measured.muscles:
+        if name not in estimated.muscles:
+            continue
+        a = np.interp(grid, measured.times, np.nan_to_num(measured.envelope[:, measured.muscles.index(name)]))
+        b = np.interp(grid, estimated.times, np.nan_to_num(estimated.envelope[:, estimated.muscles.index(name)]))
+        if a.std() < 1e-7 or b.std() < 1e-9:
+            out.append((name, float("nan"), float("nan")))
+            continue
+        best, at = -2.0, 0
+        for shift in range(-reach, reach + 1):
+            left, right = (a[: len(a) - shift], b[shift:]) if shift >= 0 else (a[-shift:], b[: len(b) + shift])
+            r = float(np.corrcoef(left, right)[0, 1])
+            if r > best:
+                best, at = r, shift
+        out.append((name, float(np.corrcoef(a, b)[0, 1]), at * step))
+    return out

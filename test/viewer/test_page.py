@@ -1,0 +1,241 @@
+"""The page in a real headless Chromium."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from chromium import Browser
+from stage import Stage, movement_level
+
+from eifer_ros.jobs.view import view
+from eifer_ros.recording.reader import read
+from eifer_ros.types import Marker
+from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordControl
+from eifer_ros.viewer.server import ViewConfig, Viewer
+
+PIXELS = (
+    "Array.from(document.getElementById('{0}').getContext('2d')"
+    ".getImageData(0, 0, document.getElementById('{0}').width, document.getElementById('{0}').height).data)"
+)
+
+
+class Robot:
+    """Says what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def arm(self) -> tuple[bool, str]:
+        self.told.append("arm")
+        return True, "armed"
+
+    def release(self) -> tuple[bool, str]:
+        self.told.append("release")
+        return True, "released"
+
+    def stop(self) -> tuple[bool, str]:
+        self.told.append("stop")
+        return True, "stopped"
+
+    def clear_stop(self) -> tuple[bool, str]:
+        return True, "cleared"
+
+
+class Run:
+    """A viewer with every control, fed by a stage."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder, self.robot = folder, Robot()
+        self.record = RecordControl(folder)
+        times = {"prepare_s": 0.2, "perform_s": 0.8, "relax_s": 0.3, "rest_s": 0.8, "reaction_s": 0.2}
+        self.calibrate = CalibrateControl(folder, record=self.record, times=times)
+        controls = {"record": self.record, "calibrate": self.calibrate, "arm": ArmControl(self.robot, "example face")}
+        self.viewer = Viewer(ViewConfig(port=port), title="a stage", controls=controls)
+        self.record.tell = self.viewer.take
+        self.url = self.viewer.start()
+        self.stage = Stage(self._take)
+
+    def _take(self, port, item) -> None:
+        self.viewer.take(port, item)
+        self.record.take(port, item)
+        if port == "emg/activity":
+            self.calibrate.take(port, item)
+
+    def close(self) -> None:
+        self.stage.close()
+        self.viewer.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    started = Run(tmp_path / "sessions")
+    yield started
+    started.close()
+
+
+def drawn(browser: Browser, kind: str) -> np.ndarray:
+    return np.array(browser.run(PIXELS.format(kind)), np.float64)
+
+
+def settle(browser: Browser, kind: str = "face", count: int = 8) -> None:
+    """Wait for some more pictures of that kind."""
+    before = browser.run(f"eifer.drawn.{kind} ?? 0")
+    browser.until(f"(eifer.drawn.{kind} ?? 0) >= {before + count}")
+
+
+@pytest.mark.parametrize(("name", "width", "height", "dark"), [("light", 1280, 720, False), ("dark", 1280, 720, True), ("tablet", 820, 1180, False)])
+def test_the_page_fills_without_an_error_and_asks_nobody_else(browser: Browser, run: Run, artefacts: Path, name, width, height, dark) -> None:
+    browser.open(run.url, width, height, dark)
+    browser.until("eifer.shown > 10 && eifer.drawn.camera && eifer.streams.measured")
+    browser.until("document.getElementById('contact').textContent === '22 good contacts'")
+    browser.picture(artefacts / f"page_{name}.png")
+    assert browser.errors == []
+    assert [request for request in browser.requests if not request.startswith((run.url, "blob:", "data:"))] == []
+    # nothing is pushed out of the window sideways, and on a desk nothing needs scrolling at all
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    if width == 1280:
+        assert browser.run("document.documentElement.scrollHeight") <= height
+
+
+@pytest.mark.parametrize("renderer", ["jpeg", "webgl"])
+def test_the_head_moves_when_coefficients_change(browser: Browser, run: Run, artefacts: Path, renderer: str) -> None:
+    browser.open(f"{run.url}?renderer={renderer}")
+    browser.until("eifer.drawn.face > 5", 60)
+    if browser.run("document.body.dataset.renderer") != renderer:
+        pytest.skip("this Chromium has no WebGL")
+    settle(browser)
+    rest = drawn(browser, "face")
+    run.stage.weights = {"jawOpen": 1.0}
+    settle(browser)
+    browser.picture(artefacts / f"jaw_{renderer}.png")
+    moved = drawn(browser, "face")
+    run.stage.weights = {}
+    settle(browser)
+    again = drawn(browser, "face")
+    assert rest.shape == moved.shape
+    changed = np.abs(moved - rest).reshape(-1, 4)[:, :3].max(axis=1) > 24
+    assert changed.mean() > 0.02
+    # the lower half of the picture changes, the forehead does not
+    rows = changed.reshape(-1, int(browser.run("document.getElementById('face').width"))).mean(axis=1)
+    assert rows[len(rows) // 2 :].sum() > 20 * rows[: len(rows) // 3].sum()
+    assert np.abs(again - rest).mean() < 0.5
+
+
+def test_a_recording_is_started_marked_and_stopped_by_clicks(browser: Browser, run: Run) -> None:
+    browser.open(run.url)
+    browser.until("eifer.shown > 5")
+    browser.click("#record")
+    browser.until("document.getElementById('record').getAttribute('aria-pressed') === 'true'")
+    browser.key("m")
+    browser.until("document.getElementById('marking').open")
+    browser.run("document.getElementById('marking-label').value = 'sneezed'")
+    browser.click("#marking-form .main")
+    browser.until("eifer.controlled.record.markers === 1")
+    browser.click("#record")
+    browser.until("!eifer.controlled.record.recording")
+    (path,) = run.folder.iterdir()
+    items = list(read(path))
+    assert [(item.label, item.phase) for _, topic, item in items if topic == "markers" and isinstance(item, Marker)] == [("sneezed", "note")]
+    assert {"face/fused", "emg/activity", "camera/image_raw"} <= {topic for _, topic, _ in items}
+    assert browser.errors == []
+
+
+def test_the_wizard_leads_through_a_calibration_by_clicks(browser: Browser, run: Run, artefacts: Path) -> None:
+    rng = np.random.default_rng(2)
+
+    def obey() -> np.ndarray:
+        state = run.calibrate.state()
+        return movement_level(state.get("movement", ""), state.get("phase", ""), rng)
+
+    run.stage.level = obey
+    browser.open(run.url)
+    browser.until("eifer.shown > 5")
+    browser.click("#calibrate")
+    browser.until("[...document.querySelectorAll('#wizard-plan img')].filter((image) => image.complete && image.naturalWidth > 0).length >= 6")
+    browser.picture(artefacts / "wizard_start.png")
+    browser.click("#wizard-go")
+    browser.until("eifer.controlled.calibrate.phase === 'perform' && eifer.controlled.calibrate.movement === 'Smile-Open'")
+    browser.until("document.getElementById('wizard-picture').naturalWidth > 0")
+    browser.picture(artefacts / "wizard_smile.png")
+    browser.until("document.getElementById('wizard-phase').textContent === 'Done'", 60)
+    files = list(run.folder.glob("calibration_*.yaml"))
+    assert len(files) == 1
+    assert all(take["accepted"] for take in run.calibrate.state()["takes"])
+    assert browser.run("document.querySelectorAll('#wizard-takes li').length") == 11
+    assert browser.errors == []
+
+
+def test_an_animatronic_face_is_armed_only_after_the_question(browser: Browser, run: Run) -> None:
+    browser.open(run.url)
+    browser.until("eifer.shown > 5")
+    browser.click("#arm")
+    browser.until("document.getElementById('arming').open")
+    browser.click("#arming-no")
+    browser.until("!document.getElementById('arming').open")
+    assert run.robot.told == []
+    browser.click("#arm")
+    browser.click("#arming-yes")
+    browser.until("document.getElementById('toast').textContent === 'armed'")
+    browser.key("s")
+    browser.until("document.getElementById('toast').textContent === 'stopped'")
+    assert run.robot.told == ["arm", "stop"]
+
+
+def test_the_page_comes_back_after_the_server_restarts(browser: Browser, tmp_path: Path) -> None:
+    first = Run(tmp_path / "a")
+    browser.open(first.url)
+    browser.until("eifer.shown > 5")
+    port = first.viewer.port
+    first.close()
+    browser.until("document.body.dataset.state === 'lost'")
+    second = Run(tmp_path / "b", port)
+    try:
+        shown = browser.run("eifer.shown")
+        browser.until(f"document.body.dataset.state === 'live' && eifer.shown > {shown} + 5")
+    finally:
+        second.close()
+
+
+def test_a_bag_plays_pauses_and_seeks(browser: Browser, bag: Path, artefacts: Path) -> None:
+    address: list[str] = []
+    known, stop = threading.Event(), threading.Event()
+
+    def ready(url: str) -> None:
+        address.append(url)
+        known.set()
+
+    job = threading.Thread(target=view, args=(str(bag),), kwargs={"config": ViewConfig(port=0), "ready": ready, "stop": stop, "playing": False}, daemon=True)
+    job.start()
+    try:
+        assert known.wait(60)
+        browser.open(address[0])
+        browser.until("eifer.hello && eifer.controlled.player.duration_s > 7.9 && !eifer.controlled.player.playing")
+        browser.run("document.getElementById('seek').value = 2; document.getElementById('seek').dispatchEvent(new Event('change'))")
+        browser.until("eifer.faces.face && Math.abs(eifer.faces.face.ms / 1000 - 1790000002) < 0.2 && eifer.drawn.face > 1")
+        time.sleep(0.3)  # the last picture of the moment may still be on its way; a paused bag sends no more
+        rest = drawn(browser, "face")
+        browser.run("document.getElementById('seek').value = 5; document.getElementById('seek').dispatchEvent(new Event('change'))")
+        browser.until("Math.abs(eifer.faces.face.ms / 1000 - 1790000005) < 0.2")
+        time.sleep(0.3)
+        smile = drawn(browser, "face")
+        browser.picture(artefacts / "bag.png")
+        assert (np.abs(smile - rest) > 24).mean() > 0.01
+        browser.key(" ", "Space")
+        browser.until("eifer.controlled.player.playing && eifer.controlled.player.position_s > 5.2")
+        browser.key(" ", "Space")
+        browser.until("!eifer.controlled.player.playing")
+        browser.key("ArrowLeft")
+        browser.until("eifer.faces.face.ms / 1000 < 1790000004.6")
+        assert browser.errors == []
+    finally:
+        stop.set()
+        job.join(20)
+    assert not job.is_alive()
