@@ -1,0 +1,89 @@
+"""The mappings that are compared: what stands in the papers, and ours, on the same rows.
+
+rest: the mean face, or the mean envelope. ridge, rff: eifer's, lags to 150 ms. mlp_frame: one frame in, two hidden layers of 256
+(EIFER's MLPs; their sizes are not published). mlp: the same with lags. tcn: causal, 0.64 s. tcn_centred: emg2face's kind, which sees
+as much after the instant as before it and so is late by half its context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, MissingExtra, did_you_mean
+from ..mapping.features import FeatureSpec, lag_steps, lagged
+from ..mapping.fit import FitSettings, fit_linear
+from ..types import F32
+from .problems import Problem
+
+MODELS = ("rest", "ridge", "rff", "mlp_frame", "mlp", "tcn", "tcn_centred")
+SEEDED = ("rff", "mlp_frame", "mlp", "tcn", "tcn_centred")
+LONGEST_S, LAGS, CONTEXT = 0.15, 8, 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """rows: (N,) judged rows of the problem. truth, estimate: (N, K). late_s: how long after the instant an output is known."""
+
+    rows: npt.NDArray[np.intp]
+    truth: F32
+    estimate: F32
+    late_s: float
+
+
+def predict(
+    model: str, direction: str, problem: Problem, learnt: npt.NDArray[np.bool_], judged: npt.NDArray[np.bool_], seed: int = 0
+) -> Prediction:
+    """Learn from `learnt` rows, predict `judged` rows. Raises InputError for a model that is not known, MissingExtra without torch."""
+    if model not in MODELS:
+        raise InputError(f"model '{model}' is not known{did_you_mean(model, MODELS)}; known are {', '.join(MODELS)}")
+    forward = direction == "emg2exp"
+    inputs, targets = (problem.muscles, problem.face) if forward else (problem.face, problem.muscles)
+    period = problem.period_s
+    if model == "rest":
+        mean = targets[learnt].mean(axis=0)
+        rows = np.flatnonzero(judged)
+        return Prediction(rows, targets[rows], np.tile(mean, (len(rows), 1)), 0.0)
+    ahead = 0
+    if model == "mlp_frame":
+        steps: tuple[int, ...] = (0,)
+    elif model in ("tcn", "tcn_centred"):
+        context = CONTEXT if period <= 0.02 else 16  # a power of two: 0.64 s at 100 Hz, 0.53 s at 30 Hz
+        steps = tuple(range(context))
+        ahead = context // 2 if model == "tcn_centred" else 0
+    else:
+        steps = lag_steps(LONGEST_S, LAGS, period)
+    if not forward and model != "mlp_frame":
+        # the muscle moves first: the face is looked at around its own lag after the muscle
+        lag = problem.lag_s if np.isfinite(problem.lag_s) else 0.07
+        ahead = max(ahead, round((lag + 0.03) / period))
+    features = _ahead(lagged(inputs, steps, problem.segment), ahead, problem.segment)
+    whole = ~np.isnan(features).any(axis=1)
+    train, rows = np.flatnonzero(whole & learnt), np.flatnonzero(whole & judged)
+    if len(train) * period < 5 or not len(rows):
+        raise InputError(f"{problem.name}: {len(train) * period:.1f} s to learn from and {len(rows)} rows to judge; change the split")
+    spec = FeatureSpec(steps, period)
+    kind = {"mlp_frame": "mlp", "tcn_centred": "tcn"}.get(model, model)
+    settings = FitSettings(kind=kind, seed=seed)
+    gap = max(steps) + ahead
+    if kind in ("ridge", "rff"):
+        regressor = fit_linear(features[train], targets[train], gap, settings, max(1, round(0.03 / period)))[0]
+        estimate = regressor.predict(features[rows])
+    else:
+        try:
+            from ..training.mapping_networks import fit_network
+        except ModuleNotFoundError as error:
+            raise MissingExtra(error.name or "torch", "train", f"evaluating '{model}'") from None
+        estimate = fit_network(features[train], targets[train], gap, settings, spec)[0].predict(features[rows])
+    return Prediction(rows, targets[rows], np.asarray(estimate, np.float32), ahead * period)
+
+
+def _ahead(features: F32, steps: int, segment: npt.NDArray[np.intp]) -> F32:
+    """Each row's features as they are `steps` rows later; NaN across gaps."""
+    if steps == 0:
+        return features
+    out = np.full(features.shape, np.nan, np.float32)
+    out[:-steps] = np.where((segment[steps:] == segment[:-steps])[:, None], features[steps:], np.nan)
+    return out
