@@ -72,7 +72,8 @@ class RecordControl:
         try:
             writer.write(port, item)
         except EiferError as error:
-            self._writer, self._last = None, str(error)
+            if self._writer is writer:  # else it was just stopped, and this item came too late
+                self._writer, self._last = None, str(error)
 
     def state(self) -> dict[str, Any]:
         """Whether it records, for how long, where, and what went wrong."""
@@ -119,6 +120,7 @@ class RecordControl:
         writer, self._writer = self._writer, None
         if writer is None:
             raise InputError("nothing is being recorded")
+        self._last = "saving"
         writer.close()
         self.written.append(str(writer.path))
         self._last = f"saved {writer.path}"

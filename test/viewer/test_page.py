@@ -140,7 +140,7 @@ def test_a_recording_is_started_marked_and_stopped_by_clicks(browser: Browser, r
     browser.click("#marking-form .main")
     browser.until("eifer.controlled.record.markers === 1")
     browser.click("#record")
-    browser.until("!eifer.controlled.record.recording")
+    browser.until("!eifer.controlled.record.recording && eifer.controlled.record.message.startsWith('saved')")
     (path,) = run.folder.iterdir()
     items = list(read(path))
     assert [(item.label, item.phase) for _, topic, item in items if topic == "markers" and isinstance(item, Marker)] == [("sneezed", "note")]

@@ -49,8 +49,8 @@ export class Controls {
   showRecord({ recording, seconds, message }) {
     $("record").setAttribute("aria-pressed", String(recording));
     $("record-word").textContent = recording ? clock(seconds) : "Record";
-    if (!recording && this.wasRecording && message) this.toast(message);
-    this.wasRecording = recording;
+    if (!recording && this.wasRecording && message && message !== "saving") { this.toast(message); this.wasRecording = false; }
+    this.wasRecording ||= recording;
   }
 
   showPlayer({ playing, position_s: position, duration_s: duration, loop, speed, ended }) {
@@ -70,6 +70,7 @@ export class Controls {
     this.armed = !disarmed;
     $("arm-word").textContent = disarmed ? "Arm" : "Release";
     $("arm").setAttribute("aria-pressed", String(!disarmed));
+    $("halt").classList.toggle("calm", disarmed);
     $("arm").title = `${name}: ${state}`;
     $("arming-what").textContent = `${name} is ${state}. Armed, it follows the face on this page.`;
     this.armMessage = message;
