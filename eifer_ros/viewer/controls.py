@@ -195,7 +195,7 @@ class CalibrateControl:
         newest = self._newest
         if newest is None or seconds(self._clock() - newest.stamp) > 3.0:
             raise InputError("no EMG arrives; is the amplifier streaming?")
-        movements, repetitions = values.get("movements") or (), values.get("repetitions") or 1
+        movements, repetitions = values.get("movements", ()), values.get("repetitions", 1)
         if not isinstance(movements, list | tuple) or not isinstance(repetitions, int) or not 1 <= repetitions <= 10:
             raise InputError("calibrate: movements must be a list of names, repetitions 1 to 10")
         self._arrived.clear()

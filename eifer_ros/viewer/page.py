@@ -41,7 +41,7 @@ class Page:
         self._self_drawn = False
         self._faults = 0
         self._controlled: dict[str, Any] = {}
-        self._last_item: dict[str, int] = {}
+        self._last_item: dict[str, tuple[int, int, bool]] = {}
         self._lock = asyncio.Lock()
 
     async def serve(self) -> None:
@@ -177,9 +177,12 @@ class Page:
         for kind, ports in (("face", FACES), ("emg", (EMG_FACE,))):
             fresh = board.newest(*ports, within_s=STALE_S)
             state = fresh if fresh is not None else board.newest(*ports)
-            if not isinstance(state, FaceState) or self._last_item.get(kind) == (id(state) if fresh is not None else -1):
+            if not isinstance(state, FaceState):
                 continue
-            self._last_item[kind] = id(state) if fresh is not None else -1
+            said = (state.stamp, int(state.origin), fresh is not None)
+            if self._last_item.get(kind) == said:
+                continue
+            self._last_item[kind] = said
             word = FaceStatus(state.status).name.lower() if fresh is not None or not self.viewer.live else "silent"
             header.setdefault("faces", {})[kind] = {
                 "ms": state.stamp / 1e6, "status": word, "origin": state.origin.name.lower(),

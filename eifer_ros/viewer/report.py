@@ -320,9 +320,9 @@ def _channels(data: SessionData) -> str:
         word = "not judged" if np.isnan(mean) else "good" if mean >= 0.75 else "fair" if mean >= 0.5 else "poor"
         bar = ""
         if np.isfinite(mean):
-            box = '<rect width="{}" height="8" rx="4" {}/>'
-            bar = f'<svg class="bar" viewBox="0 0 60 8" aria-hidden="true">{box.format(60, 'class="grid"')}' \
-                  f'{box.format(round(60 * mean), f"fill={ink!r}")}</svg>'
+            box = '<rect width="{}" height="8" rx="4" fill="{}"/>'
+            filled = box.format(60, "#8884") + box.format(round(60 * mean), ink)
+            bar = f'<svg class="bar" viewBox="0 0 60 8" aria-hidden="true">{filled}</svg>'
         poor = f"{100 * float((known < 0.5).mean()):.0f} %" if len(known) else "–"
         ratio = f"{20 * np.log10(full / rest):.0f} dB" if rest > 0 and full > 0 else "–"
         rows.append([_words(name), f"{bar} {word}", poor, f"{rest:.1f} µV", f"{full:.0f} µV", ratio])

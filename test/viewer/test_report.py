@@ -1,0 +1,142 @@
+"""The session report."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stage import T0, activity, face, picture
+
+from eifer_ros.errors import InputError, RecordingError
+from eifer_ros.jobs.report import write_report
+from eifer_ros.recording.writer import BagWriter
+from eifer_ros.types import NS, EmgChunk, FaceOrigin
+from eifer_ros.viewer import report, session_data
+
+
+class _Outline(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.images: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        values = dict(attrs)
+        if tag == "img":
+            assert values.get("alt")
+            self.images.append(values["src"])
+        if tag not in ("img", "meta", "polyline", "rect", "line"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        if tag not in ("polyline", "rect", "line"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def outline(path: Path) -> _Outline:
+    parser = _Outline()
+    parser.feed(path.read_text(encoding="utf-8"))
+    assert parser.open == []
+    return parser
+
+
+def test_a_report_is_one_file_that_asks_nobody_for_anything(bag: Path, tmp_path: Path) -> None:
+    made = write_report(bag, tmp_path / "r.html")
+    found = outline(tmp_path / "r.html")
+    assert made["bytes"] == (tmp_path / "r.html").stat().st_size < 8e6
+    assert {"Timeline", "At the peak", "Movements", "Channels", "Envelopes", "Measured and estimated", "What was recorded"} <= set(found.headings)
+    assert found.images and all(source.startswith("data:image/jpeg;base64,") for source in found.images)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", text)
+    assert "<script" not in text and "@media print" in text
+
+
+def test_the_peak_of_a_movement_lies_inside_it_and_shows_what_was_there(bag: Path) -> None:
+    data = session_data.read_session(bag)
+    (moment,) = data.moments
+    assert moment.label == "Smile-Open" and 4.0 <= moment.peak_s <= 6.3
+    assert moment.camera is not None and moment.face is not None and moment.emg_face is not None
+    assert float(moment.face.expression.max()) == 1.0
+    rows = session_data.agreement(data)
+    assert len(rows) == 22 and min(r for _, r, _ in rows) > 0.99
+
+
+def test_an_estimate_that_comes_late_is_reported_late(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    level = np.abs(np.convolve(rng.normal(0, 1, 2400), np.ones(40) / 40, "same")) * 2e-4
+    with BagWriter(tmp_path / "b", wait=True) as out:
+        for step in range(24, 2000):
+            stamp = T0 + step * NS // 100
+            out.write("emg/activity", activity(stamp, level[step]))
+            out.write("muscles/estimated", activity(stamp, level[step - 12]))
+    rows = session_data.agreement(session_data.read_session(tmp_path / "b"))
+    assert np.median([lag for _, _, lag in rows]) == pytest.approx(0.12, abs=0.02)
+
+
+def test_a_bag_without_video_and_one_without_emg_are_reported(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "emg", wait=True) as out:
+        for step in range(600):
+            stamp = T0 + step * NS // 100
+            out.write("emg/activity", activity(stamp, 80e-6 if 200 < step < 300 else 4e-6))
+    with BagWriter(tmp_path / "face", wait=True) as out:
+        for step in range(200):
+            stamp = T0 + step * NS // 30
+            out.write("face/vision", face(stamp, FaceOrigin.VISION, jawOpen=1.0 if 80 < step < 110 else 0.0))
+            out.write("camera/image_raw", picture(stamp))
+    write_report(tmp_path / "emg", tmp_path / "emg.html")
+    write_report(tmp_path / "face", tmp_path / "face.html")
+    muscles, pictures = outline(tmp_path / "emg.html").headings, outline(tmp_path / "face.html").headings
+    assert "Envelopes" in muscles and "Channels" in muscles
+    assert "Envelopes" not in pictures and "At the peak" in pictures
+    assert "no movement is marked" in (tmp_path / "face.html").read_text()
+
+
+def test_raw_emg_is_enough(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    names = ("F1", "F2", "F19", "F20")
+    with BagWriter(tmp_path / "raw", wait=True) as out:
+        for step in range(320):
+            scale = 80e-6 if 128 < step < 192 else 5e-6
+            samples = rng.normal(0, scale, (64, 4)).astype(np.float32)
+            out.write("emg/raw", EmgChunk(T0 + step * NS * 64 // 2048, 2048.0, names, samples, 64 * step))
+    data = session_data.read_session(tmp_path / "raw")
+    assert data.measured is not None and data.measured.scheme == "fridlund"
+    clock = session_data.sample_clock(data)
+    assert clock is not None and clock[2] == pytest.approx(2048.0, rel=1e-6)
+    assert "Synchrony" in report.render(data, {})
+
+
+def test_names_from_a_recording_cannot_inject_markup(tmp_path: Path) -> None:
+    from eifer_ros.types import Marker
+
+    evil = "<img src=x onerror=alert(1)>"
+    with BagWriter(tmp_path / "b", session={"participant": evil}, wait=True) as out:
+        for step in range(400):
+            out.write("emg/activity", activity(T0 + step * NS // 100, 8e-5 if 100 < step < 200 else 4e-6))
+        out.write("markers", Marker(T0 + NS, evil, "start"))
+        out.write("markers", Marker(T0 + 2 * NS, evil, "end"))
+    write_report(tmp_path / "b", tmp_path / "r.html")
+    assert "<img src=x" not in (tmp_path / "r.html").read_text()
+
+
+def test_latencies_of_the_run_are_drawn_where_they_are_given(bag: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    report.write_report(bag, tmp_path / "r.html", latency={"face/vision": rng.gamma(4, 0.003, 500).tolist()})
+    assert "Latency" in outline(tmp_path / "r.html").headings
+
+
+def test_a_report_is_never_overwritten_and_a_missing_bag_is_named(bag: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.html").write_text("mine")
+    with pytest.raises(InputError, match="never overwritten"):
+        write_report(bag, tmp_path / "r.html")
+    with pytest.raises(RecordingError, match="no such recording"):
+        write_report(tmp_path / "none", tmp_path / "s.html")
+    assert (tmp_path / "r.html").read_text() == "mine"
