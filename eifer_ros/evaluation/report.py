@@ -89,7 +89,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     rough = (high - low) / about
     unit = 10.0 ** np.floor(np.log10(rough))
     step = unit * min((m for m in (1, 2, 2.5, 5, 10)), key=lambda m: abs(m * unit - rough))
-    return [float(v) for v in np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9 * step, step)]
+    return [float(v) + 0.0 for v in np.round(np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9 * step, step), 12)]  # no -0
 
 
 def dots_figure(path: Path, title: str, label: str, groups: Sequence[tuple[str, Sequence[float]]]) -> None:
@@ -120,6 +120,8 @@ def dots_figure(path: Path, title: str, label: str, groups: Sequence[tuple[str, 
             middle = float(np.median(values))
             svg.line(at(middle), y - 11, at(middle), y + 11, INK, 2)
             svg.text(left + 408, y + 4, number(middle))
+        else:
+            svg.text(left + 408, y + 4, "none", colour="#777777")
     svg.save(path)
 
 
