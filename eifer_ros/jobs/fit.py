@@ -76,9 +76,8 @@ def warnings_of(session: Session, series: Series, delay_s: float = 0.0) -> tuple
         found.append(f"movements not in this recording: {', '.join(missing)}; what they show cannot be learnt (eifer calibrate)")
     if calibration is not None:
         good = {take.movement for take in calibration.takes if take.accepted}
-        found += [
-            f"{take.movement}: {take.advice}" for take in calibration.takes if not take.accepted and take.movement not in good and take.advice
-        ]
+        bad = [take for take in calibration.takes if not take.accepted and take.movement not in good]
+        found += [f"{take.movement}: {take.advice}" for take in bad if take.advice]
         if calibration.dead:
             found.append(f"no contact at {', '.join(calibration.dead)}: these channels are replaced by what the others make likely")
         if calibration.weak:

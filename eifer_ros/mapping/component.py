@@ -42,7 +42,10 @@ class MappingConfig(Config):
 
     mapping: str = parameter("", "fitted mapping (.npz from eifer fit); empty passes vision through")
     fused_hz: float = parameter(100.0, "rate of the fused face", unit="Hz", gt=0, le=500)
-    vision_std: float = parameter(0.04, "least standard deviation of a coefficient seen by the camera", gt=0, le=1, read_only=False)
+    vision_std: float = parameter(
+        0.04, "standard deviation of a coefficient seen by the camera where the reconstruction states none", gt=0, le=1, read_only=False
+    )
+    least_vision_std: float = parameter(0.01, "the camera is never believed to be better than this", gt=0, le=1, read_only=False)
     emg_correlation_s: float = parameter(0.06, "how long an error of the EMG prediction lasts", unit="s", gt=0, le=1, read_only=False)
     bias_share: float = parameter(0.8, "share of the EMG prediction's error that is a slow bias", ge=0, le=1)
     acceleration: float = parameter(6.0, "how sharply coefficients move", unit="1/s^1.5", gt=0, le=1000)
@@ -170,15 +173,17 @@ class MuscleMapping(Component):
                 self._rejected, self._why = self._rejected + 1, str(error)
             return []
         vector = face_vector(state)
+        known = np.isfinite(vector).all()
         if self._faces and state.stamp <= self._faces[-1][0]:
             self._faces.clear()
-        self._faces.append((state.stamp, vector))
+        if known:
+            self._faces.append((state.stamp, vector))
         if self._fusion is not None:
-            known = np.nan_to_num(state.expression_std, nan=self.config.vision_std)
-            spread = np.concatenate([known, np.full(len(vector) - len(known), self.config.vision_std)])
-            variance = np.maximum(spread, self.config.vision_std) ** 2 / max(state.confidence, 0.05)
+            stated = np.nan_to_num(state.expression_std, nan=self.config.vision_std)
+            spread = np.concatenate([stated, np.full(len(vector) - len(stated), float(np.median(stated)))])
+            variance = np.maximum(spread, self.config.least_vision_std) ** 2 / max(state.confidence, 0.05)
             self._fusion.add(Measurement(state.stamp, vector.astype(np.float64), variance.astype(np.float64), biased=False))
-        return self._muscles(mapping, state.stamp)
+        return self._muscles(mapping, state.stamp) if known else []
 
     def _muscles(self, mapping: Mapping, stamp: Stamp) -> list[Emission]:
         direction = mapping.exp2emg

@@ -20,7 +20,7 @@ from ..types import F32, F64
 from .features import FeatureSpec, Trust, lag_steps, training_pairs
 from .lag import estimate, undrifted
 from .mapping import Direction, Mapping, bounds
-from .regression import Basis, Linear, Normal, with_noise
+from .regression import Basis, Curve, Linear, Normal, with_noise
 from .scores import scores
 from .series import Series
 
@@ -40,7 +40,8 @@ GAZE = "eyeLook"
 class FitSettings:
     """How to fit. kind: `ridge`, `rff`, `mlp` or `tcn`. longest_s and lags: how far back EMG2Exp looks and at how many lags.
 
-    ahead_s: look-ahead. features: number of random Fourier features of `rff`.
+    ahead_s: look-ahead. features: number of random Fourier features of `rff`. bend: regressions predict the
+    conditional median, through a rising curve per output (17 numbers, from held-out rows), instead of the mean.
     """
 
     kind: str = "rff"
@@ -49,6 +50,7 @@ class FitSettings:
     ahead_s: float = 0.0
     features: int = 512
     seed: int = 0
+    bend: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,10 @@ def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings, str
         results = list(pool.map(tried, widths))
     best = min(range(len(widths)), key=lambda place: results[place][0])
     _, strength, whole, predicted = results[best]
-    judged = Judged(rows, targets, predicted)
-    return with_noise(whole.solve(strength), judged.residual_variance), judged, {"strength": strength, "width": widths[best]}
+    curve = Curve.of(predicted, targets) if settings.bend else None
+    judged = Judged(rows, targets, predicted if curve is None else curve.apply(predicted))
+    model = replace(with_noise(whole.solve(strength), judged.residual_variance), curve=curve)
+    return model, judged, {"strength": strength, "width": widths[best]}
 
 
 Trainer = Callable[[F32, F32, int, FitSettings, FeatureSpec, Callable[[float], None]], tuple[Any, Judged, dict[str, Any]]]

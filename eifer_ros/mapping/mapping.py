@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..types import F32
 from .features import FeatureSpec, Trust
 from .lag import Lag
-from .regression import Basis, Linear
+from .regression import Basis, Curve, Linear
 
 FORMAT = 1
 
@@ -111,7 +111,9 @@ class Mapping:
         if muscles != self.muscles:
             missing = [name for name in self.muscles if name not in muscles]
             extra = [name for name in muscles if name not in self.muscles]
-            what = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(extra)}" if extra else "another order"
+            parts = [f"missing {', '.join(missing)}"] if missing else []
+            parts += [f"unknown {', '.join(extra)}"] if extra else []
+            what = "; ".join(parts) or "the same in another order"
             raise ModelError(f"this mapping was fitted to {len(self.muscles)} muscles, the activity has {len(muscles)}: {what}")
 
     def check_head(self, head_model: str) -> None:
@@ -192,7 +194,8 @@ def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
     """A `Linear` from what `Linear.arrays` gave."""
     f32 = {key: np.asarray(value, np.float32) for key, value in arrays.items() if key != "weight"}
     basis = Basis(f32["mean"], f32["basis_deviation"], f32["frequencies"], f32["phases"], float(arrays["weight"]))
-    return Linear(basis, f32["weights"], f32["noise"], f32["factor"])
+    curve = Curve(f32["curve_lower"], f32["curve_upper"], f32["curve_values"]) if "curve_values" in f32 else None
+    return Linear(basis, f32["weights"], f32["noise"], f32["factor"], curve)
 
 
 def regressor_of(kind: str, arrays: MappingType[str, npt.NDArray[Any]]) -> Regressor:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
+from scipy.optimize import isotonic_regression
 
 from ..types import F32, F64
 
@@ -59,29 +60,79 @@ class Basis:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A rising curve per target, from the conditional mean a regression gives to the conditional median.
+
+    Least squares gives a lid that is open nine times in ten and closed once a tenth of closure all the time. The median, which is
+    what a distance on the face asks for, is open until closed is the likelier. lower, upper: (K,) range of
+    held-out predictions; values: (Q, K) at even steps between. Beyond the range it goes on with slope 1.
+    """
+
+    lower: F32
+    upper: F32
+    values: F32
+
+    @staticmethod
+    def of(predicted: F32, truth: F32, knots: int = 17) -> Curve:
+        """From held-out predictions and truth (N, K): median of the truth around each knot, made to rise (isotonic regression)."""
+        lower, upper = np.percentile(predicted, [0.5, 99.5], axis=0).astype(np.float32)
+        upper = np.maximum(upper, lower + 1e-6)
+        values = np.empty((knots, predicted.shape[1]), np.float32)
+        for k in range(predicted.shape[1]):
+            order = np.argsort(predicted[:, k])
+            p, t = predicted[order, k], truth[order, k]
+            # around each knot the neighbours within one step, but never fewer than 1 % of all rows
+            half, least = (upper[k] - lower[k]) / (knots - 1) / 2, max(5, len(p) // 200)
+            for q, knot in enumerate(np.linspace(lower[k], upper[k], knots)):
+                middle = int(np.searchsorted(p, knot))
+                start = min(int(np.searchsorted(p, knot - half)), middle - least)
+                stop = max(int(np.searchsorted(p, knot + half)), middle + least)
+                values[q, k] = np.median(t[max(start, 0) : stop])
+            values[:, k] = isotonic_regression(values[:, k]).x
+        return Curve(lower, upper, values)
+
+    def apply(self, predicted: F32) -> F32:
+        """(N, K) of (N, K)."""
+        last = len(self.values) - 1
+        inside = np.clip(predicted, self.lower, self.upper)
+        place = (inside - self.lower) / (self.upper - self.lower) * last
+        left = np.minimum(place.astype(np.intp), last - 1)
+        columns = np.arange(self.values.shape[1])
+        below, above = self.values[left, columns], self.values[left + 1, columns]
+        return np.asarray(below + (place - left) * (above - below) + (predicted - inside), np.float32)
+
+
+@dataclass(frozen=True)
 class Linear:
-    """A fitted regression of K targets: prediction z @ weights, variance noise (1 + |factor^-1 z|^2)."""
+    """A fitted regression of K targets: prediction curve(z @ weights), variance noise (1 + |factor^-1 z|^2)."""
 
     basis: Basis
     weights: F32
     noise: F32
     factor: F32
     """(size, size) lower triangle L with L L' = A."""
+    curve: Curve | None = None
 
     def predict(self, features: npt.NDArray[np.floating]) -> F32:
         """(N, K)."""
-        return self.basis.expand(np.atleast_2d(features)) @ self.weights
+        return self._bent(self.basis.expand(np.atleast_2d(features)) @ self.weights)
+
+    def _bent(self, values: F32) -> F32:
+        return values if self.curve is None else self.curve.apply(values)
 
     def predict_one(self, features: F32) -> tuple[F32, float]:
         """(K,) prediction for one row, and how far the row lies from what was learnt: multiply `noise` by it for the variance."""
         z = self.basis.expand(features[None])[0]
         spread = linalg.solve_triangular(self.factor, z, lower=True, check_finite=False)
-        return z @ self.weights, 1.0 + float(spread @ spread)
+        return self._bent((z @ self.weights)[None])[0], 1.0 + float(spread @ spread)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that makes up this regression, for a file."""
         basis = self.basis
-        return {
+        bent = {} if self.curve is None else {
+            "curve_lower": self.curve.lower, "curve_upper": self.curve.upper, "curve_values": self.curve.values,
+        }
+        return bent | {
             "mean": basis.mean, "basis_deviation": basis.deviation, "frequencies": basis.frequencies, "phases": basis.phases,
             "weight": np.array(basis.weight), "weights": self.weights, "noise": self.noise, "factor": self.factor,
         }

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mapping_data import series
 from scipy.linalg import lstsq
 
 from eifer_ros.mapping.features import FeatureSpec, Trust, lag_steps, lagged, training_pairs
 from eifer_ros.mapping.fit import FitSettings, blocks, fit_linear
-from eifer_ros.mapping.regression import Basis, Normal
+from eifer_ros.mapping.regression import Basis, Curve, Normal
 from eifer_ros.mapping.scores import scores
-from mapping_data import series
 
 
 def test_ridge_equals_least_squares_on_rows_augmented_by_the_penalty() -> None:
@@ -65,10 +65,10 @@ def test_no_held_out_row_is_within_the_gap_of_a_training_row(count: int, folds: 
 def test_held_out_predictions_do_not_use_the_held_out_block() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((1000, 4)).astype(np.float32), rng.standard_normal((1000, 1)).astype(np.float32)
-    _, judged, _ = fit_linear(x, y, 10, FitSettings(kind="ridge"))
+    _, judged, _ = fit_linear(x, y, 10, FitSettings(kind="ridge", bend=False))
     changed = y.copy()
     changed[:200] += 50.0  # the first block: others train on it, its own predictions must not
-    _, again, _ = fit_linear(x, changed, 10, FitSettings(kind="ridge"))
+    _, again, _ = fit_linear(x, changed, 10, FitSettings(kind="ridge", bend=False))
     assert scores(judged.truth, judged.predicted)[1][0] < 0.05
     assert np.abs(again.predicted[:200]).max() < 5.0
 
@@ -120,3 +120,24 @@ def test_scores_agree_with_numpy_and_say_nan_where_nothing_moves() -> None:
     assert r[0] == pytest.approx(np.corrcoef(truth[:, 0], guess[:, 0])[0, 1])
     assert r2[0] == pytest.approx(1 - ((truth - guess)[:, 0] ** 2).mean() / truth[:, 0].var())
     assert np.isnan(r[1]) and np.isnan(r2[1])
+
+
+def test_the_curve_is_the_conditional_median_rises_and_goes_on_with_slope_one() -> None:
+    rng = np.random.default_rng(6)
+    closed = rng.uniform(size=20_000) < 0.2
+    hint = np.where(closed, rng.uniform(0.2, 1.0, 20_000), rng.uniform(0.0, 0.5, 20_000)).astype(np.float32)[:, None]
+    truth = closed.astype(np.float32)[:, None]
+    curve = Curve.of(hint, truth)
+    # below 0.5 open is likelier (0.8 / 0.5 against 0.2 / 0.8 per unit), above it only closed is left
+    np.testing.assert_allclose(curve.apply(np.array([[0.1], [0.4], [0.6], [0.9]], np.float32))[:, 0], [0, 0, 1, 1], atol=0.02)
+    line = curve.apply(np.linspace(-1, 2, 200, dtype=np.float32)[:, None])[:, 0]
+    assert (np.diff(line) >= -1e-6).all()
+    np.testing.assert_allclose(np.diff(line)[[0, -1]], 3 / 199, rtol=1e-3)
+
+
+def test_a_straight_relation_stays_as_it_is() -> None:
+    rng = np.random.default_rng(7)
+    predicted = rng.uniform(size=(20_000, 1)).astype(np.float32)
+    truth = (predicted + 0.02 * rng.standard_normal(predicted.shape)).astype(np.float32)
+    inner = np.linspace(0.05, 0.95, 50, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(Curve.of(predicted, truth).apply(inner), inner, atol=0.005)

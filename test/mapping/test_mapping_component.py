@@ -1,0 +1,144 @@
+"""The live component: equal to the offline prediction, honest about gaps, NaN and strangers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mapping_data import PERIOD_NS, START, activity, face, fitted, series
+
+from eifer_ros.component import Level
+from eifer_ros.mapping.component import EMG_FACE, ESTIMATED, FUSED, MappingConfig, MuscleMapping
+from eifer_ros.mapping.features import training_pairs
+from eifer_ros.types import FaceState, FaceStatus, MuscleActivity, MuscleOrigin
+
+
+def component(kind: str = "rff", ahead_s: float = 0.0) -> MuscleMapping:
+    out = MuscleMapping(MappingConfig(), fitted(kind, ahead_s=ahead_s)[0])
+    out.setup()
+    return out
+
+
+@pytest.mark.parametrize(("kind", "ahead_s"), [("ridge", 0.0), ("rff", 0.0), ("rff", 0.04), ("mlp", 0.0), ("tcn", 0.0)])
+def test_live_equals_offline(kind: str, ahead_s: float) -> None:
+    if kind in ("mlp", "tcn"):
+        pytest.importorskip("torch")
+        pytest.importorskip("onnx")
+    live, data = component(kind, ahead_s), series(4.0, seed=7)
+    assert live.mapping is not None
+    spec = live.mapping.emg2exp.spec
+    features, _, rows = training_pairs(data, replace(spec, ahead_s=0.0), data.activation, data.face)
+    expected = live.mapping.emg2exp.predict(features)
+    got = [item for row in range(400) for item in live.handle("emg/activity", activity(data, row)) if item.port == EMG_FACE]
+    assert len(got) == len(rows) == 400 - spec.context
+    states = [item.item for item in got]
+    assert all(isinstance(state, FaceState) for state in states)
+    np.testing.assert_allclose([state.expression for state in states], expected[:, :3], atol=1e-5)  # type: ignore[union-attr]
+    assert states[0].stamp == START + int(rows[0]) * PERIOD_NS + round(ahead_s * 1e9)
+
+
+def test_muscles_estimated_live_equal_offline() -> None:
+    live, data = component(), series(4.0, seed=8)
+    assert live.mapping is not None
+    direction = live.mapping.exp2emg
+    features, _, rows = training_pairs(data, replace(direction.spec, ahead_s=0.0), data.face, data.activation)
+    expected = direction.predict(features)
+    got = [item.item for row in range(400) for item in live.handle("face/vision", face(data, row)) if item.port == ESTIMATED]
+    assert len(got) == len(rows)
+    for item in got:
+        assert isinstance(item, MuscleActivity) and item.origin == MuscleOrigin.ESTIMATED and np.isnan(item.quality).all()
+    np.testing.assert_allclose([item.activation for item in got], expected, atol=1e-4)  # type: ignore[union-attr]
+
+
+def test_nothing_is_made_up_across_a_gap() -> None:
+    live, data = component(), series(4.0)
+    assert live.mapping is not None
+    context = live.mapping.emg2exp.spec.context
+    for row in range(100):
+        live.handle("emg/activity", activity(data, row))
+    silent = [len(list(live.handle("emg/activity", activity(data, row)))) for row in range(150, 150 + context + 3)]
+    assert silent == [0] * context + [1] * 3
+
+
+def test_time_going_back_starts_anew() -> None:
+    live, data = component(), series(4.0)
+    for row in range(200):
+        live.handle("emg/activity", activity(data, row))
+    assert list(live.handle("emg/activity", activity(data, 20))) == []
+    assert list(live.tick(START + 20 * PERIOD_NS)) == []
+
+
+def test_strange_streams_are_refused_by_name_and_show_in_health() -> None:
+    data = series(4.0)
+    for change, word in (({"scheme": "kuramoto"}, "kuramoto"), ({"profile": "rms100"}, "rms100")):
+        live = component()
+        assert list(live.handle("emg/activity", activity(data, 0, **change))) == []
+        assert live.health().level == Level.ERROR and word in live.health().message
+    live = component()
+    assert list(live.handle("face/vision", face(data, 0, head_model="flame2023"))) == []
+    assert "flame2023" in live.health().message and live.health().values["rejected"] == 1
+
+
+def test_a_dead_channel_is_replaced_by_what_the_others_make_likely_and_costs_certainty() -> None:
+    live, data = component(), series(4.0, seed=11)
+    broken = data.activation.copy()
+    broken[:, 1] = np.nan
+    whole, partial = [], []
+    for row in range(60):
+        whole = list(live.handle("emg/activity", activity(data, row))) or whole
+    live.reset()
+    for row in range(60):
+        partial = list(live.handle("emg/activity", activity(data, row, activation=broken[row]))) or partial
+    first, second = whole[-1].item, partial[-1].item
+    assert isinstance(first, FaceState) and isinstance(second, FaceState)
+    assert np.isfinite(second.expression).all()
+    assert (second.expression_std[:3] > first.expression_std[:3]).all()
+
+
+def test_without_any_contact_nothing_is_said() -> None:
+    live, data = component(), series(4.0)
+    nothing = np.full(3, np.nan, np.float32)
+    assert [len(list(live.handle("emg/activity", activity(data, row, activation=nothing)))) for row in range(40)] == [0] * 40
+
+
+def test_a_face_with_unknown_values_does_not_poison_the_fusion_or_the_muscles() -> None:
+    live, data = component(), series(4.0)
+    for row in range(0, 100, 3):
+        for item in live.handle("face/vision", face(data, row)):
+            assert isinstance(item.item, MuscleActivity)
+    bad = face(data, 101)
+    bad = replace(bad, expression=np.array([np.nan, 0.1, 0.1], np.float32))
+    for item in live.handle("face/vision", bad):
+        assert isinstance(item.item, MuscleActivity) and np.isfinite(item.item.activation).all()
+    (fused,) = live.tick(START + 102 * PERIOD_NS)
+    assert isinstance(fused.item, FaceState) and np.isfinite(fused.item.expression).all()
+
+
+def test_the_fused_face_says_predicted_while_the_camera_is_blind_and_lost_when_all_is() -> None:
+    live, data = component(), series(8.0)
+    for row in range(300):
+        live.handle("emg/activity", activity(data, row))
+        if row % 3 == 0:
+            live.handle("face/vision", face(data, row))
+    (seen,) = live.tick(START + 300 * PERIOD_NS)
+    for row in range(300, 400):
+        live.handle("emg/activity", activity(data, row))
+    (blind,) = live.tick(START + 400 * PERIOD_NS)
+    (gone,) = live.tick(START + 600 * PERIOD_NS)
+    states = [emission.item for emission in (seen, blind, gone)]
+    assert [emission.port for emission in (seen, blind, gone)] == [FUSED] * 3
+    assert [state.status for state in states] == [  # type: ignore[union-attr]
+        FaceStatus.TRACKING, FaceStatus.PREDICTED, FaceStatus.LOST,
+    ]
+    assert (states[1].expression_std[:3] > states[0].expression_std[:3]).all()  # type: ignore[union-attr]
+
+
+def test_without_a_mapping_the_camera_passes_through() -> None:
+    plain, data = MuscleMapping(MappingConfig()), series(2.0)
+    plain.setup()
+    plain.handle("face/vision", face(data, 50))
+    (fused,) = plain.tick(START + 51 * PERIOD_NS)
+    assert isinstance(fused.item, FaceState)
+    np.testing.assert_array_equal(fused.item.expression, data.face[50, :3])
+    assert plain.health().level == Level.WARN
