@@ -60,10 +60,12 @@ def weights(head: HeadModel, scheme: str, muscles: Sequence[str], reach_m: float
 
 def colours(warmth: F32, activity: npt.ArrayLike, parts: npt.NDArray[np.uint8], skin: F32) -> F32:
     """(V, 3) colours: warmth (V, M) times activity (M,) on the skin; eyes and teeth keep their own, toned down."""
-    level = np.nan_to_num(np.asarray(activity, np.float32))
+    level = np.clip(np.nan_to_num(np.asarray(activity, np.float32)), 0.0, 1.2)
+    out = np.empty((len(warmth), 3), np.float32)
+    out[:] = STONE
+    warm = np.flatnonzero(warmth.max(axis=1) > 0.02) if warmth.size else np.zeros(0, np.intp)
     # a soft maximum: two neighbouring electrodes over one muscle are not twice as hot
-    heat = np.sqrt(np.maximum(warmth**2 @ np.clip(level, 0.0, 1.2) ** 2, 0.0))
-    out = ink(heat)
+    out[warm] = ink(np.sqrt(warmth[warm] ** 2 @ level**2))
     other = parts != 0
     out[other] = 0.55 * skin[other] + 0.18
     return out

@@ -39,7 +39,9 @@ def _lit(camera: Any, normals: Any, colours: Any, lights: Any, out: Any) -> None
         fill = max(nx * lights[1, 0] + ny * lights[1, 1] + nz * lights[1, 2], 0.0)
         hx, hy, hz = lights[0, 0] + vx, lights[0, 1] + vy, lights[0, 2] + vz
         half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
-        gloss = 26.0 * max(half, 0.0) ** 22
+        shine = max(half, 0.0) ** 2
+        shine *= shine
+        gloss = 26.0 * shine * shine * shine * shine * shine * shine  # cosine to the 24th
         bright = 0.16 + 0.94 * key * key
         out[i, 0] = colours[i, 0] * 255.0 * (bright + 0.06 * fill) + gloss
         out[i, 1] = colours[i, 1] * 255.0 * (bright + 0.09 * fill) + gloss
@@ -61,25 +63,42 @@ def _paint(v: Any, faces: Any, closed: Any, lit: Any, nearness: Any, out: Any) -
         if high < 0.0 or low > height - 1 or right < 0.0 or left > width - 1 or min(v[a, 2], v[b, 2], v[c, 2]) < raster.NEAR_M:
             continue
         share = 1.0 / area
-        # weights of b and c are linear in the picture; the head is far enough for that to be exact to a thousandth
+        # weights, nearness and colours are linear in the picture; the head is far enough for that to be exact to a thousandth
         bu, bv = (cy - ay) * share, -(cx - ax) * share
         cu, cv = -(by - ay) * share, (bx - ax) * share
-        na, nb, nc = 1.0 / v[a, 2], 1.0 / v[b, 2], 1.0 / v[c, 2]
+        na = 1.0 / v[a, 2]
+        db, dc = 1.0 / v[b, 2] - na, 1.0 / v[c, 2] - na
+        nu, nv = db * bu + dc * cu, db * bv + dc * cv
+        r0, g0, b0 = lit[a, 0], lit[a, 1], lit[a, 2]
+        rb, gb, bb = lit[b, 0] - r0, lit[b, 1] - g0, lit[b, 2] - b0
+        rc, gc, bc = lit[c, 0] - r0, lit[c, 1] - g0, lit[c, 2] - b0
+        ru, gu, blu = rb * bu + rc * cu, gb * bu + gc * cu, bb * bu + bc * cu
+        rv, gv, blv = rb * bv + rc * cv, gb * bv + gc * cv, bb * bv + bc * cv
         for row in range(max(int(np.ceil(low)), 0), min(int(np.floor(high)), height - 1) + 1):
             dy = row - ay
-            for column in range(max(int(np.ceil(left)), 0), min(int(np.floor(right)), width - 1) + 1):
+            # where wb >= 0, wc >= 0 and wb + wc <= 1 on this row
+            begin, end = left - ax, right - ax
+            for turn in range(3):
+                if turn == 0:
+                    slope, offset = bu, dy * bv
+                elif turn == 1:
+                    slope, offset = cu, dy * cv
+                else:
+                    slope, offset = -bu - cu, 1.0 - dy * (bv + cv)
+                if slope > 1e-12:
+                    begin = max(begin, (-1e-6 - offset) / slope)
+                elif slope < -1e-12:
+                    end = min(end, (-1e-6 - offset) / slope)
+                elif offset < -1e-6:
+                    end = begin - 1.0
+            for column in range(max(int(np.ceil(begin + ax)), 0), min(int(np.floor(end + ax)), width - 1) + 1):
                 dx = column - ax
-                wb = dx * bu + dy * bv
-                wc = dx * cu + dy * cv
-                wa = 1.0 - wb - wc
-                if wa < -1e-6 or wb < -1e-6 or wc < -1e-6:
-                    continue
-                near = wa * na + wb * nb + wc * nc
+                near = na + dx * nu + dy * nv
                 if near > nearness[row, column]:
                     nearness[row, column] = near
-                    for k in range(3):
-                        value = wa * lit[a, k] + wb * lit[b, k] + wc * lit[c, k]
-                        out[row, column, k] = np.uint8(min(max(value, 0.0), 255.0))
+                    out[row, column, 0] = np.uint8(min(max(r0 + dx * ru + dy * rv, 0.0), 255.0))
+                    out[row, column, 1] = np.uint8(min(max(g0 + dx * gu + dy * gv, 0.0), 255.0))
+                    out[row, column, 2] = np.uint8(min(max(b0 + dx * blu + dy * blv, 0.0), 255.0))
 
 
 def backdrop(width: int, height: int) -> U8:
@@ -97,7 +116,7 @@ class HeadPainter:
     size: (width, height) of the pictures. width_m: how much of the world the picture's width shows at the face.
     """
 
-    def __init__(self, head: HeadModel, size: tuple[int, int] = (336, 336), width_m: float = 0.262) -> None:
+    def __init__(self, head: HeadModel, size: tuple[int, int] = (308, 308), width_m: float = 0.262) -> None:
         self.head, self.size = head, size
         studio = Studio(head)
         self.centre, self.skin = studio.centre, studio.colours

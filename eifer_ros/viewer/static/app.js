@@ -8,7 +8,7 @@ const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const state = {
   hello: null, streams: {}, faces: {}, bitmaps: {}, coefficients: {}, marks: [], controlled: {}, status: {},
-  envelopeScales: new Scales(), compareScales: new Scales(), compared: [], end: NaN, endAt: 0, shown: 0, drawn: { face: 0 },
+  envelopeScales: new Scales(), compareScales: new Scales(), compared: [], shown: 0, drawn: { face: 0 },
 };
 window.eifer = state; // for tests and for the curious
 
@@ -64,7 +64,6 @@ async function update(header, arrays) {
     if (arrays[`uv:${kind}`]) stream.add(entry.start_ms, arrays[`t:${kind}`].data, arrays[`uv:${kind}`].data);
     if (arrays[`now:${kind}`]) stream.activity = arrays[`now:${kind}`].data.slice();
     if (arrays[`quality:${kind}`]) stream.quality = arrays[`quality:${kind}`].data.slice();
-    if (kind === "measured") { state.end = stream.last; state.endAt = performance.now(); }
   }
   if (header.markers) state.marks = [...state.marks, ...header.markers].slice(-200);
   if (header.controlled) { Object.assign(state.controlled, header.controlled); controls.show(header.controlled); }
@@ -129,11 +128,11 @@ function scopes(now) {
   const any = measured ?? estimated;
   $("panel-envelopes").classList.toggle("bare", !any);
   $("panel-compare").classList.toggle("bare", !(measured && estimated));
-  if (any) {
-    // the right edge glides with the clock between two messages, so that traces move evenly
-    const end = Number.isFinite(state.end) && measured ? state.end + (state.hello?.live ? Math.min(now - state.endAt, 120) : 0) : any.last;
-    drawEnvelopes($("envelopes"), any, end, state.envelopeScales, state.marks.filter((mark) => mark.phase !== "end"));
-    if (measured && estimated) drawCompare($("compare"), measured, estimated, end, state.compareScales, compared(measured, estimated, end));
+  if (any?.count) drawEnvelopes($("envelopes"), any, any.last, state.envelopeScales, state.marks.filter((mark) => mark.phase !== "end"));
+  if (measured?.count && estimated?.count) {
+    // up to where both are known: the estimate waits for the camera; one that has fallen silent is not waited for
+    const behind = measured.last - estimated.last, end = behind > 600 || behind < -600 ? measured.last : Math.min(measured.last, estimated.last);
+    drawCompare($("compare"), measured, estimated, end, state.compareScales, compared(measured, estimated, end));
   }
   chips();
 }

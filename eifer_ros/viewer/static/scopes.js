@@ -78,161 +78,243 @@ function fit(canvas) {
 const judged = (quality) => (Number.isNaN(quality) ? "soft" : quality >= 0.75 ? "good" : quality >= 0.5 ? "fair" : "poor");
 export { judged };
 
+/** Scales in round steps: up at once, down only when a whole window has stayed far below, so that the eye is not led astray. */
+const STEPS = [25, 35, 50, 70, 100, 140, 200, 280, 400, 560, 800, 1100, 1600, 2200, 3200, 4500, 6400, 9000, 13000, 20000, 60000];
+export class Scales {
+  constructor() { this.of = new Map(); this.due = 0; this.peaks = new Map(); }
+
+  /** Look at the peaks again, a few times a second. */
+  look(streams, from, now) {
+    if (now < this.due) return;
+    this.due = now + 250;
+    this.peaks.clear();
+    for (const stream of streams) {
+      const most = new Float32Array(stream.muscles.length);
+      stream.each(from, (_, at) => { for (let k = 0; k < most.length; k++) { const value = stream.values[at + k]; if (value > most[k]) most[k] = value; } });
+      stream.muscles.forEach((muscle, k) => { this.peaks.set(muscle, Math.max(this.peaks.get(muscle) ?? 0, most[k])); });
+    }
+  }
+
+  next(key, muscles) {
+    let peak = 0;
+    for (const muscle of muscles) peak = Math.max(peak, this.peaks.get(muscle) ?? 0);
+    const known = this.of.get(key) ?? STEPS[0];
+    const wanted = STEPS.find((step) => step >= peak) ?? STEPS.at(-1);
+    if (wanted > known || wanted < 0.45 * known) this.of.set(key, wanted);
+    return this.of.get(key) ?? known;
+  }
+}
+
+const memory = new WeakMap();
+
+/**
+ * Moves what is drawn to the left and draws only what is new at the right edge; everything anew where `key` has changed.
+ * zones: [top, height] of what moves, css pixels. still(context, width, height) draws the rest. fresh(context, from, to, x) draws a stretch.
+ */
+function scroll(canvas, { left, end, window_s, key, zones, still, fresh }) {
+  const scale = Math.min(devicePixelRatio || 1, 2), width = canvas.clientWidth, height = canvas.clientHeight;
+  const wide = Math.round(width * scale), high = Math.round(height * scale);
+  const context = canvas.getContext("2d"), edge = Math.round(left * scale), plot = wide - edge;
+  if (plot < 10 || high < 10) return;
+  const per = (window_s * 1000) / plot, place = Math.floor(end / per), right = place * per;
+  const known = memory.get(canvas), full = `${key}|${wide}x${high}`;
+  const x = (time) => (wide + (time - right) / per) / scale;
+  const shift = known ? place - known.place : -1;
+  if (!known || known.full !== full || shift < 0 || shift > plot / 2) {
+    canvas.width = wide;
+    canvas.height = high;
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    still(context, width, height);
+    context.save();
+    context.beginPath();
+    context.rect(left, 0, width - left, height);
+    context.clip();
+    fresh(context, right - window_s * 1000, right, x);
+    context.restore();
+  } else if (shift > 0) {
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    for (const [top, tall] of zones) {
+      const y = Math.round(top * scale), h = Math.round(tall * scale);
+      context.globalCompositeOperation = "copy";
+      context.save();
+      context.beginPath();
+      context.rect(edge, y, plot, h);
+      context.clip();
+      context.drawImage(canvas, edge + shift, y, plot - shift, h, edge, y, plot - shift, h);
+      context.restore();
+      context.globalCompositeOperation = "source-over";
+      context.clearRect(wide - shift, y, shift, h);
+    }
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.save();
+    context.beginPath();
+    context.rect((wide - shift) / scale, 0, shift / scale, height);
+    context.clip();
+    fresh(context, right - (shift + 4) * per - 40, right, x);
+    context.restore();
+  }
+  memory.set(canvas, { full, place });
+}
+
+function seconds(context, from, to, x, top, bottom) {
+  context.strokeStyle = colour("line");
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let t = Math.ceil(from / 1000); t <= to / 1000; t++) {
+    const at = Math.round(x(t * 1000)) + 0.5;
+    context.moveTo(at, top);
+    context.lineTo(at, bottom);
+  }
+  context.stroke();
+}
+
 function path(context, stream, channel, from, x, y) {
   context.beginPath();
   let pen = false, before = -1e9;
   stream.each(from, (time, at) => {
     const value = stream.values[at + channel], here = x(time);
     if (Number.isNaN(value)) { pen = false; return; }
-    if (pen && here - before < 0.45) return;
+    if (pen && here - before < 0.7) return;
     if (pen) context.lineTo(here, y(value)); else context.moveTo(here, y(value));
     pen = true;
     before = here;
   });
 }
 
-function seconds(context, left, width, height, end, window_s) {
-  context.strokeStyle = colour("line");
-  context.lineWidth = 1;
+function dot(context, kind, cx, cy) {
+  // contact: a filled dot is good, a ring is doubtful, a cross is lost; the colour says the same
+  context.strokeStyle = context.fillStyle = colour(kind);
+  context.lineWidth = 1.6;
   context.beginPath();
-  for (let t = Math.ceil(end / 1000 - window_s); t <= end / 1000; t++) {
-    const x = Math.round(left + ((t - end / 1000) / window_s + 1) * (width - left)) + 0.5;
-    context.moveTo(x, 0);
-    context.lineTo(x, height);
-  }
-  context.stroke();
-}
-
-/** Scales that follow a trace calmly: up at once, down over many seconds. */
-export class Scales {
-  constructor() { this.of = new Map(); }
-  next(key, peak, floor) {
-    const known = this.of.get(key) ?? floor;
-    const value = Math.max(peak > known ? peak : known * 0.9985 + peak * 0.0015, floor);
-    this.of.set(key, value);
-    return value;
-  }
+  if (kind === "poor") { context.moveTo(cx - 3, cy - 3); context.lineTo(cx + 3, cy + 3); context.moveTo(cx + 3, cy - 3); context.lineTo(cx - 3, cy + 3); context.stroke(); }
+  else { context.arc(cx, cy, 3.1, 0, 7); if (kind === "good") context.fill(); else context.stroke(); }
 }
 
 /** All channels, both sides of a muscle in one row. end: time at the right edge, ms. */
 export function drawEnvelopes(canvas, stream, end, scales, marks) {
-  const { context, width, height } = fit(canvas);
-  if (!stream || !height) return;
-  const rows = pairs(stream.muscles), gutter = 13, step = (height - gutter) / rows.length, left = Math.min(206, width * 0.36);
-  const from = end - WINDOW_S * 1000, x = (time) => left + (1 + (time - end) / (WINDOW_S * 1000)) * (width - left);
-  seconds(context, left, width, height, end, WINDOW_S);
-  context.textBaseline = "middle";
-  const size = Math.max(9.5, Math.min(12.5, step * 0.62));
-  const family = getComputedStyle(document.body).fontFamily;
-  rows.forEach(({ name, channels }, row) => {
-    const head = gutter + row * step, base = head + step - 2;
-    let peak = 0;
-    for (const { index } of channels) stream.each(from, (_, at) => { const value = stream.values[at + index]; if (value > peak) peak = value; });
-    const top = scales.next(name, peak, 24);
-    const y = (value) => base - Math.min(value / top, 1) * (step - 5);
-    channels.forEach(({ index, side: where }, order) => {
-      const ink = colour(where === "left" ? "left" : "right");
-      context.save();
+  const width = canvas.clientWidth, height = canvas.clientHeight, gutter = 13, left = Math.min(206, width * 0.36);
+  scales.look([stream], end - WINDOW_S * 1000, performance.now());
+  const rows = pairs(stream.muscles).map((row) => ({ ...row, top: scales.next(row.name, row.channels.map(({ index }) => stream.muscles[index])) }));
+  const step = (height - gutter) / rows.length, theme = colour("ink");
+  const kinds = Array.from(stream.quality, judged);
+  const inks = { left: colour("left"), right: colour("right"), middle: colour("right"), line: colour("line"), mark: colour("estimated") };
+  scroll(canvas, {
+    left, end, window_s: WINDOW_S, zones: [[0, height]],
+    key: `${rows.map(({ name, top }) => name + top)}|${kinds}|${theme}|${marks.length}`,
+    still(context) {
+      context.textBaseline = "middle";
+      const size = Math.max(9.5, Math.min(12.5, step * 0.62)), family = getComputedStyle(document.body).fontFamily;
+      const place = 9 + 11 * Math.max(...rows.map((entry) => entry.channels.length));
+      rows.forEach(({ name, channels, top }, row) => {
+        const middle = gutter + (row + 0.5) * step;
+        channels.forEach(({ index }, order) => dot(context, kinds[index], 7 + 11 * order, middle));
+        context.fillStyle = theme;
+        context.font = `${size}px ${family}`;
+        context.fillText(name, place, middle, left - place - 54);
+        context.fillStyle = colour("soft");
+        context.font = `${Math.max(9.5, size - 1.5)}px ${family}`;
+        context.textAlign = "right";
+        context.fillText(`${top} µV`, left - 8, middle);
+        context.textAlign = "left";
+      });
+    },
+    fresh(context, from, to, x) {
+      seconds(context, from, to, x, 0, height);
       context.beginPath();
-      context.rect(left, head, width - left, step);
-      context.clip();
-      path(context, stream, index, from, x, y);
-      context.strokeStyle = ink;
-      context.globalAlpha = stream.quality[index] < 0.5 ? 0.3 : 0.95;
-      context.lineWidth = 1.3;
-      context.lineJoin = "round";
+      rows.forEach((_, row) => { const y = Math.round(gutter + (row + 1) * step - 1) + 0.5; context.moveTo(x(from), y); context.lineTo(x(to) + 1, y); });
+      context.strokeStyle = inks.line;
       context.stroke();
-      context.restore();
-      // contact: a filled dot is good, a ring is doubtful, a cross is lost; the colour says the same
-      const dot = judged(stream.quality[index]), cx = 7 + 11 * order, cy = head + step / 2;
-      context.strokeStyle = context.fillStyle = colour(dot);
-      context.lineWidth = 1.6;
-      context.beginPath();
-      if (dot === "poor") { context.moveTo(cx - 3, cy - 3); context.lineTo(cx + 3, cy + 3); context.moveTo(cx + 3, cy - 3); context.lineTo(cx - 3, cy + 3); context.stroke(); }
-      else { context.arc(cx, cy, 3.1, 0, 7); if (dot === "good") context.fill(); else context.stroke(); }
-    });
-    context.fillStyle = colour("ink");
-    context.font = `${size}px ${family}`;
-    const place = 7 + 11 * Math.max(...rows.map((entry) => entry.channels.length)) + 2;
-    context.fillText(name, place, head + step / 2, left - place - 48);
-    context.fillStyle = colour("soft");
-    context.font = `${Math.max(9.5, size - 1.5)}px ${family}`;
-    context.textAlign = "right";
-    context.fillText(`${Math.round(top)} µV`, left - 8, head + step / 2);
-    context.textAlign = "left";
-    context.strokeStyle = colour("line");
-    context.beginPath();
-    context.moveTo(left, Math.round(base + 1) + 0.5);
-    context.lineTo(width, Math.round(base + 1) + 0.5);
-    context.stroke();
+      context.lineWidth = 1.3;
+      rows.forEach(({ channels, top }, row) => {
+        const base = gutter + (row + 1) * step - 2, y = (value) => base - Math.min(value / top, 1) * (step - 5);
+        for (const { index, side: where } of channels) {
+          path(context, stream, index, from, x, y);
+          context.strokeStyle = inks[where];
+          context.globalAlpha = kinds[index] === "poor" ? 0.3 : 0.95;
+          context.stroke();
+        }
+      });
+      context.globalAlpha = 1;
+      const family = getComputedStyle(document.body).fontFamily;
+      for (const { ms, label } of marks) {
+        if (ms < from - 3000 || ms > to) continue;
+        const at = x(ms);
+        context.strokeStyle = context.fillStyle = inks.mark;
+        context.lineWidth = 1;
+        context.setLineDash([3, 3]);
+        context.beginPath();
+        context.moveTo(at, 0);
+        context.lineTo(at, height);
+        context.stroke();
+        context.setLineDash([]);
+        context.font = `11px ${family}`;
+        context.textBaseline = "middle";
+        context.textAlign = "right";
+        context.fillText(label.replaceAll("-", " "), at - 4, 6, 140);
+        context.textAlign = "left";
+      }
+    },
   });
-  context.font = `11px ${family}`;
-  for (const { ms, label } of marks) {
-    const at = x(ms);
-    if (at < left || at > width) continue;
-    context.strokeStyle = colour("estimated");
-    context.setLineDash([3, 3]);
-    context.beginPath();
-    context.moveTo(at, 0);
-    context.lineTo(at, height);
-    context.stroke();
-    context.setLineDash([]);
-    context.fillStyle = colour("estimated");
-    context.fillText(label.replaceAll("-", " "), at + 4, 6, width - at - 6);
-  }
 }
 
 /** The muscles that move most: measured as a filled shape, estimated as a line over it. */
 export function drawCompare(canvas, measured, estimated, end, scales, shown) {
-  const { context, width, height } = fit(canvas);
-  if (!measured || !estimated || !height) return;
-  const window_s = 6, from = end - window_s * 1000, x = (time) => (1 + (time - end) / (window_s * 1000)) * width;
-  seconds(context, 0, width, height, end, window_s);
-  const step = height / shown.length, family = getComputedStyle(document.body).fontFamily;
-  shown.forEach((muscle, row) => {
-    const own = measured.muscles.indexOf(muscle), other = estimated.muscles.indexOf(muscle);
-    let peak = 0;
-    measured.each(from, (_, at) => { const value = measured.values[at + own]; if (value > peak) peak = value; });
-    estimated.each(from, (_, at) => { const value = estimated.values[at + other]; if (value > peak) peak = value; });
-    const base = (row + 1) * step - 3, top = scales.next(muscle, peak, 30), y = (value) => base - Math.min(value / top, 1) * (step - 22);
-    path(context, measured, own, from, x, y);
-    const outline = new Path2D();
-    let first = null, last = null;
-    measured.each(from, (time, at) => {
-      const here = x(time), value = measured.values[at + own];
-      if (Number.isNaN(value)) return;
-      if (first === null) { first = here; outline.moveTo(here, base); }
-      outline.lineTo(here, y(value));
-      last = here;
-    });
-    if (first !== null) { outline.lineTo(last, base); outline.closePath(); }
-    context.fillStyle = colour("right");
-    context.globalAlpha = 0.22;
-    context.fill(outline);
-    context.globalAlpha = 0.9;
-    context.strokeStyle = colour("right");
-    context.lineWidth = 1.2;
-    context.stroke();
-    context.globalAlpha = 1;
-    path(context, estimated, other, from, x, y);
-    context.strokeStyle = colour("estimated");
-    context.lineWidth = 1.9;
-    context.stroke();
-    context.strokeStyle = colour("line");
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(0, Math.round(base) + 0.5);
-    context.lineTo(width, Math.round(base) + 0.5);
-    context.stroke();
-    context.font = `12px ${family}`;
-    context.textBaseline = "top";
-    context.fillStyle = colour("ink");
-    const where = side(muscle);
-    context.fillText(`${spoken(muscle)}${where === "middle" ? "" : `, ${where}`}`, 2, row * step + 2, width - 60);
-    context.fillStyle = colour("soft");
-    context.textAlign = "right";
-    context.fillText(`${Math.round(top)} µV`, width - 2, row * step + 2);
-    context.textAlign = "left";
+  if (!shown.length) return;
+  const window_s = 6, height = canvas.clientHeight, step = height / shown.length, head = 18;
+  scales.look([measured, estimated], end - window_s * 1000, performance.now());
+  const rows = shown.map((muscle) => ({ muscle, own: measured.muscles.indexOf(muscle), other: estimated.muscles.indexOf(muscle), top: scales.next(muscle, [muscle]) }));
+  const inks = { measured: colour("right"), estimated: colour("estimated"), line: colour("line") }, theme = colour("ink");
+  scroll(canvas, {
+    left: 0, end, window_s, key: `${rows.map(({ muscle, top }) => muscle + top)}|${theme}`,
+    zones: rows.map((_, row) => [row * step + head, step - head]),
+    still(context, width) {
+      const family = getComputedStyle(document.body).fontFamily;
+      context.font = `12px ${family}`;
+      context.textBaseline = "top";
+      rows.forEach(({ muscle, top }, row) => {
+        const where = side(muscle);
+        context.fillStyle = theme;
+        context.fillText(`${spoken(muscle)}${where === "middle" ? "" : `, ${where}`}`, 2, row * step + 3, width - 66);
+        context.fillStyle = colour("soft");
+        context.textAlign = "right";
+        context.fillText(`${top} µV`, width - 2, row * step + 3);
+        context.textAlign = "left";
+      });
+    },
+    fresh(context, from, to, x) {
+      rows.forEach(({ own, other, top }, row) => {
+        const base = (row + 1) * step - 3, y = (value) => base - Math.min(value / top, 1) * (step - head - 5);
+        seconds(context, from, to, x, row * step + head, base);
+        const outline = new Path2D();
+        let first = null, last = null;
+        measured.each(from, (time, at) => {
+          const here = x(time), value = measured.values[at + own];
+          if (Number.isNaN(value) || (last !== null && here - last < 0.7)) return;
+          if (first === null) { first = here; outline.moveTo(here, base); }
+          outline.lineTo(here, y(value));
+          last = here;
+        });
+        if (first !== null) { outline.lineTo(last, base); outline.closePath(); }
+        context.fillStyle = inks.measured;
+        context.globalAlpha = 0.22;
+        context.fill(outline);
+        context.globalAlpha = 1;
+        path(context, measured, own, from, x, y);
+        context.strokeStyle = inks.measured;
+        context.lineWidth = 1.3;
+        context.stroke();
+        path(context, estimated, other, from, x, y);
+        context.strokeStyle = inks.estimated;
+        context.lineWidth = 1.9;
+        context.stroke();
+        context.strokeStyle = inks.line;
+        context.lineWidth = 1;
+        context.beginPath();
+        context.moveTo(x(from), Math.round(base) + 0.5);
+        context.lineTo(x(to) + 1, Math.round(base) + 0.5);
+        context.stroke();
+      });
+    },
   });
 }
 
