@@ -1,0 +1,1 @@
+"""The commands of `eifer`, one file per area; thin over jobs/."""
