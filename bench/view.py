@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import bench
@@ -37,7 +38,8 @@ class Scene:
         self._rate_s = rate_s
         rng = np.random.default_rng(0)
         self._noise = rng.uniform(2e-6, 6e-6, (997, len(FRIDLUND.muscles))).astype(np.float32)
-        self._texture = rng.integers(40, 200, (480, 700, 3), np.uint8)
+        coarse = rng.integers(40, 200, (30, 44, 3), np.uint8)
+        self._texture = np.asarray(cv2.resize(coarse, (704, 480), interpolation=cv2.INTER_CUBIC), np.uint8)
         self._names = list(FUNCTIONAL)
         self._pulls = [self._pull(name) for name in self._names]
         self._faces = [saturate(reference_matrix() @ pull) for pull in self._pulls]

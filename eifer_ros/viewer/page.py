@@ -152,7 +152,7 @@ class Page:
         rate, second = 0.8 / viewer.config.rate_hz, 0.9 / viewer.config.second_rate_hz
         kinds = {"camera": second, "restored": 2 * second}
         if not self._self_drawn:
-            kinds = {"face": rate, "emg": 1.2 * second, "muscles": 1.8 * second} | kinds
+            kinds = {"face": rate, "emg": 1.3 * second, "muscles": 2.4 * second} | kinds
         for kind, age in kinds.items():
             if kind == "emg" and viewer.board.newest(EMG_FACE) is None:
                 continue

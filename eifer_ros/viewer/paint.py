@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import cv2
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -43,25 +44,33 @@ def _lit(camera: Any, normals: Any, colours: Any, lights: Any, out: Any) -> None
         shine *= shine
         gloss = 26.0 * shine * shine * shine * shine * shine * shine  # cosine to the 24th
         bright = 0.16 + 0.94 * key * key
-        out[i, 0] = colours[i, 0] * 255.0 * (bright + 0.06 * fill) + gloss
-        out[i, 1] = colours[i, 1] * 255.0 * (bright + 0.09 * fill) + gloss
-        out[i, 2] = colours[i, 2] * 255.0 * (bright + 0.14 * fill) + gloss
+        out[i, 0] = min(colours[i, 0] * 255.0 * (bright + 0.06 * fill) + gloss, 254.5)
+        out[i, 1] = min(colours[i, 1] * 255.0 * (bright + 0.09 * fill) + gloss, 254.5)
+        out[i, 2] = min(colours[i, 2] * 255.0 * (bright + 0.14 * fill) + gloss, 254.5)
 
 
-@raster.compiled
-def _paint(v: Any, faces: Any, closed: Any, lit: Any, nearness: Any, out: Any) -> None:
-    """Triangles with linearly interpolated colours. v: (V, 3) u, v, depth. closed: triangles that are never seen from behind."""
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
+def _paint(v: Any, faces: Any, inner: int, lit: Any, nearness: Any, out: Any) -> None:
+    """Triangles seen from outside, with linearly interpolated colours. v: (V, 3) u, v, depth. inner: from which on skin may hide them."""
     height, width = nearness.shape
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, bx, by, cx, cy = v[a, 0], v[a, 1], v[b, 0], v[b, 1], v[c, 0], v[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if not np.isfinite(area) or area == 0.0 or (closed[f] and area > 0.0):
+        if not area < 0.0:  # from behind, without extent, or not finite
             continue
         low, high = min(ay, by, cy), max(ay, by, cy)
         left, right = min(ax, bx, cx), max(ax, bx, cx)
         if high < 0.0 or low > height - 1 or right < 0.0 or left > width - 1 or min(v[a, 2], v[b, 2], v[c, 2]) < raster.NEAR_M:
             continue
+        if f >= inner:  # teeth, tongue, eyes: small triangles, of which three hidden corners mean nothing to see
+            hidden = True
+            for k in (a, b, c):
+                row, column = int(v[k, 1] + 0.5), int(v[k, 0] + 0.5)
+                if not (0 <= row < height and 0 <= column < width) or nearness[row, column] * v[k, 2] < 1.004:
+                    hidden = False
+            if hidden:
+                continue
         share = 1.0 / area
         # weights, nearness and colours are linear in the picture; the head is far enough for that to be exact to a thousandth
         bu, bv = (cy - ay) * share, -(cx - ax) * share
@@ -76,6 +85,7 @@ def _paint(v: Any, faces: Any, closed: Any, lit: Any, nearness: Any, out: Any) -
         rv, gv, blv = rb * bv + rc * cv, gb * bv + gc * cv, bb * bv + bc * cv
         for row in range(max(int(np.ceil(low)), 0), min(int(np.floor(high)), height - 1) + 1):
             dy = row - ay
+            n1, r1, g1, b1 = na + dy * nv, r0 + dy * rv, g0 + dy * gv, b0 + dy * blv
             # where wb >= 0, wc >= 0 and wb + wc <= 1 on this row
             begin, end = left - ax, right - ax
             for turn in range(3):
@@ -93,12 +103,12 @@ def _paint(v: Any, faces: Any, closed: Any, lit: Any, nearness: Any, out: Any) -
                     end = begin - 1.0
             for column in range(max(int(np.ceil(begin + ax)), 0), min(int(np.floor(end + ax)), width - 1) + 1):
                 dx = column - ax
-                near = na + dx * nu + dy * nv
+                near = n1 + dx * nu
                 if near > nearness[row, column]:
                     nearness[row, column] = near
-                    out[row, column, 0] = np.uint8(min(max(r0 + dx * ru + dy * rv, 0.0), 255.0))
-                    out[row, column, 1] = np.uint8(min(max(g0 + dx * gu + dy * gv, 0.0), 255.0))
-                    out[row, column, 2] = np.uint8(min(max(b0 + dx * blu + dy * blv, 0.0), 255.0))
+                    out[row, column, 0] = np.uint8(r1 + dx * ru)
+                    out[row, column, 1] = np.uint8(g1 + dx * gu)
+                    out[row, column, 2] = np.uint8(b1 + dx * blu)
 
 
 def backdrop(width: int, height: int) -> U8:
@@ -116,15 +126,19 @@ class HeadPainter:
     size: (width, height) of the pictures. width_m: how much of the world the picture's width shows at the face.
     """
 
-    def __init__(self, head: HeadModel, size: tuple[int, int] = (308, 308), width_m: float = 0.262) -> None:
+    def __init__(self, head: HeadModel, size: tuple[int, int] = (296, 296), width_m: float = 0.262) -> None:
         self.head, self.size = head, size
         studio = Studio(head)
         self.centre, self.skin = studio.centre, studio.colours
         skin = head.template[head.parts == 0]
         # turn about the neck's top, look at the face a little below its middle so that chin and forehead both fit
         self.pivot = np.array([self.centre[0], self.centre[1] - 0.01, float(skin[:, 2].min() + skin[:, 2].max()) / 2])
-        self._faces = np.ascontiguousarray(head.faces, np.int32)
-        self._closed = (head.parts[self._faces] == 0).all(axis=1)
+        # skin first: what it hides then costs little. Outside is where the volume says, whichever way a head's triangles turn
+        inside = head.parts[head.faces].max(axis=1) > 0
+        order, self._inner = np.argsort(inside, kind="stable"), int((~inside).sum())
+        corners = head.template[head.faces[order]].astype(np.float64) - head.template.mean(axis=0)
+        volume = np.einsum("fk,fk->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum()
+        self._faces = np.ascontiguousarray(head.faces[order][:, :: 1 if volume > 0 else -1], np.int32)
         width, height = size
         focal = width * _DISTANCE / width_m
         self._K = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
@@ -179,7 +193,7 @@ class HeadPainter:
         pixels[:, 2] = camera[:, 2]
         out = self._backdrop.copy()
         self._nearness[:] = 0.0
-        _paint(pixels, self._faces, self._closed, self._lit, self._nearness, out)
+        _paint(pixels, self._faces, self._inner, self._lit, self._nearness, out)
         # a whisper of blur takes the stairs off the edges; true multisampling would cost four times the painting
         return np.asarray(cv2.sepFilter2D(out, -1, _SOFT, _SOFT), np.uint8)
 

@@ -57,7 +57,7 @@ class Pictures:
     """
 
     def __init__(
-        self, board: Board, head: str, *, size: tuple[int, int] = (308, 308), camera_px: int = 360, quality: int = 84,
+        self, board: Board, head: str, *, size: tuple[int, int] = (296, 296), camera_px: int = 360, quality: int = 84,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.board = board
