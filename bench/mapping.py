@@ -203,7 +203,8 @@ def _judged(mapping: Mapping, held: Series, mean_face: Any, recorded: Recorded) 
         if inside.any():
             movements.setdefault(take.label, []).append((float(error[inside].mean()), float(base[inside].mean())))
     return {
-        "r": float(np.median(r)), "r2": float(np.median(r2)), "ratio": regions["face"][0] / regions["face"][1], "regions": regions,
+        "r": float(np.median(np.nan_to_num(r))), "r2": float(np.median(r2)), "ratio": regions["face"][0] / regions["face"][1],
+        "regions": regions,
         "movements": {label: tuple(np.mean(values, axis=0)) for label, values in movements.items()},
     }
 

@@ -192,7 +192,7 @@ def _from_file(header: MappingType[str, Any], data: MappingType[str, Any]) -> Ma
 
 def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
     """A `Linear` from what `Linear.arrays` gave."""
-    f32 = {key: np.asarray(value, np.float32) for key, value in arrays.items() if key != "weight"}
+    f32 = {key: np.ascontiguousarray(value, np.float32) for key, value in arrays.items() if key != "weight"}
     basis = Basis(f32["mean"], f32["basis_deviation"], f32["frequencies"], f32["phases"], float(arrays["weight"]))
     curve = Curve(f32["curve_lower"], f32["curve_upper"], f32["curve_values"]) if "curve_values" in f32 else None
     return Linear(basis, f32["weights"], f32["noise"], f32["factor"], curve)

@@ -123,7 +123,8 @@ class Linear:
     def predict_one(self, features: F32) -> tuple[F32, float]:
         """(K,) prediction for one row, and how far the row lies from what was learnt: multiply `noise` by it for the variance."""
         z = self.basis.expand(features[None])[0]
-        spread = linalg.solve_triangular(self.factor, z, lower=True, check_finite=False)
+        # the transpose of a C-ordered lower triangle is the Fortran-ordered upper one BLAS wants: nothing is copied
+        spread = linalg.blas.strsv(self.factor.T, z, lower=0, trans=1)
         return self._bent((z @ self.weights)[None])[0], 1.0 + float(spread @ spread)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -177,7 +178,8 @@ class Normal:
         # residual sum of squares from the accumulated moments: y'y - 2 w'z'y + w'z'z w
         residual = self.square - 2 * (weights * self.cross).sum(axis=0) + (weights * (self.gram @ weights)).sum(axis=0)
         noise = np.maximum(residual / max(self.count, 1), 1e-8)
-        return Linear(self.basis, weights.astype(np.float32), noise.astype(np.float32), factor.astype(np.float32))
+        triangle = np.ascontiguousarray(factor, np.float32)
+        return Linear(self.basis, weights.astype(np.float32), noise.astype(np.float32), triangle)
 
     def weights(self, strength: float) -> F64:
         """(size, K) weights alone."""

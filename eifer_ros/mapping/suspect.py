@@ -29,9 +29,10 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "zygomaticus_major": ("mouthSmile{side}", "mouthDimple{side}"),
 }
 """ARKit actions each muscle makes on its own side. The masseter has none: the jaw closes as well by itself."""
-AGAINST = -0.25
-"""Correlation of the differences below which two channels count as swapped."""
-STRANGER = 0.3
+AGAINST = -0.45
+"""Correlation of the differences below which two channels count as swapped. Channels in their places reach -0.33 in a minute of
+movements (crosstalk, muscles that always work together), swapped ones lie between there and -0.9."""
+STRANGER = 0.45
 """By how much a channel without actions must follow another's better than that one does itself."""
 MIN_RISE = 0.03
 THIN_S = 0.03

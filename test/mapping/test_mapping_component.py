@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from mapping_data import PERIOD_NS, START, activity, face, fitted, series
 
+from eifer_ros import resources
 from eifer_ros.component import Level
+from eifer_ros.config import load
 from eifer_ros.mapping.component import EMG_FACE, ESTIMATED, FUSED, MappingConfig, MuscleMapping
 from eifer_ros.mapping.features import training_pairs
 from eifer_ros.types import FaceState, FaceStatus, MuscleActivity, MuscleOrigin
@@ -142,3 +144,7 @@ def test_without_a_mapping_the_camera_passes_through() -> None:
     assert isinstance(fused.item, FaceState)
     np.testing.assert_array_equal(fused.item.expression, data.face[50, :3])
     assert plain.health().level == Level.WARN
+
+
+def test_the_configuration_file_holds_the_defaults() -> None:
+    assert load(MappingConfig, "mapping", resources.config("mapping.yaml")) == MappingConfig()
