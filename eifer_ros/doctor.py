@@ -27,6 +27,8 @@ EXTRAS: dict[str, tuple[tuple[tuple[str, str], ...], str]] = {
     "brainflow": ((("brainflow", "brainflow"),), "OpenBCI, ANT and other boards through BrainFlow"),
     "files": ((("pyxdf", "pyxdf"), ("pyedflib", "pyedflib")), "XDF, EDF and BDF recordings"),
     "animatronic": ((("dynamixel-sdk", "dynamixel_sdk"), ("smbus2", "smbus2")), "Dynamixel servos, PCA9685 boards"),
+    "bids": ((("mne-bids", "mne_bids"), ("pyedflib", "pyedflib")), "BIDS export, checked by mne-bids"),
+    "batch": ((("dask", "dask"), ("distributed", "distributed"), ("pyarrow", "pyarrow")), "many recordings at once, Parquet tables"),
     "viewer": ((("aiohttp", "aiohttp"),), "the live page in a browser"),
     "depth": ((("open3d", "open3d"),), "point clouds and mesh export"),
     "openvino": ((("openvino", "openvino"),), "faster networks on Intel processors"),
