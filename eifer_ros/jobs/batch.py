@@ -227,7 +227,7 @@ class _Dask:
         self._killed = distributed.KilledWorker
         self._cluster: Any = None
         self.deaths = 0
-        # a recording whose workers die thrice is given up on and listed; a poisoned file must not eat the cluster
+        # a recording whose workers died four times is given up on and listed; a poisoned file must not eat the cluster
         dask.config.set({"distributed.scheduler.allowed-failures": 3, "distributed.worker.daemon": False,
                          "distributed.admin.log-format": "%(message)s", "logging.distributed": "error"})
         if config.address:
@@ -260,7 +260,7 @@ class _Dask:
                 yield future.result()
             else:
                 killed = isinstance(error, self._killed)
-                words = "its workers died thrice (out of memory?)" if killed else f"{type(error).__name__}: {error}"
+                words = "its workers died four times (out of memory?)" if killed else f"{type(error).__name__}: {error}"
                 yield Done(unit.name, {}, error=words, final=killed)
             if stop is not None and stop.is_set() and not taken_back:
                 taken_back = True
