@@ -88,8 +88,7 @@ class MuscleMapping(Component):
     def _new_fusion(self, mapping: Mapping) -> Fusion:
         deviation = mapping.emg2exp.deviation.astype(np.float64)
         settings = FusionSettings(acceleration=self.config.acceleration, bias_std=self.config.bias_share * deviation)
-        lower, upper = float(mapping.emg2exp.lower.min()), float(mapping.emg2exp.upper.max())
-        return Fusion(len(mapping.face_names), settings, lower, upper)
+        return Fusion(len(mapping.face_names), settings, mapping.emg2exp.lower, mapping.emg2exp.upper)
 
     def reset(self) -> None:
         """Forget the stream, keep the mapping."""

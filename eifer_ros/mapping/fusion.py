@@ -58,7 +58,10 @@ class _Belief:
 class Fusion:
     """K independent filters, worked on together."""
 
-    def __init__(self, count: int, settings: FusionSettings | None = None, lower: float = 0.0, upper: float = 1.0) -> None:
+    def __init__(
+        self, count: int, settings: FusionSettings | None = None, lower: npt.NDArray[np.floating] | float = 0.0,
+        upper: npt.NDArray[np.floating] | float = 1.0,
+    ) -> None:
         self.settings = settings or FusionSettings()
         self.count = count
         self._lower, self._upper = lower, upper

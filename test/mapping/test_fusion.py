@@ -132,3 +132,12 @@ def test_older_than_the_history_is_counted_and_left_out() -> None:
     fusion.add(measurement(300, 1.0, 1e-6, False))
     assert fusion.late == 1
     np.testing.assert_array_equal(before, fusion.state(1000 * MS))
+
+
+def test_each_value_stays_within_its_own_bounds() -> None:
+    fusion = Fusion(2, SETTINGS, np.array([0.0, -1.0]), np.array([1.0, 1.0]))
+    for at in range(0, 300, 10):
+        # falling fast: the velocity carries both below 0
+        fusion.add(Measurement(at * MS, np.full(2, 1.0 - at / 300), np.full(2, 1e-5), False))
+    values, _ = fusion.state(400 * MS)
+    assert values[0] == 0.0 and -1.0 <= values[1] < 0.0
