@@ -27,6 +27,7 @@ from ..types import F32, F64, FaceState, HeadModelInfo, Stamp
 I32 = npt.NDArray[np.int32]
 
 FORMAT = 1
+_STILL = np.eye(3)
 DEFAULT_HEAD = "open_head"
 EMBEDDINGS = ("landmarks_478", "landmarks_68", "electrodes_fridlund", "electrodes_kuramoto")
 
@@ -229,17 +230,31 @@ class HeadModel:
         return rotations
 
     def _skin(self, posed: F32, rotations: F64, joints: F32) -> F32:
+        """Linear blend skinning. Only vertices of joints that turn, or hang on one that does, are touched."""
+        moved = np.zeros(len(self.joints), bool)
         transforms = np.zeros((len(self.joints), 4, 4))
         transforms[:, 3, 3] = 1.0
         for index, parent in enumerate(self.parents):
+            moved[index] = (parent >= 0 and moved[parent]) or not np.array_equal(rotations[index], _STILL)
             local = np.eye(4)
             local[:3, :3] = rotations[index]
             local[:3, 3] = joints[index] - (joints[parent] if parent >= 0 else 0.0)
             transforms[index] = local if parent < 0 else transforms[parent] @ local
         # subtract the resting joint position, so that a joint at rest moves nothing
         transforms[:, :3, 3] -= np.einsum("jab,jb->ja", transforms[:, :3, :3], joints)
-        blended = (self.skin_weights @ transforms[:, :3].reshape(len(self.joints), 12).astype(np.float32)).reshape(-1, 3, 4)
-        return np.asarray(np.einsum("vab,vb->va", blended[:, :, :3], posed) + blended[:, :, 3], np.float32)
+        out = np.array(posed, np.float32)
+        for index, (vertices, weights) in enumerate(self._touched):
+            if not moved[index]:
+                continue
+            turn = (transforms[index, :3, :3] - _STILL).astype(np.float32)
+            out[vertices] += weights * (posed[vertices] @ turn.T + transforms[index, :3, 3].astype(np.float32))
+        return out
+
+    @functools.cached_property
+    def _touched(self) -> list[tuple[npt.NDArray[np.intp], F32]]:
+        """For each joint, the vertices that it moves and their weights as a column."""
+        columns = [np.flatnonzero(weights) for weights in self.skin_weights.T]
+        return [(column, np.ascontiguousarray(self.skin_weights[column, j, None])) for j, column in enumerate(columns)]
 
     def points(self, vertices: npt.NDArray[Any], which: str = "landmarks_478") -> npt.NDArray[Any]:
         """Named surface points ((L, 3)) on posed `vertices`; `which` is one of `EMBEDDINGS`."""
