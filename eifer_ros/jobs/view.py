@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..animatronic.component import open_animatronic
+from ..camera.open import open_camera
 from ..component import Component, Emission, Health, Source
 from ..emg.calibration import Calibration
 from ..emg.component import EmgConfig, EmgProcessing
@@ -170,6 +171,13 @@ def view(
     return Viewed(viewer.url, shown[len(shown) // 2] if shown else None, written)
 
 
+def _at_its_pace(camera: str) -> Source:
+    """A camera; a file plays by the clock, because a person watches."""
+    if camera.partition(":")[0] in ("video", "folder"):
+        return open_camera(camera, speed=1.0)
+    return open_pictures(camera)
+
+
 def _end(stop: threading.Event, host: LocalHost) -> None:
     stop.wait()
     host.stop()
@@ -214,7 +222,7 @@ def _live(
     controls: dict[str, Control] = {}
     record = RecordControl(out, {"participant": participant, "camera": camera or "", "emg": emg or ""})
     if camera is not None:
-        components["camera"] = open_pictures(camera)
+        components["camera"] = _at_its_pace(camera)
         components["reconstruction"] = estimator = Estimator()
         controls["estimator"] = estimator
     calibrate: CalibrateControl | None = None

@@ -325,3 +325,30 @@ def test_arming_is_refused_unless_the_question_was_asked_just_before() -> None:
 def test_everything_the_stage_makes_is_what_it_says() -> None:
     assert FRIDLUND.muscles == MUSCLES
     assert isinstance(activity(T0), MuscleActivity) and picture(T0).size == (160, 120)
+
+
+# ---- the job -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_of_nothing_and_of_two_things_at_once_is_refused_in_words(bag: Path, tmp_path: Path) -> None:
+    from eifer_ros.jobs.view import view
+
+    with pytest.raises(InputError, match="nothing to view"):
+        view(None)
+    with pytest.raises(InputError, match="no such recording"):
+        view(str(tmp_path / "monday"))
+    with pytest.raises(InputError, match="not both"):
+        view(str(bag), camera="webcam:0")
+
+
+def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
+    from eifer_ros.jobs.view import Estimator
+    from eifer_ros.reconstruction.component import Reconstruction, ReconstructionConfig
+
+    estimator = Estimator()
+    assert estimator.state()["chosen"] == ReconstructionConfig().estimator in estimator.choices
+    assert estimator.command("choose", {"name": estimator.choices[0]})
+    for verb, values in (("choose", {}), ("choose", {"name": "tarot"}), ("guess", {"name": estimator.choices[0]})):
+        with pytest.raises(InputError, match="choose one of"):
+            estimator.command(verb, values)
+    assert (estimator.inputs, estimator.outputs) == (Reconstruction.inputs, Reconstruction.outputs)

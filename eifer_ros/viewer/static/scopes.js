@@ -192,7 +192,7 @@ function dot(context, kind, cx, cy) {
 
 /** All channels, both sides of a muscle in one row. end: time at the right edge, ms. */
 export function drawEnvelopes(canvas, stream, end, scales, marks) {
-  const width = canvas.clientWidth, height = canvas.clientHeight, gutter = 13, left = Math.min(206, width * 0.36);
+  const width = canvas.clientWidth, height = canvas.clientHeight, gutter = 13, left = Math.min(206, width * 0.42);
   scales.look([stream], end - WINDOW_S * 1000, performance.now());
   const rows = pairs(stream.muscles).map((row) => ({ ...row, top: scales.next(row.name, row.channels.map(({ index }) => stream.muscles[index])) }));
   const step = (height - gutter) / rows.length, theme = colour("ink");
