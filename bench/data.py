@@ -159,8 +159,8 @@ def lost(folder: Path, bags: Path, count: int) -> None:
 # ---- plan -------------------------------------------------------------------------------------------------------------------
 
 
-def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float]:
-    """Seconds of one core per minute of recording by step, and peak memory of the process in MB.
+def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float, float]:
+    """Seconds of one core per minute of recording by step, peak memory of a worker in MB, and minutes of the recording it had then.
 
     import: a BDF of 22 channels at 4096 Hz. The others: one simulated session with pictures of 640 x 480 at 30 frames/s.
     """
@@ -190,7 +190,7 @@ def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float]:
     for step in ("reconstruct", "fit", "evaluate"):
         took = row[f"{step}_s"]
         costs[step] = float("nan") if took is None else took * 60 / length * (30.0 / fps if step == "reconstruct" else 1.0)
-    return costs, float(row["peak_mb"])
+    return costs, float(row["peak_mb"]), length / 60
 
 
 def _without_truth(source: Path, out: Path) -> None:
@@ -205,11 +205,11 @@ def _without_truth(source: Path, out: Path) -> None:
 
 def paper_plan(folder: Path, quick: bool) -> None:
     """Hours and memory of 37 participants x 4 sessions on 1, 10 and 100 workers."""
-    costs, peak = unit_costs(folder, quick)
+    costs, peak, measured = unit_costs(folder, quick)
     for step, seconds in costs.items():
         bench.report(f"unit_{step}_s_per_min", _known(seconds), "s of one core per minute of recording", 1)
     bench.report("unit_peak_mb", peak, "MB, greatest resident memory of a worker", 1)
-    for row in plan(costs, PEOPLE * SESSIONS, MINUTES, peak):
+    for row in plan(costs, PEOPLE * SESSIONS, MINUTES, peak, measured_min=measured):
         what = f"for {PEOPLE} x {SESSIONS} sessions of {MINUTES:g} min"
         bench.report(f"plan_hours_{row.workers}", _known(row.hours), f"h {what}", PEOPLE * SESSIONS)
         bench.report(f"plan_memory_gb_{row.workers}", row.memory_gb, f"GB {what}, all workers together", PEOPLE * SESSIONS)

@@ -15,6 +15,7 @@ from eifer_ros.emg.sources.recording import EmgRecording, even_stamps
 from eifer_ros.emg.sources.text_formats import write_csv
 from eifer_ros.errors import ConfigError, InputError
 from eifer_ros.jobs.batch import BatchConfig, SimulatedCorpus, batch, load_config, units
+from eifer_ros.jobs.batch_plan import STARTUP_S, plan
 from eifer_ros.recording.info import info
 from eifer_ros.types import NS
 
@@ -175,3 +176,13 @@ def test_recordings_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     corpus(tmp_path / "b", 1)
     config = BatchConfig(recordings=[str(tmp_path / "a" / "p00.csv"), str(tmp_path / "b" / "p00.csv")])
     assert [unit.name for unit in units(config)] == ["p00", "p00_2"]
+
+
+def test_a_plan_counts_whole_recordings_per_worker() -> None:
+    found = plan({"reconstruct": 50.0, "fit": 10.0}, recordings=148, minutes=7.0, peak_mb=1024.0, measured_min=7.0)
+    unit_s = 7 * 60
+    assert [row.workers for row in found] == [1, 10, 100]
+    for row, rounds in zip(found, (148, 15, 2), strict=True):
+        assert row.hours == pytest.approx((rounds * unit_s + STARTUP_S) / 3600)
+        assert row.memory_gb == pytest.approx(row.workers)
+    assert plan({"fit": 1.0}, 3, 1.0, 1000.0, (50,))[0].memory_gb < 4  # more workers than recordings: the rest idle

@@ -226,6 +226,17 @@ def xdf_file(times: np.ndarray, values: np.ndarray, marks: list[tuple[float, str
     return out + chunk(3, struct.pack("<I", 2) + count(len(marks)) + data)
 
 
+def test_real_recordings_are_imported_whole(recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyxdf")
+    result = import_emg(recordings / "emg_1000hz.txt", tmp_path / "text", rate_hz=1000.0, scale_v=1e-6)
+    assert result.written["emg/raw"] > 50
+    import_emg(recordings / "emg_openbci_200hz.txt", tmp_path / "board")
+    emg = info(tmp_path / "board").emg[0]
+    assert (emg.samples, emg.lost, emg.not_recorded) == (26207, 0, 0)
+    reset = import_emg(recordings / "xdf" / "clock_resets.xdf", tmp_path / "xdf", stream="BioSemi", unit="uV")
+    assert any("segments" in note for note in reset.notes)
+
+
 def test_a_video_beside_the_file_starts_where_it_is_said_to(recording: EmgRecording, tmp_path: Path) -> None:
     write_csv(tmp_path / "x.csv", recording)
     write_video(tmp_path / "v.mp4", 20, 1)
