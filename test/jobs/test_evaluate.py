@@ -121,7 +121,7 @@ def test_a_linear_problem_with_a_lag_is_learnt_both_ways(model: str) -> None:
     assert forward.late_s == 0
     back = predict(model, "exp2emg", made, learnt, judged)
     row, _ = mapping_scores(made, "exp2emg", back)
-    assert row["r"] > 0.95
+    assert row["r"] > 0.995
     assert row["rms_uv"] == pytest.approx(row["mse_uv2"] ** 0.5, rel=0.2)
     assert back.late_s > 0  # the face comes after the muscle, so this answer is late
 
