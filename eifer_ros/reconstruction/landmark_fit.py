@@ -7,12 +7,13 @@ forgets slowly. Robust weights are Geman-McClure's.
 
 The landmark network has its own habits: it regularises faces, sees thin lips thicker, and is surer of a lip corner than of the
 jaw line. They are measured on renders of the head model with known parameters (`training/landmark_calibration.py`) and shipped
-as `models/landmark_fit.npz`: a noise level per landmark, and a small network that predicts the coefficients from
-landmark displacements. The prediction enters the fit as a prior mean with its own measured covariance.
+as `models/landmark_fit.npz`: bias and noise of each landmark, how much less it moves than the skin, errors that come and go together
+or stay with a person, and what people really look like who are fitted so (`FitTable`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ _EAGER, _SELDOM = 60, 4
 """The shape is learnt from each of the first pictures of a person, then from every fourth: neighbours say the same."""
 OUTLIER = 8e-3
 """Error in metres at which a landmark has lost half of its say (a hand before the face)."""
+_RESEMBLANCE = 2.0
+"""So many usual distances from the mean person, half of the regression is still used; beyond, it fades with the fourth power."""
 _STABLE = (
     33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 19, 94, 98, 327, 48, 278, 129, 358, 193, 417, 122, 351, 234, 454, 127, 356, 10, 109,
     338, 67, 297, 103, 332, 54, 284,
@@ -129,7 +132,11 @@ class FitTable:
     relative depth. depth_gain: what the network's depth must be multiplied with. bias: (L, 3) mean error. response: (L, 3, C) how much
     more or less a landmark moves than the skin under it, per unit of a coefficient. moving: (L, 3, A) errors that come and
     go together, standing: (L, 3, B) errors that stay with a person, both one standard deviation a column. mean (C,) and
-    covariance (C, C) of the face coefficients to be expected.
+    covariance (C, C) of the face coefficients to be expected. shape_response: (L, 3, S) as response, for the shape coefficients.
+
+    A person is fitted as S shape coefficients and B standing errors. person_mean (S + B,) is what comes out on average where zero would
+    be right; person_map (S, S + B) is the regression of what the shape coefficients lack on the fit; person_distance is the usual
+    distance of a fitted person from the mean.
     """
 
     sigma: F64
@@ -141,6 +148,10 @@ class FitTable:
     standing: F64
     mean: F64
     covariance: F64
+    shape_response: F64
+    person_mean: F64
+    person_map: F64
+    person_distance: float
 
     @staticmethod
     def plain(model: LandmarkModel) -> FitTable:
@@ -153,15 +164,38 @@ class FitTable:
         nothing = np.zeros((count, 3, 0))
         return FitTable(
             sigma, depth, 1.0, np.zeros((count, 3)), np.zeros((count, 3, model.face_size)), nothing, nothing,
-            np.clip(0.0, model.lower, model.upper), np.diag(spread**2),
+            np.clip(0.0, model.lower, model.upper), np.diag(spread**2), np.zeros((count, 3, model.shape_size)),
+            np.zeros(model.shape_size), np.zeros((model.shape_size, model.shape_size)), np.inf,
         )
+
+    def likely_shape(self, person: F64) -> F64:
+        """(S,) expected shape coefficients of who was fitted as `person` (S + B,) without a depth camera.
+
+        The further the person is from all that the regression was learnt from, the less of it is used: it must not extrapolate.
+        """
+        away = person - self.person_mean
+        share = 1.0 / (1.0 + (float(np.linalg.norm(away)) / (_RESEMBLANCE * self.person_distance)) ** 4)
+        count = len(self.person_map)
+        return np.asarray(person[:count] + share * (self.person_map @ away - self.person_mean[:count]))
 
 
 TABLE = "landmark_fit.npz"
 
 
+def fingerprint(head: HeadModel) -> str:
+    """Of everything in `head` that a table depends on: rest geometry, bases and where the landmarks lie."""
+    landmarks = head.embedding("landmarks_478")
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (head.template, head.faces, head.shape_basis, head.expression_basis, landmarks.triangles, landmarks.weights):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
 def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:
-    """The table measured for `head`, or a plain one where models/ holds none for it. Raises ModelError for a damaged file."""
+    """The table measured for `head`, or a plain one where models/ holds none for it.
+
+    Raises ModelError for a damaged file, and for a table of the same head model with another geometry.
+    """
     try:
         path = resources.find("models", TABLE)
     except InputError:
@@ -173,11 +207,18 @@ def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:
         raise ModelError(f"{path}: damaged fit table ({error})") from None
     if str(data["head_model"]) != head.id or tuple(str(n) for n in data["expression_names"]) != head.expression_names:
         return FitTable.plain(model)
+    if "fingerprint" not in data or str(data["fingerprint"]) != fingerprint(head):
+        raise ModelError(
+            f"{path} was measured on another version of head model '{head.id}'; "
+            f"make it anew: python -m eifer_ros.training.landmark_calibration {path}"
+        )
     values = {name: data[name].astype(np.float64) for name in _TABLE_ARRAYS}
-    return FitTable(depth_gain=float(data["depth_gain"]), **values)
+    return FitTable(depth_gain=float(data["depth_gain"]), person_distance=float(data["person_distance"]), **values)
 
 
-_TABLE_ARRAYS = ("sigma", "depth_sigma", "bias", "response", "moving", "standing", "mean", "covariance")
+_TABLE_ARRAYS = (
+    "sigma", "depth_sigma", "bias", "response", "moving", "standing", "mean", "covariance", "shape_response", "person_mean", "person_map",
+)
 
 
 @dataclass(frozen=True)
@@ -222,9 +263,8 @@ class LandmarkFit:
         self._centre = head_centre(model)
         # columns: errors that come and go | face | shape | errors that stay
         face = model.basis[:, :, : model.face_size] + table.response
-        self._basis = np.ascontiguousarray(
-            np.concatenate([table.moving, face, model.basis[:, :, model.face_size:], table.standing], axis=2), np.float32
-        )
+        shape = model.basis[:, :, model.face_size :] + table.shape_response
+        self._basis = np.ascontiguousarray(np.concatenate([table.moving, face, shape, table.standing], axis=2), np.float32)
         self._errors = table.moving.shape[2]
         self._first = POSE + self._errors  # unknowns that are eliminated
         self._own = self._first + model.face_size
@@ -264,6 +304,7 @@ class LandmarkFit:
         self._information = np.zeros((shapes, shapes))
         self._evidence = np.zeros(shapes)
         self._pictures = 0
+        self._metric = False  # whether a depth camera has told the size
         self._person = np.zeros(shapes)  # shape, then errors that stay
         self._neutral = self.model.template + self.table.bias
         self.forget_motion()
@@ -279,7 +320,12 @@ class LandmarkFit:
     @property
     def shape(self) -> F64:
         """(S,) the person's shape as known so far."""
-        return self._person[: self.model.shape_size]
+        return self._person[: self.model.shape_size] if self._metric or not self._pictures else self.table.likely_shape(self._person)
+
+    @property
+    def person(self) -> F64:
+        """(S + B,) the person as fitted: shape coefficients and errors of the landmarks that stay."""
+        return self._person.copy()
 
     def fit(self, seen: Landmarks, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
         """Fit one picture.
@@ -295,6 +341,7 @@ class LandmarkFit:
             self._pose = self._first_pose(pixels, intrinsics)
         depths, strength_depth, relative = self._depths(seen, camera, depth)
         if not relative:
+            self._metric = True
             self._stand_at(depths, strength_depth)
         rounds = self.settings.first_iterations if first else self.settings.iterations
         step = np.inf if first else self.settings.expression_rate**2 * max(elapsed_s, 1e-3)

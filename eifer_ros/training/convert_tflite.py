@@ -213,32 +213,34 @@ class Converter:
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) + 0.5
         grid = np.stack([columns.ravel(), rows.ravel(), np.ones(height * width, np.float32)])
         _, source_height, source_width, _ = self._shape(inputs[0])
+        count = height * width
         at = self._node("MatMul", [self._input(inputs[1]), self._store("c", grid.astype(np.float32))])
-        at = self._node("Transpose", [self._node("Sub", [at, self._floats(0.5)])], perm=[1, 0])  # (h w, 2) pixel coordinates
+        at = self._node("Sub", [at, self._floats(0.5)])  # (2, h w) pixel coordinates, x above y
         # rows of a (H W, C) table are gathered: the runtime's own GridSample takes seven times as long
         if inputs[0] not in self._tables:
             rows_first = self._node("Transpose", [self._input(inputs[0])], perm=[0, 2, 3, 1])
             self._tables[inputs[0]] = self._node("Reshape", [rows_first, self._ints(source_height * source_width, -1)])
         table = self._tables[inputs[0]]
-        last = self._floats(source_width - 1.0, source_height - 1.0)
-        outside = self._node("Or", [self._node("Less", [at, self._floats(0.0)]), self._node("Greater", [at, last])])
-        inside = self._node("Sub", [self._floats(1.0), self._node("Cast", [outside], to=self._onnx.TensorProto.FLOAT)])
-        inside = self._node("ReduceMin", [inside], axes=[1], keepdims=1)
+        zero, last = self._floats_scalar(0.0), self._store("c", np.array([[source_width - 1.0], [source_height - 1.0]], np.float32))
+
+        def inward(places: str) -> str:
+            return self._node("Max", [self._node("Min", [places, last]), zero])
+
+        inside = self._node("Cast", [self._node("Equal", [at, inward(at)])], to=self._onnx.TensorProto.FLOAT)
         corner = self._node("Floor", [at])
-        part = self._node("Sub", [at, corner])
-        shares = [self._node("Sub", [self._floats(1.0), part]), part]
-        result = ""
-        for down in (0, 1):
-            for right in (0, 1):
-                place = self._node("Min", [self._node("Add", [corner, self._floats(right, down)]), last])
-                place = self._node("Max", [place, self._floats(0.0)])
-                flat = self._node("MatMul", [place, self._store("c", np.array([[1.0], [source_width]], np.float32))])
-                index = self._node("Reshape", [self._node("Cast", [flat], to=self._onnx.TensorProto.INT32), self._ints(height * width)])
-                share_x = self._node("Slice", [shares[right], self._ints(0), self._ints(1), self._ints(1)])
-                share_y = self._node("Slice", [shares[down], self._ints(1), self._ints(2), self._ints(1)])
-                weight = self._node("Mul", [self._node("Mul", [share_x, share_y]), inside])
-                term = self._node("Mul", [self._node("Gather", [table, index], axis=0), weight])
-                result = self._node("Add", [result, term]) if result else term
+        right = self._node("Mul", [self._node("Sub", [at, corner]), inside])
+        shares = self._node("Concat", [self._node("Sub", [inside, right]), right], axis=0)
+        shares = self._node("Reshape", [shares, self._ints(2, 2, count)])  # (corner, axis, h w)
+        share_x, share_y = (self._node("Gather", [shares, self._store("i", np.array(axis, np.int64))], axis=1) for axis in (0, 1))
+        weight = self._node("Mul", [  # of the four corners, x changing fastest
+            self._node("Reshape", [share_y, self._ints(2, 1, count)]), self._node("Reshape", [share_x, self._ints(1, 2, count)])])
+        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)[:, :, None]
+        place = inward(self._node("Add", [corner, self._store("c", corners)]))  # (4, 2, h w)
+        flat = self._node("MatMul", [self._store("c", np.array([[1.0, source_width]], np.float32)), place])
+        index = self._node("Reshape", [self._node("Cast", [flat], to=self._onnx.TensorProto.INT32), self._ints(4, count)])
+        weight = self._node("Reshape", [weight, self._ints(4, count, 1)])
+        taken = self._node("Mul", [self._node("Gather", [table, index], axis=0), weight])
+        result = self._node("ReduceSum", [taken, self._ints(0)], keepdims=0)
         cropped = self._node("Reshape", [result, self._ints(1, height, width, -1)])
         return self._node("Transpose", [cropped], perm=[0, 3, 1, 2])
 
@@ -292,11 +294,10 @@ class Converter:
         source = int(self._graph.InputsAsNumpy()[0])
         _, height, width, _ = self._shape(source)
         low, high = value_range
-        pixels = self._node("Cast", ["image"], to=self._onnx.TensorProto.FLOAT)
+        pixels = self._node("Transpose", ["image"], perm=[0, 3, 1, 2])  # a quarter of the bytes that floats would be
+        pixels = self._node("Cast", [pixels], to=self._onnx.TensorProto.FLOAT)
         pixels = self._node("Mul", [pixels, self._floats_scalar((high - low) / 255.0)])
-        if low:
-            pixels = self._node("Add", [pixels, self._floats_scalar(low)])
-        self._names[source] = self._node("Transpose", [pixels], perm=[0, 3, 1, 2])
+        self._names[source] = self._node("Add", [pixels, self._floats_scalar(low)]) if low else pixels
         for index in range(self._graph.OperatorsLength()):
             self._operator(self._graph.Operators(index))
         outputs = {self._graph.Tensors(t).Name().decode(): int(t) for t in self._graph.OutputsAsNumpy()}

@@ -1,16 +1,18 @@
 """Measures the landmark network's habits on renders of a head model and writes the table that the landmark fit uses.
 
-    python -m eifer_ros.training.landmark_calibration models/landmark_fit.npz --people 300 --pictures 20
+    python -m eifer_ros.training.landmark_calibration models/landmark_fit.npz --people 300 --pictures 20 --others 600
 
 For random people, expressions and views with known parameters, the landmarks that the network places are compared with where
 the head model has them. The differences, in head coordinates, are explained in turn by a mean, by the expression (the
-network moves its landmarks less than the skin moves), by the person, and by errors that come and go together; what is left is noise.
+network moves its landmarks less than the skin moves), by the person's shape (it makes faces more alike than they are), by errors that
+stay with a person, and by errors that come and go together; what is left is noise. Then other people are fitted with that table, and
+their true shapes are regressed on the fitted ones.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,9 @@ import scipy.linalg
 from ..head import projection
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
 from ..performer.muscles import MuscleMap
-from ..reconstruction.landmark_fit import FitTable, head_centre
+from ..reconstruction.landmark_fit import FitTable, LandmarkFit, fingerprint, head_centre
 from ..reconstruction.landmark_model import LandmarkModel
-from ..reconstruction.landmarks import MESH, Crop, FaceLandmarker, crop_from_landmarks
+from ..reconstruction.landmarks import MESH, Crop, FaceLandmarker, Landmarks, crop_from_landmarks
 from ..types import F64
 from .random_faces import paint, random_expression, random_view, render, visible_actions
 
@@ -29,13 +31,15 @@ MOVING, STANDING = 24, 24
 """How many error modes are kept."""
 _FLOOR = 2.0e-3
 """No landmark counts as surer than this, m: the errors that the modes leave are not independent."""
-_RESPONSE_SHARE, _MODE_SHARE = 0.72, 0.52
+_RESPONSE_SHARE, _SHAPE_SHARE, _MODE_SHARE = 0.72, 0.5, 0.52
 """How much of the habits seen on renders is used. On real faces the network is better than on renders; with all of it the mesh leaves
 real landmarks (2.7 % of the eye distance), with none of it expressions on renders are recovered far worse."""
 _DEPTH_ALIKE = 5.0
 """Depth errors of neighbouring landmarks are the same error: their noise is raised as if only one in 25 were a measurement."""
-_RIDGE = 5.0
-"""Strength, in pictures, of the assumption that a coefficient changes nothing."""
+_RIDGE, _SHAPE_RIDGE = 5.0, 10.0
+"""Strength of the assumption that a coefficient changes nothing: in pictures for the expression, in people for the shape."""
+_PERSON_RIDGE, _PERSON_NOISE = 30.0, 0.1
+"""Of the regression of true on fitted shapes: strength in people; standard deviations that a real person adds to the spread of a fit."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: flo
 
 
 def measure(head: HeadModel, samples: Samples) -> FitTable:
-    """The table for `head`."""
+    """The table for `head`, without what `learn_people` adds."""
     model = LandmarkModel.of(head)
     plain = FitTable.plain(model)
     faces = _faces(model, samples)
@@ -96,13 +100,15 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     design = np.column_stack([np.ones(count), faces, samples.shapes])
     ridge = np.full(design.shape[1], _RIDGE)
     ridge[0] = 0.0
+    people = np.unique(samples.person)
+    per_person = count / len(people)
+    ridge[1 + model.face_size :] = _SHAPE_RIDGE * per_person
     spread = design.std(axis=0) ** 2
     still = design.std(axis=0) < 1e-6
     gram = design.T @ design + np.diag(ridge * np.where(still, 1.0, spread))
     gram[np.diag_indices(len(gram))] += np.where(still & (np.arange(len(gram)) > 0), 1e6, 0.0)
     coefficients = np.linalg.solve(gram, design.T @ flat)
     left = flat - design @ coefficients
-    people = np.unique(samples.person)
     means = np.stack([left[samples.person == person].mean(axis=0) for person in people])
     per_person = count / len(people)
     moving_part = left - means[np.searchsorted(people, samples.person)]
@@ -113,13 +119,42 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     sigma, depth_noise = plain.sigma.copy(), plain.depth_sigma.copy()
     sigma[:MESH] = np.maximum(np.sqrt(noise[:, :2].mean(axis=1)), _FLOOR)
     depth_noise[:MESH] = depth_sigma * _DEPTH_ALIKE
-    bias, response = plain.bias.copy(), plain.response.copy()
+    bias, response, shape_response = plain.bias.copy(), plain.response.copy(), plain.shape_response.copy()
     bias[:MESH] = coefficients[0].reshape(MESH, 3)
     response[:MESH] = np.moveaxis(coefficients[1 : 1 + model.face_size].reshape(-1, MESH, 3), 0, 2)
+    shape_response[:MESH] = np.moveaxis(coefficients[1 + model.face_size :].reshape(-1, MESH, 3), 0, 2)
+    standing = _MODE_SHARE * _pad(standing_modes, len(sigma))
+    known = model.shape_size + standing.shape[2]
     return FitTable(
-        sigma, depth_noise, depth_gain, bias, _RESPONSE_SHARE * response, _MODE_SHARE * _pad(moving_modes, len(sigma)),
-        _MODE_SHARE * _pad(standing_modes, len(sigma)),
-        faces.mean(axis=0), _covariance(head, model, faces),
+        sigma, depth_noise, depth_gain, bias, _RESPONSE_SHARE * response, _MODE_SHARE * _pad(moving_modes, len(sigma)), standing,
+        faces.mean(axis=0), _covariance(head, model, faces), _SHAPE_SHARE * shape_response, np.zeros(known),
+        np.zeros((model.shape_size, known)), np.inf,
+    )
+
+
+def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F64, F64]:
+    """(P, S + B) each person as fitted over all his pictures, each picture by itself; (P, S) true shapes."""
+    fit = LandmarkFit(LandmarkModel.of(head), table)
+    found, true = [], []
+    for person in np.unique(samples.person):
+        fit.reset()
+        for index in np.flatnonzero(samples.person == person):
+            fit.forget_motion()
+            fit.fit(Landmarks(samples.landmarks[index].astype(np.float32), 1.0), samples.intrinsics[index], 1.0)
+        found.append(fit.person)
+        true.append(samples.shapes[index])
+    return np.array(found), np.array(true)
+
+
+def learn_people(table: FitTable, found: F64, true: F64) -> FitTable:
+    """`table` with the regression of `true` shapes on `found` people (see `fitted_people`), who must not be those of the table."""
+    mean = found.mean(axis=0)
+    away = found - mean
+    variance = (away**2).mean(axis=0)
+    gram = away.T @ away + np.diag(_PERSON_RIDGE * variance + len(away) * _PERSON_NOISE**2)
+    lacking = true - away[:, : true.shape[1]]
+    return replace(
+        table, person_mean=mean, person_map=np.linalg.solve(gram, away.T @ lacking).T, person_distance=float(np.sqrt(variance.sum()))
     )
 
 
@@ -180,10 +215,13 @@ def _covariance(head: HeadModel, model: LandmarkModel, faces: F64) -> F64:
 def save(path: Path, head: HeadModel, table: FitTable) -> None:
     """Write the table of `head`, half precision where it is large."""
     np.savez_compressed(
-        path, head_model=head.id, expression_names=np.array(head.expression_names), sigma=table.sigma.astype(np.float32),
+        path, head_model=head.id, fingerprint=fingerprint(head), expression_names=np.array(head.expression_names),
+        sigma=table.sigma.astype(np.float32),
         depth_sigma=table.depth_sigma.astype(np.float32), depth_gain=table.depth_gain, bias=table.bias.astype(np.float32),
         response=table.response.astype(np.float16), moving=table.moving.astype(np.float16), standing=table.standing.astype(np.float16),
         mean=table.mean.astype(np.float32), covariance=table.covariance.astype(np.float32),
+        shape_response=table.shape_response.astype(np.float16), person_mean=table.person_mean.astype(np.float32),
+        person_map=table.person_map.astype(np.float32), person_distance=table.person_distance,
     )
 
 
@@ -194,11 +232,13 @@ def main() -> None:
     parser.add_argument("--head", default=DEFAULT_HEAD)
     parser.add_argument("--people", type=int, default=300)
     parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--others", type=int, default=600, help="people whose true shapes are regressed on the fitted ones")
     parser.add_argument("--seed", type=int, default=1000)
     arguments = parser.parse_args()
     head = load_head(arguments.head)
-    samples = collect(head, arguments.people, arguments.pictures, arguments.seed)
-    save(arguments.target, head, measure(head, samples))
+    table = measure(head, collect(head, arguments.people, arguments.pictures, arguments.seed))
+    others = collect(head, arguments.others, arguments.pictures // 2, arguments.seed + 1)
+    save(arguments.target, head, learn_people(table, *fitted_people(head, table, others)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eifer_ros.errors import ModelError
+from eifer_ros.errors import InputError, ModelError
 from eifer_ros.reconstruction import detector
 from eifer_ros.reconstruction.detector import FaceDetector
 from eifer_ros.reconstruction.landmarks import (
@@ -103,10 +103,19 @@ def test_letterbox_keeps_proportions_and_points_return_to_the_picture():
 
 
 def test_a_missing_or_damaged_network_says_which_file(tmp_path, monkeypatch):
-    bad = tmp_path / "bad.onnx"
-    bad.write_bytes(b"not a network")
+    with pytest.raises(InputError, match=r"models/missing\.onnx"):
+        detector.session("missing.onnx")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.onnx").write_bytes(b"not a network")
+    monkeypatch.setenv("EIFER_SHARE", str(tmp_path))
     with pytest.raises(ModelError, match=r"bad\.onnx"):
-        detector.session(str(bad))
+        detector.session("bad.onnx")
+
+
+def test_a_file_of_the_same_name_in_the_working_directory_is_no_network(tmp_path, monkeypatch):
+    (tmp_path / detector.DETECTOR).write_bytes(b"something else")
+    monkeypatch.chdir(tmp_path)
+    assert detector.session(detector.DETECTOR).get_inputs()[0].name == "image"
 
 
 def test_landmarks_of_the_astronaut_lie_on_her_features(astronaut, face_detector, landmarker):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from eifer_ros.reconstruction import landmark_fit
 from eifer_ros.reconstruction.landmark_fit import FitTable, LandmarkFit, _linearise, load_table
 from eifer_ros.reconstruction.landmark_model import LandmarkModel
 from eifer_ros.reconstruction.landmarks import MESH, Landmarks
+from eifer_ros.training.landmark_calibration import learn_people
 
 K = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
 
@@ -33,9 +36,7 @@ def exact_table(model):
     plain = FitTable.plain(model)
     sigma = plain.sigma.copy()
     sigma[:MESH] = 3e-4
-    return FitTable(
-        sigma, plain.depth_sigma, 1.0, plain.bias, plain.response, plain.moving, plain.standing, plain.mean, plain.covariance
-    )
+    return replace(plain, sigma=sigma)
 
 
 def view(yaw=0.0, pitch=0.0, distance=0.5):
@@ -201,7 +202,51 @@ def test_the_shipped_table_fits_the_shipped_head(head, model):
     table = load_table(head, model)
     assert table.response.shape == (478, 3, model.face_size) and table.covariance.shape == (model.face_size, model.face_size)
     assert np.linalg.eigvalsh(table.covariance).min() > -1e-6
+    assert table.shape_response.shape == (478, 3, model.shape_size) and np.isfinite(table.person_distance)
     assert np.abs(table.response).max() > 0, "the plain table would mean that the head changed and the table was not made anew"
+
+
+def test_a_table_of_another_version_of_the_head_is_refused(head, model):
+    moved = replace(head, template=head.template + np.float32(1e-3))
+    with pytest.raises(ModelError, match="another version of head model 'open_head'"):
+        load_table(moved, model)
+
+
+def test_a_head_that_nothing_was_measured_for_gets_the_plain_table(head, model):
+    other = load_table(replace(head, id="other"), model)
+    assert not other.response.any() and not other.shape_response.any()
+    person = np.arange(model.shape_size, dtype=np.float64)
+    np.testing.assert_array_equal(other.likely_shape(person), person)
+
+
+def test_the_regression_of_people_gives_back_a_linear_relation_and_does_not_extrapolate(model):
+    """People are fitted at half their shape plus a constant: within what was learnt this is undone, far outside it is left."""
+    rng = np.random.default_rng(11)
+    true = rng.normal(size=(4000, model.shape_size))
+    found = 0.5 * true + 0.1
+    table = learn_people(FitTable.plain(model), found, true)
+    guess = np.array([table.likely_shape(person) for person in found[:50]])
+    before, after = np.abs(found[:50] - true[:50]).mean(), np.abs(guess - true[:50]).mean()
+    assert after < 0.25 * before
+    stranger = 100.0 * found[0]
+    np.testing.assert_allclose(table.likely_shape(stranger), stranger, atol=0.01 * np.abs(stranger).max())
+
+
+def test_faces_that_the_network_makes_alike_are_told_apart_again(head, model):
+    """Landmarks that show 60 % of a person's shape: a table that knows gives back all of it."""
+    rng = np.random.default_rng(12)
+    shape = np.clip(rng.normal(size=head.shape_size), -2, 2)
+    knows = replace(exact_table(model), shape_response=-0.4 * model.basis[:, :, model.face_size :].astype(np.float64))
+    found = {}
+    for name, table in (("plain", exact_table(model)), ("knows", knows)):
+        fit = LandmarkFit(model, table)
+        for moment in range(12):
+            fit.fit(seen(head, view(0.4 * np.sin(moment)), 0.6 * shape, np.zeros(head.expression_size)), K, 1.0)
+        size = fit._size[: model.shape_size] / np.linalg.norm(fit._size[: model.shape_size])  # cannot be seen
+        found[name] = fit.shape - size * (size @ fit.shape)
+    true = shape - size * (size @ shape)
+    gain = {name: float(value @ true / (true @ true)) for name, value in found.items()}
+    assert gain["knows"] > 1.3 * gain["plain"]
 
 
 def test_a_damaged_table_is_named(head, model, tmp_path, monkeypatch):
