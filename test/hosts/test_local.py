@@ -154,7 +154,11 @@ def test_live_ticks_come_from_the_given_clock_in_the_components_own_thread() -> 
 
     log.tick = tick  # type: ignore[method-assign]
     host.run_live(clock=lambda: next(times), duration_s=30)
-    assert log.ticks[:3] == [0, 1, 2]
+    # a tick that the worker had no time for is replaced by the next one, never called late or twice
+    assert log.ticks == sorted(set(log.ticks))
+    assert log.ticks[0] >= 0
+    assert log.ticks[-1] < next(times)
+    assert len(log.ticks) >= 5
 
 
 def test_a_component_that_would_hear_nothing_is_refused_by_name() -> None:
