@@ -43,7 +43,7 @@ def bags(out: Path) -> dict[str, Path]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One simulated participant through every step, in this process."""
     out = tmp_path_factory.mktemp("batch") / "out"
-    config = BatchConfig(out=str(out), simulated=SimulatedCorpus(participants=1, seconds=30), workers=0, settings={"fit": {"kind": "ridge"}})
+    config = BatchConfig(out=str(out), simulated=SimulatedCorpus(participants=1, seconds=24), workers=0, settings={"fit": {"kind": "ridge"}})
     result = batch(config)
     assert result.failures == {}
     assert (result.did, result.had) == (4, 0)
@@ -58,12 +58,12 @@ def test_a_recording_goes_through_every_step_into_the_table(whole: Path) -> None
     assert row["participant"] == "simulated 100"
     assert 0.3 < row["emg2exp_r"] <= 1
     assert 0 < row["vertex_mm"] < row["vertex_resting_mm"]
-    assert json.loads((whole / "batch.json").read_text())["config"]["simulated"]["seconds"] == 30
+    assert json.loads((whole / "batch.json").read_text())["config"]["simulated"]["seconds"] == 24
 
 
 def test_a_changed_setting_does_only_what_depends_on_it(whole: Path) -> None:
     config = BatchConfig(
-        out=str(whole), simulated=SimulatedCorpus(participants=1, seconds=30), workers=0, settings={"fit": {"kind": "ridge", "lags": 4}}
+        out=str(whole), simulated=SimulatedCorpus(participants=1, seconds=24), workers=0, settings={"fit": {"kind": "ridge", "lags": 4}}
     )
     result = batch(config)
     assert (result.did, result.had) == (2, 2)
@@ -116,7 +116,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_worker_killed_mid_run_loses_nothing_and_a_rerun_does_nothing(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    config = importing(corpus(tmp_path / "in", 10, rows=12000), tmp_path / "out", workers=2)
+    config = importing(corpus(tmp_path / "in", 8, rows=8000), tmp_path / "out", workers=2)
     killed: list[int] = []
 
     def kill_one(done: int, total: int, name: str) -> None:
@@ -136,13 +136,13 @@ def test_a_worker_killed_mid_run_loses_nothing_and_a_rerun_does_nothing(tmp_path
     assert killed
     assert result.failures == {}
     assert result.deaths >= 1
-    assert len(pq.read_table(tmp_path / "out" / "results.parquet")) == 10
+    assert len(pq.read_table(tmp_path / "out" / "results.parquet")) == 8
     made = bags(tmp_path / "out")
-    assert sorted(made) == [f"p{k:02d}" for k in range(10)]
+    assert sorted(made) == [f"p{k:02d}" for k in range(8)]
     for path in made.values():
-        assert info(path).emg[0].samples == 12000
+        assert info(path).emg[0].samples == 8000
     again = batch(config.model_copy(update={"workers": 0}))
-    assert (again.did, again.had) == (0, 10)
+    assert (again.did, again.had) == (0, 8)
     assert not list((tmp_path / "out" / "work").glob("*/.part-*"))
 
 

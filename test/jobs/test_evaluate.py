@@ -155,7 +155,7 @@ def test_an_unknown_model_is_named() -> None:
 
 @pytest.fixture(scope="module")
 def mmm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("mmm"), frames=60, sessions=("1S",))
+    return make(tmp_path_factory.mktemp("mmm"), frames=30, sessions=("1S",))
 
 
 def test_every_methods_expression_space_becomes_a_problem(mmm: Path) -> None:
@@ -164,7 +164,7 @@ def test_every_methods_expression_space_becomes_a_problem(mmm: Path) -> None:
     # DECA: 50 expression + 3 jaw; EIFER: + 2 lids; MediaPipe: 51 of ARKit's
     assert widths == {"DECA": 53, "EMOCAv2": 53, "Deep3DFace": 64, "EIFER": 55, "SMIRK": 55, "FOCUS": 100, "MediaPipe": 51}
     for p in problems.values():
-        assert p.muscles.shape == (12 * 60, 22)
+        assert p.muscles.shape == (12 * 30, 22)
         assert 0 <= p.muscles.min() < p.muscles.max() <= 1
         assert len(np.unique(p.segment)) == 12
         assert np.diff(p.times).min() > 0

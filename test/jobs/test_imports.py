@@ -228,8 +228,6 @@ def xdf_file(times: np.ndarray, values: np.ndarray, marks: list[tuple[float, str
 
 def test_real_recordings_are_imported_whole(recordings: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyxdf")
-    result = import_emg(recordings / "emg_1000hz.txt", tmp_path / "text", rate_hz=1000.0, scale_v=1e-6)
-    assert result.written["emg/raw"] > 50
     import_emg(recordings / "emg_openbci_200hz.txt", tmp_path / "board")
     emg = info(tmp_path / "board").emg[0]
     assert (emg.samples, emg.lost, emg.not_recorded) == (26207, 0, 0)
