@@ -20,7 +20,7 @@ def _options(pairs: list[str]) -> dict[str, Any]:
         name, separator, value = pair.partition("=")
         if not separator:
             raise ConfigError(f"--option {pair}: write name=value, as in rate_hz=1000")
-        found[name.strip()] = value.strip()
+        found[name.strip()] = tuple(part.strip() for part in value.split(",")) if "," in value else value.strip()
     return found
 
 
@@ -86,7 +86,10 @@ def sync(
 
     with bar("looking", as_json) as progress:
         result = asdict(find(bag, method=method, trigger=trigger, audio=audio, faces=faces, write=write, progress=progress))
-    show(result, as_json, "Synchronisation", [(key, str(value)) for key, value in result.items()])
+    plain = {key: None if isinstance(value, float) and value != value else value for key, value in result.items()}
+    show(plain, as_json, "Synchronisation", [(key, str(value)) for key, value in plain.items()])
+    if not plain.get("grade"):
+        raise typer.Exit(1)
 
 
 def evaluate(
