@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .console import CAMERA_HELP, EMG_HELP, ConfigFile, Json, Out, bar, number, out_console, show, until_interrupted
+from .console import CAMERA_HELP, EMG_HELP, ConfigFile, Json, Out, bar, err_console, number, out_console, show, until_interrupted
 
 
 def run(
@@ -19,6 +19,7 @@ def run(
     head_model: Annotated[str | None, typer.Option("--head-model", help="Head model by name, or an imported .npz file.")] = None,
     overlay: Annotated[bool, typer.Option(help="Write a video with the head over the face.")] = True,
     duration: Annotated[float | None, typer.Option(help="End after so many seconds of pictures.", min=0.1)] = None,
+    view: Annotated[bool, typer.Option("--view", help="Serve the live page in a browser while it runs.")] = False,
     as_json: Json = False,
 ) -> None:
     """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
@@ -28,7 +29,10 @@ def run(
 
     parameters = configuration.load(ReconstructionConfig, "reconstruction", config, head_model=head_model)
     with until_interrupted() as stop, bar("reconstructing", as_json) as progress:
-        summary = run_camera(camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop)
+        summary = run_camera(
+            camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop,
+            view=(lambda url: err_console.print(f"open {url}")) if view else None,
+        )
     _show_run(summary, as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..component import Source
+from ..errors import EiferError
 from ..head.model import load_head
 from ..hosts.local import LocalHost
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
@@ -55,13 +57,15 @@ def run_camera(
     *,
     overlay: bool = True,
     duration_s: float | None = None,
+    view: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> RunSummary:
     """Camera -> reconstruction -> bag, overlay video and summary in `out`.
 
     camera: a URL (`video:FILE`, `webcam:0`, `folder:DIR`, `realsense`) or a source. duration_s: end a live camera after so long.
-    stop: set it from another thread to end early; what was recorded is kept. Errors: EiferError; the bag is closed properly first.
+    view: serve the live page beside the run; called with its address. stop: set it from another thread to end early; what was
+    recorded is kept. Errors: EiferError; the bag is closed properly first.
     """
     source = open_pictures(camera) if isinstance(camera, str) else camera
     component = Reconstruction(config or ReconstructionConfig())
@@ -69,8 +73,20 @@ def run_camera(
     name = camera if isinstance(camera, str) else type(camera).__name__
     summary = RunSummary(name, component.config.estimator, component.config.head_model)
     head = load_head(component.config.head_model)
+    page = None
+    if view is not None:
+        from .view import attach  # the page needs an extra, and most runs do without it
+
+        page = attach(host, title=name, live=source.live)
     # a camera that cannot be opened must not leave an empty folder behind
-    host.setup()
+    try:
+        host.setup()
+    except EiferError:
+        if page is not None:
+            page.close()
+        raise
+    if page is not None and view is not None:
+        view(page.url)
     new_folder(out)
     residuals: list[float] = []
     stamps: list[int] = []
@@ -110,6 +126,8 @@ def run_camera(
             summary.duration_s = time.perf_counter() - start
     finally:
         host.close()
+        if page is not None:
+            page.close()
         if pictures is not None:
             pictures.close()
     elapsed = time.perf_counter() - start
