@@ -39,7 +39,7 @@ $(VENV)/.test: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.base
-	@$(PIP) install -c constraints.txt -e '.[lint]'
+	@$(PIP) install -c constraints.txt -e '.[lint,viewer]'
 	@touch $@
 
 setup: $(VENV)/.base
