@@ -31,14 +31,14 @@ $(VENV)/.base: pyproject.toml setup.py constraints.txt
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.base
+$(VENV)/.test: $(VENV)/.base Makefile
 	@echo "Adding what the tests need: $(EXTRAS) (once) ..."
 	@$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(PIP) install --no-deps mediapipe==0.10.21 ai-edge-litert==2.3.0 2>/dev/null || \
 	  echo "The original networks of MediaPipe are not to be had for this Python; the tests that compare with them will skip."
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/.base
+$(VENV)/.lint: $(VENV)/.base Makefile
 	@$(PIP) install -c constraints.txt -e '.[lint,viewer]'
 	@touch $@
 
