@@ -7,7 +7,9 @@ written to the watchdog, which `enable` does.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ WATCHDOG_UNIT_S = 0.020
 VELOCITY_UNIT = 0.229 * 2 * math.pi / 60  # rad/s
 POSITION_MODE = 3
 PROTOCOL = 2.0
+ATTEMPTS = 3
+"""How often a servo is asked before it counts as silent."""
 
 
 class DynamixelDriver:
@@ -67,7 +71,7 @@ class DynamixelDriver:
         self._read = sdk.GroupSyncRead(port, self._packets, *PRESENT_POSITION)
         try:
             for name, number in zip(self._names, self._ids, strict=True):
-                _, result, status = self._packets.ping(port, number)
+                _, result, status = self._asked(functools.partial(self._packets.ping, port, number))
                 self._check(result, status, name, number, "reports an error")
                 self._set(TORQUE_ENABLE, name, number, 0)  # the mode can only change without torque
                 self._set(BUS_WATCHDOG, name, number, 0)
@@ -80,7 +84,7 @@ class DynamixelDriver:
     def positions(self) -> F64 | None:
         """(J,) rad as the servos report."""
         self._require_open()
-        result = self._read.txRxPacket()
+        (result,) = self._asked(lambda: (self._read.txRxPacket(),))
         if result != 0:
             missing = [
                 f"'{name}' (id {number})"
@@ -146,8 +150,20 @@ class DynamixelDriver:
 
     def _set(self, register: tuple[int, int], name: str, number: int, value: int) -> None:
         send = self._packets.write1ByteTxRx if register[1] == 1 else self._packets.write4ByteTxRx
-        result, status = send(self._port, number, register[0], value)
+        result, status = self._asked(lambda: send(self._port, number, register[0], value))
         self._check(result, status, name, number, f"refused {value} at address {register[0]}")
+
+    def _asked(self, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """The answer to `ask`, asked again where none came: a bus loses a packet now and then, and all that is asked may be repeated.
+
+        The result code is the last but one value of two or more, or the only one.
+        """
+        answer: tuple[Any, ...] = ()
+        for _ in range(ATTEMPTS):
+            answer = ask()
+            if (answer[-2] if len(answer) > 1 else answer[0]) == 0:
+                break
+        return answer
 
     def _check(self, result: int, status: int, name: str, number: int, what: str) -> None:
         where = f"{self._config.port} at {self._config.baud} bit/s: the servo of joint '{name}' (id {number})"
