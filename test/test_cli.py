@@ -18,28 +18,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from eifer_ros import cli
 from eifer_ros.recording.reader import read
 from eifer_ros.types import FaceStatus
 
 Eifer = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def eifer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Eifer:
-    """Run a command in this process; gives exit code, standard output and standard error."""
-
-    def call(*arguments: object) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["eifer", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recording_data"))
 from mmm_files import make, write_video
 
-from eifer_ros import cli
 from eifer_ros.emg.sources.recording import EmgRecording, even_stamps
 from eifer_ros.emg.sources.text_formats import write_csv
 from eifer_ros.evaluation.protocol import Data, Protocol, SimulatedData
@@ -43,20 +42,9 @@ def commands(root: Path, page: str) -> list[str]:
 
 
 @pytest.fixture
-def eifer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Eifer:
-    """Run a line; gives exit code, standard output and standard error."""
-
-    def call(line: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", shlex.split(line))
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return call
+def eifer(eifer: Eifer) -> Eifer:
+    """Run a line as a page has it."""
+    return lambda line: eifer(*shlex.split(line)[1:])
 
 
 @pytest.fixture(scope="module")
