@@ -21,10 +21,11 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..head import projection
 from ..head.model import HeadModel, load_head
+from ..performer.appearance import Profile
 from ..performer.camera import ParticipantCamera
 from ..performer.muscles import MuscleMap
 from ..performer.seeds import generator
-from ..reconstruction.face_crop import MARGIN, POINTS, crop_of
+from ..reconstruction.face_crop import POINTS, crop_of
 from ..types import F32, F64, U8
 from .random_faces import random_expression
 
@@ -108,7 +109,7 @@ def person(head: HeadModel, seed: int, pictures: int = PICTURES_PER_PERSON) -> S
         raise InputError(f"seed {seed} is kept for evaluation; training pictures take seeds from 0 to {UNSEEN - 1}")
     rng = generator(seed, "training pictures")
     shape = np.clip(rng.normal(0.0, rng.uniform(0.6, 1.1), head.shape_size), -2.5, 2.5)
-    profile = "lab" if rng.random() < 0.35 else "wild"
+    profile: Profile = "lab" if rng.random() < 0.35 else "wild"
     size = (SIDE, SIDE)
     camera = ParticipantCamera(
         seed, size=size, K=projection.default_intrinsics(*size), head=head, profile=profile, sensor_seed=int(rng.integers(256))
