@@ -1,0 +1,227 @@
+"""Real faces under real sensors: is the movement recognised from the estimated expression?
+
+The sheet is a grid of tiles, a row for each movement and a column for each person (the reference sheet: 5 movements, 4 persons,
+tiles of 470 x 428). The measure: leave one person out, nearest centroid of the estimated expression, each person's mean removed,
+coefficients scaled by their spread; a face that is not found counts as wrong. No picture of the sheet is for training or tuning.
+
+    python -m eifer_ros.evaluation.sensor_sheet SHEET.jpg [--encoder FILE] [--shifts 7] [--out PICTURE.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+from ..head import projection, shade, show
+from ..head.model import HeadModel, load_head
+from ..reconstruction.encoder import ENCODER, FaceEncoder, Reading
+from ..reconstruction.encoder_tracker import EncoderTracker
+from ..reconstruction.face_crop import POINTS, crop_of
+from ..types import F64, U8
+
+MOVEMENTS = ("rest", "eyes tight", "smile open", "snarl", "nose")
+PERSONS = 4
+TILE = 470, 428
+SHEET = "sensor_reference_sheet.jpg"
+SHIFTS = ((0.0, 0.0), (0.04, 0.0), (-0.04, 0.0), (0.0, 0.04), (0.0, -0.04), (0.03, 0.03), (-0.03, -0.03))
+"""By how much of its side a crop is moved for the mean over shifted crops."""
+_FLOOR = 0.01
+"""Coefficients that move less than a hundredth of their range carry noise and are not magnified."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A face found in a tile. expression: (E,); vertices: (V, 3) m; head_pose (4, 4) and intrinsics (3, 3) to draw them with."""
+
+    expression: F64
+    vertices: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    head_pose: F64
+    intrinsics: F64
+    points: F64 | None = None
+
+
+Estimator = Callable[[U8], Found | None]
+"""A tile (H, W, 3) RGB to the face in it, or None."""
+
+
+@dataclass(frozen=True)
+class SheetResult:
+    """predicted: (persons, movements) index of the movement recognised, -1 where no face was found. found: by [person][movement]."""
+
+    predicted: np.ndarray[tuple[int, int], np.dtype[np.intp]]
+    found: list[list[Found | None]]
+
+    @property
+    def right(self) -> int:
+        """How many movements were recognised."""
+        return int((self.predicted == np.arange(self.predicted.shape[1])).sum())
+
+    def table(self) -> str:
+        """One line a person."""
+        short = [name.split()[0][:5] for name in MOVEMENTS]
+        lines = [f"{self.right} of {self.predicted.size} recognised; columns: {', '.join(MOVEMENTS)}"]
+        for row in self.predicted:
+            lines.append("  ".join(f"{'missed' if k < 0 else short[k]:6}{' ' if k == j else '!'}" for j, k in enumerate(row)))
+        return "\n".join(lines)
+
+
+def tiles(sheet: Path) -> list[list[U8]]:
+    """The tiles as [person][movement]. Raises InputError where the sheet cannot be read or has another size."""
+    image = cv2.imread(str(sheet), cv2.IMREAD_COLOR)
+    width, height = TILE
+    if image is None:
+        raise InputError(f"{sheet}: not a readable picture")
+    if image.shape[:2] != (height * len(MOVEMENTS), width * PERSONS):
+        raise InputError(f"{sheet} is {image.shape[1]} x {image.shape[0]}; the sheet is {width * PERSONS} x {height * len(MOVEMENTS)}")
+    rgb = np.ascontiguousarray(image[:, :, ::-1])
+    return [
+        [np.ascontiguousarray(rgb[m * height : (m + 1) * height, p * width : (p + 1) * width]) for m in range(len(MOVEMENTS))]
+        for p in range(PERSONS)
+    ]
+
+
+def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int, int], np.dtype[np.intp]]:
+    """(persons, movements) movement recognised by nearest centroid of the other persons; -1 for None.
+
+    features: [person][movement] (E,) or None. The measure of the module's docstring.
+    """
+    persons, movements = len(features), len(features[0])
+    known = [[value for value in row if value is not None] for row in features]
+    centred = [
+        [None if value is None else np.asarray(value, np.float64) - np.mean(known[p], axis=0) for value in row]
+        for p, row in enumerate(features)
+    ]
+    every = [value for row in centred for value in row if value is not None]
+    predicted = np.full((persons, movements), -1, np.intp)
+    if not every:
+        return predicted
+    spread = np.maximum(np.std(every, axis=0), _FLOOR)
+    for p in range(persons):
+        centroids = np.full((movements, len(spread)), np.inf)
+        for m in range(movements):
+            others = [value for q in range(persons) if q != p and (value := centred[q][m]) is not None]
+            if others:
+                centroids[m] = np.mean(others, axis=0) / spread
+        for m in range(movements):
+            value = centred[p][m]
+            if value is not None:
+                predicted[p, m] = int(np.linalg.norm(centroids - value / spread, axis=1).argmin())
+    return predicted
+
+
+def measure(sheet: Path, estimator: Estimator) -> SheetResult:
+    """Read every tile alone, as if it were the first picture of a stream, and recognise its movement."""
+    found = [[estimator(tile) for tile in row] for row in tiles(sheet)]
+    return SheetResult(recognise([[None if one is None else one.expression for one in row] for row in found]), found)
+
+
+def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | None = None) -> Estimator:
+    """The network itself: its expression (mean over the first `shifts` of `SHIFTS`), its shape, and a pose from its landmarks."""
+    model = load_head() if head is None else head
+    encoder = FaceEncoder(model, path)
+    tracker = EncoderTracker(encoder)
+    embedding = model.embedding("landmarks_478")
+
+    def estimate(tile: U8) -> Found | None:
+        tracker.reset()
+        reading = tracker.search(tile)
+        if reading is None:
+            return None
+        readings = _shifted(encoder, tile, reading, shifts)
+        expression = np.mean([one.expression for one in readings], axis=0)
+        shape = np.mean([one.shape for one in readings], axis=0)
+        vertices = model.vertices(shape, expression, eyes=model.gaze(expression))
+        points = embedding.points(vertices, model.faces)[list(POINTS)].astype(np.float64)
+        K = projection.default_intrinsics(tile.shape[1], tile.shape[0])
+        pose = _pose(points, np.mean([one.points for one in readings], axis=0), K)
+        return Found(expression, vertices, pose, K, reading.points)
+
+    return estimate
+
+
+def _shifted(encoder: FaceEncoder, tile: U8, reading: Reading, shifts: int) -> list[Reading]:
+    if shifts <= 1:
+        return [reading]
+    crop = crop_of(reading.points)
+    cos, sin = math.cos(crop.angle), math.sin(crop.angle)
+    crops = [
+        replace(crop, x=crop.x + crop.side * (dx * cos - dy * sin), y=crop.y + crop.side * (dx * sin + dy * cos))
+        for dx, dy in SHIFTS[:shifts]
+    ]
+    return encoder.read(tile, crops)
+
+
+def _pose(points: F64, pixels: F64, K: F64) -> F64:
+    """(4, 4) pose by least squares over all points (cv2.solvePnP, then Levenberg-Marquardt)."""
+    _, turn, shift = cv2.solvePnP(points, pixels, K, None, flags=cv2.SOLVEPNP_SQPNP)
+    turn, shift = cv2.solvePnPRefineLM(points, pixels, K, None, turn, shift)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    return pose
+
+
+def draw(tile: U8, found: Found | None, head: HeadModel, word: str = "") -> U8:
+    """The tile with the landmarks, and beside it the fitted head drawn over it."""
+    height, width = tile.shape[:2]
+    over = tile.copy()
+    if found is not None:
+        image = shade.render(
+            found.vertices, head.faces, found.intrinsics, found.head_pose, (width, height), colour=show.colours(head),
+            light=(0.35, -0.55, -1.0), background=np.zeros_like(tile),
+        )
+        where = cv2.GaussianBlur((image.max(axis=2) > 0).astype(np.float32), (0, 0), 1.5)[..., None] * 0.85
+        over = np.asarray(np.clip(tile * (1 - where) + image * where, 0, 255), np.uint8)
+    marked = tile.copy()
+    for x, y in found.points if found is not None and found.points is not None else ():
+        cv2.circle(marked, (round(x), round(y)), 1, (90, 255, 120), -1, cv2.LINE_AA)
+    pair = np.hstack([marked, over])
+    cv2.putText(pair, word or "no face", (12, height - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 230, 120), 2, cv2.LINE_AA)
+    return pair
+
+
+def picture(sheet: Path, result: SheetResult, head: HeadModel | None = None) -> U8:
+    """Every tile with its landmarks and the fitted head over it, and the movement recognised ('!' where it is another)."""
+    model = load_head() if head is None else head
+    columns = []
+    for person, row in enumerate(tiles(sheet)):
+        pairs = []
+        for movement, tile in enumerate(row):
+            k = int(result.predicted[person, movement])
+            word = f"{MOVEMENTS[movement]}" if k == movement else "no face" if k < 0 else f"{MOVEMENTS[movement]}: read as {MOVEMENTS[k]} !"
+            pairs.append(draw(tile, result.found[person][movement], model, word))
+        columns.append(np.vstack(pairs))
+    return np.hstack(columns)
+
+
+def reference_sheet() -> Path | None:
+    """The sheet in `../shared/data` beside the source tree, or in the folder of EIFER_TEST_DATA; None where there is none."""
+    folders = [os.environ.get("EIFER_TEST_DATA", ""), str(Path(__file__).resolve().parents[3] / "shared" / "data")]
+    return next((Path(folder) / SHEET for folder in folders if folder and (Path(folder) / SHEET).is_file()), None)
+
+
+def main() -> None:
+    """Measure one encoder on the sheet; write the picture where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("sheet", type=Path, nargs="?", default=reference_sheet())
+    parser.add_argument("--encoder", default=ENCODER)
+    parser.add_argument("--shifts", type=int, default=1, choices=range(1, len(SHIFTS) + 1))
+    parser.add_argument("--out", type=Path, help="write the fitted heads here (.png)")
+    arguments = parser.parse_args()
+    if arguments.sheet is None:
+        parser.error("name the sheet")
+    result = measure(arguments.sheet, encoder_estimator(arguments.encoder, arguments.shifts))
+    print(result.table())
+    if arguments.out is not None:
+        cv2.imwrite(str(arguments.out), picture(arguments.sheet, result)[:, :, ::-1])
+
+
+if __name__ == "__main__":
+    main()
