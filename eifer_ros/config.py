@@ -16,8 +16,9 @@ YAML validation, ROS parameter descriptors and the docs:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,6 +40,60 @@ def parameter(default: Any, description: str, *, unit: str = "", read_only: bool
     read_only: fixed once the component is set up, as in rcl_interfaces/ParameterDescriptor.
     """
     return Field(default, description=description, json_schema_extra={"unit": unit, "read_only": read_only}, **limits)
+
+
+Kind = Literal["bool", "int", "float", "text", "texts", "numbers"]
+"""What a parameter holds; `numbers` is a number per name, `texts` a list of texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterField:
+    """One parameter as data, for ROS descriptors and for the docs.
+
+    low, high: bounds of a number, None where there is none; low_open, high_open: the bound itself is not allowed. choices: the only
+    values allowed, empty where any is. rule: what a text must look like, empty where anything goes.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    description: str
+    unit: str = ""
+    read_only: bool = True
+    low: float | int | None = None
+    high: float | int | None = None
+    low_open: bool = False
+    high_open: bool = False
+    choices: tuple[Any, ...] = ()
+    rule: str = ""
+
+    @property
+    def constraint(self) -> str:
+        """What is allowed, in words; empty where anything of the kind is."""
+        if self.choices:
+            return "one of " + ", ".join(str(choice) for choice in self.choices)
+        low = None if self.low is None else f"{'above' if self.low_open else 'at least'} {self.low}"
+        high = None if self.high is None else f"{'below' if self.high_open else 'at most'} {self.high}"
+        return ", ".join(part for part in (low, high, self.rule) if part)
+
+
+_KINDS: dict[str, Kind] = {
+    "boolean": "bool", "integer": "int", "number": "float", "string": "text", "array": "texts", "object": "numbers",
+}
+
+
+def parameter_fields(model: type[BaseModel]) -> tuple[ParameterField, ...]:
+    """Every parameter of a config, in the order in which they are written."""
+    fields = []
+    for name, schema in model.model_json_schema()["properties"].items():
+        choices = tuple(schema.get("enum", ())) or ((schema["const"],) if "const" in schema else ())
+        rule = f"matches {schema['pattern']}" if "pattern" in schema else "not empty" if schema.get("minLength") else ""
+        low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
+        fields.append(ParameterField(
+            name, _KINDS[schema["type"]], model.model_fields[name].default, schema.get("description", ""), schema.get("unit", ""),
+            schema.get("read_only", True), low, high, "exclusiveMinimum" in schema, "exclusiveMaximum" in schema, choices, rule,
+        ))
+    return tuple(fields)
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
