@@ -1,6 +1,7 @@
 """Generators that put sensors on a picture or take them off, and the discriminators that judge them. Two sizes: live and full.
 
-- `LiveGenerator`: a U-Net of depthwise separable convolutions (Howard et al. 2017, MobileNets), about 0.06 GMAC at 128 pixels, 0.25 at 256.
+- `LiveGenerator`: a U-Net of depthwise separable convolutions (Howard et al. 2017, MobileNets), about 0.06 GMAC at 128 pixels, 0.25 at 256;
+  of dense ones where training is on a CPU.
 - `FullGenerator`: of the size of SMIRK's generator (Retsinas et al., CVPR 2024): U-Net, 32 features, five residual blocks, 224 pixels.
 - `PatchDiscriminator`: PatchGAN (Isola et al., CVPR 2017, section 3.2.2), 70x70 pixels per judgement, or 34x34 for live.
 
@@ -62,35 +63,53 @@ class Separable(nn.Module):  # type: ignore[misc, unused-ignore]
         return x + y if self.residual else y
 
 
+class Dense(nn.Module):  # type: ignore[misc, unused-ignore]
+    """3x3 over all channels, batch norm and ReLU; joined to its input where the shape allows."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.residual = inputs == outputs and stride == 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, outputs, H / stride, W / stride)."""
+        y = torch.relu(self.norm(self.convolution(x)))
+        return x + y if self.residual else y
+
+
 class LiveGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Depthwise U-Net on 2x2 pixels per cell: four scales down to one value per 16 pixels, where 5x5 kernels see the whole face.
+    """U-Net on 2x2 pixels per cell: four scales down to one value per 16 pixels, from where the whole face is seen.
 
     in_channels: 3 for a picture alone, 6 for a head render beside a masked picture, or any other. width: channels of the finest scale.
+    dense: full convolutions in place of separable ones. They cost twice the multiplications and train faster on a CPU, whose
+    memory depthwise layers keep waiting; four times the weights for the same channels.
     """
 
-    def __init__(self, in_channels: int = 6, width: int = 24) -> None:
+    def __init__(self, in_channels: int = 6, width: int = 24, dense: bool = False) -> None:
         super().__init__()
         if in_channels < 1 or width < 1:
             raise InputError(f"in_channels and width must be positive; got {in_channels} and {width}")
-        self.in_channels = in_channels
+        self.in_channels, self.width, self.dense = in_channels, width, dense
         sizes = (width, 2 * width, 4 * width, 6 * width)
+        repeats = (1, 1, 2, 3) if dense else (2, 2, 2, 3)
+
+        def block(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Module:
+            return Dense(inputs, outputs, stride) if dense else Separable(inputs, outputs, stride, kernel)
+
         self.stem = nn.Sequential(nn.Conv2d(4 * in_channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.down = nn.ModuleList()
-        for level, size in enumerate(sizes):
-            entry = [] if level == 0 else [Separable(sizes[level - 1], size, stride=2)]
+        for level, (size, repeat) in enumerate(zip(sizes, repeats, strict=True)):
+            entry = [] if level == 0 else [block(sizes[level - 1], size, stride=2)]
             kernel = 5 if level == len(sizes) - 1 else 3
-            self.down.append(nn.Sequential(*entry, *(Separable(size, size, kernel=kernel) for _ in range(2 if level < 3 else 3))))
+            self.down.append(nn.Sequential(*entry, *(block(size, size, kernel=kernel) for _ in range(repeat))))
         self.up = nn.ModuleList()
-        for fine, coarse in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
-            self.up.append(nn.Sequential(nn.Conv2d(fine + coarse, fine, 1, bias=False), Separable(fine, fine), Separable(fine, fine)))
+        for coarse, fine in pairwise(sizes[::-1]):
+            self.up.append(nn.Sequential(nn.Conv2d(fine + coarse, fine, 1, bias=False), block(fine, fine), block(fine, fine)))
         self.out = nn.Conv2d(width, 16, 1)
 
-    def forward(self, features: torch.Tensor, base: torch.Tensor | None = None) -> Translation:
-        """From features (N, in_channels, H, W); base (N, 3, H, W) is what gets changed, the first three of the features by default.
-
-        Raises InputError for sides that are no multiple of 16 or a base of another size.
-        """
-        picture = _base_of(features, base)
+    def paint(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What would be painted (N, 3, H, W) 0..1 and the logits of where (N, 1, H, W), from features (N, in_channels, H, W)."""
         x = self.stem(F.pixel_unshuffle(features, 2))
         kept = []
         for block in self.down:
@@ -100,9 +119,17 @@ class LiveGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
         for block in self.up:
             x = block(torch.cat([kept.pop(), F.interpolate(x, scale_factor=2.0, mode="nearest")], dim=1))
         made = F.pixel_shuffle(self.out(x), 2)
-        logits = made[:, 3:]
+        return torch.sigmoid(made[:, :3]), made[:, 3:]
+
+    def forward(self, features: torch.Tensor, base: torch.Tensor | None = None) -> Translation:
+        """From features (N, in_channels, H, W); base (N, 3, H, W) is what gets changed, the first three of the features by default.
+
+        Raises InputError for sides that are no multiple of 16 or a base of another size.
+        """
+        picture = _base_of(features, base)
+        paint, logits = self.paint(features)
         mask = torch.sigmoid(logits)
-        return Translation(composite(picture, torch.sigmoid(made[:, :3]), mask), mask, logits)
+        return Translation(composite(picture, paint, mask), mask, logits)
 
 
 class _Double(nn.Sequential):  # type: ignore[misc, unused-ignore]

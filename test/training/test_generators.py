@@ -12,7 +12,7 @@ from eifer_ros.training.generators import (  # noqa: E402
     multiply_accumulates,
 )
 
-GENERATORS = [lambda c: LiveGenerator(c, width=8), lambda c: FullGenerator(c, width=4, blocks=1)]
+GENERATORS = [lambda c: LiveGenerator(c, width=8), lambda c: LiveGenerator(c, width=4, dense=True), lambda c: FullGenerator(c, width=4, blocks=1)]
 
 
 def pictures(count=2, channels=3, side=32, seed=0):
@@ -77,8 +77,12 @@ def test_a_generator_that_paints_the_whole_picture_ignores_the_base():
     assert isinstance(first, Translation)
 
 
-def test_a_live_generator_sees_the_whole_face_from_any_pixel_of_it():
-    generator = LiveGenerator(3, width=8).double().eval()  # at 128 pixels far paths are weak: doubles keep them apart from rounding
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_live_generator_sees_the_whole_face_from_the_middle_of_it(dense):
+    generator = LiveGenerator(3, width=8, dense=dense).double().eval()
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.abs_()  # every ReLU passes what it gets, so that the gradient shows all paths there are
     picture = pictures(count=1, side=128, seed=11).double().requires_grad_()
     generator(picture, torch.zeros(1, 3, 128, 128, dtype=torch.float64)).picture[0, :, 64, 64].sum().backward()
     seen = picture.grad.abs().sum(dim=(0, 1)) > 0
