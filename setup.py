@@ -1,7 +1,8 @@
-"""Packaging that pyproject.toml cannot say: the files of share/eifer_ros, for pip and for ament alike."""
+"""Packaging that pyproject.toml cannot say: the files of share/eifer_ros, for pip and for ament alike, and the ROS executables."""
 
 from __future__ import annotations
 
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 SHARE = Path("share/eifer_ros")
+NODES = ("animatronic", "avatar", "camera", "emg", "mapping", "performer", "pipeline", "reconstruction")
 SHARED = ("models", "config", "launch", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action")
 
 
@@ -23,8 +25,20 @@ def data_files() -> list[tuple[str, list[str]]]:
     ]
 
 
+def console_scripts() -> list[str]:
+    """`eifer`, and for `ros2 run` the nodes. colcon calls `setup.py install` or `develop`; pip, whose users would get a command called
+    `camera` in their PATH, builds a wheel."""
+    scripts = ["eifer = eifer_ros.cli:main"]
+    if {"install", "develop"} & set(sys.argv):
+        scripts += [f"{node} = eifer_ros.nodes.{node}:main" for node in NODES]
+    return scripts
+
+
 setup(
     name="eifer_ros",
+    license="Apache-2.0",
+    license_files=["LICENSE", "models/NOTICE"],
+    entry_points={"console_scripts": console_scripts()},
     packages=find_packages(include=["eifer_ros", "eifer_ros.*"]),
     package_data={"eifer_ros": ["py.typed", "viewer/static/*", "viewer/static/**/*"]},
     data_files=data_files(),
