@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from eifer_ros import config
+from eifer_ros.config import Config, parameter
 from eifer_ros.errors import ConfigError
 
 
@@ -61,3 +63,23 @@ def test_a_wrong_file_is_refused_in_one_line_that_names_what_is_wrong(tmp_path: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent.yaml: cannot be read"):
         config.load(Sample, "camera", tmp_path / "absent.yaml")
+
+
+def test_parameters_are_data_for_descriptors_and_docs() -> None:
+    class Every(Config):
+        rate_hz: float = parameter(30.0, "how often", unit="Hz", gt=0, le=240)
+        count: int = parameter(3, "how many", ge=1, read_only=False)
+        mode: Literal["a", "b"] = parameter("a", "which way")
+        names: tuple[str, ...] = parameter((), "who")
+        gains: dict[str, float] = parameter({}, "how much of each")
+        path: str = parameter("x", "where", min_length=1)
+        on: bool = parameter(True, "whether")
+
+    fields = {field.name: field for field in config.parameter_fields(Every)}
+    assert [field.kind for field in fields.values()] == ["float", "int", "text", "texts", "numbers", "text", "bool"]
+    assert (fields["rate_hz"].low, fields["rate_hz"].low_open, fields["rate_hz"].high, fields["rate_hz"].high_open) == (0, True, 240, False)
+    assert fields["rate_hz"].constraint == "above 0, at most 240"
+    assert (fields["rate_hz"].unit, fields["rate_hz"].read_only, fields["count"].read_only) == ("Hz", True, False)
+    assert fields["mode"].constraint == "one of a, b"
+    assert fields["path"].constraint == "not empty"
+    assert fields["names"].default == () and fields["gains"].default == {}

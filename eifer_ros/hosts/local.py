@@ -46,9 +46,12 @@ class Timing:
 
 
 class LocalHost:
-    """A graph of named components. Ports connect by name: an output feeds every input that is called the same."""
+    """A graph of named components. Ports connect by name: an output feeds every input that is called the same.
 
-    def __init__(self, components: Mapping[str, Component]) -> None:
+    outside: names of ports whose items come from elsewhere, by `LiveRun.put`.
+    """
+
+    def __init__(self, components: Mapping[str, Component], *, outside: Iterable[str] = ()) -> None:
         self.components = dict(components)
         self.timing = {name: Timing() for name in self.components}
         self.latency: dict[str, Timing] = {}
@@ -57,7 +60,7 @@ class LocalHost:
         self._taps: list[tuple[str | None, Tap]] = []
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        produced = {port.name for component in self.components.values() for port in component.outputs}
+        produced = {port.name for component in self.components.values() for port in component.outputs} | set(outside)
         for name, component in self.components.items():
             wanted = [port for port in component.inputs if port.name in produced]
             if component.inputs and not wanted:
@@ -76,6 +79,15 @@ class LocalHost:
         for component in sorted(self.components.values(), key=lambda component: isinstance(component, Source)):
             component.setup()
             component.wants(listened)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called or something failed."""
+        return self._stopping.is_set()
+
+    def wait_stop(self, timeout_s: float) -> bool:
+        """Wait for the end of the run, at most so long; whether it has come."""
+        return self._stopping.wait(timeout_s)
 
     def close(self) -> None:
         """Release everything; safe to call twice."""
@@ -149,39 +161,23 @@ class LocalHost:
 
     def run_live(self, *, duration_s: float | None = None, clock: Callable[[], Stamp] = time.time_ns) -> None:
         """Run until `stop`, until every source has ended, or for `duration_s`. Raises the first error."""
-        workers: dict[str, _Worker] = {}
-        for name, component in self.components.items():
-            if not isinstance(component, Source):
-                workers[name] = _Worker(name, self, workers)
-        threads = [threading.Thread(target=worker.run, name=name, daemon=True) for name, worker in workers.items()]
-        sources = [
-            threading.Thread(target=self._pump, args=(component, workers), name=name, daemon=True)
-            for name, component in self.components.items()
-            if isinstance(component, Source)
-        ]
-        timers = [
-            threading.Thread(target=self._tick, args=(name, component, workers, clock), name=f"{name} tick", daemon=True)
-            for name, component in self.components.items()
-            if component.tick_hz > 0
-        ]
+        run = LiveRun(self, clock)
         end = None if duration_s is None else time.monotonic() + duration_s
-        for thread in threads + sources + timers:
-            thread.start()
+        run.start()
         try:
-            while not self._stopping.is_set() and any(thread.is_alive() for thread in sources):
+            while not self._stopping.is_set() and run.running:
                 if end is not None and time.monotonic() >= end:
                     break
                 self._stopping.wait(0.05)
         finally:
-            self.stop()
-            for thread in sources + timers:
-                thread.join(timeout=5.0)
-            for worker in workers.values():
-                worker.finish()
-            for thread in threads:
-                thread.join(timeout=5.0)
+            run.finish()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the run, if anything did."""
+        return self._failure
 
     def fail(self, error: BaseException) -> None:
         """Remember the first error and end the run."""
@@ -189,28 +185,86 @@ class LocalHost:
             self._failure = error
         self.stop()
 
-    def _pump(self, source: Source, workers: Mapping[str, _Worker]) -> None:
-        try:
-            for emission in source.produce():
-                self.spread(emission, workers, time.perf_counter())
-                if self._stopping.is_set():
-                    return
-        except Exception as error:  # handed to the caller of run_live
-            self.fail(error)
-
-    def _tick(self, name: str, component: Component, workers: Mapping[str, _Worker], clock: Callable[[], Stamp]) -> None:
-        """Wake the component at its rate; the call itself is made by its worker, so that it is never in two threads at once."""
-        period = 1.0 / component.tick_hz
-        due = time.monotonic()
-        while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            workers[name].wake(clock())
-            due = max(due + period, time.monotonic() - period)
-
     def spread(self, emission: Emission, workers: Mapping[str, _Worker], entered: float) -> None:
         """Show an item to the taps and put it into the inbox of everyone who listens."""
         self._show(emission.port, emission.item)
         for name, port in self._consumers.get(emission.port, ()):
             workers[name].put(port, emission.item, entered)
+
+
+class LiveRun:
+    """The threads of a live run: one for each source, one for each other component behind its inbox, one for each clock.
+
+    For hosts that bring items (`put`) or time (`wake`) from elsewhere. ticking: whether components are woken at their rate here.
+    A `LocalHost` serves for one run.
+    """
+
+    def __init__(self, host: LocalHost, clock: Callable[[], Stamp] = time.time_ns, *, ticking: bool = True) -> None:
+        self._host, self._clock = host, clock
+        self._workers: dict[str, _Worker] = {}
+        parts = host.components.items()
+        for name, component in parts:
+            if not isinstance(component, Source):
+                self._workers[name] = _Worker(name, host, self._workers)
+        self._threads = [threading.Thread(target=worker.run, name=name, daemon=True) for name, worker in self._workers.items()]
+        self._sources = [
+            threading.Thread(target=self._pump, args=(component,), name=name, daemon=True)
+            for name, component in parts if isinstance(component, Source)
+        ]
+        self._timers = [
+            threading.Thread(target=self._tick, args=(name, component), name=f"{name} tick", daemon=True)
+            for name, component in parts if component.tick_hz > 0 and ticking and name in self._workers
+        ]
+
+    def start(self) -> None:
+        """Start every thread; returns at once."""
+        for thread in self._threads + self._sources + self._timers:
+            thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether a source is still at work."""
+        return any(thread.is_alive() for thread in self._sources)
+
+    def put(self, port: str, item: Item) -> None:
+        """An item from outside, into the inbox of everyone who listens."""
+        self._host.spread(Emission(port, item), self._workers, time.perf_counter())
+
+    def wake(self, name: str, now: Stamp) -> None:
+        """Tick the component called `name`."""
+        self._workers[name].wake(now)
+
+    def reset(self) -> None:
+        """Empty every inbox and let every component that is not a source forget the stream, in its own thread."""
+        for worker in self._workers.values():
+            worker.reset()
+
+    def finish(self) -> None:
+        """Stop the sources, let the others finish what waits for them, and end every thread."""
+        self._host.stop()
+        for thread in self._sources + self._timers:
+            thread.join(timeout=5.0)
+        for worker in self._workers.values():
+            worker.finish()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+
+    def _pump(self, source: Source) -> None:
+        try:
+            for emission in source.produce():
+                self._host.spread(emission, self._workers, time.perf_counter())
+                if self._host.stopping:
+                    return
+        except Exception as error:  # kept for whoever runs the host
+            self._host.fail(error)
+
+    def _tick(self, name: str, component: Component) -> None:
+        """Wake the component at its rate; the call itself is made by its worker, so that it is never in two threads at once."""
+        period = 1.0 / component.tick_hz
+        due = time.monotonic()
+        while not self._host.wait_stop(max(0.0, due - time.monotonic())):
+            self.wake(name, self._clock())
+            due = max(due + period, time.monotonic() - period)
 
 
 class _Ticker:
@@ -287,6 +341,7 @@ class _Worker:
         self._inbox: deque[tuple[Port, Item, float]] = deque()
         self._ready = threading.Condition()
         self._tick: Stamp | None = None
+        self._forget = False
         self._done = False
 
     def put(self, port: Port, item: Item, entered: float) -> None:
@@ -304,6 +359,13 @@ class _Worker:
             self._tick = now
             self._ready.notify()
 
+    def reset(self) -> None:
+        with self._ready:
+            self._inbox.clear()
+            self._tick = None
+            self._forget = True
+            self._ready.notify()
+
     def finish(self) -> None:
         with self._ready:
             self._done = True
@@ -313,12 +375,15 @@ class _Worker:
         try:
             while True:
                 with self._ready:
-                    while not self._inbox and self._tick is None and not self._done:
+                    while not self._inbox and self._tick is None and not self._done and not self._forget:
                         self._ready.wait()
+                    forget, self._forget = self._forget, False
                     tick, self._tick = self._tick, None
                     entry = self._inbox.popleft() if self._inbox else None
-                    if entry is None and tick is None:
+                    if entry is None and tick is None and not forget:
                         return
+                if forget:
+                    self._component.reset()
                 if tick is not None:
                     for made in self._component.tick(tick):
                         self._host.spread(made, self._workers, time.perf_counter())
