@@ -450,7 +450,7 @@ def frame_to_wire(item: Frame, port: str, family: Family = ROSBAGS, *, jpeg_qual
         depth = _image(family, item.stamp, item.frame_id, pixels, encoding)
         messages.append(WireMessage(f"{base}/depth/image_raw", "sensor_msgs/msg/Image", depth))
     if jpeg_quality:
-        done, data = cv2.imencode(".jpg", item.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(item.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
         if not done:
             raise WireError(f"a {item.size[0]} x {item.size[1]} picture could not be compressed")
         message = family.make(
@@ -494,14 +494,19 @@ def picture_of(message: Any) -> npt.NDArray[np.uint8]:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if bgr is None:
             raise WireError(f"CompressedImage with format '{message.format}' could not be decoded ({data.size} bytes)")
-        return np.ascontiguousarray(bgr[:, :, ::-1])
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     pixels = pixels_of(message)
     if pixels.dtype != np.uint8:
         raise WireError(f"Image.encoding is '{message.encoding}'; a camera picture must be rgb8, bgr8, rgba8, bgra8 or mono8")
+    # cv2 is ten times as fast as an index along the last axis
     if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, None], 3, axis=2)
-    order = [2, 1, 0] if message.encoding.startswith("bgr") or message.encoding == "8UC3" else [0, 1, 2]
-    return np.ascontiguousarray(pixels[:, :, order])
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
+    if pixels.shape[2] == 4:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if message.encoding == "bgra8" else cv2.COLOR_RGBA2RGB), np.uint8)
+    return pixels if message.encoding == "rgb8" else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 
 
 class FrameAssembler:
@@ -523,7 +528,7 @@ class FrameAssembler:
                 self._intrinsics[(int(message.width), int(message.height))] = matrix
             return None
         stamp = stamp_of(message)
-        if getattr(message, "encoding", "") in ("16UC1", "mono16", "32FC1"):
+        if getattr(message, "encoding", "") in DEPTH_ENCODINGS:
             depth = pixels_of(message)
             metres = depth.astype(np.float32) / 1000.0 if depth.dtype == np.uint16 else depth
             self._depth = (stamp, np.asarray(metres, np.float32))
@@ -570,6 +575,11 @@ FRAME_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sens
 def wire_type(item_type: type) -> str:
     """Wire type name of a domain type other than Frame."""
     return _TO[item_type][0]
+
+
+def wire_type_on(port: str, item_type: type) -> str:
+    """Wire type name of what leaves through `port`."""
+    return _JOINT_STATE[0] if port == JOINT_STATES else wire_type(item_type)
 
 
 def to_wire(item: Item, port: str, family: Family = ROSBAGS, *, frame_id: str = "", jpeg_quality: int = 0) -> list[WireMessage]:

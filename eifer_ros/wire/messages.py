@@ -105,13 +105,21 @@ class RosbagsFamily:
         return list(value)
 
 
+def ros_class(type_name: str) -> Any:
+    """The class that rosidl generated for `std_msgs/msg/Header`, a service or an action. Raises WireError where it is not installed."""
+    package, kind, name = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.{kind}"), name)
+    except (ImportError, AttributeError):
+        raise WireError(f"{type_name} is not installed in this ROS 2 environment (package {package})") from None
+
+
 class RosidlFamily:
     """Messages of the Python classes that rosidl generated: `array.array` for sequences, ndarrays for fixed arrays."""
 
     def make(self, type_name: str, **fields: Any) -> Any:
         """See `Family.make`."""
-        package, kind, name = type_name.split("/")
-        cls = getattr(importlib.import_module(f"{package}.{kind}"), name)
+        cls = ros_class(type_name)
         types: dict[str, str] = cls.get_fields_and_field_types()
         _check_names(type_name, types, fields)
         try:

@@ -1,11 +1,16 @@
-"""One vocabulary of topics and quality of service, for ROS, for bags and for the docs."""
+"""One vocabulary of topics and quality of service, for ROS, for bags and for the docs.
+
+Launch files read it too: it needs nothing but the standard library until a bag's profile is asked for.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+if TYPE_CHECKING:
+    from rosbags.interfaces import Qos
 
 NAMESPACE = "/eifer"
 """Default namespace; topic names in components are relative to it."""
@@ -21,6 +26,8 @@ class Profile:
 
     def offered(self) -> Qos:
         """As a bag's metadata lists it."""
+        from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+
         unset = QosTime(sec=2147483647, nsec=4294967295)
         return Qos(
             history=QosHistory.KEEP_LAST,
