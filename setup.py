@@ -10,7 +10,10 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 SHARE = Path("share/eifer_ros")
-NODES = ("animatronic", "avatar", "camera", "emg", "mapping", "performer", "pipeline", "reconstruction")
+NODES = (
+    "animatronic", "avatar", "camera", "emg", "emg_source", "face_view", "mapping", "performer", "pipeline", "reconstruction",
+    "recorder", "replay",
+)
 SHARED = ("models", "config", "launch", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action")
 
 
@@ -26,8 +29,10 @@ def data_files() -> list[tuple[str, list[str]]]:
 
 
 def console_scripts() -> list[str]:
-    """`eifer`, and for `ros2 run` the nodes. colcon calls `setup.py install` or `develop`; pip, whose users would get a command called
-    `camera` in their PATH, builds a wheel."""
+    """`eifer`, and where colcon builds, by `setup.py install` or `develop`, the nodes for `ros2 run`.
+
+    pip builds a wheel, whose scripts go to everybody's PATH: no place for a command called `camera`.
+    """
     scripts = ["eifer = eifer_ros.cli:main"]
     if {"install", "develop"} & set(sys.argv):
         scripts += [f"{node} = eifer_ros.nodes.{node}:main" for node in NODES]
