@@ -26,8 +26,9 @@ from ..errors import InputError, ModelError
 from ..head import bounded
 from ..head.model import HeadModel, rotation_matrix
 from ..types import F32, F64
+from .gaze import gaze_of
 from .landmark_model import LandmarkModel
-from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, IRIS_LEFT, IRIS_RIGHT, MESH, Landmarks
+from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, MESH, Landmarks
 
 POSE = 8
 """Pose unknowns: rotation (3), translation (3), offset and gain of the network's relative depth."""
@@ -42,12 +43,10 @@ _STABLE = (
     338, 67, 297, 103, 332, 54, 284,
 )
 """Landmarks that expression moves least: eye corners, nose, temples, forehead."""
-_EYE_RING_LEFT = (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
-_EYE_RING_RIGHT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _linearise(
+def linearise(
     points: Any, basis: Any, rotation: Any, pose: Any, pixels: Any, depth: Any, camera: Any,
     sigma: Any, sigma_depth: Any, relative: bool, columns: int, jacobian: Any, residual: Any,
 ) -> None:
@@ -402,7 +401,7 @@ class LandmarkFit:
         points = self._neutral + self._basis[:, :, : len(moved)] @ moved
         jacobian = self._jacobian if whole else self._narrow
         pose = np.concatenate([self._centre, self._pose[:, 3], self._nuisances[6:POSE]])
-        _linearise(
+        linearise(
             points, self._basis, self._pose[:, :3].copy(), pose, pixels, depths, camera, self._strength, strength, relative,
             jacobian.shape[1] - POSE, jacobian, self._residual,
         )
@@ -473,7 +472,8 @@ class LandmarkFit:
         pose = np.eye(4)
         pose[:3, :3] = self._pose[:, :3]
         pose[:3, 3] = self._pose[:, 3] - self._pose[:, :3] @ self._centre
-        self._look(pixels, drawn, placed, camera)
+        everything = np.concatenate([self._face, self.shape])
+        self._gaze = gaze_of(model, everything, pose[:3, :3], pose[:3, 3], pixels, drawn, camera, self._gaze)
         return Fit(pose, self._face.copy(), std, self.shape.copy(), self._gaze.copy(), float(miss) / size)
 
     def _settle(self, points: F64, pixels: F64, camera: F64) -> None:
@@ -482,7 +482,7 @@ class LandmarkFit:
         nothing = np.zeros((len(points), 3, 0), np.float32)
         for _ in range(2):
             pose = np.concatenate([self._centre, self._pose[:, 3], [0.0, 1.0]])
-            _linearise(
+            linearise(
                 points, nothing, self._pose[:, :3].copy(), pose, pixels, self._blank, camera, self._even, self._blank, True, 0,
                 self._rigid, self._residual,
             )
@@ -490,24 +490,3 @@ class LandmarkFit:
             move = np.linalg.solve(jacobian.T @ jacobian + 1e-6 * np.eye(6), jacobian.T @ self._residual)
             self._pose[:, :3] = rotation_matrix(move[:3]) @ self._pose[:, :3]
             self._pose[:, 3] += move[3:]
-
-    def _look(self, pixels: F64, drawn: F64, placed: F64, camera: F64) -> None:
-        """Gaze from where the iris stands in the lid opening, compared with the resting head."""
-        assert self._pose is not None
-        model = self.model
-        everything = np.concatenate([self._face, self.shape])
-        centres = model.eye_centres + model.eye_basis @ everything
-        for eye, (iris, ring) in enumerate(((IRIS_LEFT, _EYE_RING_LEFT), (IRIS_RIGHT, _EYE_RING_RIGHT))):
-            chosen = list(ring)
-            shift = (pixels[chosen] - drawn[chosen]).mean(axis=0)  # the fit's own error at this eye is no gaze
-            opening = np.linalg.norm(pixels[chosen[12]] - pixels[chosen[4]]) / np.linalg.norm(pixels[chosen[0]] - pixels[chosen[8]])
-            if opening < 0.12:
-                continue  # closed: keep the last gaze
-            radius = float(np.linalg.norm(model.iris[eye] - model.eye_centres[eye]))
-            centre = (centres[eye] - self._centre) @ self._pose[:, :3].T + self._pose[:, 3]
-            seen = (pixels[iris] - shift - camera[2:4]) / camera[:2] * (centre[2] - radius)
-            sideways = self._pose[:, :3].T @ np.array([*(seen - centre[:2]), -radius])
-            resting = model.iris[eye] - model.eye_centres[eye]
-            yaw = np.arcsin(np.clip((sideways[0] - resting[0]) / radius, -0.7, 0.7))
-            pitch = -np.arcsin(np.clip((sideways[1] - resting[1]) / radius, -0.6, 0.6))
-            self._gaze[eye] = yaw, pitch

@@ -13,7 +13,7 @@ from eifer_ros.errors import ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
 from eifer_ros.reconstruction import landmark_fit
-from eifer_ros.reconstruction.landmark_fit import FitTable, LandmarkFit, _linearise, load_table
+from eifer_ros.reconstruction.landmark_fit import FitTable, LandmarkFit, linearise, load_table
 from eifer_ros.reconstruction.landmark_model import LandmarkModel
 from eifer_ros.reconstruction.landmarks import MESH, Landmarks
 from eifer_ros.training.landmark_calibration import learn_people
@@ -86,7 +86,7 @@ def test_the_jacobian_is_the_derivative_of_the_residual(model):
         moved = points + basis.astype(np.float64) @ face
         turned = landmark_fit.rotation_matrix(turn) @ rotation
         jacobian, miss = np.zeros((3 * count, 12), np.float32), np.zeros(3 * count, np.float64)
-        _linearise(
+        linearise(
             moved, basis, turned, pose + np.concatenate([np.zeros(3), move]), pixels, depth, camera, ones, ones, True, 4, jacobian, miss
         )
         return miss, jacobian

@@ -1,0 +1,115 @@
+"""The face without its sensors, and where they are: a picture for people and for landmark detectors, not for the reconstruction itself.
+
+The network looks at the encoder's crop. What it paints goes back into the picture only where something covers the face, with soft edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..types import F32, U8
+from .encoder import as_input, cut
+from .face_crop import MARGIN, SIZE
+from .landmarks import Crop
+from .networks import Backend, open_network, require
+
+RESTORER = "face_restorer.onnx"
+_FEATHER = 0.05
+"""Width of the soft edge at the crop's border, in crops."""
+_COVERED = 0.5
+
+
+@dataclass(frozen=True)
+class Restored:
+    """crop: where. picture: (SIZE, SIZE, 3) uint8 without sensors. occlusion: (SIZE, SIZE) float32, 0 skin .. 1 covered."""
+
+    crop: Crop
+    picture: U8
+    occlusion: F32
+
+    @property
+    def covered(self) -> float:
+        """Share of the face that is covered: of the ellipse that a face fills in its crop."""
+        return float((self.occlusion > _COVERED)[_ELLIPSE].mean())
+
+
+def _ellipse() -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
+    reach = 0.5 / MARGIN
+    return np.asarray((x / (0.85 * reach)) ** 2 + (y / reach) ** 2 < 1.0)
+
+
+_ELLIPSE = _ellipse()
+
+
+class FaceRestorer:
+    """The restoring network on one thread. Raises ModelError where the file is missing, damaged or of another architecture."""
+
+    def __init__(self, name: str = RESTORER, backend: Backend = "onnxruntime") -> None:
+        self.network = open_network(name, backend)
+        require(
+            self.network, "face_restorer", {"size": SIZE, "margin": MARGIN}, {"restored": (3, SIZE, SIZE), "occlusion": (1, SIZE, SIZE)}
+        )
+
+    def restore(self, patch: U8, crop: Crop) -> Restored:
+        """From a picture already cut, (SIZE, SIZE, 3)."""
+        picture, occlusion = self.network.run(("restored", "occlusion"), {"picture": as_input([patch])})
+        seen = np.nan_to_num(picture[0].transpose(1, 2, 0), nan=0.0)
+        return Restored(
+            crop, np.asarray(np.clip(seen * 255.0 + 0.5, 0, 255), np.uint8),
+            np.asarray(np.clip(np.nan_to_num(occlusion[0, 0], nan=0.0), 0.0, 1.0), np.float32),
+        )
+
+    def look(self, image: U8, crop: Crop) -> Restored:
+        """The same, cut from a picture (H, W, 3)."""
+        return self.restore(cut(image, crop), crop)
+
+
+def paste(image: U8, restored: Restored) -> U8:
+    """`image` with the restored face in it, where something covers the face; a copy."""
+    left, top, right, bottom, forward = _window(image, restored.crop)
+    out = image.copy()
+    if right <= left or bottom <= top:
+        return out
+    size = right - left, bottom - top
+    alpha = cv2.warpAffine(_soft(restored.occlusion), forward, size, flags=cv2.INTER_LINEAR)
+    face = cv2.warpAffine(restored.picture, forward, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    part = out[top:bottom, left:right]
+    where = alpha > 0.004
+    mixed = part[where] + alpha[where][:, None] * (face[where].astype(np.float32) - part[where])
+    part[where] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    return out
+
+
+def occlusion_picture(image: U8, restored: Restored) -> U8:
+    """(H, W, 3) grey: 255 where the face is covered, 0 elsewhere."""
+    left, top, right, bottom, forward = _window(image, restored.crop)
+    out = np.zeros_like(image)
+    if right > left and bottom > top:
+        mask = cv2.warpAffine(restored.occlusion, forward, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+        out[top:bottom, left:right] = np.asarray(mask * 255.0 + 0.5, np.uint8)[..., None]
+    return out
+
+
+def _soft(occlusion: F32) -> F32:
+    """Opacity: fully painted where covered, a soft rim around it, nothing at the crop's border."""
+    grown = cv2.dilate(occlusion, np.ones((3, 3), np.uint8))
+    alpha = cv2.GaussianBlur(np.clip(grown * 1.6 - 0.2, 0.0, 1.0), (0, 0), 1.0)
+    edge = np.minimum(np.arange(SIZE) + 0.5, SIZE - np.arange(SIZE) - 0.5) / (_FEATHER * SIZE)
+    fade = np.clip(edge, 0.0, 1.0)
+    return np.asarray(alpha * np.minimum(fade[:, None], fade[None]), np.float32)
+
+
+def _window(image: U8, crop: Crop) -> tuple[int, int, int, int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """The part of the picture under the crop (left, top, right, bottom), and the affine map from crop pixels into it."""
+    height, width = image.shape[:2]
+    matrix = crop.matrix(SIZE)
+    corners = np.array([[0, 0], [SIZE, 0], [0, SIZE], [SIZE, SIZE]]) @ matrix[:, :2].T + matrix[:, 2]
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, (width, height)).astype(int)
+    forward = matrix.copy()
+    forward[:, 2] -= (left, top)
+    return int(left), int(top), int(right), int(bottom), forward
