@@ -30,6 +30,9 @@ def ink(level: npt.ArrayLike) -> F32:
     return np.stack([np.interp(values, _STOPS, _INKS[:, k]) for k in range(3)], axis=-1).astype(np.float32)
 
 
+_TABLE = ink(np.linspace(0.0, 1.0, 512))
+
+
 def sites(head: HeadModel, scheme: str, muscles: Sequence[str]) -> F64:
     """(M, 3) points of the muscles' electrodes on the resting head, NaN where unknown."""
     out = np.full((len(muscles), 3), np.nan)
@@ -58,14 +61,26 @@ def weights(head: HeadModel, scheme: str, muscles: Sequence[str], reach_m: float
     return out
 
 
-def colours(warmth: F32, activity: npt.ArrayLike, parts: npt.NDArray[np.uint8], skin: F32) -> F32:
-    """(V, 3) colours: warmth (V, M) times activity (M,) on the skin; eyes and teeth keep their own, toned down."""
-    level = np.clip(np.nan_to_num(np.asarray(activity, np.float32)), 0.0, 1.2)
-    out = np.empty((len(warmth), 3), np.float32)
-    out[:] = STONE
-    warm = np.flatnonzero(warmth.max(axis=1) > 0.02) if warmth.size else np.zeros(0, np.intp)
-    # a soft maximum: two neighbouring electrodes over one muscle are not twice as hot
-    out[warm] = ink(np.sqrt(warmth[warm] ** 2 @ level**2))
-    other = parts != 0
-    out[other] = 0.55 * skin[other] + 0.18
-    return out
+class Warmth:
+    """Colours of one head for one set of muscles; what does not change with activity is worked out once.
+
+    of: (V, M) of `weights`. parts: (V,) part of each vertex, 0 is skin. skin: (V, 3) RGB 0..1 of the plain head.
+    """
+
+    def __init__(self, of: F32, parts: npt.NDArray[np.uint8], skin: F32) -> None:
+        self.of = of
+        self._still = np.empty((len(of), 3), np.float32)
+        self._still[:] = STONE
+        other = parts != 0
+        self._still[other] = 0.55 * skin[other] + 0.18
+        self._warm = np.flatnonzero((of.max(axis=1) > 0.02) & ~other) if of.size else np.zeros(0, np.intp)
+        self._square = np.ascontiguousarray(of[self._warm] ** 2)
+
+    def colours(self, activity: npt.ArrayLike) -> F32:
+        """(V, 3) colours: warmth times activity (M,) on the skin; eyes and teeth keep their own, toned down."""
+        level = np.clip(np.nan_to_num(np.asarray(activity, np.float32)), 0.0, 1.2)
+        out = self._still.copy()
+        # a soft maximum: two neighbouring electrodes over one muscle are not twice as hot
+        heat = np.minimum(np.sqrt(self._square @ level**2), 1.0)
+        out[self._warm] = _TABLE[(heat * (len(_TABLE) - 1) + 0.5).astype(np.intp)]
+        return out

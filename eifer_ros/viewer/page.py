@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_FAULTS = 20
 """Messages that make no sense before a page is sent away."""
+QUICK_S = 0.06
+"""A page that shows a message so soon may have two on their way."""
 
 
 class Page:
@@ -33,8 +36,10 @@ class Page:
         self.news = asyncio.Event()
         self._shown = asyncio.Event()
         self._shown.set()
-        self._sequence = 0
-        self._sent: dict[int, int] = {}
+        self._sequence = self._shown_sequence = 0
+        self._sent_at: deque[tuple[int, float]] = deque(maxlen=8)
+        self._trip_s = 1.0
+        self._seen = -1
         self._numbers: dict[str, int] = {}
         self._cursors: dict[str, tuple[int, int]] = {}
         self._marked = 0
@@ -88,6 +93,7 @@ class Page:
             self._numbers.clear()
             self._cursors.clear()
             self._last_item.clear()
+            self._seen = -1
             self.news.set()
             return None
         if kind == "ping":
@@ -98,7 +104,11 @@ class Page:
 
     def _acknowledge(self, message: dict[str, Any]) -> None:
         sequence, age = message.get("seq"), message.get("age_ms")
-        if sequence == self._sequence:
+        if isinstance(sequence, int) and self._shown_sequence < sequence <= self._sequence:
+            self._shown_sequence = sequence
+            for number, moment in self._sent_at:
+                if number == sequence:
+                    self._trip_s += 0.3 * (time.monotonic() - moment - self._trip_s)
             self._shown.set()
         if isinstance(age, int | float) and not isinstance(age, bool) and 0 <= age < 60_000:
             self.viewer.shown_ms.append(float(age))
@@ -113,35 +123,53 @@ class Page:
             said = await asyncio.get_running_loop().run_in_executor(None, self.viewer.obey, name, verb, values)
         except EiferError as error:
             return await self.tell(reply | {"text": str(error)})
+        self._seen = -1
         self.news.set()
         return await self.tell(reply | {"ok": True, "text": said, "control": name, "verb": verb})
 
     # ---- to the page ------------------------------------------------------------------------------------------------
 
+    def _room(self) -> bool:
+        """Whether the page may get another message. A page that shows each at once is sent the next one while it draws the last."""
+        return self._sequence - self._shown_sequence < (2 if self._trip_s < QUICK_S else 1)
+
     async def _send(self) -> None:
         config = self.viewer.config
         due = 0.0
         while not self.socket.closed:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.news.wait(), 0.2)
-            await self._shown.wait()
+            while not self._room():
+                self._shown.clear()
+                await self._shown.wait()
             wait = due - time.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
-            self.news.clear()
+            await self._something_new()
             start = time.monotonic()
             due = max(due + 1.0 / config.rate_hz, start)
             header, blobs = await self._gather()
             if not blobs and not header:
                 continue
             self._sequence += 1
-            self._shown.clear()
+            self._sent_at.append((self._sequence, time.monotonic()))
             header |= {"t": "update", "seq": self._sequence, "now_ms": time.time() * 1e3}
             try:
                 async with self._lock:
                     await self.socket.send_bytes(geometry.pack(header, blobs))
             except (ConnectionError, RuntimeError):
                 return
+
+    async def _something_new(self) -> None:
+        """Until something has come since the last message, but no longer than buttons may take to show what they did."""
+        viewer = self.viewer
+        self.news.clear()
+        viewer.listeners += 1  # before looking, so that nothing comes in between unseen
+        try:
+            if viewer.version == self._seen:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.news.wait(), 0.2)
+        finally:
+            viewer.listeners -= 1
+            self._seen = viewer.version
 
     async def _gather(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What has changed since the last message."""
@@ -153,11 +181,10 @@ class Page:
         kinds = {"camera": second, "restored": 2 * second}
         if not self._self_drawn:
             kinds = {"face": rate, "emg": 1.3 * second, "muscles": 2.4 * second} | kinds
-        for kind, age in kinds.items():
-            if kind == "emg" and viewer.board.newest(EMG_FACE) is None:
-                continue
-            picture = await viewer.pictures.get(kind, age)
-            if picture is not None and self._numbers.get(kind) != picture.number:
+        if viewer.board.newest(EMG_FACE) is None:
+            kinds.pop("emg", None)
+        for kind, picture in (await viewer.pictures.get(kinds)).items():
+            if self._numbers.get(kind) != picture.number:
                 self._numbers[kind] = picture.number
                 blobs[f"jpeg:{kind}"] = np.frombuffer(picture.data, np.uint8)
                 header.setdefault("stamps_ms", {})[kind] = picture.stamp / 1e6

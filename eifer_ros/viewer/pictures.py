@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..errors import EiferError
 from ..head.model import HeadModel, load_head
+from ..head.show import Studio
 from ..types import F32, F64, U8, FaceState, FaceStatus, Frame, Item, MuscleActivity, Stamp
 from . import heat
 from .board import Board
@@ -40,7 +41,7 @@ class Picture:
 
 
 class _Shelf:
-    """One kind of picture: the last one, and the one being made."""
+    """One kind of picture: the last one, and the batch in which the next one is being made."""
 
     def __init__(self, make: Callable[[Item | None], U8], quality: int) -> None:
         self.make, self.quality = make, quality
@@ -66,7 +67,7 @@ class Pictures:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="viewer paint")
         self._heads: dict[str, HeadModel | None] = {}
         self._painters: dict[str, HeadPainter] = {}
-        self._warmth: tuple[tuple[str, str, tuple[str, ...]], F32] | None = None
+        self._warmth: tuple[tuple[str, str, tuple[str, ...]], heat.Warmth] | None = None
         self._full = np.zeros(0)
         self._shelves = {
             "face": _Shelf(self._face, quality), "emg": _Shelf(self._emg, quality), "muscles": _Shelf(self._muscles, quality),
@@ -94,31 +95,44 @@ class Pictures:
             return self.board.newest(*self._ports[kind])
         return self.board.newest(*self._ports[kind], within_s=STALE_S) or self.board.newest(*self._ports[kind])
 
-    async def get(self, kind: str, max_age_s: float) -> Picture | None:
-        """The newest picture of that kind, at most `max_age_s` behind its item; None for a camera that has sent nothing."""
-        shelf = self._shelves[kind]
-        item = self.item(kind)
-        if item is None and kind in ("camera", "restored"):
-            return None
-        stale = item is not None and self.board.newest(*self._ports[kind], within_s=STALE_S) is None
-        key = (id(item), item.stamp if item is not None else 0, stale and kind == "face")
-        if shelf.pending is not None:
-            await asyncio.shield(shelf.pending)
-        elif key != shelf.key and self._monotonic() - shelf.made >= max_age_s:
-            loop = asyncio.get_running_loop()
-            shelf.key, shelf.made = key, self._monotonic()
-            shelf.pending = loop.create_future()
-            try:
-                data = await loop.run_in_executor(self._executor, self._make, shelf, item)
-                self._count += 1
-                shelf.picture = Picture(data, item.stamp if item is not None else 0, self._count)
-            finally:
-                shelf.pending.set_result(None)
-                shelf.pending = None
-        return shelf.picture
+    async def get(self, wanted: Mapping[str, float]) -> dict[str, Picture]:
+        """The newest pictures by kind; `wanted` says how far, in s, each may be behind its item. None of a camera that has sent nothing.
 
-    def _make(self, shelf: _Shelf, item: Item | None) -> bytes:
-        return jpeg(shelf.make(item), shelf.quality)
+        All that are due are made in one go: each change from thread to thread costs as much as half a picture.
+        """
+        loop = asyncio.get_running_loop()
+        due: list[tuple[_Shelf, Item | None]] = []
+        waiting: set[asyncio.Future[None]] = set()
+        for kind, age in wanted.items():
+            shelf = self._shelves[kind]
+            item = self.item(kind)
+            if item is None and kind in ("camera", "restored"):
+                continue
+            stale = kind == "face" and item is not None and self.board.newest(*self._ports[kind], within_s=STALE_S) is None
+            key = (id(item), item.stamp if item is not None else 0, stale)
+            if shelf.pending is not None:
+                waiting.add(shelf.pending)
+            elif key != shelf.key and self._monotonic() - shelf.made >= age:
+                shelf.key, shelf.made = key, self._monotonic()
+                due.append((shelf, item))
+        if due:
+            batch: asyncio.Future[None] = loop.create_future()
+            for shelf, _ in due:
+                shelf.pending = batch
+            try:
+                for (shelf, item), data in zip(due, await loop.run_in_executor(self._executor, self._make, due), strict=True):
+                    self._count += 1
+                    shelf.picture = Picture(data, item.stamp if item is not None else 0, self._count)
+            finally:
+                for shelf, _ in due:
+                    shelf.pending = None
+                batch.set_result(None)
+        for other in waiting:
+            await asyncio.shield(other)
+        return {kind: picture for kind in wanted if (picture := self._shelves[kind].picture) is not None}
+
+    def _make(self, due: Sequence[tuple[_Shelf, Item | None]]) -> list[bytes]:
+        return [jpeg(shelf.make(item), shelf.quality) for shelf, item in due]
 
     def close(self) -> None:
         """Stop painting."""
@@ -156,21 +170,20 @@ class Pictures:
         self._full = np.maximum(self._full * 0.9995, envelope)
         return np.clip((envelope - 8e-6) / np.maximum(self._full - 8e-6, 12e-6), 0.0, 1.0)
 
-    def warmth(self, head: HeadModel, scheme: str, muscles: tuple[str, ...]) -> F32:
-        """(V, M) of `heat.weights`, kept."""
+    def warmth(self, head: HeadModel, scheme: str, muscles: tuple[str, ...]) -> heat.Warmth:
+        """How the muscles warm this head, kept."""
         key = (head.id, scheme, muscles)
         if self._warmth is None or self._warmth[0] != key:
-            self._warmth = (key, heat.weights(head, scheme, muscles))
+            weights = heat.weights(head, scheme, muscles) if muscles else np.zeros((len(head.template), 1), np.float32)
+            self._warmth = (key, heat.Warmth(weights, head.parts, Studio(head).colours))
         return self._warmth[1]
 
     def _muscles(self, item: Item | None) -> U8:
         painter, state = self._painter(self.board.newest(*FACES, within_s=STALE_S))
         if isinstance(item, MuscleActivity):
-            warmth = self.warmth(painter.head, item.scheme, item.muscles)
-            tint = heat.colours(warmth, self.activation(item), painter.head.parts, painter.skin)
+            tint = self.warmth(painter.head, item.scheme, item.muscles).colours(self.activation(item))
         else:
-            nothing = np.zeros((len(painter.head.template), 1), np.float32)
-            tint = heat.colours(nothing, np.zeros(1), painter.head.parts, painter.skin)
+            tint = self.warmth(painter.head, "", ()).colours(np.zeros(1))
         return painter.paint(painter.vertices(state), None, tint)
 
     def _camera(self, item: Item | None) -> U8:

@@ -220,7 +220,9 @@ def _pictures(data: SessionData) -> str:
         return ""
     head = _head(data)
     painter = HeadPainter(head, (2 * CELL[0], 2 * CELL[1]), 0.262)
-    warmth = heat.weights(head, data.measured.scheme, data.measured.muscles) if data.measured is not None else None
+    warmth = None
+    if data.measured is not None:
+        warmth = heat.Warmth(heat.weights(head, data.measured.scheme, data.measured.muscles), head.parts, painter.skin)
     level = strength(data.measured) if data.measured is not None else None
 
     def fits(state: FaceState | None) -> FaceState | None:
@@ -229,7 +231,7 @@ def _pictures(data: SessionData) -> str:
     def shot(state: FaceState | None, moment: Moment, hot: bool) -> U8:
         tint = None
         if hot and warmth is not None and level is not None:
-            tint = heat.colours(warmth, level[moment.index], head.parts, painter.skin)
+            tint = warmth.colours(level[moment.index])
         picture = painter.paint(painter.vertices(fits(state)), None, tint)
         return np.asarray(cv2.resize(picture, CELL, interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -1,8 +1,8 @@
 """The live page: one static page and one WebSocket, in a thread of its own beside the pipeline.
 
-Newest only, with acknowledgement: a page gets its next message after it has shown the last one, and then the newest there is, so a
-slow page or network skips instead of falling behind, and nothing here ever makes the pipeline wait. Nothing is fetched from
-anywhere else; the content security policy says so to the browser.
+Newest only, with acknowledgement: a page gets its next message after it has shown the last one (a quick page: the last but one), and
+then the newest there is, so a slow page or network skips instead of falling behind, and nothing here ever makes the pipeline wait.
+Nothing is fetched from anywhere else; the content security policy says so to the browser.
 
 Who may look: on loopback anybody at this machine, from this page only (Host and Origin are checked, so that no other website can
 reach it through the visitor's browser); on any other address whoever has the token.
@@ -37,7 +37,7 @@ from . import demonstrate, geometry
 from .board import Board
 from .controls import MOVEMENTS, CalibrateControl, Control
 from .page import Page
-from .pictures import CAMERA, EMG_FACE, ESTIMATED, FACES, MEASURED, Pictures
+from .pictures import CAMERA, EMG_FACE, ESTIMATED, FACES, MEASURED, RESTORED, Pictures
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -56,6 +56,7 @@ HEADERS = {
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 COOKIE = "eifer_token"
 MAX_MESSAGE = 64 * 1024
+_MOVING = frozenset((*FACES, EMG_FACE, MEASURED, CAMERA, RESTORED))
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -133,6 +134,10 @@ class Viewer:
         self.token = "" if self.config.host in LOOPBACK else self.config.token or secrets.token_urlsafe(12)
         self.shown_ms: deque[float] = deque(maxlen=5000)
         """From the stamp of a face to its pixels, ms, as the pages tell."""
+        self.version = 0
+        """Grows with everything that comes and moves."""
+        self.listeners = 0
+        """Pages that wait for something to come."""
         self.port = 0
         self._pages: set[Page] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,8 +155,12 @@ class Viewer:
         self.board.take(port, item)
 
     def _changed(self, port: str) -> None:
+        if port not in _MOVING:
+            return
+        self.version += 1
         loop = self._loop
-        if loop is not None and not self._wake_due and port in (*FACES, EMG_FACE, MEASURED, CAMERA):
+        # waking another thread costs the pipeline a fifth of a millisecond, so only where a page has nothing else to do than wait
+        if loop is not None and self.listeners and not self._wake_due:
             self._wake_due = True
             with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
                 loop.call_soon_threadsafe(self._wake)
@@ -343,7 +352,7 @@ class Viewer:
         if not isinstance(item, MuscleActivity):
             raise web.HTTPNotFound(text="no muscle activity yet\n")
         warmth = await asyncio.get_running_loop().run_in_executor(None, self.pictures.warmth, head, item.scheme, item.muscles)
-        block = geometry.pack({"muscles": list(item.muscles)}, {"warmth": np.round(255 * warmth).astype(np.uint8)})
+        block = geometry.pack({"muscles": list(item.muscles)}, {"warmth": np.round(255 * warmth.of).astype(np.uint8)})
         return web.Response(body=block, content_type="application/octet-stream")
 
     async def _movement(self, request: web.Request) -> web.StreamResponse:

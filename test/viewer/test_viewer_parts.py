@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from eifer_ros.viewer import demonstrate, geometry, heat
 from eifer_ros.viewer.board import HISTORY, Board, Trace
 from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordControl
 from eifer_ros.viewer.paint import HeadPainter
+from eifer_ros.viewer.pictures import Picture, Pictures
 from eifer_ros.viewer.player import BagPlayer
+from eifer_ros.viewer.server import ViewConfig, Viewer
 
 TWO = ("masseter_right", "masseter_left")
 
@@ -105,6 +108,65 @@ def test_only_eyes_turned_is_the_same_as_skinning_the_whole_head() -> None:
     eyes = np.array([[0.1, 0.2, 0.0], [0.05, -0.1, 0.0]], np.float32)
     turned = FaceState(**(values | {"eyes": eyes}))
     np.testing.assert_allclose(HeadPainter(head, (16, 16)).vertices(turned), head.state_vertices(turned), atol=2e-4)
+
+
+def test_bending_the_face_is_the_head_models_own_sum() -> None:
+    head, rng = load_head(), np.random.default_rng(4)
+    for _ in range(3):
+        weights = dict(zip(head.expression_names, rng.uniform(0, 1, head.expression_size).tolist(), strict=True))
+        state = face(T0, **weights)
+        # 52 coefficients, each of which may leave out two micrometres
+        np.testing.assert_allclose(HeadPainter(head, (16, 16)).vertices(state), head.vertices(None, state.expression), atol=52 * 2e-6)
+
+
+def test_a_picture_does_not_depend_on_the_one_before() -> None:
+    head = load_head()
+    used, fresh = HeadPainter(head, (120, 120)), HeadPainter(head, (120, 120))
+    used.paint(head.vertices(), projection.FACING @ rotation_matrix([0.3, 1.2, 0.0]))
+    state = face(T0, jawOpen=1.0)
+    np.testing.assert_array_equal(used.paint(used.vertices(state)), fresh.paint(fresh.vertices(state)))
+
+
+def test_two_pages_at_once_share_each_picture() -> None:
+    board = Board()
+    pictures = Pictures(board, "open_head", size=(64, 64))
+    board.take("face/fused", face(T0))
+    board.take("emg/activity", activity(T0))
+    board.take("camera/image_raw", picture(T0))
+    kinds = {"face": 0.0, "muscles": 0.0, "camera": 0.0, "restored": 0.0}
+
+    async def look() -> tuple[dict[str, Picture], dict[str, Picture], dict[str, Picture]]:
+        first, second = await asyncio.gather(pictures.get(kinds), pictures.get({"camera": 0.0, "face": 0.0}))
+        board.take("camera/image_raw", picture(T0 + NS))
+        return first, second, await pictures.get(kinds)
+
+    try:
+        first, second, later = asyncio.run(look())
+    finally:
+        pictures.close()
+    assert set(first) == {"face", "muscles", "camera"}  # nothing restored has come
+    assert {kind: p.number for kind, p in second.items()} == {kind: first[kind].number for kind in second}
+    # what has not changed is not painted again
+    assert later["face"].number == first["face"].number and later["camera"].number > first["camera"].number
+    assert later["camera"].stamp == T0 + NS
+
+
+def test_the_pipeline_wakes_a_page_only_where_one_waits() -> None:
+    class Loop:
+        woken = 0
+
+        def call_soon_threadsafe(self, call: object) -> None:
+            self.woken += 1
+
+    viewer, loop = Viewer(ViewConfig(port=0)), Loop()
+    viewer._loop = loop  # type: ignore[assignment]
+    for step in range(5):
+        viewer.take("face/fused", face(T0 + step))
+    assert (loop.woken, viewer.version) == (0, 5)
+    viewer.listeners = 1
+    for step in range(5):
+        viewer.take("face/fused", face(T0 + step))
+    assert loop.woken == 1  # it is on its way; more would not make it faster
 
 
 def test_a_lost_face_is_the_resting_head() -> None:

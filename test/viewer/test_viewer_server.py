@@ -131,12 +131,17 @@ def test_a_page_gets_the_newest_after_it_has_shown_the_last(viewer: Viewer) -> N
             while "faces" not in first:  # the page was faster than the stage
                 await wire.send_json({"t": "ack", "seq": first["seq"]})
                 first = (await updates(wire, 1, acknowledge=False))[0]
-            sent = stage.sent
+            sent, last, more = stage.sent, first, 0
             while stage.sent < sent + 40:
-                # nothing comes meanwhile but figures
+                # nothing comes meanwhile but figures and, where the page was quick so far, one update that was on its way
                 with contextlib.suppress(asyncio.TimeoutError):
-                    assert (await wire.receive(timeout=0.1)).type is aiohttp.WSMsgType.TEXT
-            await wire.send_json({"t": "ack", "seq": first["seq"]})
+                    message = await wire.receive(timeout=0.1)
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        last, more = header(message.data), more + 1
+                    else:
+                        assert message.type is aiohttp.WSMsgType.TEXT
+            assert more <= 1
+            await wire.send_json({"t": "ack", "seq": last["seq"]})
             second = (await updates(wire, 1))[0]
             return first["faces"]["face"]["ms"], second["faces"]["face"]["ms"]
 

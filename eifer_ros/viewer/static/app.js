@@ -52,7 +52,8 @@ function pulse(kind, text) {
 // ---- what comes --------------------------------------------------------------------------------------------------------
 
 const waiting = [];
-async function update(header, arrays) {
+let order = Promise.resolve(); // updates are shown in the order they came in, however long a picture takes to unpack
+function update(header, arrays) {
   for (const [kind, face] of Object.entries(header.faces ?? {})) state.faces[kind] = face;
   for (const [kind, entry] of Object.entries(header.traces ?? {})) {
     if (entry.muscles) {
@@ -67,16 +68,20 @@ async function update(header, arrays) {
   }
   if (header.markers) state.marks = [...state.marks, ...header.markers].slice(-200);
   if (header.controlled) { Object.assign(state.controlled, header.controlled); controls.show(header.controlled); }
-  const fresh = {};
+  const pictures = [];
   for (const [name, { data }] of Object.entries(arrays)) {
     if (name.startsWith("face:")) state.coefficients[name.slice(5)] = data.slice();
-    if (name.startsWith("jpeg:")) fresh[name.slice(5)] = createImageBitmap(new Blob([data], { type: "image/jpeg" }));
+    if (name.startsWith("jpeg:")) {
+      const kind = name.slice(5);
+      // one that cannot be unpacked is left out; the next one follows soon
+      pictures.push(createImageBitmap(new Blob([data], { type: "image/jpeg" })).then((bitmap) => [kind, bitmap], () => null));
+    }
   }
-  for (const kind of Object.keys(fresh)) {
-    try { fresh[kind] = await fresh[kind]; } catch { delete fresh[kind]; }
-  }
-  waiting.push({ header, fresh });
-  requestAnimationFrame(frame);
+  const unpacked = Promise.all(pictures);
+  order = order.then(() => unpacked).then((found) => {
+    waiting.push({ header, fresh: Object.fromEntries(found.filter(Boolean)) });
+    requestAnimationFrame(frame);
+  });
 }
 
 // ---- drawing -----------------------------------------------------------------------------------------------------------
