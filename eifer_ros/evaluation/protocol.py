@@ -16,6 +16,8 @@ from ..config import Config, build, parameter
 from ..errors import ConfigError, InputError
 
 Rows = npt.NDArray[np.bool_]
+PARTICIPANTS = tuple(range(900_000, 900_012))
+"""Simulated people that area face judges by default; no network may be trained on seeds from 900000."""
 
 
 class SimulatedData(Config):
@@ -94,7 +96,7 @@ class Protocol(Config):
     name: str = parameter("default", "for the reader")
     version: int = parameter(1, "of the protocol's meaning", ge=1)
     area: Literal["mapping", "face", "emg"] = parameter("mapping", "what is evaluated")
-    data: list[Data] = parameter([], "recordings; empty for two simulated participants")
+    data: list[Data] = parameter([], "recordings; empty for simulated participants")
     split: Split = Field(default_factory=Split, description="learnt and judged rows")
     models: list[str] = parameter(["rest", "ridge", "rff"], "rest, ridge, rff, mlp, tcn, tcn_centred, mlp_frame")
     directions: list[Literal["emg2exp", "exp2emg"]] = parameter(["emg2exp", "exp2emg"], "muscles to face, face to muscles")
@@ -102,6 +104,11 @@ class Protocol(Config):
     profiles: list[str] = parameter(["live", "rms100", "emg2face"], "filter profiles of area emg")
     topics: list[str] = parameter([], "face topics of area face; empty for all but the truth")
     seeds: list[int] = parameter([0], "one run per seed of models that are not deterministic")
+    participants: list[int] = parameter([], "area face: simulated people that perform everything, bare and under sensors; from 900000")
+    moments: int = parameter(4, "area face: pictures of each movement of each participant", ge=1, le=100)
+    encoder: str = parameter("face_encoder.onnx", "area face: encoder for faces under sensors, in models/ or a path")
+    encoder_bare: str = parameter("face_encoder_bare.onnx", "area face: encoder trained on bare faces only, to compare with")
+    restorer: str = parameter("face_restorer.onnx", "area face: network that takes sensors off the picture")
     reference: str = parameter("", "recording of the same person without electrodes, for the restored pictures of area face")
     feature_network: str = parameter("", "ONNX network, picture to features, for the Fréchet distance")
     classifier: str = parameter("", "ONNX network, picture to class scores, for agreement of expressions")
@@ -113,9 +120,11 @@ class Protocol(Config):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def with_data(self) -> Protocol:
-        """With the default data where none is named."""
-        if self.data:
+        """With the default data where none is named: for faces, people that no shipped network was trained on."""
+        if self.data or self.participants:
             return self
+        if self.area == "face":
+            return self.model_copy(update={"participants": list(PARTICIPANTS)})
         people = [Data(simulated=SimulatedData(seed=seed)) for seed in (7, 8)]
         return self.model_copy(update={"data": people})
 
@@ -142,4 +151,8 @@ def load_protocol(path: Path | None, area: str) -> Protocol:
 
     data = [one.model_copy(update={"bag": absolute(one.bag), "mmm": absolute(one.mmm)}) for one in protocol.data]
     files = {name: absolute(getattr(protocol, name)) for name in ("reference", "feature_network", "classifier")}
+    for name in ("encoder", "encoder_bare", "restorer"):  # a name without a folder is one of models/, unless the file lies here
+        given = Path(getattr(protocol, name)).expanduser()
+        if len(given.parts) > 1 or (base / given).is_file():
+            files[name] = str(base / given)
     return protocol.model_copy(update={"data": data, **files}).with_data()

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 
@@ -22,6 +23,7 @@ from .. import __version__
 from ..component import Emission
 from ..emg.component import EmgConfig, EmgProcessing
 from ..errors import InputError
+from ..evaluation import face as under_sensors
 from ..evaluation.metrics import displacement_basis, rigid_vertex_error_mm, smape, spearman, vertex_error_mm
 from ..evaluation.paper_metrics import PictureNetwork, agreement, frechet_distance, mse, rms
 from ..evaluation.peers import SEEDED, Prediction, predict
@@ -256,6 +258,8 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
         for name, path in (("features", asked.feature_network), ("classes", asked.classifier)) if path
     }
     result.notes += [f"{name}: network of SHA-256 {network.digest}" for name, network in networks.items()]
+    if asked.participants:
+        _faces_under_sensors(result, figures, tell)
     for index, data in enumerate(asked.data):
         if data.mmm:
             raise InputError("area face needs a truth beside the faces; MMM has none (eifer evaluate mapping compares its methods)")
@@ -275,11 +279,44 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
         tell(index + 1, len(asked.data), data.name)
     groups: dict[str, list[float]] = {}
     for one in result.each:
-        groups.setdefault(one["topic"], []).append(one["r"])
+        if "topic" in one:
+            groups.setdefault(one["topic"], []).append(one["r"])
     if groups:
         label = "Pearson r, one dot per coefficient, bar: median"
         dots_figure(figures / "face_r.svg", "Face against the truth", label, list(groups.items()))
         result.figures.append("face_r.svg")
+
+
+def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> None:
+    """Every estimator on simulated people, bare and under sensors; a table, dots by movement, and the faces side by side."""
+    asked = result.protocol
+    head = load_head()
+    chosen = under_sensors.ways(head, asked.encoder, asked.encoder_bare, asked.restorer)
+    lacking = [name for name in ("E_N", "E_S", "restored") if name not in chosen]
+    if lacking:
+        result.notes.append(f"not judged, as their networks are not installed: {', '.join(lacking)}")
+    total = len(asked.participants)
+    judged = under_sensors.judge(
+        asked.participants, chosen, asked.moments, tell=lambda done, _: tell(done, total, f"{done} of {total} participants")
+    )
+    found = under_sensors.scores(judged, head)
+    result.rows += under_sensors.rows(found)
+    result.each += under_sensors.each(found)
+    closure = under_sensors.gap_closure(found)
+    if np.isfinite(closure):
+        alone = under_sensors.gap_closure(found, "expression_mm")
+        result.notes.append(f"gap closure of the vertex error {closure:.3f}, of the expression alone {alone:.3f}")
+    path = figures / "movements.svg"
+    dots_figure(
+        path, "Faces under sensors", "vertex error in mm, one dot per movement, bar: median",
+        [(f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in found],
+    )
+    result.figures.append(path.name)
+    for seed in asked.participants[:3]:
+        some = list(under_sensors.scenes(seed, 1))
+        path = figures / f"faces_{seed}.png"
+        cv2.imwrite(str(path), under_sensors.side_by_side(some, chosen, head)[:, :, ::-1])
+        result.figures.append(path.name)
 
 
 def _faces_and_pictures(data: Data, asked: Protocol, want_pictures: bool) -> tuple[dict[str, list[FaceState]], dict[str, dict[Stamp, Any]]]:
