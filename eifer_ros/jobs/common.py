@@ -30,5 +30,5 @@ def new_folder(path: Path) -> Path:
 def open_pictures(url: str) -> Source:
     """The camera that `url` names; `bag:PATH` replays the pictures of a recording."""
     if url.startswith("bag:"):
-        return BagSource(build(ReplayConfig, {"path": url.removeprefix("bag:"), "topics": ["camera/image_raw"]}, "replay"))
+        return BagSource(build(ReplayConfig, {"path": url.removeprefix("bag:"), "topics": ["camera/image_raw"], "synced": False}, "replay"))
     return open_camera(url)

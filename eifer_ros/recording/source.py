@@ -11,6 +11,7 @@ from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, parameter
 from ..types import Stamp
 from .reader import Bag
+from .sync import Sync, items_synced
 from .topics import PORTS, Role
 
 
@@ -20,11 +21,12 @@ class ReplayConfig(Config):
     path: str = parameter("", "recording: its folder or its .mcap file")
     topics: list[str] = parameter([], "relative names of what to replay (camera/image_raw, emg/raw, ...); empty for all")
     speed: float = parameter(0.0, "1 plays in real time, 2 twice as fast, 0 as fast as items are taken", ge=0)
+    synced: bool = parameter(True, "bring the camera onto the amplifier's clock where sync.json of the recording says how")
     loop: bool = parameter(False, "start again at the end; stamps go back, which resets filters")
 
 
 class BagSource(Source):
-    """Emits the items of a recording in stamp order, with their own stamps, the same way each time.
+    """Emits the items of a recording in stamp order, the same way each time. Stamps are their own, but for what sync.json corrects.
 
     Errors at setup: RecordingError for a recording that is missing, cut off or not of eifer, or lacks a topic asked for.
     """
@@ -40,6 +42,7 @@ class BagSource(Source):
         self._emitted = self._rounds = 0
         self._stamp: Stamp = 0
         self._ready = False
+        self._clocks: Sync | None = None
 
     def setup(self) -> None:
         """Check the recording."""
@@ -47,6 +50,7 @@ class BagSource(Source):
             self.available = tuple(sorted({s.port for _, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)}))
             next(iter(bag.items(topics=self._topics)), None)
             self.session = bag.session
+        self._clocks = Sync.load(Path(self.config.path).expanduser()) if self.config.synced else None
         self._pacer.restart()
         self._emitted = self._rounds = 0
         self._ready = True
@@ -61,7 +65,7 @@ class BagSource(Source):
         while True:
             emitted = 0
             with self._open() as bag:
-                for stamp, topic, item in bag.items(topics=self._topics):
+                for stamp, topic, item in items_synced(bag, self._clocks, topics=self._topics):
                     if not self._pacer.wait(stamp):
                         return
                     self._stamp = stamp
@@ -79,6 +83,8 @@ class BagSource(Source):
     def health(self) -> Health:
         """Items replayed and where in the recording that is."""
         values: dict[str, float | int | str] = {"items": self._emitted, "rounds": self._rounds, "stamp": self._stamp}
+        if self._clocks is not None:
+            values |= {"sync_grade": self._clocks.grade, "sync_offset_s": self._clocks.offset_s}
         if not self._ready:
             return Health(Level.STALE, "not open", values)
         return Health(Level.OK, "replaying" if self._rounds == 0 or self.config.loop else "replay ended", values)

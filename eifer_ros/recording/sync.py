@@ -9,10 +9,11 @@ The result is metadata. It stands beside the recording (`sync.json`) and is appl
 
 from __future__ import annotations
 
+import heapq
 import json
 import wave
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..types import F64, NS, Frame, Stamp
+from .reader import Bag, Recorded
+from .topics import Role
 
 FILE = "sync.json"
 FORMAT = 1
@@ -59,6 +62,13 @@ class Sync:
         since = stamp - self.reference
         return stamp + round(self.offset_s * NS + since * self.drift_ppm * 1e-6)
 
+    def undo(self, stamp: Stamp) -> Stamp:
+        """The camera stamp that `correct` brings to `stamp`, to the nanosecond or two."""
+        if self.grade == 0:
+            return stamp
+        since = (stamp - self.reference - self.offset_s * NS) / (1 + self.drift_ppm * 1e-6)
+        return self.reference + round(since)
+
     def save(self, recording: Path) -> Path:
         """Write it beside the recording's files; an earlier one is replaced. Returns the file."""
         path = place(recording)
@@ -94,6 +104,33 @@ def _plain(value: Any) -> Any:
 def place(recording: Path) -> Path:
     """Where the sync of a recording stands."""
     return recording / FILE if recording.is_dir() else recording.with_name(f"{recording.stem}.{FILE}")
+
+
+# ---- reading with it --------------------------------------------------------------------------------------------------------
+
+CAMERA_CLOCK = frozenset(("camera/image_raw", "face/vision", "face/restored", "face/occlusion", "face/blendshapes"))
+"""What carries the camera's stamps; everything else is on the amplifier's clock."""
+
+
+def items_synced(
+    bag: Bag, clocks: Sync | None, *, topics: Collection[str] | None = None, start: Stamp | None = None
+) -> Iterator[Recorded]:
+    """`bag.items` with what comes from the camera brought onto the amplifier's clock, in the order of the corrected stamps.
+
+    clocks: `Sync.load` of the recording; None, or a grade of 0, changes nothing. Raises RecordingError.
+    """
+    known = {stream.port for _, stream in bag.streams if stream.role in (Role.ITEM, Role.PICTURE)}
+    wanted = known if topics is None else set(topics)
+    if clocks is None or clocks.grade == 0 or not wanted & CAMERA_CLOCK:
+        yield from bag.items(topics=topics, start=start)
+        return
+    camera, others = sorted(wanted & CAMERA_CLOCK), sorted(wanted - CAMERA_CLOCK)
+    moved = (
+        Recorded(stamp := clocks.correct(entry.stamp), entry.topic, replace(entry.item, stamp=stamp))
+        for entry in bag.items(topics=camera, start=None if start is None else clocks.undo(start))
+    )
+    rest = bag.items(topics=others, start=start) if others else iter(())
+    yield from heapq.merge(rest, moved, key=lambda entry: entry.stamp)
 
 
 # ---- events -----------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from ..component import Emission, Health, Level, Port, Source
 from ..errors import InputError
 from ..recording.reader import Bag
+from ..recording.sync import Sync, items_synced
 from ..recording.topics import PORTS, Role
 from ..types import Frame, Item, Marker, Stamp, nanoseconds, seconds
 
@@ -43,6 +44,8 @@ class BagPlayer(Source):
         self.markers: list[Marker] = []
         self.available: tuple[str, ...] = ()
         self.session: dict[str, Any] = {}
+        self.clocks: Sync | None = None
+        """How the camera's clock runs, where `eifer sync` found out; playing takes it into account."""
         self._position: Stamp = 0
         self._target: Stamp | None = None
         self._ended = self._stopped = self._ready = False
@@ -62,6 +65,7 @@ class BagPlayer(Source):
             self.markers = [item for _, _, item in bag.items(topics=marked) if isinstance(item, Marker)] if marked else []
         if self.end == 0:
             raise InputError(f"{self.path}: nothing was recorded in it")
+        self.clocks = Sync.load(self.path)
         self._position = self.start
         self._ready = True
 
@@ -175,7 +179,7 @@ class BagPlayer(Source):
         landed = False
         topics = None if self._topics is None else sorted(set(self._topics) & set(self.available))
         with Bag(self.path) as bag:
-            for stamp, port, item in bag.items(topics=topics, start=at - nanoseconds(LEAD_S)):
+            for stamp, port, item in items_synced(bag, self.clocks, topics=topics, start=at - nanoseconds(LEAD_S)):
                 if self._interrupted():
                     return
                 if port in _LATCHED:
@@ -214,8 +218,15 @@ class BagPlayer(Source):
 
     def health(self) -> Health:
         """Where the tape is."""
+        values: dict[str, float | int | str] = {"position_s": round(self.position_s, 2), "duration_s": round(self.duration_s, 2)}
+        if self.clocks is not None and self.clocks.grade:
+            clocks = self.clocks
+            values |= {
+                "camera_clock_offset_ms": round(1e3 * clocks.offset_s, 1), "camera_clock_drift_ppm": round(clocks.drift_ppm, 1),
+                "camera_clock_grade": clocks.grade,
+            }
         message = "playing" if self.playing and not self._ended else "at the end" if self._ended else "paused"
-        return Health(Level.OK, message, {"position_s": round(self.position_s, 2), "duration_s": round(self.duration_s, 2)})
+        return Health(Level.OK, message, values)
 
     def close(self) -> None:
         """Stop; nothing is held open between items."""
