@@ -234,8 +234,12 @@ class LiveRun:
         """Tick the component called `name`."""
         self._workers[name].wake(now)
 
+    def ask(self, name: str, call: Callable[[], object]) -> None:
+        """Make a call in the thread of the component called `name`, before the next item it gets."""
+        self._workers[name].ask(call)
+
     def reset(self) -> None:
-        """Empty every inbox and let every component that is not a source forget the stream, in its own thread."""
+        """Empty every inbox and let every component that is not a source forget the stream."""
         for worker in self._workers.values():
             worker.reset()
 
@@ -341,7 +345,7 @@ class _Worker:
         self._inbox: deque[tuple[Port, Item, float]] = deque()
         self._ready = threading.Condition()
         self._tick: Stamp | None = None
-        self._forget = False
+        self._calls: list[Callable[[], object]] = []
         self._done = False
 
     def put(self, port: Port, item: Item, entered: float) -> None:
@@ -359,11 +363,16 @@ class _Worker:
             self._tick = now
             self._ready.notify()
 
+    def ask(self, call: Callable[[], object]) -> None:
+        with self._ready:
+            self._calls.append(call)
+            self._ready.notify()
+
     def reset(self) -> None:
         with self._ready:
             self._inbox.clear()
             self._tick = None
-            self._forget = True
+            self._calls.append(self._component.reset)
             self._ready.notify()
 
     def finish(self) -> None:
@@ -375,15 +384,15 @@ class _Worker:
         try:
             while True:
                 with self._ready:
-                    while not self._inbox and self._tick is None and not self._done and not self._forget:
+                    while not self._inbox and self._tick is None and not self._done and not self._calls:
                         self._ready.wait()
-                    forget, self._forget = self._forget, False
+                    calls, self._calls = self._calls, []
                     tick, self._tick = self._tick, None
                     entry = self._inbox.popleft() if self._inbox else None
-                    if entry is None and tick is None and not forget:
+                    if entry is None and tick is None and not calls:
                         return
-                if forget:
-                    self._component.reset()
+                for call in calls:
+                    call()
                 if tick is not None:
                     for made in self._component.tick(tick):
                         self._host.spread(made, self._workers, time.perf_counter())

@@ -1,0 +1,8 @@
+"""The simulated participant: camera and amplifier in one node."""
+
+from . import run
+
+
+def main() -> int:
+    """Entry point."""
+    return run("performer")
