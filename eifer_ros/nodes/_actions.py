@@ -9,16 +9,15 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rclpy.action import ActionServer, CancelResponse
 
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession
 from ..emg.component import EmgProcessing
 from ..errors import EiferError, InputError, did_you_mean
-from ..hosts.ros import Extra, RosHost
+from ..hosts.ros_part import Extra
 from ..jobs.fit import Fitted, fit_recording, fit_session
 from ..jobs.session import Session
 from ..mapping.component import ACTIVITY, VISION, MuscleMapping
@@ -27,6 +26,9 @@ from ..types import FaceState, Item, Marker, MuscleActivity, seconds
 from ..wire.conversions import to_wire
 from ..wire.messages import ros_class
 from ..wire.qos import profile
+
+if TYPE_CHECKING:
+    from ..hosts.ros import RosHost
 
 TURN_S = 0.1
 MARKERS = "markers"
@@ -55,6 +57,8 @@ class _Action(Extra):
     """One action server that does one goal at a time, in a thread of its own."""
 
     def __init__(self, host: RosHost, type_name: str, name: str) -> None:
+        from rclpy.action import ActionServer, CancelResponse
+
         self._host = host
         self._type = ros_class(type_name)
         self._busy = threading.Lock()

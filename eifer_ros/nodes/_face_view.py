@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,15 @@ from ..config import Config, parameter
 from ..errors import ModelError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
 from ..head.show import Studio
-from ..hosts.ros import Extra, RosHost
-from ..hosts.ros_streams import Outlet
+from ..hosts.ros_part import Extra
 from ..types import F32, F64, NS, FaceState, FaceStatus, Item, MuscleActivity, Stamp
 from ..viewer import heat
 from ..wire.messages import ROSBAGS, serialise
 from ..wire.qos import Profile
+
+if TYPE_CHECKING:
+    from ..hosts.ros import RosHost
+    from ..hosts.ros_streams import Outlet
 
 FACES = ("face/fused", "face/vision", "face/emg")
 MUSCLES = ("emg/activity", "muscles/estimated")

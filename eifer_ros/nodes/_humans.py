@@ -6,19 +6,22 @@ have confidence 0. Each side's blendshape counts half.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import EiferError, WireError
 from ..head.model import load_head
 from ..head.retarget import Retarget
-from ..hosts.ros import Extra, RosHost
+from ..hosts.ros_part import Extra
 from ..reconstruction.component import CAMERA, VISION, Reconstruction
 from ..types import ARKIT_52, F32, FaceState, FaceStatus, Frame, Item
 from ..wire import conversions
 from ..wire.messages import ros_class
 from ..wire.qos import Profile, Standard
+
+if TYPE_CHECKING:
+    from ..hosts.ros import RosHost
 
 FACE_ID = "f1"
 ROOT = "/humans/faces"

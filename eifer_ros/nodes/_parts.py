@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..animatronic.component import Animatronic
 from ..avatar.component import Avatar
@@ -11,7 +11,7 @@ from ..camera.component import Camera
 from ..component import Component
 from ..emg.component import EmgProcessing
 from ..emg.sources.component import EmgInput
-from ..hosts.ros import Part, RosHost
+from ..hosts.ros_part import Part
 from ..mapping.component import MuscleMapping
 from ..performer.component import Performer
 from ..reconstruction.component import Reconstruction
@@ -22,6 +22,9 @@ from ._actions import Calibrate, FitMapping
 from ._face_view import FaceView, FaceViewTopics
 from ._humans import Humans
 from ._services import Arming, SetReference
+
+if TYPE_CHECKING:
+    from ..hosts.ros import RosHost
 
 POLL_S = 0.02
 

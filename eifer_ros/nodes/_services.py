@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..animatronic.component import Animatronic
 from ..animatronic.guard import SENDING
 from ..errors import EiferError, InputError
-from ..hosts.ros import Extra, RosHost
+from ..hosts.ros_part import Extra
 from ..reconstruction.component import VISION, Reconstruction
 from ..reconstruction.reference import Reference
 from ..types import FaceState, Item, seconds
 from ..wire.messages import ros_class
+
+if TYPE_CHECKING:
+    from ..hosts.ros import RosHost
 
 EASE_S = 3.0
 """So long a deactivation waits for hardware to reach neutral."""
