@@ -18,7 +18,7 @@ from ..head.model import HeadModel
 from ..reconstruction.face_crop import MARGIN, POINTS, SIZE
 from ..reconstruction.landmark_fit import fingerprint
 
-WIDTHS = (24, 48, 96, 160)
+WIDTHS = (16, 32, 64, 128)
 OUTPUTS = ("expression", "expression_std", "landmarks", "rotation", "shape", "readable")
 
 

@@ -25,6 +25,7 @@ from ..performer.appearance import Profile
 from ..performer.camera import ParticipantCamera
 from ..performer.muscles import MuscleMap
 from ..performer.seeds import generator
+from ..reconstruction.encoder import ray_rotation
 from ..reconstruction.face_crop import POINTS, crop_of
 from ..types import F32, F64, U8
 from .random_faces import random_expression
@@ -144,18 +145,6 @@ def person(head: HeadModel, seed: int, pictures: int = PICTURES_PER_PERSON) -> S
         rows["rotation"].append((ray_rotation(np.array([crop.x, crop.y])).T @ pose[:3, :3]).astype(np.float32))
         rows["person"].append(np.array(seed))
     return Shard(**{name: np.stack(values) for name, values in rows.items()})
-
-
-def ray_rotation(ray: F64) -> F64:
-    """(3, 3) the smallest rotation that takes the optical axis to the ray (x, y, 1)."""
-    target = np.array([ray[0], ray[1], 1.0]) / math.sqrt(ray[0] ** 2 + ray[1] ** 2 + 1.0)
-    axis = np.array([-target[1], target[0], 0.0])
-    sine = float(np.linalg.norm(axis))
-    if sine < 1e-12:
-        return np.eye(3)
-    x, y, _ = axis / sine
-    cross = np.array([[0.0, 0.0, y], [0.0, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + sine * cross + (1.0 - target[2]) * cross @ cross)
 
 
 def _make(task: tuple[Path, int]) -> Path:

@@ -175,7 +175,7 @@ def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[s
 class Judge:
     """Quality on people whom the run does not learn from: the first shard of the folder, as tracked crops, all sensors on, and bare."""
 
-    def __init__(self, path: Path, count: int = 200) -> None:
+    def __init__(self, path: Path, count: int = 64) -> None:
         shard = Shard.load(path)
         rng, noise = np.random.default_rng(1), np.zeros((1, 1, 1, 1), np.int8)
         self.sets = {}
