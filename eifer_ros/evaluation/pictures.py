@@ -20,6 +20,8 @@ from ..reconstruction.tracker import FaceTracker
 from ..types import F64, U8
 
 PEAK = 255.0
+SAME_DB = 99.0
+"""What equal pictures count as in a mean of PSNR."""
 WINDOW, DEVIATION = 11, 1.5
 K1, K2 = 0.01, 0.03
 Mask = npt.NDArray[np.bool_]

@@ -27,6 +27,7 @@ from ..evaluation import face as under_sensors
 from ..evaluation.metrics import displacement_basis, rigid_vertex_error_mm, smape, spearman, vertex_error_mm
 from ..evaluation.paper_metrics import PictureNetwork, agreement, frechet_distance, mse, rms
 from ..evaluation.peers import SEEDED, Prediction, predict
+from ..evaluation.pictures import SAME_DB, psnr_db, ssim
 from ..evaluation.problems import Problem, from_mmm, from_series
 from ..evaluation.protocol import Data, Protocol, load_protocol
 from ..evaluation.report import dots_figure, markdown, traces_figure, write_csv
@@ -263,7 +264,7 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
     for index, data in enumerate(asked.data):
         if data.mmm:
             raise InputError("area face needs a truth beside the faces; MMM has none (eifer evaluate mapping compares its methods)")
-        faces, pictures = _faces_and_pictures(data, asked, bool(networks))
+        faces, pictures = _faces_and_pictures(data, asked, bool(networks or asked.reference))
         truth = faces.pop("truth/face", [])
         if not truth:
             raise InputError(f"{data.name}: no truth/face in this recording; area face needs one (eifer simulate makes it)")
@@ -274,7 +275,7 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
             key = {"data": data.name, "topic": topic}
             result.rows.append({**key, **row})
             result.each += [{**key, **one} for one in each]
-        if networks and asked.reference:
+        if asked.reference:
             result.rows += _picture_rows(data.name, pictures, asked, networks)
         tell(index + 1, len(asked.data), data.name)
     groups: dict[str, list[float]] = {}
@@ -389,7 +390,10 @@ def face_scores(states: list[FaceState], truth: list[FaceState]) -> tuple[dict[s
 def _picture_rows(
     name: str, pictures: dict[str, dict[Stamp, Any]], asked: Protocol, networks: dict[str, PictureNetwork]
 ) -> list[dict[str, Any]]:
-    """Pictures with electrodes and restored ones against those of the same person without."""
+    """Pictures with electrodes and restored ones against those of the same person without.
+
+    psnr_db, ssim: means over the pictures that have a twin, one of the same stamp and size; a simulated participant can give one.
+    """
     with Bag(Path(asked.reference)) as bag:
         bare = {stamp: item.image for stamp, _, item in bag.items(topics=["camera/image_raw"]) if isinstance(item, Frame)}
     rows = []
@@ -401,6 +405,11 @@ def _picture_rows(
         if "classes" in networks and both:
             classes = networks["classes"]
             row["agreement"] = agreement(classes(found[s] for s in both), classes(bare[s] for s in both))
+        twins = [stamp for stamp in both if found[stamp].shape == bare[stamp].shape]
+        if twins:
+            row["pairs"] = len(twins)
+            row["psnr_db"] = float(np.mean([min(psnr_db(found[s], bare[s]), SAME_DB) for s in twins]))
+            row["ssim"] = float(np.mean([ssim(found[s], bare[s]) for s in twins]))
         rows.append(row)
     return rows
 
