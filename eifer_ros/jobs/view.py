@@ -27,6 +27,7 @@ from .common import open_pictures
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 ACTIVITY, RAW, PICTURES, VISION, FUSED = "emg/activity", "emg/raw", "camera/image_raw", "face/vision", "face/fused"
+RESTORED = "face/restored"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,16 @@ class Estimator(Component):
 
     def __init__(self, config: ReconstructionConfig | None = None) -> None:
         self._inner = Reconstruction(config or ReconstructionConfig())
+        self._listened: frozenset[str] = frozenset()
+        self._asked = self._looked_at = False
         self.tick_hz = self._inner.tick_hz
+
+    @staticmethod
+    def around(reconstruction: Reconstruction) -> Estimator:
+        """One that goes on with a reconstruction that is there."""
+        made = Estimator(reconstruction.config)
+        made._inner = reconstruction
+        return made
 
     def setup(self) -> None:
         """Load the networks."""
@@ -55,7 +65,22 @@ class Estimator(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """A picture to the estimator of the moment."""
+        if self._asked != self._looked_at:  # here, because a component is called from one thread
+            self._looked_at = self._asked
+            self._inner.wants(self._wanted())
         return self._inner.handle(port, item)
+
+    def wants(self, listened: frozenset[str]) -> None:
+        """See `Component`."""
+        self._listened = listened
+        self._inner.wants(self._wanted())
+
+    def _wanted(self) -> frozenset[str]:
+        return self._listened | ({RESTORED} if self._looked_at else frozenset())
+
+    def look(self, pages: int) -> None:
+        """Restore the face only while a page shows it. From any thread; takes effect with the next picture."""
+        self._asked = pages > 0
 
     def reset(self) -> None:
         """Forget the stream."""
@@ -78,7 +103,9 @@ class Estimator(Component):
 
     def state(self) -> dict[str, Any]:
         """For the page."""
-        return {"chosen": self._inner.config.estimator, "choices": list(self.choices)}
+        values = self._inner.health().values
+        used = {key: str(values.get(f"estimator_{key}", "")) for key in ("used", "reason")}
+        return {"chosen": self._inner.config.estimator, "choices": list(self.choices), **used}
 
     def command(self, verb: str, values: Mapping[str, Any]) -> str:
         """`choose` (name): load the other estimator, then change over; the stream goes on meanwhile."""
@@ -88,6 +115,8 @@ class Estimator(Component):
         if name != self._inner.config.estimator:
             other = Reconstruction(ReconstructionConfig.model_validate(self._inner.config.model_dump() | {"estimator": name}))
             other.setup()
+            other.wants(self._wanted())
+            other.use_reference(self._inner.reference)
             self._inner = other
         return f"estimator: {name}"
 
@@ -103,15 +132,14 @@ def attach(
     viewer = Viewer(config, title=title, live=live, controls=controls, facts=facts)
     viewer.status = lambda: status_of(host, viewer.board, live)
     host.tap(viewer.take)
-    made = {port.name for component in host.components.values() for port in component.outputs}
-    if "face/restored" in made:
-        host.tap(_nothing, "face/restored")  # says that somebody listens; the picture itself comes by the tap above
+    for name, component in host.components.items():
+        if isinstance(component, Estimator):
+            viewer.on_pages.append(component.look)
+        elif isinstance(component, Reconstruction):
+            host.components[name] = estimator = Estimator.around(component)
+            viewer.on_pages.append(estimator.look)
     viewer.start()
     return viewer
-
-
-def _nothing(port: str, item: Item) -> None:
-    """A tap that only listens."""
 
 
 def view(
@@ -198,16 +226,17 @@ def _recorded(
     player.setup()
     has = set(player.available)
     components: dict[str, Component] = {"source": player}
+    controls: dict[str, Control] = {"player": player}
     if RAW in has and ACTIVITY not in has:
         processing = EmgProcessing(EmgConfig())
         if calibration is not None:
             processing.use_calibration(Calibration.load(calibration))
         components["emg"] = processing
     if PICTURES in has and VISION not in has:
-        components["reconstruction"] = Reconstruction(ReconstructionConfig())
+        components["reconstruction"] = controls["estimator"] = Estimator()
     if mapping is not None and FUSED not in has:
         components["mapping"] = MuscleMapping(MappingConfig(mapping=str(mapping)))
-    return LocalHost(components), {"player": player}, player.now
+    return LocalHost(components), controls, player.now
 
 
 def _live(
@@ -223,8 +252,7 @@ def _live(
     record = RecordControl(out, {"participant": participant, "camera": camera or "", "emg": emg or ""})
     if camera is not None:
         components["camera"] = _at_its_pace(camera)
-        components["reconstruction"] = estimator = Estimator()
-        controls["estimator"] = estimator
+        components["reconstruction"] = controls["estimator"] = Estimator()
     calibrate: CalibrateControl | None = None
     if emg is not None:
         components["amplifier"] = open_emg(emg)

@@ -134,6 +134,8 @@ class Viewer:
         self.token = "" if self.config.host in LOOPBACK else self.config.token or secrets.token_urlsafe(12)
         self.shown_ms: deque[float] = deque(maxlen=5000)
         """From the stamp of a face to its pixels, ms, as the pages tell."""
+        self.on_pages: list[Callable[[int], None]] = []
+        """Told how many pages are open whenever one comes or goes."""
         self.version = 0
         """Grows with everything that comes and moves."""
         self.listeners = 0
@@ -380,11 +382,17 @@ class Viewer:
         await wire.prepare(request)
         page = Page(self, wire)
         self._pages.add(page)
+        self._count_pages()
         try:
             await page.serve()
         finally:
             self._pages.discard(page)
+            self._count_pages()
         return wire
+
+    def _count_pages(self) -> None:
+        for tell in self.on_pages:
+            tell(len(self._pages))
 
     def hello(self) -> dict[str, Any]:
         """What a page must know first."""

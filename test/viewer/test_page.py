@@ -15,9 +15,10 @@ pytest.importorskip("aiohttp")
 from chromium import Browser
 from stage import Stage, movement_level
 
+from eifer_ros.errors import InputError
 from eifer_ros.jobs.view import view
 from eifer_ros.recording.reader import read
-from eifer_ros.types import Marker
+from eifer_ros.types import Frame, Marker
 from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordControl
 from eifer_ros.viewer.server import ViewConfig, Viewer
 
@@ -127,6 +128,59 @@ def test_the_head_moves_when_coefficients_change(browser: Browser, run: Run, art
     rows = changed.reshape(-1, int(browser.run("document.getElementById('face').width"))).mean(axis=1)
     assert rows[len(rows) // 2 :].sum() > 20 * rows[: len(rows) // 3].sum()
     assert np.abs(again - rest).mean() < 0.5
+
+
+def test_the_restored_face_gets_a_panel_when_it_comes(browser: Browser, run: Run, artefacts: Path) -> None:
+    browser.open(run.url)
+    browser.until("eifer.drawn.camera > 3")
+    assert browser.run("document.getElementById('panel-restored').hidden")
+
+    def restored(port: str, item: object) -> None:
+        run._take(port, item)
+        if isinstance(item, Frame):
+            run._take("face/restored", Frame(item.stamp, np.full((120, 160, 3), (10, 200, 30), np.uint8)))
+
+    run.stage.take = restored
+    browser.until("(eifer.drawn.restored ?? 0) > 2 && !document.getElementById('panel-restored').hidden")
+    green = np.median(drawn(browser, "restored").reshape(-1, 4), axis=0)
+    np.testing.assert_allclose(green[:3], (10, 200, 30), atol=8)
+    browser.picture(artefacts / "restored.png")
+    assert browser.run("document.documentElement.scrollWidth") <= 1280
+    assert browser.errors == []
+
+
+def test_the_estimator_is_chosen_on_the_page_and_the_page_says_what_is_used(browser: Browser, tmp_path: Path) -> None:
+    class Choice:
+        chosen = "auto"
+
+        def state(self) -> dict[str, object]:
+            return {"chosen": self.chosen, "choices": ["auto", "sensors", "landmarks"], "used": "landmarks", "reason": "2 % of the face is covered"}
+
+        def command(self, verb: str, values: dict[str, object]) -> str:
+            if values["name"] == "sensors":
+                raise InputError("face_encoder.onnx is not installed")
+            self.chosen = str(values["name"])
+            return f"estimator: {self.chosen}"
+
+        def close(self) -> None: ...
+
+    viewer = Viewer(ViewConfig(port=0), controls={"estimator": Choice()})
+    stage = Stage(viewer.take)
+    viewer.start()
+    try:
+        browser.open(viewer.url)
+        browser.until("document.getElementById('estimator-choice').selectedOptions[0]?.text === 'auto: landmarks'")
+        assert browser.run("document.getElementById('estimator-choice').title") == "landmarks: 2 % of the face is covered"
+        pick = "(() => {{ const s = document.getElementById('estimator-choice'); s.value = '{0}'; s.dispatchEvent(new Event('change')); return true }})()"
+        browser.run(pick.format("sensors"))
+        browser.until("document.getElementById('toast').textContent.includes('not installed')")
+        browser.until("document.getElementById('estimator-choice').value === 'auto'")
+        browser.run(pick.format("landmarks"))
+        browser.until("eifer.controlled.estimator.chosen === 'landmarks' && document.getElementById('estimator-choice').value === 'landmarks'")
+        assert browser.errors == []
+    finally:
+        stage.close()
+        viewer.close()
 
 
 def test_a_recording_is_started_marked_and_stopped_by_clicks(browser: Browser, run: Run) -> None:

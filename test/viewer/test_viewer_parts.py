@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stage import MUSCLES, T0, activity, face, movement_level, picture
 
+from eifer_ros.component import Emission
 from eifer_ros.emg.montage import FRIDLUND
 from eifer_ros.errors import InputError, RecordingError
 from eifer_ros.head import projection, raster
 from eifer_ros.head.model import load_head, rotation_matrix
-from eifer_ros.types import NS, FaceState, Frame, Marker, MuscleActivity
+from eifer_ros.types import NS, FaceState, Frame, Item, Marker, MuscleActivity
 from eifer_ros.viewer import demonstrate, geometry, heat
 from eifer_ros.viewer.board import HISTORY, Board, Trace
 from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordControl
@@ -409,8 +410,35 @@ def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
 
     estimator = Estimator()
     assert estimator.state()["chosen"] == ReconstructionConfig().estimator in estimator.choices
+    for name in estimator.choices:  # every name on the page is one that the reconstruction takes
+        assert ReconstructionConfig(estimator=name).estimator == name
     assert estimator.command("choose", {"name": estimator.choices[0]})
     for verb, values in (("choose", {}), ("choose", {"name": "tarot"}), ("guess", {"name": estimator.choices[0]})):
         with pytest.raises(InputError, match="choose one of"):
             estimator.command(verb, values)
     assert (estimator.inputs, estimator.outputs) == (Reconstruction.inputs, Reconstruction.outputs)
+
+
+def test_the_face_is_restored_only_while_a_page_is_open() -> None:
+    from eifer_ros.jobs.view import Estimator
+    from eifer_ros.reconstruction.component import Reconstruction
+
+    class Counting(Reconstruction):
+        wanted: frozenset[str] = frozenset()
+
+        def wants(self, listened: frozenset[str]) -> None:
+            self.wanted = listened
+
+        def handle(self, port: str, item: Item) -> list[Emission]:
+            return []
+
+    inner = Counting()
+    estimator = Estimator.around(inner)
+    estimator.wants(frozenset({"face/vision"}))
+    assert inner.wanted == {"face/vision"}
+    seen = []
+    for pages in (1, 2, 0):
+        estimator.look(pages)
+        list(estimator.handle("camera/image_raw", picture(T0)))
+        seen.append("face/restored" in inner.wanted)
+    assert seen == [True, True, False]

@@ -76,10 +76,16 @@ export class Controls {
     this.armMessage = message;
   }
 
-  showEstimator({ chosen, choices }) {
+  showEstimator({ chosen, choices, used, reason }) {
     const select = $("estimator-choice");
-    if (select.options.length !== choices.length) select.replaceChildren(...choices.map((name) => new Option(name)));
-    select.value = chosen;
+    if (select.options.length !== choices.length) select.replaceChildren(...choices.map((name) => new Option(name, name)));
+    for (const option of select.options) {
+      // where the machine chooses, say what it chose
+      const text = option.value === chosen && used && used !== chosen ? `${chosen}: ${used}` : option.value;
+      if (option.text !== text) option.text = text;
+    }
+    if (document.activeElement !== select || select.dataset.busy !== "yes") select.value = chosen;
+    select.title = reason ? `${used || chosen}: ${reason}` : "";
     select.disabled = choices.length < 2;
   }
 
@@ -160,7 +166,13 @@ export class Controls {
     $("arming-no").addEventListener("click", () => $("arming").close());
     $("arming-yes").addEventListener("click", () => { $("arming").close(); this.press("arm", "arm"); });
     $("halt").addEventListener("click", () => this.press("arm", "stop"));
-    $("estimator-choice").addEventListener("change", (event) => this.press("estimator", "choose", { name: event.target.value }));
+    $("estimator-choice").addEventListener("change", async (event) => {
+      const select = event.target;
+      select.dataset.busy = "yes"; // loading networks takes a moment, in which the old one is still in use
+      const ok = await this.press("estimator", "choose", { name: select.value });
+      select.dataset.busy = "no";
+      if (!ok) select.value = this.state.controlled.estimator?.chosen ?? select.value;
+    });
     $("help").addEventListener("click", () => $("details").showModal());
     $("play").addEventListener("click", () => this.play());
     $("loop").addEventListener("click", () => this.press("player", "loop", { on: !this.state.controlled.player?.loop }));
