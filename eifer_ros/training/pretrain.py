@@ -126,14 +126,19 @@ class Judge:
             guess = seen["expression"].numpy().clip(0.0, 1.0)
             error = np.linalg.norm(np.einsum("vde,ne->nvd", self._basis, guess - expression), axis=2).mean()
             moving = np.flatnonzero(expression.std(axis=0) > 0.05)
-            r = [np.corrcoef(guess[:, k], expression[:, k])[0, 1] if guess[:, k].std() > 1e-6 else 0.0 for k in moving]
+            r = [_r(guess[:, k], expression[:, k]) for k in moving]
             rest = np.linalg.norm(np.einsum("vde,ne->nvd", self._basis, expression), axis=2).mean()
             out[f"{name}_mm"], out[f"{name}_rest_mm"] = float(error), float(rest)
             out[f"{name}_r"] = float(np.median(r))
             out[f"{name}_points_pct"] = float(100.0 * np.abs(seen["landmarks"].numpy() - landmarks).mean())
-            out[f"{name}_shape_r"] = float(np.mean([np.corrcoef(seen["shape"][:, k], shape[:, k])[0, 1] for k in range(5)]))
+            out[f"{name}_shape_r"] = float(np.mean([_r(seen["shape"][:, k].numpy(), shape[:, k]) for k in range(5)]))
         encoder.train()
         return out
+
+
+def _r(one: F32, other: F32) -> float:
+    """Pearson's r, 0 where one of the two is constant."""
+    return float(np.corrcoef(one, other)[0, 1]) if min(one.std(), other.std()) > 1e-6 else 0.0
 
 
 class Average:
