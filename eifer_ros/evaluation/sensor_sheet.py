@@ -22,10 +22,11 @@ import numpy as np
 from ..errors import InputError
 from ..head import projection, shade, show
 from ..head.model import HeadModel, load_head
+from ..reconstruction.component import CAMERA, Reconstruction, ReconstructionConfig
 from ..reconstruction.encoder import ENCODER, FaceEncoder, Reading
 from ..reconstruction.encoder_tracker import EncoderTracker
 from ..reconstruction.face_crop import POINTS, crop_of
-from ..types import F64, U8
+from ..types import F64, U8, FaceState, FaceStatus, Frame
 
 MOVEMENTS = ("rest", "eyes tight", "smile open", "snarl", "nose")
 PERSONS = 4
@@ -147,6 +148,24 @@ def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | No
     return estimate
 
 
+def component_estimator(config: ReconstructionConfig) -> Estimator:
+    """What a user of the reconstruction gets: each tile as the first picture of a stream."""
+    component = Reconstruction(config)
+    component.setup()
+    model = load_head(config.head_model)
+
+    def estimate(tile: U8) -> Found | None:
+        component.reset()
+        state = next(made.item for made in component.handle(CAMERA, Frame(0, tile)) if isinstance(made.item, FaceState))
+        if state.status == FaceStatus.LOST:
+            return None
+        K = projection.default_intrinsics(tile.shape[1], tile.shape[0])
+        points = component.landmarks.points[list(POINTS), :2].astype(np.float64) if component.landmarks is not None else None
+        return Found(state.expression.astype(np.float64), model.state_vertices(state), state.head_pose, K, points)
+
+    return estimate
+
+
 def _shifted(encoder: FaceEncoder, tile: U8, reading: Reading, shifts: int) -> list[Reading]:
     if shifts <= 1:
         return [reading]
@@ -183,7 +202,7 @@ def draw(tile: U8, found: Found | None, head: HeadModel, word: str = "") -> U8:
     for x, y in found.points if found is not None and found.points is not None else ():
         cv2.circle(marked, (round(x), round(y)), 1, (90, 255, 120), -1, cv2.LINE_AA)
     pair = np.hstack([marked, over])
-    cv2.putText(pair, word or "no face", (12, height - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 230, 120), 2, cv2.LINE_AA)
+    cv2.putText(pair, word or "no face", (14, 34), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 230, 120), 2, cv2.LINE_AA)
     return pair
 
 
