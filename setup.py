@@ -41,6 +41,7 @@ def console_scripts() -> list[str]:
 
 setup(
     name="eifer_ros",
+    python_requires=">=3.11",
     license="Apache-2.0",
     license_files=["LICENSE", "models/NOTICE"],
     entry_points={"console_scripts": console_scripts()},
