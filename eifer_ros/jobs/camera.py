@@ -17,6 +17,7 @@ from ..errors import EiferError
 from ..head.model import load_head
 from ..hosts.local import LocalHost
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
+from ..recording.diagnostics import LatencyDiary
 from ..recording.writer import BagWriter
 from ..types import FaceState, FaceStatus, Item, seconds
 from ..viewer.overlay import OverlayWriter
@@ -115,6 +116,7 @@ def run_camera(
         session = {"camera": summary.camera, "head_model": summary.head_model, "estimator": summary.estimator}
         with BagWriter(out / "bag", session=session, wait=not source.live) as bag:
             host.tap(bag.write)
+            host.tap(LatencyDiary(bag.write_message, host.latency, live=source.live).take)
             if overlay:
                 rate = getattr(source, "rate_hz", 0.0) or 30.0
                 pictures = OverlayWriter(out / "overlay.mp4", head, FACE_PORT, rate, complete=not source.live)

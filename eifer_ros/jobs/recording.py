@@ -12,6 +12,7 @@ from ..config import build
 from ..emg.sources.open import open_emg
 from ..errors import InputError
 from ..hosts.local import LocalHost
+from ..recording.diagnostics import LatencyDiary
 from ..recording.source import BagSource, ReplayConfig
 from ..recording.writer import BagWriter
 from ..types import Item, seconds
@@ -48,6 +49,7 @@ def record(
         with BagWriter(out, session={"camera": camera or "", "emg": emg or ""}, wait=not live) as bag:
             host.tap(bag.write)
             if live:
+                host.tap(LatencyDiary(bag.write_message, host.latency, live=True).take)
                 host.run_live()
             else:
                 host.run_offline()

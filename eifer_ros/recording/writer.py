@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import zstandard
 from rosbags.interfaces import Connection
@@ -61,6 +61,8 @@ class _Entry:
     port: str
     item: Item | None  # None once it was dropped from the queue
     size: int = field(default=0)
+    message: tuple[str, Any, Stamp] | None = None
+    """Type name, message and stamp of what is no item."""
 
 
 class BagWriter:
@@ -140,6 +142,13 @@ class BagWriter:
             if size:
                 self._pictures.append(entry)
                 self._picture_bytes += size
+            self._condition.notify_all()
+
+    def write_message(self, topic: str, type_name: str, message: Any, stamp: Stamp) -> None:
+        """Queue a message that is no item of eifer (diagnostics). topic: as `port` of `write`. message: of `messages.ROSBAGS.make`."""
+        with self._condition:
+            self._check()
+            self._queue.append(_Entry(topic, None, message=(type_name, message, stamp)))
             self._condition.notify_all()
 
     def _drop_oldest(self) -> None:
@@ -248,6 +257,8 @@ class BagWriter:
                     self._condition.notify_all()
             if entry is not None and entry.item is not None:
                 self._store(entry.port, entry.item)
+            elif entry is not None and entry.message is not None:
+                self._store_message(entry.port, *entry.message)
             if self._unsafe and self._monotonic() - flushed >= self._flush_s:
                 self._flush()
                 flushed = self._monotonic()
@@ -268,6 +279,13 @@ class BagWriter:
         self._last_stamp = item.stamp
         with self._condition:
             self._written[port] += 1
+            self._unsafe += 1
+
+    def _store_message(self, topic: str, type_name: str, message: Any, stamp: Stamp) -> None:
+        if not self._session_written:
+            self._write_session(stamp)
+        self._writer.write(self._connection(topic, type_name, qos.Standard.STATE.value), stamp, messages.serialise(message))
+        with self._condition:
             self._unsafe += 1
 
     def _write_session(self, stamp: Stamp) -> None:

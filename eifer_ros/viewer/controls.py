@@ -17,6 +17,7 @@ from ..emg.calibration_session import CalibrationSession
 from ..emg.component import EmgProcessing
 from ..emg.protocol import PROTOCOL
 from ..errors import EiferError, InputError
+from ..recording.diagnostics import LatencyDiary
 from ..recording.writer import BagWriter
 from ..types import Item, Marker, MuscleActivity, Stamp, seconds
 
@@ -53,6 +54,7 @@ class RecordControl:
         self.folder = folder
         self._session, self._clock = dict(session or {}), clock
         self._writer: BagWriter | None = None
+        self._diary: LatencyDiary | None = None
         self._since: Stamp = 0
         self._count = 0
         self._latched: dict[str, Item] = {}
@@ -71,6 +73,8 @@ class RecordControl:
             return
         try:
             writer.write(port, item)
+            if self._diary is not None:
+                self._diary.take(port, item)
         except EiferError as error:
             if self._writer is writer:  # else it was just stopped, and this item came too late
                 self._writer, self._last = None, str(error)
@@ -113,6 +117,7 @@ class RecordControl:
         for port, item in self._latched.items():
             writer.write(port, item)  # said once, before this recording began
         self._since, self._count, self._last = self._clock(), 0, ""
+        self._diary = LatencyDiary(writer.write_message, {}, live=True, wall=self._clock)
         self._writer = writer
         return f"recording to {path}"
 

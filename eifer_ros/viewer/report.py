@@ -418,6 +418,16 @@ def _synchrony(data: SessionData) -> str:
             f"<p>The skin follows the muscles by <b>{1e3 * lag.lag_s:.0f} ms</b> ({grade}: {lag.votes} pairs agree within "
             f"{1e3 * lag.spread_s:.0f} ms{drift}).</p>"
         )
+    if data.clocks is not None and data.clocks.grade:
+        found = data.clocks
+        grade = {1: "sure", 2: "fair", 3: "doubtful"}[found.grade]
+        matched = f"{found.events} events matched" if found.method != "consensus" else f"{found.events} pairs agree"
+        rest = f", {found.missed} without a partner" if found.missed else ""
+        spread = f", within {1e3 * found.residual_rms_s:.1f} ms" if np.isfinite(found.residual_rms_s) else ""
+        parts.append(
+            f"<p>Two clocks: the camera's stamps are corrected by <b>{1e3 * found.offset_s:+.1f} ms</b> and {found.drift_ppm:+.0f} ppm "
+            f"({grade}; {html.escape(found.method)}, {matched}{rest}{spread}), as <code>sync.json</code> says.</p>"
+        )
     clock = sample_clock(data)
     if clock is not None:
         times, residual, rate, drift_ppm = clock
@@ -458,7 +468,15 @@ def _histogram(values: F64, label: str, unit: str = "ms") -> str:
 
 def _latencies(data: SessionData, latency: Mapping[str, Sequence[float]]) -> str:
     charts, about = [], ""
-    if latency:
+    written = {port: entry for port, entry in data.latencies.items() if len(entry.ms) > 5}
+    if written and not latency:
+        charts = [_histogram(np.maximum(entry.ms, 0.0), port) for port, entry in written.items()]
+        live = {entry.since for entry in written.values()} == {"acquisition"}
+        about = (
+            "From acquisition to the moment an item left its component, as the run wrote it down." if live else
+            "From the moment an item entered the graph to the moment the result left, as the run wrote it down."
+        )
+    elif latency:
         charts = [_histogram(1e3 * np.asarray(values, np.float64), port) for port, values in latency.items() if len(values)]
         about = "From the moment an item entered to the moment the result left, by the run itself."
     else:

@@ -6,8 +6,8 @@ pictures only around the moments that are shown, which the recording's index fin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from ..errors import InputError, WireError
 from ..head.model import load_head
 from ..mapping import lag as lagging
 from ..mapping.series import assemble
+from ..recording import diagnostics
+from ..recording.diagnostics import Latency
 from ..recording.reader import Bag
+from ..recording.sync import CAMERA_CLOCK, Sync, items_synced
 from ..recording.topics import Role
 from ..types import F32, F64, NS, EmgChunk, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
 from ..wire import messages
@@ -99,6 +102,10 @@ class SessionData:
     chunks: list[tuple[Stamp, int, float, int]] = field(default_factory=list)
     """Of one EMG chunk per second: stamp, first index, rate, samples lost before it."""
     moments: list[Moment] = field(default_factory=list)
+    latencies: dict[str, Latency] = field(default_factory=dict)
+    """By port, as the run wrote them down."""
+    clocks: Sync | None = None
+    """What `eifer sync` found; the faces here are corrected by it."""
     lag: lagging.Lag | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -113,8 +120,9 @@ def read_session(path: Path, progress: Progress | None = None) -> SessionData:
     with Bag(path) as bag:
         start, end = bag.span
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
-        data = SessionData(path, bag.session, start, (end - start) / NS, size)
+        data = SessionData(path, bag.session, start, (end - start) / NS, size, clocks=Sync.load(path))
         _scan(bag, data, tell)
+        data.latencies = diagnostics.latencies(_diagnostics(bag))
         if data.measured is None and data.estimated is None and not any(data.faces.values()):
             raise InputError(f"{path}: neither EMG nor faces in this recording; eifer replay {path} --out DIR makes faces of pictures")
         tell(70, 100, "movements")
@@ -123,6 +131,15 @@ def read_session(path: Path, progress: Progress | None = None) -> SessionData:
     tell(90, 100, "synchrony")
     _synchronise(data)
     return data
+
+
+def _diagnostics(bag: Bag) -> Iterator[Any]:
+    wanted = [connection for connection in bag.foreign if connection.msgtype == diagnostics.TYPE]
+    for message in bag.messages(wanted) if wanted else ():
+        try:
+            yield messages.deserialise(message.data, message.connection.msgtype)
+        except WireError:
+            continue  # a report does without the one that is damaged
 
 
 def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
@@ -163,6 +180,8 @@ def _sort_in(data: SessionData, port: str, item: Item, rows: dict[str, list[Musc
     if isinstance(item, MuscleActivity):
         rows[port].append(item)
     elif isinstance(item, FaceState):
+        if data.clocks is not None and port in CAMERA_CLOCK:
+            item = replace(item, stamp=data.clocks.correct(item.stamp))
         data.faces.setdefault(port, []).append(item)
     elif isinstance(item, Marker) and (port == "markers" or not any(m.phase != "note" for m in data.markers) or port == "truth/movement"):
         data.markers.append(item)
@@ -235,7 +254,9 @@ def _fetch_pictures(bag: Bag, data: SessionData, tell: Progress) -> None:
         tell(70 + round(20 * number / len(data.moments)), 100, "pictures")
         at = data.start + round(moment.peak_s * NS)
         nearest: dict[str, Item] = {}
-        for stamp, port, item in bag.items(topics=wanted, start=at - NEAR_NS, stop=at + NEAR_NS):
+        for stamp, port, item in items_synced(bag, data.clocks, topics=wanted, start=at - NEAR_NS):
+            if stamp >= at + NEAR_NS:
+                break
             if isinstance(item, FaceState) and item.status == FaceStatus.LOST:
                 continue
             if port not in nearest or abs(stamp - at) < abs(nearest[port].stamp - at):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from stage import T0, activity, face, picture
 
 from eifer_ros.errors import InputError, RecordingError
 from eifer_ros.jobs.report import write_report
+from eifer_ros.recording.diagnostics import LatencyDiary
+from eifer_ros.recording.reader import read
+from eifer_ros.recording.sync import Sync
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import NS, EmgChunk, FaceOrigin
 from eifer_ros.viewer import report, session_data
@@ -140,3 +144,48 @@ def test_a_report_is_never_overwritten_and_a_missing_bag_is_named(bag: Path, tmp
     with pytest.raises(RecordingError, match="no such recording"):
         write_report(tmp_path / "none", tmp_path / "s.html")
     assert (tmp_path / "r.html").read_text() == "mine"
+
+
+def test_latencies_that_the_run_wrote_down_are_drawn_without_being_handed_over(tmp_path: Path) -> None:
+    wall = [T0]
+    with BagWriter(tmp_path / "live", wait=True) as out:
+        diary = LatencyDiary(out.write_message, {}, live=True, wall=lambda: wall[0])
+        for step in range(500):
+            item = activity(T0 + step * NS // 100, 5e-6)
+            wall[0] = item.stamp + (30 + step % 10) * 1_000_000
+            out.write("emg/activity", item)
+            diary.take("emg/activity", item)
+    data = session_data.read_session(tmp_path / "live")
+    found = data.latencies["emg/activity"]
+    assert found.since == "acquisition" and len(found.ms) >= 400
+    assert (found.ms.min(), found.ms.max()) == (30.0, 39.0) and np.median(found.ms) == pytest.approx(34.5, abs=0.6)
+    text = report.render(data, {})
+    assert "<h2>Latency</h2>" in text and "<h2>Intervals</h2>" not in text and "From acquisition" in text
+    # ... and the items are what they were
+    assert sum(1 for _ in read(tmp_path / "live")) == 500
+
+
+def test_a_file_run_writes_down_how_long_its_results_took(tmp_path: Path) -> None:
+    class Known:
+        durations = (0.5, 0.012)  # the newest last
+
+    with BagWriter(tmp_path / "file", wait=True) as out:
+        diary = LatencyDiary(out.write_message, {"emg/activity": Known()}, live=False)
+        for step in range(300):
+            diary.take("camera/image_raw", picture(T0 + step * NS // 100))  # a source: it came, it did not take time
+            diary.take("emg/activity", activity(T0 + step * NS // 100))
+            out.write("emg/activity", activity(T0 + step * NS // 100))
+    data = session_data.read_session(tmp_path / "file")
+    assert set(data.latencies) == {"emg/activity"}
+    assert data.latencies["emg/activity"].since == "entering" and set(data.latencies["emg/activity"].ms) == {12.0}
+    assert "entered the graph" in report.render(data, {})
+
+
+def test_a_report_uses_what_sync_found(bag: Path, tmp_path: Path) -> None:
+    shutil.copytree(bag, tmp_path / "smile")
+    Sync("led", 0.5, 0.0, T0, 0.001, 0.002, 0.0003, 12, 1, 1).save(tmp_path / "smile")
+    plain, moved = session_data.read_session(bag), session_data.read_session(tmp_path / "smile")
+    assert moved.faces["face/vision"][0].stamp - plain.faces["face/vision"][0].stamp == NS // 2
+    (moment,) = moved.moments
+    assert moment.camera is not None and abs(moved.seconds(moment.camera.stamp) - moment.peak_s) < 0.13
+    assert "+500.0 ms" in report.render(moved, {}) and "sync.json" not in report.render(plain, {})
