@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import __version__, threads  # noqa: F401  (threads before anything that loads a BLAS)
-from .commands import data, heads, models, muscles, outputs, overview, page, recording
+from .commands import data, heads, models, muscles, outputs, overview, page, recording, train
 from .commands.console import out_console
 from .errors import EiferError
 
@@ -30,6 +30,7 @@ for _panel, _commands in PANELS.items():
         app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)
 app.add_typer(heads.app, name="head", rich_help_panel="Start")
 app.add_typer(models.app, name="models", rich_help_panel="Start")
+app.add_typer(train.app, name="train", rich_help_panel="Data")
 
 
 def _version(show: bool) -> None:

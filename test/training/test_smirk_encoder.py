@@ -186,3 +186,24 @@ def test_the_command_writes_a_network_for_a_flame_head(tmp_path: Path, state: di
     assert result.code == 0 and "300 shape and 50 expression" in result.out
     assert (tmp_path / "o.onnx").stat().st_size > 10_000_000
     assert eifer(*arguments).code == InputError.exit_code
+
+
+def test_smirks_camera_puts_vertices_where_its_own_renderer_does(encoder: SmirkEncoder, flame: HeadModel) -> None:
+    """SMIRK: FLAME turns about its root joint, then (x, y) -> scale * ((x, y) + shift), y up, over a crop of -1..1."""
+    from scipy.spatial.transform import Rotation
+
+    from eifer_ros.head.torch_model import TorchHead
+    from eifer_ros.training.face_models import SmirkFace
+
+    with torch.no_grad():
+        read = SmirkFace(encoder, TorchHead(flame)).read(picture())
+        seen = {name: value.double().numpy() for name, value in encoder(picture()).items()}
+    for one in range(2):
+        vertices = flame.vertices(seen["shape"][one], seen["expression"][one], jaw=seen["jaw"][one], eyelids=seen["eyelids"][one])
+        root = flame.joint_positions(seen["shape"][one], seen["expression"][one])[0]
+        turned = Rotation.from_rotvec(seen["rotation"][one]).apply(vertices - root) + root
+        flat = seen["camera"][one, 0] * (turned[:, :2] + seen["camera"][one, 1:]) * [1.0, -1.0]
+        crop = 0.5 * flat + 0.5
+        np.testing.assert_allclose(read.camera.project(read.vertices, SIZE)[one, :, :2].numpy(), crop * SIZE, atol=1e-2)
+        nearer = read.camera.project(read.vertices, SIZE)[one, :, 2].numpy()
+        assert np.corrcoef(nearer, turned[:, 2])[0, 1] < -0.99  # z out of the face is towards the camera

@@ -1,0 +1,194 @@
+"""Trains faces under sensors: EIFER's phase 1 on a person's bare and covered pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError, MissingExtra
+from ..head.model import load_head
+from .common import Progress
+
+if TYPE_CHECKING:
+    from ..training.face_data import Domain
+    from ..training.phase_one import Settings, Trainer
+    from ..training.ranks import Ranks
+
+FACES = "faces.npz"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to train on and how. start: an encoder's file, or None for the shipped one. frames: about how many pictures of each side.
+
+    tensorboard: write curves and pictures for TensorBoard as well. threads: of torch; 0 leaves its default.
+    """
+
+    reference: str
+    sensors: str
+    run: Path
+    start: Path | None = None
+    head_model: str = "open_head"
+    frames: int = 2000
+    check_reference: bool = True
+    device: str = "auto"
+    tensorboard: bool = False
+    threads: int = 0
+
+
+def train_face(
+    wanted: Wanted, settings: Settings | None = None, *, amp: bool | None = None, stop: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Collect, train (or go on), export. amp: bfloat16; None lets the device decide. Returns what came of it.
+
+    Raises MissingExtra without torch; otherwise as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise MissingExtra("torch", "train", "training") from None
+    from ..training.face_data import Unpaired
+    from ..training.phase_one import Settings, Trainer, for_this_machine
+    from ..training.ranks import Ranks
+    from ..training.start_encoders import face_model, load_start
+
+    both = wanted.reference.startswith("performer:") or any(Path(wanted.reference).expanduser().glob("*.csv"))  # MMM holds both sides
+    if wanted.reference == wanted.sensors and not both:
+        raise InputError(f"--reference and --sensors are both {wanted.reference}; give the bare recording and the one under sensors")
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    ranks = Ranks.join(wanted.device)
+    how = settings if settings is not None else Settings()
+    how = for_this_machine(how, ranks.device) if amp is None else replace(how, amp=amp)
+    how.check()
+    head = load_head(wanted.head_model)
+    encoder = load_start(wanted.start, head)
+    wanted.run.mkdir(parents=True, exist_ok=True)
+    bare, sensors = _faces(wanted, how, encoder, ranks, progress)
+    data = Unpaired(bare, sensors, how.size, how.seed)
+    about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
+    trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, wanted.run, ranks, about)
+    resumed = trainer.resume()
+    begun, first = time.monotonic(), trainer.step
+    board = _board(wanted) if wanted.tensorboard and ranks.first else None
+
+    def told(step: int, means: dict[str, float]) -> None:
+        if progress is not None and ranks.first:
+            progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in means.items()))
+
+    def log(step: int, means: dict[str, float]) -> None:
+        if board is not None:
+            for name, value in means.items():
+                board.add_scalar(f"loss/{name}", value, step)
+            board.add_image("pictures", trainer.pictures(), step, dataformats="HWC")
+            board.flush()
+
+    try:
+        complete = trainer.train(told, stop, log)
+        files = _export(trainer, wanted) if ranks.first else {}
+    finally:
+        if board is not None:
+            board.close()
+        ranks.leave()
+    return {
+        "run": str(wanted.run), "steps": trainer.step, "complete": complete, "resumed_at": first if resumed else None,
+        "seconds": round(time.monotonic() - begun, 1), "device": str(ranks.device), "processes": ranks.world,
+        "pictures": {"reference": len(bare.crops), "sensors": len(sensors.crops)},
+        "skipped": {"reference": bare.skipped, "sensors": sensors.skipped}, "people": list(data.people), "left_out": list(data.left_out),
+        "files": files,
+    }
+
+
+def _faces(wanted: Wanted, how: Settings, encoder: Any, ranks: Ranks, told: Progress | None) -> tuple[Domain, Domain]:
+    """Crops of both sides; collected once by the first process and kept in the run's folder."""
+    from ..training.face_data import TorchReader, gather
+    from ..training.face_encoder import FaceEncoder
+
+    key = json.dumps([wanted.reference, wanted.sensors, wanted.frames, how.size, how.seed, wanted.check_reference])
+    path = wanted.run / FACES
+    if ranks.first and not _kept(path, key):
+        reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
+        sides = []
+        for name, where, covered in (("reference", wanted.reference, False), ("sensors", wanted.sensors, True)):
+            def report(seen: int, clip: str, name: str = name) -> None:
+                if told is not None:
+                    told(seen, wanted.frames, f"{name}: {clip}")
+
+            sides.append(gather(
+                where, covered, reader, size=how.size, count=wanted.frames, seed=how.seed, check=wanted.check_reference, told=report
+            ))
+        content: dict[str, Any] = {"key": np.array(key)}
+        for name, side in zip(("bare", "sensors"), sides, strict=True):
+            content |= {f"{name}_crops": side.crops, f"{name}_person": side.person}
+            content |= {f"{name}_people": np.array(side.people), f"{name}_skipped": np.array(json.dumps(side.skipped))}
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **content)
+        partial.replace(path)
+    ranks.wait()
+    return _load(path, "bare"), _load(path, "sensors")
+
+
+def _shipped_reader() -> Any:
+    """The shipped encoder finds the crops for an encoder that cannot say where a face is (SMIRK's)."""
+    from ..reconstruction.encoder import FaceEncoder
+
+    return FaceEncoder(load_head())
+
+
+def _kept(path: Path, key: str) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return str(data["key"]) == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _load(path: Path, name: str) -> Domain:
+    from ..training.face_data import Domain
+
+    with np.load(path, allow_pickle=False) as data:
+        people = tuple(str(person) for person in data[f"{name}_people"])
+        return Domain(data[f"{name}_crops"], data[f"{name}_person"], people, json.loads(str(data[f"{name}_skipped"])))
+
+
+def _board(wanted: Wanted) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("tensorboard", "tensorboard", "--tensorboard") from None
+    return SummaryWriter(str(wanted.run / "tensorboard"))
+
+
+def _export(trainer: Trainer, wanted: Wanted) -> dict[str, str]:
+    """The encoder for faces under sensors as ONNX, where it runs live, and both encoders as weights."""
+    import torch
+
+    from ..training.face_encoder import FaceEncoder, export
+    from ..training.smirk_encoder import SmirkEncoder
+    from ..training.smirk_encoder import export as export_smirk
+
+    nets = trainer.averaged().cpu()
+    about = {"trained": "EIFER phase 1", "steps": trainer.step, "start": wanted.start.name if wanted.start else "models/face_encoder.onnx"}
+    files = {}
+    for name, model in (("encoder_n", nets.encoder_n), ("encoder_s", nets.encoder_s)):
+        encoder, path = model.encoder, wanted.run / f"{name}.onnx"
+        if isinstance(encoder, FaceEncoder):
+            sizes = [encoder.expression_size, encoder.shape_size]
+            weights = {"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes}
+            torch.save(weights, wanted.run / f"{name}.pt")
+            export(encoder, trainer.head, path, about)
+        elif isinstance(encoder, SmirkEncoder):
+            torch.save({f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()}, wanted.run / f"{name}.pt")
+            export_smirk(encoder, path, trainer.head, about)
+        files[name] = str(path)
+    return files
