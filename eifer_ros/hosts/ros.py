@@ -36,7 +36,7 @@ from ..errors import ConfigError, EiferError, did_you_mean
 from ..types import NS, Item, Stamp
 from ..wire import qos
 from .local import LiveRun, LocalHost
-from .ros_parameters import Parameters, Section, sections_of_file
+from .ros_parameters import Parameters, Section, overrides, sections_of_file
 from .ros_part import CompositionConfig, Extra, HostConfig, Part, PictureInConfig, PictureOutConfig
 from .ros_report import Reporter
 from .ros_streams import Inlets, Outlet, Outlets
@@ -54,7 +54,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
     """A lifecycle node around components. chosen: the parts of a composition that run by default; None for a node with a single part."""
 
     def __init__(self, name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, **node_options: Any) -> None:
-        super().__init__(name, automatically_declare_parameters_from_overrides=True, **node_options)
+        super().__init__(name, **node_options)
         self._parts = {part.name: part for part in parts}
         self._composed = chosen is not None
         self._warned: dict[str, float] = {}
@@ -161,15 +161,15 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._own = {model: Section("", model, name) for model in self._own_models()}
         files: Mapping[str, Mapping[str, Any]] = {}
         problem = ""
+        given = overrides(self)
         if self._composed:
-            given = self.get_parameters_by_prefix("")
-            files = {"": {"components": list(chosen)}} if "components" not in given and chosen else {}
-            path = given["params_file"].value if "params_file" in given else ""
+            given.setdefault("components", list(chosen))
+            path = str(given.get("params_file", ""))
             try:
-                files |= sections_of_file(Path(path).expanduser(), self._sections.values()) if path else {}
+                files = sections_of_file(Path(path).expanduser(), self._sections.values()) if path else {}
             except EiferError as error:
                 problem = str(error)
-        parameters = Parameters(self, (*self._sections.values(), *self._own.values()), files)
+        parameters = Parameters(self, (*self._sections.values(), *self._own.values()), files, given)
         if problem:
             parameters.complain("params_file", problem)
         return parameters
@@ -270,12 +270,13 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._ran, self._ended, self.failure = True, False, ""
         self._newest.clear()
         simulated = bool(self.get_parameter("use_sim_time").value)
-        self._host, self._run = host, LiveRun(host, self.now, ticking=not simulated)
         self._tell_wants()
         self._reporter.restart()
-        self._run.start()
+        run = LiveRun(host, self.now, ticking=not simulated)
+        run.start()
+        self._host, self._run = host, run
         for port, item in self._inlets.latched.items():
-            self._run.put(port, item)
+            run.put(port, item)
         if simulated:
             self._timers_of_run = [
                 self.create_timer(1.0 / component.tick_hz, lambda name=name: self._tick(name))

@@ -17,6 +17,8 @@ from ..wire.messages import ros_class
 _BUILT_IN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 _EMPTY = [""]
 """An empty list of texts: rcl cannot tell the type of `[]`."""
+_FEW = 25
+"""So many names may be listed in a complaint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +61,41 @@ def descriptor(field: ParameterField) -> Any:
     return made
 
 
+def overrides(node: Any) -> dict[str, Any]:
+    """Values from the command line and its parameter files for this node, those of rclpy itself left out.
+
+    Declaring them automatically would do as well, if rclpy did not fail on an empty list (its type is unknown).
+    """
+    from rclpy.parameter import Parameter
+
+    with node.handle:
+        given = node.handle.get_parameters(Parameter)
+    return {name: [] if each.value is None else each.value for name, each in given.items() if not name.startswith(_BUILT_IN)}
+
+
 class Parameters:
     """Declares what `sections` say, with the values of the command line and its parameter files; `files` are poorer than those.
 
-    node: made with `automatically_declare_parameters_from_overrides`, so that a key nobody knows can be seen. Nothing is raised here:
-    `problems` says what is wrong, and the node refuses to configure until it is right.
+    given: `overrides(node)`, if the caller has it. Nothing is raised here: `problems` says what is wrong, a key that nobody knows
+    included, and the node refuses to configure until it is right.
     """
 
-    def __init__(self, node: Any, sections: Iterable[Section], files: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, node: Any, sections: Iterable[Section], files: Mapping[str, Mapping[str, Any]] | None = None,
+        given: dict[str, Any] | None = None,
+    ) -> None:
         self._node = node
         self.sections = tuple(sections)
         self._owner: dict[str, tuple[Section, ParameterField]] = {}
         self._explicit: set[str] = set()
         self._wrong: dict[str, str] = {}
-        given = {
-            name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items() if not name.startswith(_BUILT_IN)
-        }
-        for name in given:
-            node.undeclare_parameter(name)
+        given = overrides(node) if given is None else given
         for section in self.sections:
             self._declare(section, given, (files or {}).get(section.prefix, {}))
         names = list(self._owner)
+        known = f"; known are {', '.join(sorted(names))}" if len(names) <= _FEW else ""
         for name in given:
-            self._wrong[name] = f"unknown parameter '{name}'{did_you_mean(name, names)}; known are {', '.join(sorted(names))}"
+            self._wrong[name] = f"unknown parameter '{name}'{did_you_mean(name, names)}{known}"
         node.add_on_set_parameters_callback(self._check)
 
     @property
