@@ -32,6 +32,7 @@ EXTRAS: dict[str, tuple[tuple[tuple[str, str], ...], str]] = {
     "viewer": ((("aiohttp", "aiohttp"),), "the live page in a browser"),
     "depth": ((("open3d", "open3d"),), "point clouds and mesh export"),
     "openvino": ((("openvino", "openvino"),), "faster networks on Intel processors"),
+    "tensorboard": ((("tensorboard", "tensorboard"),), "curves and pictures of a training run in TensorBoard"),
     "train": ((("torch", "torch"), ("anny", "anny"), ("onnx", "onnx")), "training networks and rebuilding the open head"),
 }
 """Extra -> ((distribution, module) ..., what it adds)."""
