@@ -135,14 +135,13 @@ class Painter:
         for region in _LESS_KEPT:
             if region in model.regions:
                 weight[model.regions[region]] = 0.5
-        self._weight = torch.as_tensor(weight, device=head.device)
+        self._weight = torch.as_tensor(weight, device=head.device)[self.renderer.faces][:, :, 0].mean(dim=1)
         self._grow = max(round(settings.size * 10 / 224), 1)
 
     def seen(self, picture: torch.Tensor, read: Estimate, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The plain drawing of what was read, and the picture without its face, both (B, 3, size, size)."""
         render, fragments = self.renderer.draw(read.vertices, read.camera)
-        corners = self._weight[self.renderer.faces][:, :, 0].mean(dim=1)
-        weight = torch.where(fragments.covered, corners[fragments.face.clamp_min(0)], corners.new_zeros(()))
+        weight = self._weight[fragments.face.clamp_min(0)] * fragments.covered
         hidden = masked(picture, fragments.covered, weight, random, kept=self.settings.kept, grow=self._grow)
         return render, hidden
 
@@ -366,9 +365,9 @@ class Trainer:
     # --- checkpoints
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with a run that goes on from it."""
+        """What a checkpoint must share with a run that goes on from it. A run may be made longer; its rate then falls later."""
         settings = asdict(self.settings)
-        free = ("pictures_every", "save_every")
+        free = ("steps", "amp", "pictures_every", "save_every")
         return {
             "encoder": self.kind, "head_model": self.head.id, "head_fingerprint": fingerprint(self.head),
             "settings": {name: value for name, value in settings.items() if name not in free}, "data": self.about,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -44,7 +45,10 @@ class Ranks:
         if chosen.type == "cuda" and world > 1:
             chosen = torch.device("cuda", local)
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            if chosen.type == "cuda":
+                torch.cuda.set_device(chosen)
+            # the first process may spend hours on collecting pictures while the others wait
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=12))
         return Ranks(rank, world, chosen)
 
     @property
