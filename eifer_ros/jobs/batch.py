@@ -29,6 +29,8 @@ from ..recording.imports.mmm import read_index
 from .batch_steps import STEPS, Done, Unit, as_row, run_unit
 from .common import Progress
 
+CONNECT_S = 20.0
+"""A scheduler that does not answer within this is not there."""
 ROUNDS = 2
 """A recording that failed for no fault of its own is tried again so often within a run."""
 RESULTS, FAILURES, RECORD = "results.parquet", "failures.json", "batch.json"
@@ -232,7 +234,7 @@ class _Dask:
                          "distributed.admin.log-format": "%(message)s", "logging.distributed": "error"})
         if config.address:
             try:
-                self._client = distributed.Client(config.address, timeout="20s")
+                self._client = distributed.Client(config.address, timeout=CONNECT_S)
             except (OSError, TimeoutError) as error:
                 raise InputError(f"no Dask scheduler answers at {config.address} ({error})") from None
         else:

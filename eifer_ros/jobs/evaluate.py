@@ -22,7 +22,7 @@ import eifer_ros
 from .. import __version__
 from ..component import Emission
 from ..emg.component import EmgConfig, EmgProcessing
-from ..errors import InputError
+from ..errors import EiferError, InputError
 from ..evaluation import face as under_sensors
 from ..evaluation.metrics import displacement_basis, rigid_vertex_error_mm, smape, spearman, vertex_error_mm
 from ..evaluation.paper_metrics import PictureNetwork, agreement, frechet_distance, mse, rms
@@ -45,6 +45,8 @@ from .session import Session, load_session
 AREAS = ("mapping", "face", "emg")
 BENCH = {"mapping": ("mapping",), "face": ("foundation", "face", "micro"), "emg": ("emg",)}
 """Benchmarks whose figures belong to an area."""
+BENCHES = ("foundation", "emg", "mapping", "face", "drive", "view", "data", "ros", "micro")
+"""Every benchmark; those whose file is in the source tree are run."""
 PACKAGES = ("numpy", "scipy", "onnxruntime", "opencv-python-headless", "torch", "numba")
 
 
@@ -116,6 +118,52 @@ def evaluate(area: str, out: Path, protocol: Path | Protocol | None = None, *, b
     heading = f"# {asked.name}: {area} (protocol {asked.digest}, eifer {__version__})\n\n"
     benched = f"\n## Benchmarks\n\n{markdown(result.bench)}" if result.bench else ""
     (out / "table.md").write_text(heading + markdown(result.rows) + benched, encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+@dataclass
+class Everything:
+    """Every area and benchmark. failures: what could not be done, and why; the rest went on."""
+
+    areas: dict[str, Evaluation] = field(default_factory=dict)
+    bench: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"areas": {name: found.as_dict() for name, found in self.areas.items()}, "bench": self.bench, "failures": self.failures}
+
+
+def evaluate_all(
+    out: Path, *, bench: bool = False, quick: bool = True, areas: tuple[str, ...] = AREAS, benches: tuple[str, ...] = BENCHES,
+    progress: Progress | None = None,
+) -> Everything:
+    """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of the source tree.
+
+    Leaves in `out` besides: results.json, and with `bench` bench.csv, bench.jsonl (what `python -m bench.table` reads), bench.md. One
+    that fails does not keep the others from running. Raises InputError where `out` is not empty, or benchmarks are asked for outside a
+    source tree.
+    """
+    new_folder(out)
+    result = Everything()
+    tell = progress or (lambda done, total, words: None)
+    for name in areas:
+        try:
+            result.areas[name] = evaluate(name, out / name, progress=progress)
+        except EiferError as error:
+            result.failures[name] = str(error)
+    for name in benches if bench else ():
+        try:
+            result.bench += bench_figures(name, quick, tell)
+        except InputError as error:
+            if not (_tree() / "bench").is_dir():
+                raise
+            result.failures[f"bench {name}"] = str(error)
+        if result.bench:  # after each, so that a run that is stopped leaves what it has
+            write_csv(out / "bench.csv", result.bench)
+            (out / "bench.md").write_text(markdown(result.bench), encoding="utf-8")
+            (out / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in result.bench), encoding="utf-8")
     (out / "results.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
     return result
 
@@ -511,6 +559,11 @@ def _best_lag(times: Any, seen: Any, at: Any, values: Any) -> tuple[Any, Any]:
     return np.where(np.isfinite(top), top, np.nan), np.where(np.isfinite(top), delays[best], np.nan)
 
 
+def _tree() -> Path:
+    """The folder that the package lies in: the source tree, where there is one."""
+    return Path(eifer_ros.__file__).resolve().parent.parent
+
+
 # ---- benchmarks -------------------------------------------------------------------------------------------------------------
 
 
@@ -519,7 +572,7 @@ def bench_figures(area: str, quick: bool = True, tell: Progress | None = None) -
 
     Raises InputError outside a source tree: benchmarks are not installed.
     """
-    root = Path(eifer_ros.__file__).resolve().parent.parent
+    root = _tree()
     if not (root / "bench" / "__main__.py").is_file():
         raise InputError("benchmarks are part of the source tree, not of the installed package; run this from a clone")
     if not (root / "bench" / f"{area}.py").is_file():

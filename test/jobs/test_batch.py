@@ -186,3 +186,20 @@ def test_a_plan_counts_whole_recordings_per_worker() -> None:
         assert row.hours == pytest.approx((rounds * unit_s + STARTUP_S) / 3600)
         assert row.memory_gb == pytest.approx(row.workers)
     assert plan({"fit": 1.0}, 3, 1.0, 1000.0, (50,))[0].memory_gb < 4  # more workers than recordings: the rest idle
+
+
+def test_a_cluster_is_used_by_its_address_and_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    config = importing(corpus(tmp_path / "in", 4), tmp_path / "out", workers=0)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0, silence_logs=50
+    ) as cluster:
+        found = batch(config.model_copy(update={"address": cluster.scheduler_address}))
+        assert (found.did, found.failures) == (4, {})
+        ran = {json.loads((path.parent / "done.json").read_text()).get("pid") for path in bags(tmp_path / "out").values()} - {None}
+        assert os.getpid() not in ran  # the work was done over there
+        assert batch(config.model_copy(update={"address": cluster.scheduler_address})).had == 4
+        assert len(cluster.workers) == 1
+    monkeypatch.setattr("eifer_ros.jobs.batch.CONNECT_S", 1.0)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        batch(config.model_copy(update={"address": "tcp://127.0.0.1:9"}))

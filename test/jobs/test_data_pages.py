@@ -20,10 +20,11 @@ from mmm_files import make, write_video
 
 from eifer_ros.emg.sources.recording import EmgRecording, even_stamps
 from eifer_ros.emg.sources.text_formats import write_csv
+from eifer_ros.errors import InputError
 from eifer_ros.evaluation.protocol import Data, Protocol, SimulatedData
 from eifer_ros.evaluation.simulated import items
 from eifer_ros.jobs import evaluate as job
-from eifer_ros.jobs.batch import BatchConfig, load_config, units
+from eifer_ros.jobs.batch import BatchConfig, BatchResult, load_config, units
 from eifer_ros.performer.component import PerformerConfig
 from eifer_ros.recording.sync import Sync
 from eifer_ros.recording.writer import BagWriter
@@ -128,7 +129,7 @@ def test_the_sync_page(root: Path, eifer: Eifer, monday: Path, tmp_path: Path, m
     shutil.copytree(monday / "monday", tmp_path / "monday")
     shutil.copy(monday / "monday.wav", tmp_path)
     done = commands(root, "sync.md")
-    assert len(done) == 4
+    assert len(done) == 5
     for line in done:
         result = eifer(line + " --json")
         assert result.code == 0, f"{line}: {result.err}"
@@ -136,10 +137,9 @@ def test_the_sync_page(root: Path, eifer: Eifer, monday: Path, tmp_path: Path, m
         tolerance = {"led": 0.012, "audio": 0.21, "consensus": 0.06}[found["method"]]
         assert abs(found["offset_s"] + 0.2) < tolerance
     assert Sync.load(tmp_path / "monday") is not None
-    (program,) = blocks(root, "sync.md", "python")
-    space: dict = {}
-    exec(compile(program, "docs/sync.md", "exec"), space)
-    assert abs(space["found"].offset_s + 0.2) < 0.07
+    for bad in ("--region 1,2,3", "--region a,b,c,d", "--region 5,5,0,9"):
+        result = eifer(f"eifer sync monday --method led {bad}")
+        assert result.code == 2 and "--region" in result.err
     example = json.loads(blocks(root, "sync.md", "json")[0])
     assert set(example) <= set(Sync.__dataclass_fields__)
 
@@ -159,10 +159,16 @@ def test_the_batch_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: p
     recording = EmgRecording(tmp_path, np.zeros((100, 1), np.float32), even_stamps(100, 100.0, NS), 100.0, ("F1",))
     write_csv(tmp_path / "data" / "small.csv", recording)
     Path("batch.yaml").write_text("out: results\nrecordings: [data/*.csv]\nsteps: [import]\nworkers: 0\n")
-    (line,) = commands(root, "batch.md")
+    line, more = commands(root, "batch.md")
     result = eifer(line)
     assert result.code == 0, result.err
     assert Path("results/results.parquet").exists()
+    asked = []
+    monkeypatch.setattr("eifer_ros.jobs.batch.batch", lambda config, **_: asked.append(config) or BatchResult(Path("results")))
+    assert eifer(more).code == eifer(line + " --address tcp://host:8786").code == 0
+    assert [(config.workers, config.address) for config in asked] == [(4, ""), (0, "tcp://host:8786")]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     Path("batch.yaml").write_text("recordings: [nothing/*]\n")
     assert eifer(line).code == 2
     assert BatchConfig().workers == 2
@@ -180,13 +186,30 @@ def test_the_evaluation_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(job, "load_protocol", shorter)
     monkeypatch.setattr(job, "simulate", lambda minutes, config, emg: simulate_short(config))
-    done = commands(root, "evaluation.md")
+    *done, everything = commands(root, "evaluation.md")
     assert len(done) == 3
     for line in done:
         result = eifer(line)
         assert result.code == 0, f"{line}: {result.err}"
     (text,) = blocks(root, "evaluation.md", "yaml")
     Protocol.model_validate(yaml.safe_load(text))
+    # all of them and every benchmark by one command; benchmarks are stood in for, as they take an hour
+    asked: list[str] = []
+
+    def bench(area: str, quick: bool, tell: object) -> list[dict[str, object]]:
+        asked.append(area)
+        if area == "drive":
+            raise InputError("python -m bench drive failed after 3 s: no")
+        return [{"area": area, "figure": f"{area}_x", "value": 1.5, "unit": "s", "n": 1, "machine": "here"}]
+
+    monkeypatch.setattr(job, "bench_figures", bench)
+    result = eifer(everything)
+    assert result.code == 1 and "bench drive" in result.out
+    assert {path.stem for path in (root / "bench").glob("*.py")} - {"__init__", "__main__", "table"} >= set(asked) - {"ros", "face", "micro"}
+    assert {"foundation", "emg", "mapping", "drive", "view", "data"} <= set(asked)
+    assert all((Path("everything") / area / "table.csv").exists() for area in ("mapping", "emg", "face"))
+    assert len(Path("everything/bench.jsonl").read_text().splitlines()) == len(asked) - 1
+    assert eifer("eifer evaluate all --out b --protocol emg_results/protocol.yaml").code == 2
     again = eifer("eifer evaluate emg --protocol emg_results/protocol.yaml --out again --json")
     assert json.loads(again.out)["rows"] == json.loads(Path("emg_results/results.json").read_text())["rows"]
 
