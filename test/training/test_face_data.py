@@ -24,9 +24,11 @@ SIDE = 200
 
 
 def template() -> np.ndarray:
-    """Where the points of a resting face lie in its crop, crop units."""
+    """Where the points of a resting face lie in its crop, crop units; the eyes are level, so that a tracked crop does not turn."""
     head = load_head()
     flat = head.points(head.template)[list(POINTS)][:, :2] * [1.0, -1.0]
+    x, y = flat[POINTS.index(263)] - flat[POINTS.index(33)]
+    flat = flat @ np.array([[x, -y], [y, x]]) / np.hypot(x, y)
     return np.asarray(0.5 + (flat - (flat.max(0) + flat.min(0)) / 2) / np.ptp(flat, axis=0).max() / 1.3)
 
 
@@ -51,6 +53,8 @@ class StandIn:
 def face(rng: np.random.Generator, x: float = 100.0, y: float = 100.0, covered: bool = False) -> np.ndarray:
     picture = rng.integers(0, 60, (SIDE, SIDE, 3)).astype(np.uint8)
     cv2.rectangle(picture, (int(x - 40), int(y - 40)), (int(x + 40), int(y + 40)), (200, 120, 100), -1)
+    for dx, dy, wide in ((-20, -14, 4), (20, -14, 4), (0, 25, 12)):  # eyes and mouth
+        cv2.rectangle(picture, (int(x + dx - wide), int(y + dy - 2)), (int(x + dx + wide), int(y + dy + 2)), (40, 20, 20), -1)
     if covered:
         for _ in range(60):
             px, py = (int(v) for v in np.array([x, y]) + rng.uniform(-36, 36, 2))
