@@ -20,7 +20,7 @@ from .restorer import FaceRestorer
 from .sensor_estimator import SensorEstimator
 from .tracker import TrackerCounts
 
-COVERED, BARE = 0.06, 0.03
+COVERED, BARE = 0.2, 0.12
 """Shares of the face covered above which the encoder is taken, and below which landmarks are."""
 LOOK_S = 1.0
 _TIMES = 2

@@ -19,7 +19,7 @@ from .networks import Backend, open_network, require
 RESTORER = "face_restorer.onnx"
 _FEATHER = 0.05
 """Width of the soft edge at the crop's border, in crops."""
-_COVERED = 0.5
+_COVERED = 0.75
 
 
 @dataclass(frozen=True)

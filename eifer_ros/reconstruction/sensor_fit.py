@@ -31,6 +31,10 @@ _MOST = 0.25
 class SensorFitSettings:
     """Strengths of what is known.
 
+    Measured on simulated people under sensors (expression alone, mean over the face): the encoder by itself 0.72 mm, with points of
+    3 to 6 mm 0.70 to 0.71. The points say little about the shape that the encoder does not know: an information filter over 50 pictures,
+    as in `landmark_fit`, brought 3.10 mm down to 3.07; it was left out.
+
     expression_rate: how fast a coefficient may wander, per square root second. shape_memory: pictures over which the person's shape is
     learnt. std_scale: what the encoder's own standard deviations are multiplied with. point_sigma: error of the points in m
     with all that they have in common; inf leaves expression to the encoder alone. turn_sigma: error of the encoder's rotation, rad.
@@ -39,7 +43,7 @@ class SensorFitSettings:
     expression_rate: float = 4.0
     shape_memory: float = 200.0
     std_scale: float = 1.0
-    point_sigma: float = np.inf
+    point_sigma: float = 4e-3
     turn_sigma: float = 0.06
     iterations: int = 2
 

@@ -16,7 +16,7 @@ from eifer_ros.reconstruction.landmark_model import LandmarkModel
 from eifer_ros.reconstruction.sensor_fit import PersonShape, SensorFit, SensorFitSettings
 
 K = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
-FUSED = SensorFitSettings(point_sigma=2e-3)
+FUSED, ALONE = SensorFitSettings(point_sigma=2e-3), SensorFitSettings(point_sigma=np.inf)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_perfect_reading_gives_pose_and_expression_in_metres_and_radians(head,
     rng = np.random.default_rng(seed)
     shape, expression = rng.normal(size=head.shape_size) * 0.7, moment(head, rng)
     pose = view(head, yaw, pitch, roll, rng.uniform(0.4, 1.2), (aside, 0.03))
-    for fitting in (None, FUSED):
+    for fitting in (ALONE, FUSED):
         fit = SensorFit(model, fitting).fit(read(head, pose, shape, expression), K, 0.03)
         np.testing.assert_allclose(fit.pose[:3, :3], pose[:3, :3], atol=2e-3)
         np.testing.assert_allclose(fit.pose[:3, 3], pose[:3, 3], atol=3e-3)
@@ -71,7 +71,7 @@ def test_points_correct_an_expression_that_the_encoder_got_wrong(head, model):
     shape, expression = rng.normal(size=head.shape_size) * 0.5, moment(head, rng)
     said = np.clip(expression + rng.normal(0, 0.15, expression.shape), 0, 1)
     seen = read(head, view(head, 0.2, 0.1), shape, expression, std=0.15, said=said)
-    alone, fused = SensorFit(model).fit(seen, K, 1.0), SensorFit(model, FUSED).fit(seen, K, 1.0)
+    alone, fused = SensorFit(model, ALONE).fit(seen, K, 1.0), SensorFit(model, FUSED).fit(seen, K, 1.0)
     metric = np.sqrt((head.expression_basis[head.regions["face"]] ** 2).sum(axis=1).mean(axis=0))
 
     def miss(fit):
