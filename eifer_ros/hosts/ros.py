@@ -387,6 +387,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         if self._run is not None:
             self.get_logger().info(why)
             self._run.reset()
+            self._reporter.restart()
 
     # ------------------------------------------------------------ housekeeping
 

@@ -21,7 +21,7 @@ from eifer_ros.wire import messages
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 """Ten times and more what anything here takes on a quiet machine."""
-CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, SHUTDOWN = 1, 2, 3, 4, 5
+CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, SHUTDOWN, ACTIVE_SHUTDOWN = 1, 2, 3, 4, 5, 7
 """lifecycle_msgs/Transition."""
 
 
@@ -35,6 +35,12 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENC
         if time.monotonic() > end:
             pytest.fail(f"not within {timeout_s:g} s: {what() if callable(what) else what}")
         time.sleep(0.01)
+
+
+def same(left: bytes, right: bytes) -> bool:
+    """Equal, but for up to three bytes of padding at the end: the DDS wire carries payloads in units of four."""
+    shorter, longer = sorted((left, right), key=len)
+    return longer.startswith(shorter) and len(longer) - len(shorter) < 4 and not any(longer[len(shorter):])
 
 
 class Process:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from ros_peer import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, SHUTDOWN, wait_for
+from ros_peer import ACTIVATE, ACTIVE_SHUTDOWN, CLEANUP, CONFIGURE, DEACTIVATE, SHUTDOWN, wait_for
 from ros_toys import TickingToy, Toy, ToySource, chunk
 
 from eifer_ros.hosts.ros_part import Extra, Part
@@ -49,7 +49,7 @@ def test_shutdown_from_active_ends_the_run_and_releases_everything(peer: Any) ->
     host = peer.host("toy", TOY)
     assert peer.change("toy", CONFIGURE) and peer.change("toy", ACTIVATE)
     toy = host.components["toy"]
-    assert peer.change("toy", SHUTDOWN)
+    assert peer.change("toy", ACTIVE_SHUTDOWN)
     assert peer.state("toy") == "finalized" and toy.closed == 1
 
 
@@ -117,14 +117,14 @@ def test_under_simulated_time_ticks_follow_the_clock_and_a_jump_back_starts_afre
         wait_for(lambda: host.now() == now, "the clock")
 
     set_time(1000 * NS)
-    resets = toy.resets
+    wait_for(lambda: toy.resets == 1, "the clock was set for the first time")
     for step in range(1, 6):
         set_time(1000 * NS + step * 20_000_000)
         wait_for(lambda step=step: toy.ticks and toy.ticks[-1] == 1000 * NS + step * 20_000_000, f"tick {step}")
     ticks = len(toy.ticks)
     assert ticks <= 6
     set_time(900 * NS)
-    wait_for(lambda: toy.resets == resets + 1, "the reset")
+    wait_for(lambda: toy.resets == 2, "the reset")
 
 
 def test_without_simulated_time_ticks_carry_the_clock_of_the_node(peer: Any) -> None:

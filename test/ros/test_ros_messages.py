@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ros_peer import same
 
 from eifer_ros import resources, types
 from eifer_ros.wire import conversions, messages
@@ -29,12 +30,6 @@ def ros_bytes(message: Any) -> bytes:
     from rclpy.serialization import serialize_message
 
     return bytes(serialize_message(message))
-
-
-def same(left: bytes, right: bytes) -> bool:
-    """Equal, but for up to three bytes of padding at the end, which some serialisers add."""
-    shorter, longer = sorted((left, right), key=len)
-    return longer.startswith(shorter) and len(longer) - len(shorter) < 4 and not any(longer[len(shorter):])
 
 
 @pytest.mark.parametrize("name", ITEMS)
@@ -78,8 +73,6 @@ def test_every_message_service_and_action_part_reads_back_through_rclpy(eifer_ms
     else:
         whole, part = leaf.rsplit("_", 1)
         cls = getattr(messages.ros_class(f"{package}/{kind}/{whole}"), part)
-    if "stamp" in str(cls.get_fields_and_field_types()):
-        pytest.fail("a bare stamp; the header carries it")
     message = cls()
     data = ros_bytes(message)
     ours = messages.store().deserialize_cdr(data, name)

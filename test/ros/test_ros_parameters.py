@@ -76,7 +76,7 @@ def test_a_parameter_file_is_read_with_empty_lists_whole_numbers_and_a_number_pe
 
     path = tmp_path / "params.yaml"
     path.write_text(
-        "/**:\n  ros__parameters:\n    rate_hz: 60\n  toy:\n    ros__parameters:\n      names: []\n      gains:\n        smile: 1.5\n        frown: 2\n"
+        "/**:\n  ros__parameters:\n    rate_hz: 60\ntoy:\n  ros__parameters:\n    names: []\n    gains:\n      smile: 1.5\n      frown: 2\n"
     )
     host = RosHost("toy", TOY, context=peer.context, cli_args=["--ros-args", "--params-file", str(path)], use_global_arguments=False)
     peer._hosts.append(host)
