@@ -1,4 +1,4 @@
-"""train face."""
+"""train face, train refine."""
 
 from __future__ import annotations
 
@@ -79,3 +79,37 @@ def train_face(
         *[(name.replace("_", " "), path) for name, path in result["files"].items()],
     ]
     show(result, as_json, "Phase 1", rows)
+
+
+@app.command("refine")
+def train_refine(
+    reference: Annotated[str, typer.Option(help=f"Pictures of bare faces: {WHERE}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; a run that was stopped goes on from there.")],
+    start: Annotated[Path | None, typer.Option(help="Encoder to start from: .pt or .onnx; else the shipped one.")] = None,
+    steps: Annotated[int, typer.Option(help="Length of the run.", min=1)] = 4000,
+    batch: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 8,
+    frames: Annotated[int, typer.Option(help="About how many pictures to use.", min=1)] = 2000,
+    threads: Annotated[int, typer.Option(help="Threads of the CPU; 0 for torch's own choice.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
+    check_reference: Annotated[
+        bool, typer.Option("--check-reference/--no-check-reference", help="Refuse pictures that carry sensors.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Refine the encoder on bare faces by landmarks and photometry, without labels; what comes of it is a --start for train face."""
+    from ..errors import MissingExtra
+    from ..jobs.train import Wanted, refine_face
+
+    try:
+        from ..training.refine import Refinement
+    except ModuleNotFoundError:
+        raise MissingExtra("torch", "train", "training") from None
+    wanted = Wanted(reference, "", out, start, frames=frames, check_reference=check_reference, threads=threads)
+    settings = Refinement(steps=steps, batch=batch, seed=seed)
+    with until_interrupted() as stop, bar("refining", as_json) as progress:
+        result = refine_face(wanted, settings, stop=stop.is_set, progress=progress)
+    rows = [
+        ("steps", f"{result['steps']} of {steps}" + ("" if result["complete"] else "; the same command goes on from here")),
+        ("pictures", str(result["pictures"])), ("time", f"{result['seconds']:.0f} s"), ("encoder", result["encoder"]),
+    ]
+    show(result, as_json, "Refinement", rows)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, MissingExtra
-from ..head.model import load_head
+from ..head.model import HeadModel, load_head
 from .common import Progress
 
 if TYPE_CHECKING:
     from ..training.face_data import Domain
     from ..training.phase_one import Settings, Trainer
     from ..training.ranks import Ranks
-
-FACES = "faces.npz"
+    from ..training.refine import Refinement
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def train_face(
     head = load_head(wanted.head_model)
     encoder = load_start(wanted.start, head)
     wanted.run.mkdir(parents=True, exist_ok=True)
-    bare, sensors = _faces(wanted, how, encoder, ranks, progress)
+    bare, sensors = (_collect(wanted, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True))
     data = Unpaired(bare, sensors, how.size, how.seed)
     about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
     trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, wanted.run, ranks, about)
@@ -106,34 +105,30 @@ def train_face(
     }
 
 
-def _faces(wanted: Wanted, how: Settings, encoder: Any, ranks: Ranks, told: Progress | None) -> tuple[Domain, Domain]:
-    """Crops of both sides; collected once by the first process and kept in the run's folder."""
+def _collect(wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, ranks: Ranks, told: Progress | None) -> Domain:
+    """Crops of one side; collected once by the first process and kept in the run's folder."""
     from ..training.face_data import TorchReader, gather
     from ..training.face_encoder import FaceEncoder
 
-    key = json.dumps([wanted.reference, wanted.sensors, wanted.frames, how.size, how.seed, wanted.check_reference])
-    path = wanted.run / FACES
+    where, name = (wanted.sensors, "sensors") if covered else (wanted.reference, "reference")
+    key = json.dumps([where, covered, wanted.frames, size, seed, wanted.check_reference])
+    path = wanted.run / f"faces_{name}.npz"
     if ranks.first and not _kept(path, key):
-        reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
-        sides = []
-        for name, where, covered in (("reference", wanted.reference, False), ("sensors", wanted.sensors, True)):
-            def report(seen: int, clip: str, name: str = name) -> None:
-                if told is not None:
-                    told(seen, wanted.frames, f"{name}: {clip}")
+        def report(seen: int, clip: str) -> None:
+            if told is not None:
+                told(seen, wanted.frames, f"{name}: {clip}")
 
-            sides.append(gather(
-                where, covered, reader, size=how.size, count=wanted.frames, seed=how.seed, check=wanted.check_reference, told=report
-            ))
-        content: dict[str, Any] = {"key": np.array(key)}
-        for name, side in zip(("bare", "sensors"), sides, strict=True):
-            content |= {f"{name}_crops": side.crops, f"{name}_person": side.person}
-            content |= {f"{name}_people": np.array(side.people), f"{name}_skipped": np.array(json.dumps(side.skipped))}
+        reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
+        found = gather(where, covered, reader, size=size, count=wanted.frames, seed=seed, check=wanted.check_reference, told=report)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, **content)
+            np.savez(
+                file, key=np.array(key), crops=found.crops, person=found.person, people=np.array(found.people),
+                skipped=np.array(json.dumps(found.skipped)),
+            )
         partial.replace(path)
     ranks.wait()
-    return _load(path, "bare"), _load(path, "sensors")
+    return _load(path)
 
 
 def _shipped_reader() -> Any:
@@ -153,12 +148,12 @@ def _kept(path: Path, key: str) -> bool:
         return False
 
 
-def _load(path: Path, name: str) -> Domain:
+def _load(path: Path) -> Domain:
     from ..training.face_data import Domain
 
     with np.load(path, allow_pickle=False) as data:
-        people = tuple(str(person) for person in data[f"{name}_people"])
-        return Domain(data[f"{name}_crops"], data[f"{name}_person"], people, json.loads(str(data[f"{name}_skipped"])))
+        people = tuple(str(person) for person in data["people"])
+        return Domain(data["crops"], data["person"], people, json.loads(str(data["skipped"])))
 
 
 def _board(wanted: Wanted) -> Any:
@@ -170,25 +165,73 @@ def _board(wanted: Wanted) -> Any:
 
 
 def _export(trainer: Trainer, wanted: Wanted) -> dict[str, str]:
-    """The encoder for faces under sensors as ONNX, where it runs live, and both encoders as weights."""
+    """Both encoders as ONNX, where they run live, and as weights."""
+    nets = trainer.averaged().cpu()
+    start = wanted.start.name if wanted.start else "models/face_encoder.onnx"
+    about: dict[str, object] = {"trained": "EIFER phase 1", "steps": trainer.step, "start": start}
+    return {
+        name: str(_write(model.encoder, trainer.head, wanted.run / f"{name}.onnx", about))
+        for name, model in (("encoder_n", nets.encoder_n), ("encoder_s", nets.encoder_s))
+    }
+
+
+def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) -> Path:
+    """An encoder as ONNX at `path`, and as weights beside it."""
     import torch
 
     from ..training.face_encoder import FaceEncoder, export
-    from ..training.smirk_encoder import SmirkEncoder
     from ..training.smirk_encoder import export as export_smirk
 
-    nets = trainer.averaged().cpu()
-    about = {"trained": "EIFER phase 1", "steps": trainer.step, "start": wanted.start.name if wanted.start else "models/face_encoder.onnx"}
-    files = {}
-    for name, model in (("encoder_n", nets.encoder_n), ("encoder_s", nets.encoder_s)):
-        encoder, path = model.encoder, wanted.run / f"{name}.onnx"
-        if isinstance(encoder, FaceEncoder):
-            sizes = [encoder.expression_size, encoder.shape_size]
-            weights = {"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes}
-            torch.save(weights, wanted.run / f"{name}.pt")
-            export(encoder, trainer.head, path, about)
-        elif isinstance(encoder, SmirkEncoder):
-            torch.save({f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()}, wanted.run / f"{name}.pt")
-            export_smirk(encoder, path, trainer.head, about)
-        files[name] = str(path)
-    return files
+    if isinstance(encoder, FaceEncoder):
+        sizes = [encoder.expression_size, encoder.shape_size]
+        torch.save({"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes}, path.with_suffix(".pt"))
+        export(encoder, head, path, about)
+    else:
+        torch.save({f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()}, path.with_suffix(".pt"))
+        export_smirk(encoder, path, head, about)
+    return path
+
+
+def refine_face(
+    wanted: Wanted, settings: Refinement | None = None, *, stop: Callable[[], bool] | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Collect bare pictures, refine (or go on), export. Only `reference`, `run`, `start`, `frames` and `threads` of `wanted` count."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise MissingExtra("torch", "train", "training") from None
+    from ..training.face_encoder import FaceEncoder
+    from ..training.face_models import OpenFace
+    from ..training.ranks import Ranks
+    from ..training.refine import Marked, Refinement, Refiner
+    from ..training.start_encoders import face_model, load_start
+
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    how = settings if settings is not None else Refinement()
+    head, device = load_head(wanted.head_model), torch.device("cpu")
+    encoder = load_start(wanted.start, head)
+    if not isinstance(encoder, FaceEncoder):
+        raise InputError(f"{wanted.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is")
+    wanted.run.mkdir(parents=True, exist_ok=True)
+    from ..reconstruction.face_crop import SIZE
+
+    bare = _collect(wanted, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
+    start = face_model(encoder, head, device)()
+    assert isinstance(start, OpenFace)
+    marked = Marked.of(bare)
+    refiner = Refiner(start, head, marked, how, wanted.run)
+    resumed = refiner.resume()
+
+    def told(step: int, terms: dict[str, float]) -> None:
+        if progress is not None:
+            progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in terms.items()))
+
+    first, begun = refiner.step, time.monotonic()
+    complete = refiner.train(told, stop)
+    about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.step}
+    file = _write(refiner.averaged().encoder, head, wanted.run / "encoder.onnx", about)
+    return {
+        "run": str(wanted.run), "steps": refiner.step, "complete": complete, "resumed_at": first if resumed else None,
+        "seconds": round(time.monotonic() - begun, 1), "pictures": len(marked.pictures), "skipped": bare.skipped, "encoder": str(file),
+    }
