@@ -64,7 +64,7 @@ def test_the_base_asks_for_no_torch_and_no_old_numpy(root: Path) -> None:
 
 def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".venv*", ".git", "*_out", ".*_cache", "__pycache__", "*.egg-info", "build", "test"))
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".venv*", ".git", "*_out", ".*_cache", "__pycache__", "*.egg-info", "build", "install", "log", "test"))
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)],
         check=True, capture_output=True,

@@ -143,8 +143,7 @@ def test_a_wrong_argument_ends_the_launch_with_a_reason(arguments: list[str], co
 
 
 def test_the_full_pipeline_passes_its_launch_test(environment: dict[str, str], tmp_path: Path) -> None:
-    done = run(environment, sys.executable, "-m", "launch_testing.launch_test", "--junit-xml", str(tmp_path / "result.xml"),
-               str(Path(__file__).parent / "full_pipeline_launch.py"))
+    done = run(environment, "launch_test", "--junit-xml", str(tmp_path / "result.xml"), str(Path(__file__).parent / "full_pipeline_launch.py"))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
 
 
