@@ -28,7 +28,10 @@ FACE_PORT = "face/vision"
 
 @dataclass
 class RunSummary:
-    """What a run of the camera path came to. Times in milliseconds, residual in per cent of the inter-ocular distance."""
+    """What a run of the camera path came to. Times in milliseconds, residual in per cent of the inter-ocular distance.
+
+    estimator_used: faces read by each way.
+    """
 
     camera: str
     estimator: str
@@ -44,6 +47,7 @@ class RunSummary:
     duration_s: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    estimator_used: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN becomes null."""
@@ -103,7 +107,10 @@ def run_camera(
                 summary.lost += 1
             else:
                 summary.tracked += 1
-                residuals.append(float(component.health().values["residual_pct_iod"]))
+                health = component.health().values
+                residuals.append(float(health["residual_pct_iod"]))
+                used = str(health["estimator_used"])
+                summary.estimator_used[used] = summary.estimator_used.get(used, 0) + 1
             if progress is not None:
                 progress(summary.tracked + summary.lost, getattr(source, "frame_count", 0), f"{summary.tracked} tracked")
             if duration_s is not None and seconds(stamps[-1] - stamps[0]) >= duration_s:

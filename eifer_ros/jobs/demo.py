@@ -147,7 +147,7 @@ def run_demo(
     fitted = _calibrate(out, settings, tell, stop, result)
     log, host, bag = _perform(out, settings, fitted, tell, stop)
     result.values["seconds"] = time.perf_counter() - begin
-    _judge(result, fitted, log, host, settings)
+    _judge(result, fitted, log, host)
     _bag_figures(result, bag)
     result.files |= {"calibration recording": str(out / "calibration"), "recording": str(out / "recording"),
                      "mapping": str(out / "mapping.npz"), "summary": str(out / "summary.json")}
@@ -241,7 +241,7 @@ def aligned(states: list[FaceState], truth: list[FaceState]) -> tuple[F32, F32, 
     return estimated[inside], true[inside].astype(np.float32), times[inside]
 
 
-def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost, settings: DemoSettings) -> None:
+def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> None:
     head: HeadModel = load_head(fitted.mapping.head_model)
     basis = displacement_basis(head)
     truth = log.faces["truth/face"]
@@ -273,9 +273,10 @@ def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost, settin
         if port in host.latency:
             values[f"{port.split('/')[1]}_latency_p50_ms"] = 1e3 * host.latency[port].percentile(50)
             values[f"{port.split('/')[1]}_latency_p99_ms"] = 1e3 * host.latency[port].percentile(99)
-    values["emg_lost"] = int(host.health()["emg"].values.get("lost_samples", 0))
-    if settings.sensors:
-        result.notes.append("reconstruction uses the landmark fit, which electrodes disturb; no sensor-robust encoder is installed")
+    health = host.health()
+    values["emg_lost"] = int(health["emg"].values.get("lost_samples", 0))
+    seeing = health["reconstruction"].values
+    result.notes.append(f"faces were read by {seeing['estimator_used']}: {seeing['estimator_reason']}")
 
 
 def _bag_figures(result: DemoResult, bag: BagWriter) -> None:

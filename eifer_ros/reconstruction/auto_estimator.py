@@ -23,6 +23,8 @@ from .tracker import TrackerCounts
 COVERED, BARE = 0.2, 0.12
 """Shares of the face covered above which the encoder is taken, and below which landmarks are."""
 LOOK_S = 1.0
+_SELDOM = 3
+"""While no face is in sight, the other way looks in every so many pictures: looking costs more than following."""
 _TIMES = 2
 """So many looks in a row must say the same before a face that is being read well is read another way."""
 
@@ -67,6 +69,7 @@ class AutoEstimator:
         self._why = "no face seen yet"
         self._since = np.inf
         self._contrary = 0
+        self._absent = 0
         self._lost = True
 
     def warm_up(self) -> None:
@@ -82,7 +85,8 @@ class AutoEstimator:
         self._since += elapsed_s
         searched = self.sensors.counts.searched + self.landmarks.counts.searched
         found = self._used.estimate(frame, intrinsics, elapsed_s)
-        if found is None:
+        self._absent = 0 if found is not None else self._absent + 1
+        if found is None and self._absent % _SELDOM == 1:
             other = self._other()
             found = other.estimate(frame, intrinsics, elapsed_s)
             if found is not None:
@@ -123,6 +127,7 @@ class AutoEstimator:
         self._contrary += 1
         if not acquired and self._contrary < _TIMES:
             return found
+        wanted.follow(frame, found.landmarks)
         other = wanted.estimate(frame, intrinsics, elapsed_s)
         if other is None:
             self._why = f"{words}, but {wanted.name} finds no face"

@@ -28,6 +28,7 @@ _LOOKS = 3
 _CROP_PER_BOX = 1.35
 """Side of the encoder's crop over that of the detector's box."""
 _HOLD = 5
+"""Pictures after a loss in which nobody else is taken; later, plain squares are tried in every so many pictures only."""
 _FLAT, _LIT = 5.0, 0.5
 """Grey levels of contrast, and share of pixels neither black nor white, without which no face can be read."""
 
@@ -99,6 +100,12 @@ class EncoderTracker:
         self.counts.tracked += 1
         return found
 
+    def follow(self, image: U8, crop: Crop) -> None:
+        """Look there first in the next picture, of the size of `image`: somebody else knows where the face is."""
+        self._crop = self._last = crop
+        self._absent = 0
+        self._size = image.shape
+
     def search(self, image: U8) -> Reading | None:
         """The face nearest to where it was lost, or the one that reads best."""
         self.counts.searched += 1
@@ -107,7 +114,7 @@ class EncoderTracker:
         for face in self._detector.detect(image):
             candidates.append(_from_detection(face))
         found = self._best(image, candidates, remembered)
-        if found is None:
+        if found is None and (self._absent < _HOLD or self._absent % _HOLD == 0):
             found = self._best(image, _squares(image, self._absent), remembered)
         return found
 

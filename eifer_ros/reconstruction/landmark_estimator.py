@@ -57,6 +57,11 @@ class LandmarkEstimator:
         self._fit.reset()
         self._strange = 0
 
+    def follow(self, frame: Frame, seen: Landmarks) -> None:
+        """Take over a face that was found in `frame` another way."""
+        self._fit.forget_motion()
+        self._tracker.follow(frame.image, seen.points)
+
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """See `Estimator`."""
         start = time.perf_counter()

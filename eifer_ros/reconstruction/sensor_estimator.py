@@ -14,7 +14,7 @@ from .confidence import expected_error, for_network
 from .encoder import ENCODER, FaceEncoder, Reading
 from .encoder_tracker import EncoderTracker
 from .estimators import Estimate, depth_at, finite
-from .face_crop import POINTS, SIZE
+from .face_crop import POINTS, SIZE, crop_of
 from .landmark_fit import Fit
 from .landmark_model import LandmarkModel
 from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, Crop, Landmarks
@@ -80,6 +80,11 @@ class SensorEstimator:
         self._strange = 0
         self.reading = None
 
+    def follow(self, frame: Frame, seen: Landmarks) -> None:
+        """Take over a face that was found in `frame` another way."""
+        self._fit.forget_motion()
+        self._tracker.follow(frame.image, crop_of(seen.points[list(POINTS), :2]))
+
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """See `Estimator`."""
         start = time.perf_counter()
@@ -109,7 +114,8 @@ class SensorEstimator:
 
     def trust(self, fit: Fit, reading: Reading) -> float:
         """The calibrated confidence."""
-        return self.confidence.of(self.expected_mm(fit.std), self.miss_mm(fit), reading.readable)
+        expected = self.confidence.std_scale * self.expected_mm(reading.expression_std)
+        return self.confidence.of(expected, self.miss_mm(fit), reading.readable)
 
     def _depth(self, frame: Frame, reading: Reading) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
         if frame.depth is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import U8
+from ..types import F32, U8
 from .detector import Detection, FaceDetector
 from .landmarks import Crop, FaceLandmarker, Landmarks, crop_from_detection, crop_from_landmarks
 
@@ -69,6 +69,12 @@ class FaceTracker:
         self._last: Crop | None = None
         self._absent = 0
         self._size: tuple[int, ...] = ()
+
+    def follow(self, image: U8, points: F32) -> None:
+        """Look at these landmarks (478, 3) first in the next picture, of the size of `image`: somebody else knows where the face is."""
+        self._crop = self._last = crop_from_landmarks(points)
+        self._absent = 0
+        self._size = image.shape
 
     def track(self, image: U8) -> Landmarks | None:
         """Landmarks of the face in `image` (H, W, 3) RGB, or None where there is none."""
