@@ -166,11 +166,11 @@ def test_videos_of_a_folder_are_its_clips_and_long_ones_are_thinned(tmp_path: Pa
 
 
 def test_of_an_mmm_folder_each_side_gets_its_own_sessions(tmp_path: Path) -> None:
-    rows = ["source,index,pid,rec,mode,task,task_seq,sync_grade,use"]
+    rows = ["source,index,pid,rec,mode,task,video"]
     for rec in ("1N", "1S"):
         name = f"007_{rec}_schaede_1_Face-At-Rest"
         video(tmp_path / "video" / f"{name}.mp4")
-        rows.append(f"MMM,{name},007,{rec},schaede,Face-At-Rest,1,1,1")
+        rows.append(f"MMM,{name},007,{rec},schaede,Face-At-Rest,video/{name}.mp4")
     (tmp_path / "MMM.csv").write_text("\n".join(rows) + "\n")
     for sensors, rec in ((False, "1N"), (True, "1S")):
         found = clips(str(tmp_path), sensors, 100)
