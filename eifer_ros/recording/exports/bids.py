@@ -1,7 +1,8 @@
 """A recording as BIDS: EMG as BDF+ with its sidecars (BIDS `electromyography`), the pictures as a video beside it.
 
     OUT/dataset_description.json participants.tsv README
-    OUT/sub-P07/[ses-1/]emg/sub-P07_ses-1_task-facial_emg.bdf  _emg.json  _channels.tsv  _electrodes.tsv  _coordsystem.json  _events.tsv
+    OUT/sub-P07/[ses-1/]emg/sub-P07_ses-1_task-facial_emg.bdf  _emg.json  _channels.tsv  _events.tsv
+    OUT/sub-P07/[ses-1/]emg/sub-P07_ses-1_electrodes.tsv  _coordsystem.json           (of all tasks of the session)
     OUT/sub-P07/[ses-1/]beh/sub-P07_ses-1_task-facial_video.mp4  _video.json          (not yet part of BIDS: named in .bidsignore)
 
 BDF holds 24 bits over each channel's own range, so the resolution is range / 2^24. Samples that were lost are 0 there and marked
@@ -86,13 +87,13 @@ def export_bids(
         _write_bdf(pyedflib, target, signal)
         _dump(folder / f"{base}_emg.json", _emg_sidecar(signal, info, task, mains_hz, duration))
         _tsv(folder / f"{base}_channels.tsv", *_channel_rows(signal, info, mains_hz))
-        _tsv(folder / f"{base}_electrodes.tsv", *_electrode_rows(signal, info))
-        _dump(folder / f"{base}_coordsystem.json", {
+        _shared(folder, stem, base, "electrodes.tsv", _tsv_text(*_electrode_rows(signal, info)))
+        _shared(folder, stem, base, "coordsystem.json", _json_text({
             "EMGCoordinateSystem": "Other", "EMGCoordinateUnits": "percent",
             "EMGCoordinateSystemDescription": "Canonical face seen from the front: x and y in -100..100 of half its width and height, x "
             "below 0 on the participant's right, x = 0 the midline, y = 0 the Frankfort plane (package electromyogram, Buechner et al.). A "
             "bipolar channel has one position, the middle of its two contacts.",
-        })
+        }))
         files["events"] = str(folder / f"{base}_events.tsv")
         _events(folder / f"{base}_events.tsv", signal, markers)
         if pictures and PICTURES in topics:
@@ -196,14 +197,18 @@ def _reference(info: EmgChannelInfo | None) -> str:
 
 
 def _channel_rows(signal: _Signal, info: EmgChannelInfo | None, mains_hz: float) -> tuple[list[str], list[list[str]]]:
-    head = ["name", "type", "units", "signal_electrode", "reference", "sampling_frequency", "target_muscle", "placement_scheme", "status"]
+    head = [
+        "name", "type", "units", "signal_electrode", "reference", "sampling_frequency", "target_muscle", "placement_scheme",
+        "placement_description", "status",
+    ]
     rows = []
     for index, name in enumerate(signal.channels):
         muscle = info.muscles[index] if info is not None and index < len(info.muscles) else name
-        scheme = info.scheme if info is not None and info.scheme else "n/a"
+        # BIDS knows `measured` and `other`; which other scheme it was is a description
+        scheme = ["other", f"electrode scheme {info.scheme}"] if info is not None and info.scheme else ["n/a", "n/a"]
         bad = not np.isfinite(signal.samples[:, index]).all() or not np.any(signal.samples[:, index])
         # the BDF stores uV, and the reader of a BIDS set applies the unit of the file
-        rows.append([name, "EMG", "uV", name, _reference(info), f"{signal.rate_hz:g}", muscle, scheme, "bad" if bad else "good"])
+        rows.append([name, "EMG", "uV", name, _reference(info), f"{signal.rate_hz:g}", muscle, *scheme, "bad" if bad else "good"])
     return head, rows
 
 
@@ -291,9 +296,26 @@ def _cell(text: str) -> str:
     return re.sub(r"[\t\r\n]+", " ", text) or "n/a"
 
 
+def _tsv_text(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("\t".join(row) for row in [head, *rows]) + "\n"
+
+
+def _json_text(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, indent=2) + "\n"
+
+
 def _tsv(path: Path, head: list[str], rows: list[list[str]]) -> None:
-    path.write_text("\n".join("\t".join(row) for row in [head, *rows]) + "\n", encoding="utf-8")
+    path.write_text(_tsv_text(head, rows), encoding="utf-8")
 
 
 def _dump(path: Path, tree: dict[str, Any]) -> None:
-    path.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    path.write_text(_json_text(tree), encoding="utf-8")
+
+
+def _shared(folder: Path, stem: list[str], base: str, suffix: str, text: str) -> None:
+    """Where electrodes sit holds for all tasks of a session; a task with other electrodes gets a file of its own."""
+    common = folder / f"{'_'.join(stem)}_{suffix}"
+    if not common.exists():
+        common.write_text(text, encoding="utf-8")
+    elif common.read_text(encoding="utf-8") != text:
+        (folder / f"{base}_{suffix}").write_text(text, encoding="utf-8")
