@@ -346,7 +346,8 @@ def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> N
         result.notes.append(f"not judged, as their networks are not installed: {', '.join(lacking)}")
     total = len(asked.participants)
     judged = under_sensors.judge(
-        asked.participants, chosen, asked.moments, tell=lambda done, _: tell(done, total, f"{done} of {total} participants")
+        asked.participants, chosen, asked.moments, source=under_sensors.scenes,
+        tell=lambda done, _: tell(done, total, f"{done} of {total} participants"),
     )
     found = under_sensors.scores(judged, head)
     result.rows += under_sensors.rows(found)

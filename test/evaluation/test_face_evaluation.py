@@ -140,3 +140,25 @@ def test_readings_keep_what_was_found():
     scene = next(iter(moments_of(1, 1)))
     kept.add(scene, scene.face.expression, scene.face.shape, False)
     assert kept.found == [False] and kept.movement == ["Face-At-Rest"] and kept.expression[0].dtype == np.float32
+
+
+def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_by_side(tmp_path, monkeypatch):
+    from eifer_ros.jobs.evaluate import evaluate
+
+    def disturbed(face, variant, number):
+        return face.expression + (0.3 if variant == "sensors" else 0.05), face.shape
+
+    chosen = {"E_N": (Known(disturbed), under_sensors.VARIANTS), "E_S": (Known(exact), under_sensors.VARIANTS)}
+    monkeypatch.setattr(under_sensors, "ways", lambda *names: chosen)
+    monkeypatch.setattr(under_sensors, "scenes", moments_of)
+    result = evaluate("face", tmp_path / "out", Protocol(area="face", participants=[UNSEEN], moments=1))
+    rows = {(row["way"], row["pictures"]): row for row in result.rows}
+    assert rows[("E_S", "sensors")]["vertex_mm"] < 1e-3 < rows[("E_N", "bare")]["vertex_mm"] < rows[("E_N", "sensors")]["vertex_mm"]
+    assert rows[("E_S", "bare")]["lips_mm"] == 0
+    assert {row["movement"] for row in result.each if "movement" in row} == set(MOVEMENTS)
+    assert any("gap closure" in note for note in result.notes) and any("restored" in note for note in result.notes)
+    made = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert made == {"movements.svg", f"faces_{UNSEEN}.png"}
+    assert "vertex_mm" in (tmp_path / "out" / "table.md").read_text() and "900000" in (tmp_path / "out" / "protocol.yaml").read_text()
+    again = evaluate("face", tmp_path / "again", tmp_path / "out" / "protocol.yaml")
+    assert again.rows == result.rows
