@@ -129,9 +129,10 @@ def test_the_parameter_file_of_the_pipeline_is_valid_for_every_node() -> None:
 
 @pytest.mark.parametrize("name", ["eifer.rviz", "example_face.rviz"])
 def test_rviz_shows_topics_that_exist(name: str) -> None:
+    from eifer_ros.nodes._face_view import MESH, MUSCLE_MAP
     from eifer_ros.wire.qos import TOPICS
 
-    made = {*TOPICS, "robot_description"}
+    made = {*TOPICS, MESH, MUSCLE_MAP, "robot_description"}
     displays = yaml.safe_load((ROOT / "config" / name).read_text())["Visualization Manager"]["Displays"]
     topics = [entry["Topic"]["Value"] for entry in displays if "Topic" in entry] + [
         entry["Description Topic"]["Value"] for entry in displays if "Description Topic" in entry
