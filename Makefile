@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint types check setup bench clean
+.PHONY: help demo test lint types check setup setup-test bench clean
 
 help:
 	@echo "make demo    set up and run the main job (results in $(OUT)/)"
@@ -43,6 +43,8 @@ $(VENV)/.lint: $(VENV)/.base Makefile
 	@touch $@
 
 setup: $(VENV)/.base
+
+setup-test: $(VENV)/.test
 
 demo: $(VENV)/.base
 	@$(BIN)/eifer demo --out $(OUT)
