@@ -151,7 +151,7 @@ def video(path: Path, count: int = 8) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30.0, (64, 48))
     for k in range(count):
-        writer.write(np.full((48, 64, 3), 20 * k, np.uint8))
+        writer.write(np.full((48, 64, 3), 10 * k, np.uint8))
     writer.release()
     return path
 
