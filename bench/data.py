@@ -37,7 +37,7 @@ CHANNELS, RATE = 22, 4096.0
 
 def round_trips(folder: Path, quick: bool) -> None:
     """Worst differences after writing and reading, in the unit that the format can hold."""
-    rows = 20_000 if quick else 200_000
+    rows = 10_000 if quick else 200_000
     rng = np.random.default_rng(0)
     samples = (rng.standard_normal((rows, CHANNELS)) * 10.0 ** rng.uniform(-6, -3, CHANNELS)).astype(np.float32)
     names = tuple(f"F{n}" for n in range(1, CHANNELS + 1))
@@ -62,15 +62,15 @@ def round_trips(folder: Path, quick: bool) -> None:
     except Exception as error:
         bench.note(f"Parquet: {error}")
         bench.report("roundtrip_parquet_error_v", None, "V", 0)
-    faces(folder)
+    faces(folder, quick)
 
 
-def faces(folder: Path) -> None:
+def faces(folder: Path, quick: bool) -> None:
     """Faces through FLAME sequence and Live Link CSV, against what was recorded."""
     from eifer_ros.recording.exports.flame import load_sequence
 
     config = PerformerConfig(seed=5, program="emotions", rate_hz=500.0)
-    write_simulated(folder / "faces", config, 10.0)
+    write_simulated(folder / "faces", config, 4.0 if quick else 10.0)
     states = [item for _, _, item in read(folder / "faces", topics=["truth/face"]) if isinstance(item, FaceState)]
     truth = np.stack([state.expression for state in states])
     export(folder / "faces", "flame", folder / "faces.npz")
@@ -124,8 +124,8 @@ def timed(config: BatchConfig) -> tuple[float, BatchResult]:
 
 def speedup(folder: Path, quick: bool) -> None:
     """Recordings per second with two workers over one."""
-    count = 8 if quick else 40
-    bags = corpus(folder / "corpus", count, people=2 if quick else 4)
+    count = 6 if quick else 40
+    bags = corpus(folder / "corpus", count, people=1 if quick else 4)
     rates = {}
     for workers in (1, 2):
         rates[workers], result = timed(configured(bags, folder / f"out{workers}", workers))
@@ -166,7 +166,7 @@ def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float, floa
     """
     import pyedflib
 
-    seconds = 20 if quick else 60
+    seconds = 10 if quick else 60
     path = folder / "raw.bdf"
     with pyedflib.EdfWriter(str(path), CHANNELS, file_type=pyedflib.FILETYPE_BDFPLUS) as writer:
         for k in range(CHANNELS):
@@ -179,8 +179,9 @@ def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float, floa
     start = time.perf_counter()
     import_emg(path, folder / "raw")
     costs = {"import": (time.perf_counter() - start) * 60 / seconds}
-    fps, length = (15.0, 20.0) if quick else (30.0, 60.0)
-    config = PerformerConfig(seed=7, program="calibration", rate_hz=RATE, fps=fps, chunk_samples=256, sensors=False)
+    fps, length = (5.0, 20.0) if quick else (30.0, 60.0)
+    rate = RATE / 4 if quick else RATE  # filtering is little of it, simulating the rate most of the time this takes
+    config = PerformerConfig(seed=7, program="calibration", rate_hz=rate, fps=fps, chunk_samples=256, sensors=False)
     simulate_recording(folder / "session", length / 60, config)
     _without_truth(folder / "session", folder / "real")
     # in a worker of its own, so that the memory is that of a worker
