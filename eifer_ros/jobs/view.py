@@ -28,6 +28,8 @@ from .common import open_pictures
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 ACTIVITY, RAW, PICTURES, VISION, FUSED = "emg/activity", "emg/raw", "camera/image_raw", "face/vision", "face/fused"
 RESTORED = "face/restored"
+RESTORED_NS = 95_000_000
+"""A page shows the restored face ten times a second; restoring each picture would cost as much as reading it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Estimator(Component):
         self._inner = Reconstruction(config or ReconstructionConfig())
         self._listened: frozenset[str] = frozenset()
         self._asked = self._looked_at = False
+        self._restored: Stamp = 0
         self.tick_hz = self._inner.tick_hz
 
     @staticmethod
@@ -65,8 +68,11 @@ class Estimator(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """A picture to the estimator of the moment."""
-        if self._asked != self._looked_at:  # here, because a component is called from one thread
-            self._looked_at = self._asked
+        looked_at = self._asked and abs(item.stamp - self._restored) >= RESTORED_NS
+        if looked_at:
+            self._restored = item.stamp
+        if looked_at != self._looked_at:  # here, because a component is called from one thread
+            self._looked_at = looked_at
             self._inner.wants(self._wanted())
         return self._inner.handle(port, item)
 
@@ -79,7 +85,7 @@ class Estimator(Component):
         return self._listened | ({RESTORED} if self._looked_at else frozenset())
 
     def look(self, pages: int) -> None:
-        """Restore the face only while a page shows it. From any thread; takes effect with the next picture."""
+        """Restore the face only while a page shows it, and as often as it is shown. From any thread; holds from the next picture on."""
         self._asked = pages > 0
 
     def reset(self) -> None:

@@ -178,7 +178,7 @@ class Page:
         viewer = self.viewer
         self._faces(header, blobs)
         rate, second = 0.8 / viewer.config.rate_hz, 0.9 / viewer.config.second_rate_hz
-        kinds = {"camera": second, "restored": 2 * second}
+        kinds = {"camera": second, "restored": 1.5 * second}
         if not self._self_drawn:
             kinds = {"face": rate, "emg": 1.3 * second, "muscles": 2.4 * second} | kinds
         if viewer.board.newest(EMG_FACE) is None:

@@ -182,7 +182,7 @@ def test_the_evaluation_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypat
     def shorter(path: Path | None, area: str) -> Protocol:
         asked = usual(path, area)
         return asked if path is not None else asked.model_copy(update={
-            "data": short, "models": ["rest", "ridge"], "profiles": ["live"], "split": asked.split.model_copy(update={"gap_s": 0.2})})
+            "data": short, "participants": [], "models": ["rest", "ridge"], "profiles": ["live"], "split": asked.split.model_copy(update={"gap_s": 0.2})})
 
     monkeypatch.setattr(job, "load_protocol", shorter)
     monkeypatch.setattr(job, "simulate", lambda minutes, config, emg: simulate_short(config))

@@ -437,8 +437,9 @@ def test_the_face_is_restored_only_while_a_page_is_open() -> None:
     estimator.wants(frozenset({"face/vision"}))
     assert inner.wanted == {"face/vision"}
     seen = []
-    for pages in (1, 2, 0):
+    for number, pages in enumerate((0, 1, 1, 1, 1, 2, 0)):
         estimator.look(pages)
-        list(estimator.handle("camera/image_raw", picture(T0)))
+        list(estimator.handle("camera/image_raw", picture(T0 + number * NS // 30)))
         seen.append("face/restored" in inner.wanted)
-    assert seen == [True, True, False]
+    # every third picture of 30 Hz: the page shows no more
+    assert seen == [False, True, False, False, True, False, False]
