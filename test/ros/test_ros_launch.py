@@ -139,6 +139,28 @@ def test_a_wrong_argument_ends_the_launch_with_a_reason(arguments: list[str], co
     assert complaint in done.stdout + done.stderr
 
 
+def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_as_deep_as_the_publishers(eifer_msgs: None) -> None:
+    import yaml
+    from launch import LaunchContext
+
+    from eifer_ros import launching
+    from eifer_ros.wire.qos import TOPICS
+
+    context = LaunchContext()
+    context.launch_configurations.update(namespace="/lab/", use_sim_time="false")
+    action = launching.bag_record(context, "take", {"camera/image_raw/compressed": "/driver/image/compressed"})
+    command = ["".join(part.perform(context) for part in word) for word in action.cmd]
+    assert command[:3] == ["ros2", "bag", "record"] and "mcap" in command and "take" in command
+    topics = command[command.index("--topics") + 1:]
+    wanted = set(TOPICS) - launching.NEVER_RECORDED - {"camera/image_raw/compressed"}
+    assert set(topics) == {f"/lab/{topic}" for topic in wanted} | {"/driver/image/compressed", "/tf", "/tf_static", "/diagnostics"}
+    profiles = yaml.safe_load(Path(command[command.index("--qos-profile-overrides-path") + 1]).read_text())
+    assert set(profiles) == {f"/lab/{topic}" for topic in wanted}
+    for topic in wanted:
+        assert profiles[f"/lab/{topic}"]["depth"] >= TOPICS[topic].value.depth
+        assert (profiles[f"/lab/{topic}"]["durability"] == "transient_local") == TOPICS[topic].value.latched
+
+
 # ---------------------------------------------------------------- running
 
 
@@ -149,13 +171,13 @@ def test_the_full_pipeline_passes_its_launch_test(environment: dict[str, str], t
 
 def test_pictures_of_a_foreign_driver_are_taken_from_its_topic_and_its_faces_recorded(launch: Any, peer: Peer, tmp_path: Path) -> None:
     """A performer in another namespace stands for the driver: all that eifer knows of it are two topic names."""
-    launch("simulate.launch.py", "namespace:=driver")
-    launch(
+    driver = launch("simulate.launch.py", "namespace:=driver")
+    lab = launch(
         "eifer.launch.py", "source:=topic", "namespace:=lab", "image_topic:=/driver/camera/image_raw",
         "camera_info_topic:=/driver/camera/camera_info",
     )
     faces = peer.listen("/lab/face/vision", FLAME)
-    wait_for(lambda: len(faces) >= 3, "faces from the driver's pictures", PATIENCE_S)
+    wait_for(lambda: len(faces) >= 3, lambda: driver.output + lab.output, PATIENCE_S)
     recording = launch("record.launch.py", "recorder:=eifer", "namespace:=lab", f"bag:={tmp_path / 'take'}")
     wait_for(lambda: next(tmp_path.glob("take/*.mcap"), None), "a recording", PATIENCE_S)
     count = len(faces)
