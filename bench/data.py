@@ -124,7 +124,7 @@ def timed(config: BatchConfig) -> tuple[float, BatchResult]:
 
 def speedup(folder: Path, quick: bool) -> None:
     """Recordings per second with two workers over one."""
-    count = 6 if quick else 40
+    count = 4 if quick else 40
     bags = corpus(folder / "corpus", count, people=1 if quick else 4)
     rates = {}
     for workers in (1, 2):

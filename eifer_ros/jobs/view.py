@@ -28,6 +28,8 @@ from .common import open_pictures
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 ACTIVITY, RAW, PICTURES, VISION, FUSED = "emg/activity", "emg/raw", "camera/image_raw", "face/vision", "face/fused"
 RESTORED = "face/restored"
+PERFORMER_SIZE = (480, 360)
+"""Drawing the participant is the most expensive part of looking at one: two thirds of what 640 x 480 take."""
 RESTORED_NS = 95_000_000
 """A page shows the restored face ten times a second; restoring each picture would cost as much as reading it."""
 
@@ -206,9 +208,12 @@ def view(
 
 
 def _at_its_pace(camera: str) -> Source:
-    """A camera; a file plays by the clock, because a person watches."""
-    if camera.partition(":")[0] in ("video", "folder"):
+    """A camera; a file plays by the clock, because a person watches. A simulated one is drawn as large as the page shows it."""
+    kind = camera.partition(":")[0]
+    if kind in ("video", "folder"):
         return open_camera(camera, speed=1.0)
+    if kind == "performer":
+        return open_camera(camera, width=PERFORMER_SIZE[0], height=PERFORMER_SIZE[1])
     return open_pictures(camera)
 
 
