@@ -41,7 +41,7 @@ def installed(eifer_msgs: None) -> Path:
         if not (base / "done").exists():
             done = subprocess.run(
                 [sys.executable, "-m", "colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT),
-                 "--packages-select", "eifer_ros", "--build-base", str(base / "build"), "--install-base", str(base / "install")],
+                 "--build-base", str(base / "build"), "--install-base", str(base / "install")],
                 cwd=base, capture_output=True, text=True, check=False,
             )
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
