@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -46,6 +47,8 @@ T = TypeVar("T")
 HOUSEKEEPING_S = 0.5
 BACKWARDS_NS = NS
 """A stamp this much before the one before it on the same topic: a recording began again."""
+PATIENT_S = 2.0
+"""Signals that follow the first one within this mean the same."""
 FORWARD_S = 2.0
 """A simulated clock that leaps this far forward was set, it did not run."""
 
@@ -69,7 +72,11 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._run: LiveRun | None = None
         self._timers_of_run: list[Any] = []
         self._newest: dict[str, Stamp] = {}
+        self.offers = ReentrantCallbackGroup()
+        """For services and actions that take their time: in the node's own group they would hold up its topics meanwhile."""
         self._ran = self._ended = False
+        self.configuring = False
+        """Whether models are being loaded at the moment."""
         self.failure = ""
         """Why the last run broke off; empty where it did not."""
         self.add_post_set_parameters_callback(self._apply)
@@ -210,6 +217,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
 
     def on_configure(self, state: Any) -> Any:
         """See the module's first lines."""
+        self.configuring = True
         try:
             self._configure()
         except EiferError as error:
@@ -220,6 +228,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             self.get_logger().error(f"cannot configure: {traceback.format_exc()}")
             self._release()
             return TransitionCallbackReturn.ERROR
+        finally:
+            self.configuring = False
         return super().on_configure(state)
 
     def _configure(self) -> None:
@@ -444,7 +454,7 @@ def make_executor() -> Any:
 
 
 def serve(name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, args: Sequence[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM, which end it in order; a second one ends it at once. Returns the exit status, 0."""
+    """Run a node until SIGINT or SIGTERM, which end it in order; another, seconds later, ends it at once. Returns the exit status, 0."""
     # the signals go to a thread that waits for them: hardware eases to neutral and the last messages leave before the context ends
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -452,15 +462,22 @@ def serve(name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None,
     stop = threading.Event()
     executor = make_executor()
 
+    node = RosHost(name, parts, chosen)
+
     def wait() -> None:
         signal.sigwait(signals)
+        since = time.monotonic()
         stop.set()
         executor.wake()
+        if node.configuring:  # nothing runs yet, and loading cannot be interrupted
+            os._exit(0)
+        # Ctrl-C reaches a node twice under launch: from the terminal and from launch
+        while time.monotonic() - since < PATIENT_S:
+            signal.sigtimedwait(signals, PATIENT_S)
         signal.sigwait(signals)
         os._exit(130)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
-    node = RosHost(name, parts, chosen)
     executor.add_node(node)
     if node.get_parameter("autostart").value:
         executor.create_task(node.begin)

@@ -20,7 +20,7 @@ def run(name: str, chosen: Sequence[str] | None = None) -> int:
     from ._parts import PARTS
 
     try:
-        return serve(name, [PARTS[name]] if chosen is None else list(PARTS.values()), chosen)
+        return serve(name, [PARTS[name]()] if chosen is None else [make() for make in PARTS.values()], chosen)
     except EiferError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code

@@ -62,7 +62,9 @@ class _Action(Extra):
         self._host = host
         self._type = ros_class(type_name)
         self._busy = threading.Lock()
-        self._server = ActionServer(host, self._type, name, self._execute, cancel_callback=lambda goal: CancelResponse.ACCEPT)
+        self._server = ActionServer(
+            host, self._type, name, self._execute, cancel_callback=lambda goal: CancelResponse.ACCEPT, callback_group=host.offers
+        )
 
     async def _execute(self, goal: Any) -> Any:
         result = self._type.Result()

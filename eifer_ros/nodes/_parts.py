@@ -1,27 +1,14 @@
-"""What each node runs and offers besides its streams."""
+"""What each node runs and offers besides its streams. A part is imported when it is asked for: a camera node needs no head model."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..animatronic.component import Animatronic
-from ..avatar.component import Avatar
-from ..camera.component import Camera
 from ..component import Component
-from ..emg.component import EmgProcessing
-from ..emg.sources.component import EmgInput
 from ..hosts.ros_part import Part
-from ..mapping.component import MuscleMapping
-from ..performer.component import Performer
-from ..reconstruction.component import Reconstruction
-from ..recording.component import Recorder
-from ..recording.source import BagSource
 from ..types import NS, Stamp
-from ._actions import Calibrate, FitMapping
-from ._face_view import FaceView, FaceViewTopics
-from ._humans import Humans
-from ._services import Arming, SetReference
 
 if TYPE_CHECKING:
     from ..hosts.ros import RosHost
@@ -46,24 +33,95 @@ class NodeClock:
             stop.wait(min(left / NS, POLL_S) if simulated else left / NS)
 
 
-def _performer(config: Any, host: RosHost) -> Component:
-    return Performer(config, NodeClock(host))
+def performer() -> Part:
+    """The simulated participant."""
+    from ..performer.component import Performer
+
+    def make(config: Any, host: RosHost) -> Component:
+        return Performer(config, NodeClock(host))
+
+    return Part("performer", Performer, make=make, reopen=False)
 
 
-PARTS = {
-    part.name: part
-    for part in (
-        Part("performer", Performer, make=_performer, reopen=False),
-        Part("camera", Camera),
-        Part("emg_source", EmgInput),
-        Part("replay", BagSource),
-        Part("reconstruction", Reconstruction, (SetReference, Humans)),
-        Part("emg", EmgProcessing, (Calibrate,)),
-        Part("mapping", MuscleMapping, (FitMapping,)),
-        Part("avatar", Avatar),
-        Part("animatronic", Animatronic, (Arming,)),
-        Part("face_view", FaceView, (FaceViewTopics,)),
-        Part("recorder", Recorder),
-    )
+def camera() -> Part:
+    """A camera of any kind, the simulated one included."""
+    from ..camera.component import Camera
+    from ..performer import component as _performer  # noqa: F401  (makes `performer:SEED` known)
+
+    return Part("camera", Camera)
+
+
+def emg_source() -> Part:
+    """An amplifier of any kind, the simulated one included."""
+    from ..emg.sources.component import EmgInput
+    from ..performer import component as _performer  # noqa: F401  (makes `performer:SEED` known)
+
+    return Part("emg_source", EmgInput)
+
+
+def replay() -> Part:
+    """A recording."""
+    from ..recording.source import BagSource
+
+    return Part("replay", BagSource)
+
+
+def reconstruction() -> Part:
+    """Pictures to faces."""
+    from ..reconstruction.component import Reconstruction
+    from ._humans import Humans
+    from ._services import SetReference
+
+    return Part("reconstruction", Reconstruction, (SetReference, Humans))
+
+
+def emg() -> Part:
+    """Raw EMG to muscle activity."""
+    from ..emg.component import EmgProcessing
+    from ._actions import Calibrate
+
+    return Part("emg", EmgProcessing, (Calibrate,))
+
+
+def mapping() -> Part:
+    """Muscles and faces onto each other."""
+    from ..mapping.component import MuscleMapping
+    from ._actions import FitMapping
+
+    return Part("mapping", MuscleMapping, (FitMapping,))
+
+
+def avatar() -> Part:
+    """Faces to avatars."""
+    from ..avatar.component import Avatar
+
+    return Part("avatar", Avatar)
+
+
+def animatronic() -> Part:
+    """Faces to joints."""
+    from ..animatronic.component import Animatronic
+    from ._services import Arming
+
+    return Part("animatronic", Animatronic, (Arming,))
+
+
+def face_view() -> Part:
+    """Faces to RViz."""
+    from ._face_view import FaceView, FaceViewTopics
+
+    return Part("face_view", FaceView, (FaceViewTopics,))
+
+
+def recorder() -> Part:
+    """Everything to a bag."""
+    from ..recording.component import Recorder
+
+    return Part("recorder", Recorder)
+
+
+PARTS: dict[str, Callable[[], Part]] = {
+    make.__name__: make
+    for make in (performer, camera, emg_source, replay, reconstruction, emg, mapping, avatar, animatronic, face_view, recorder)
 }
 """By node name."""

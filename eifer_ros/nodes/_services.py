@@ -32,7 +32,9 @@ class SetReference(Extra):
         self._host, self._component = host, component
         self._faces: list[FaceState] | None = None
         self._came = threading.Condition()
-        self._service = host.create_service(ros_class("eifer_msgs/srv/SetReference"), "reconstruction/set_reference", self._serve)
+        self._service = host.create_service(
+            ros_class("eifer_msgs/srv/SetReference"), "reconstruction/set_reference", self._serve, callback_group=host.offers
+        )
 
     def take(self, port: str, item: Item) -> None:
         """Collect faces while a reference is being taken."""

@@ -50,7 +50,7 @@ def _site_packages(prefix: Path) -> Path:
 
 def _build_messages() -> Path:
     """colcon-build eifer_msgs once per version of its definitions; concurrent test processes wait for the first."""
-    if shutil.which("colcon") is None:
+    if importlib.util.find_spec("colcon_core") is None:
         pytest.skip("eifer_msgs is not built and colcon is not installed")
     files = sorted(path for path in (ROOT / "eifer_msgs").rglob("*") if path.is_file())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files) + os.environ.get("AMENT_PREFIX_PATH", "").encode()).hexdigest()[:16]
@@ -61,7 +61,7 @@ def _build_messages() -> Path:
         if not (base / "done").exists():
             system = shutil.which("python3", path="/usr/bin") or sys.executable
             done = subprocess.run(
-                ["colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT / "eifer_msgs"),
+                [sys.executable, "-m", "colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT / "eifer_msgs"),
                  "--build-base", str(base / "build"), "--install-base", str(base / "install"), "--cmake-args", "-DBUILD_TESTING=OFF",
                  f"-DPython3_EXECUTABLE={system}"],
                 cwd=base, capture_output=True, text=True, check=False,

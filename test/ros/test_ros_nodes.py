@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ros_peer import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, Peer, Process, wait_for
+from ros_peer import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, PATIENCE_S, Peer, Process, wait_for
 
 from eifer_ros.head import projection
 from eifer_ros.recording.writer import BagWriter
@@ -74,7 +74,7 @@ class Feeder:
         self._index = 0
 
     def until(self, condition: Callable[[], Any], what: str, process: Process) -> None:
-        end = time.monotonic() + 60.0
+        end = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end:
                 pytest.fail(f"{what}\n{process.output}")

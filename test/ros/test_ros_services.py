@@ -208,7 +208,7 @@ def test_a_guided_calibration_asks_for_movements_and_what_it_finds_is_used_and_s
     wait_for(lambda: len(heard) > 50, "activity")
     out = tmp_path / "anna.yaml"
     goals.append(Goal(peer, "eifer_msgs/action/Calibrate", "/eifer/emg/calibrate", output=str(out), movements=["Smile-Closed"]))
-    result = goals[0].result(150.0)
+    result = goals[0].result()
     assert result.success, result.message
     phases = list(dict.fromkeys(each.phase for each in goals[0].feedback))
     assert phases[:3] == ["prepare", "perform", "relax"]
@@ -271,7 +271,7 @@ def test_a_mapping_is_fitted_to_what_was_received_and_used_at_once(peer: Peer, t
             wait_for(lambda index=index: inlets["emg/activity"][0].traffic.count > index - 4, "the node keeps up")
     out = tmp_path / "mapping.npz"
     goal = Goal(peer, "eifer_msgs/action/FitMapping", "/eifer/mapping/fit", output=str(out), model="ridge")
-    result = goal.result(150.0)
+    result = goal.result()
     assert result.success, result.message
     assert out.exists() and result.path == str(out)
     assert result.r > 0.9 and result.r2 > 0.8
