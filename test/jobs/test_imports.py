@@ -264,3 +264,22 @@ def test_what_a_file_lacks_can_be_given_and_is_asked_for(tmp_path: Path) -> None
 def test_what_stimulus_programs_write_becomes_a_marker(text: str, label: str, phase: str) -> None:
     marker = marker_of(5, text)
     assert (marker.label, marker.phase) == (label, phase)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["mmm"], "of which folder"),
+    (["mm", "x"], "did you mean 'mmm'"),
+    (["xdf", "a", "b"], "one folder or file"),
+])
+def test_what_is_imported_is_asked_for_in_words(eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = eifer("import", *words)
+    assert result.code == 2 and said in result.err
+
+
+def test_a_file_imported_without_a_name_gets_its_own(eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("tuesday.dat", np.random.default_rng(0).normal(0, 20, (300, 2)), delimiter=",", header="F1,F2", comments="")
+    result = eifer("import", "csv", "tuesday.dat", "--option", "rate_hz=1000", "--option", "unit=uV")
+    assert result.code == 0, result.err
+    assert (tmp_path / "tuesday" / "metadata.yaml").exists()
