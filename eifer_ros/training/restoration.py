@@ -17,7 +17,7 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ OUTPUTS = ("restored", "occlusion")
 SURE = 0.06
 """Mask values this near to 0 or 1 count as 0 or 1, so that bare skin comes back bit by bit as it was."""
 
+_REST = 0.3
+"""Weight of pixels that are not covered, beside 1 for those that are."""
+
 _PARTS = (  # outlines of what an expression is read from
     (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
     (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173),
@@ -59,15 +62,16 @@ _ROWS = tuple(np.array([POINTS.index(one) for one in part]) for part in _PARTS)
 class Plan:
     """One training run. minutes: how long over all sittings; the rate falls to nothing over their last third.
 
-    bare, partly: shares of pictures without sensors and with sensors on part of the face. threads: of torch. adversarial: weight of a
-    discriminator's opinion, taken into account in the last third; 0 for none.
+    bare, partly: shares of pictures without sensors and with sensors on part of the face. strength: of light and lens (`Augment`). threads:
+    of torch. adversarial: weight of a discriminator's opinion, taken into account in the last third; 0 for none.
     """
 
     minutes: float
     batch: int = 16
     rate: float = 2e-3
-    bare: float = 0.12
-    partly: float = 0.2
+    bare: float = 0.25
+    partly: float = 0.25
+    strength: float = 1.0
     seed: int = 0
     threads: int = 1
     adversarial: float = 0.0
@@ -155,7 +159,7 @@ def similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
     """Every term, weighted."""
-    importance = (0.15 + pairs.cover) * (1.0 + 2.0 * pairs.detail)
+    importance = (_REST + pairs.cover) * (1.0 + 2.0 * pairs.detail)
     total = importance.sum()
     off = (restored - pairs.bare).abs()
     across = (restored[..., 1:] - restored[..., :-1] - pairs.bare[..., 1:] + pairs.bare[..., :-1]).abs()
@@ -168,7 +172,7 @@ def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[s
             (across.mean(1, keepdim=True) * importance[..., 1:]).sum() + (along.mean(1, keepdim=True) * importance[..., 1:, :]).sum()
         ) / total,
         "structure": 0.5 * ((1.0 - alike) * inside).sum() / inside.sum(),
-        "mask": 0.15 * F.binary_cross_entropy_with_logits(logits, pairs.cover),
+        "mask": 0.3 * F.binary_cross_entropy_with_logits(logits, pairs.cover),
     }
 
 
@@ -243,8 +247,10 @@ def load_restorer(path: Path) -> Restorer:
     return restorer
 
 
-def train(shards: Path, run: Path, plan: Plan, width: int = WIDTH, every_s: float = 120.0) -> dict[str, float]:
-    """Train for `plan.minutes` over all sittings; returns the last judgement. Writes restorer.pt and log.jsonl into `run`.
+def train(
+    shards: Path, run: Path, plan: Plan, width: int = WIDTH, every_s: float = 120.0, clock: Callable[[], float] = time.monotonic
+) -> dict[str, float]:
+    """Train for `plan.minutes` of `clock` (s) over all sittings; returns the last judgement. Writes restorer.pt and log.jsonl into `run`.
 
     Raises InputError for a folder without shards and for a run of another width.
     """
@@ -271,11 +277,11 @@ def train(shards: Path, run: Path, plan: Plan, width: int = WIDTH, every_s: floa
         average.state, average.steps = content["average"], content["steps"]
         spent, step = content["minutes"], content["steps"]
     judge = Judge(shard_paths(shards)[0])
-    settings = Augment(bare=plan.bare, partly=plan.partly, negatives=0.0)
+    settings = Augment(bare=plan.bare, partly=plan.partly, negatives=0.0, strength=plan.strength)
     flips = torch.Generator().manual_seed(plan.seed + 7919 * step)
 
     def make() -> Iterator[Batch]:
-        return batches(shards, plan.batch, plan.seed + 1 + step, settings, held_out=1)
+        return batches(shards, plan.batch, plan.seed + 1 + step, settings, pool=24, held_out=1)
 
     def save() -> None:
         content = {
@@ -290,10 +296,11 @@ def train(shards: Path, run: Path, plan: Plan, width: int = WIDTH, every_s: floa
     judged: dict[str, float] = {}
     sums: dict[str, float] = {}
     since = step
-    begun = last = time.monotonic()
+    begun = last = clock()
     minutes = spent
     for batch in ahead(make):
-        minutes = spent + (time.monotonic() - begun) / 60.0
+        now = clock()
+        minutes = spent + (now - begun) / 60.0
         left = max(1.0 - minutes / plan.minutes, 0.0)
         rate = plan.rate * min((step + 1) / 100.0, 1.0) * min(3.0 * left, 1.0)
         for name, optimizer in optimizers.items():
@@ -314,8 +321,8 @@ def train(shards: Path, run: Path, plan: Plan, width: int = WIDTH, every_s: floa
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         ended = left <= 0.0
-        if ended or time.monotonic() - last > every_s:
-            last = time.monotonic()
+        if ended or now - last > every_s:
+            last = now
             shadow = Restorer(width)
             shadow.load_state_dict(average.state)
             judged = judge(shadow)
@@ -393,6 +400,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--bare", type=float, default=0.25, help="share of pictures without sensors (default 0.25)")
+    parser.add_argument("--strength", type=float, default=1.0, help="how much light and lens vary (default 1)")
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -410,7 +419,10 @@ def main() -> None:
         content = torch.load(given.run / "restorer.pt", weights_only=True)
         export(restorer, load_head(), given.export, {name: content[name] for name in ("minutes", "pictures", "plan")})
         return
-    plan = Plan(given.minutes, given.batch, given.rate, seed=given.seed, threads=given.threads, adversarial=given.adversarial)
+    plan = Plan(
+        given.minutes, given.batch, given.rate, given.bare, strength=given.strength, seed=given.seed, threads=given.threads,
+        adversarial=given.adversarial,
+    )
     train(given.shards, given.run, plan, given.width, given.every)
 
 
