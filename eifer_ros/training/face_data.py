@@ -174,14 +174,16 @@ def _bag(path: Path, count: int) -> Clip:
     from ..recording.topics import Role
 
     with Bag(path) as bag:
-        total = sum(connection.msgcount for connection, stream in bag.streams if stream.role is Role.PICTURE)
+        total = sum(
+            connection.msgcount for connection, stream in bag.streams if stream.role is Role.PICTURE and stream.port == "camera/image_raw"
+        )
     if not total:
         raise InputError(f"{path}: this recording holds no pictures (camera/image_raw)")
     step = max(total // max(count, 1), 1)
 
     def pictures() -> Iterator[U8]:
         number = 0
-        for recorded in read(path, topics=("camera/image_raw", "camera/camera_info")):
+        for recorded in read(path, topics=("camera/image_raw",)):
             if isinstance(recorded.item, Frame):
                 if number % step == 0:
                     yield recorded.item.image
