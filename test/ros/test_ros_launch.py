@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ros_peer import Peer, wait_for
+from ros_peer import ACTIVATE, CLEANUP, DEACTIVATE, Peer, wait_for
 
 from eifer_ros.recording.reader import Bag
 
@@ -195,9 +195,11 @@ def test_without_autostart_a_node_waits_for_its_lifecycle_and_params_reach_it(la
     wait_for(lambda: peer.state("performer") == "unconfigured", lambda: launched.output, PATIENCE_S)
     values = run(environment, "ros2", "param", "dump", *DIRECT, "/eifer/performer").stdout
     assert "fps: 12.0" in values and "seed: 3" in values
-    for step, state in (("configure", "inactive"), ("activate", "active"), ("deactivate", "inactive"), ("cleanup", "unconfigured")):
-        done = run(environment, "ros2", "lifecycle", "set", *DIRECT, "/eifer/performer", step)
-        assert "Transitioning successful" in done.stdout, done.stdout + done.stderr
+    done = run(environment, "ros2", "lifecycle", "set", *DIRECT, "/eifer/performer", "configure")
+    assert "Transitioning successful" in done.stdout, done.stdout + done.stderr
+    assert peer.state("performer") == "inactive"
+    for step, state in ((ACTIVATE, "active"), (DEACTIVATE, "inactive"), (CLEANUP, "unconfigured")):
+        assert peer.change("performer", step)
         assert peer.state("performer") == state
     assert launched.interrupt() == 0
     assert "process has died" not in launched.output
