@@ -24,7 +24,7 @@ from ..evaluation.face import VARIANTS, Scene, scenes
 from ..evaluation.metrics import displacement_basis, vertex_error_mm
 from ..head.model import HeadModel, load_head
 from ..performer.seeds import generator
-from ..reconstruction.confidence import GOOD_MM, Confidence, clues
+from ..reconstruction.confidence import GOOD_MM, Confidence, clues, expected_error
 from ..reconstruction.sensor_estimator import SensorEstimator
 from ..reconstruction.sensor_fit import SensorFitSettings
 from ..types import F64, U8, Frame
@@ -38,7 +38,7 @@ _KNOTS = 14
 class Samples:
     """N faces found. clues (N, 3) with the raw standard deviations; error_mm (N,); person (N,); clean (N,) not spoilt.
 
-    expected2, squared2 (N,): mean squared motion in mm^2 that the encoder expects to be off, and that it was off.
+    expected2, squared2 (N,): squared motion in mm^2 that the encoder expects to be off, and that it was off, coefficient by coefficient.
     """
 
     clues: F64
@@ -88,7 +88,7 @@ def collect(
 ) -> Samples:
     """Read every moment of `people`, clean and spoilt, as a face that has just come into sight. tell: after each person."""
     basis = displacement_basis(head)
-    plain = estimator.confidence
+    plain, weights = estimator.confidence, expected_error(head)
     rows: list[tuple[F64, float, int, bool, float, float]] = []
     for seed in people:
         rng = generator(seed, "spoilt pictures")
@@ -103,11 +103,12 @@ def collect(
                         continue
                     face = found.fit.face[None, : head.expression_size]
                     truth = scene.face.expression[None]
-                    moved = np.einsum("vce,e->vc", basis, (face - truth)[0])
+                    off = (face - truth)[0]
+                    off[list(estimator.model.gaze)] = 0.0
                     raw = estimator.expected_mm(estimator.reading.expression_std)
                     rows.append((
                         clues(raw * plain.std_scale, estimator.miss_mm(found.fit), found.landmarks.presence),
-                        float(vertex_error_mm(basis, face, truth)[0]), seed, clean, raw**2, 1e6 * float((moved**2).sum(axis=1).mean()),
+                        float(vertex_error_mm(basis, face, truth)[0]), seed, clean, raw**2, float(weights @ off**2),
                     ))
         if tell is not None:
             tell(seed)
