@@ -205,7 +205,10 @@ def test_without_autostart_a_node_waits_for_its_lifecycle_and_params_reach_it(la
     assert "process has died" not in launched.output
 
 
-def test_a_recording_is_worked_on_again_by_the_replay_launch(launch: Any, peer: Peer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("player", [
+    "eifer", pytest.param("rosbag2", marks=pytest.mark.skipif(not has_rosbag2(), reason="rosbag2 is not part of this ROS 2 installation")),
+])
+def test_a_recording_made_without_ros_is_worked_on_again_by_the_replay_launch(player: str, launch: Any, peer: Peer, tmp_path: Path) -> None:
     from eifer_ros.performer.component import Performer, PerformerConfig
     from eifer_ros.recording.writer import BagWriter
 
@@ -216,7 +219,7 @@ def test_a_recording_is_worked_on_again_by_the_replay_launch(launch: Any, peer: 
             if port in ("camera/image_raw", "emg/raw", "emg/raw_channels"):
                 bag.write(port, item)
     faces, activity = peer.listen("/eifer/face/vision", FLAME), peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity")
-    launched = launch("replay.launch.py", f"bag:={tmp_path / 'take'}", "rework:=true", "player:=eifer", "use_sim_time:=false")
+    launched = launch("replay.launch.py", f"bag:={tmp_path / 'take'}", "rework:=true", f"player:={player}", f"use_sim_time:={str(player == 'rosbag2').lower()}")
     wait_for(lambda: len(faces) >= 3 and len(activity) >= 50, lambda: launched.output, PATIENCE_S)
     assert launched.interrupt() == 0
 
