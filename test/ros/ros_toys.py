@@ -33,6 +33,7 @@ class ToyConfig(Config):
     rate_hz: float = parameter(30.0, "how often", unit="Hz", gt=0, le=240)
     count: int = parameter(3, "how many", ge=1, le=9)
     gain: float = parameter(1.0, "how much", ge=0, le=10, read_only=False)
+    share: float = parameter(0.5, "what part", gt=0, le=1, read_only=False)
     mode: Literal["a", "b"] = parameter("a", "which way")
     names: tuple[str, ...] = parameter((), "who")
     gains: dict[str, float] = parameter({}, "how much of each")

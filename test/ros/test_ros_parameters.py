@@ -45,6 +45,8 @@ def test_a_change_takes_effect_and_a_wrong_or_fixed_one_is_refused_with_a_reason
     assert host.components["toy"].config.gain == 2.5
     refused = set_value(peer, "toy", "gain", 11.0)
     assert not refused.successful and "gain" in refused.reason
+    refused = set_value(peer, "toy", "share", 0.0)  # a bound that ROS ranges cannot say
+    assert not refused.successful and "share = 0.0: input should be greater than 0" in refused.reason
     fixed = set_value(peer, "toy", "rate_hz", 20.0)
     assert not fixed.successful and "read-only" in fixed.reason
     assert host.components["toy"].config.gain == 2.5
