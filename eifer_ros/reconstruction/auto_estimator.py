@@ -12,10 +12,9 @@ from ..types import F64, Frame
 from .encoder import cut
 from .encoder_tracker import exposed, inside
 from .estimators import Estimate
-from .face_crop import POINTS, SIZE, crop_of
+from .face_crop import POINTS, crop_of
 from .landmark_estimator import LandmarkEstimator
 from .landmark_model import LandmarkModel
-from .landmarks import Crop
 from .restorer import FaceRestorer
 from .sensor_estimator import SensorEstimator
 from .tracker import TrackerCounts
@@ -76,7 +75,7 @@ class AutoEstimator:
         """Both ways and the restoring network."""
         self.sensors.warm_up()
         self.landmarks.warm_up()
-        self._restorer.restore(np.full((SIZE, SIZE, 3), 90, np.uint8), Crop(64.0, 64.0, 128.0, 0.0))
+        self._restorer.warm_up()
         self._counts = TrackerCounts()
         self.reset()
 

@@ -125,6 +125,7 @@ class Reconstruction(Component):
         self._wanted = listened & {RESTORED, OCCLUSION}
         if self._wanted and self._restorer is None and installed(self.config.restorer):
             self._restorer = FaceRestorer(self.config.restorer, self.config.backend)
+            self._restorer.warm_up()
 
     def reset(self) -> None:
         """Forget the face and the person."""

@@ -139,7 +139,12 @@ def learn(samples: Samples, std_scale: float) -> Confidence:
     places = np.array([score[group].mean() for group in groups])
     rising = isotonic_regression(shares, weights=[len(group) for group in groups]).x
     kept = np.concatenate([[True], np.diff(places) > 1e-9])
-    return Confidence(std_scale, np.asarray(best[:3]), float(best[3]), places[kept], np.clip(rising[kept], 0.0, 1.0))
+    places, rising = places[kept], np.clip(rising[kept], 0.0, 1.0)
+    # worse than the worst tenth that was seen: the regression goes on, down to nothing
+    low = np.array([-8.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0])
+    low = low[low < places[0] - 0.25]
+    below = np.minimum(1.0 / (1.0 + np.exp(-low)), rising[0])
+    return Confidence(std_scale, np.asarray(best[:3]), float(best[3]), np.concatenate([low, places]), np.concatenate([below, rising]))
 
 
 def reliability(table: Confidence, samples: Samples, bins: int = 5) -> list[tuple[float, float, int]]:
