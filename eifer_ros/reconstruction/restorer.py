@@ -84,7 +84,7 @@ def paste(image: U8, restored: Restored) -> U8:
     size = right - left, bottom - top
     opacity = np.asarray(_soft(restored.occlusion) * 255.0 + 0.5, np.uint8)
     alpha = cv2.warpAffine(opacity, forward, size, flags=cv2.INTER_LINEAR)
-    face = cv2.warpAffine(restored.picture, forward, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    face = cv2.warpAffine(restored.picture, forward, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     _mix(out[top:bottom, left:right], face, alpha)
     return out
 
