@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import importlib.util
 import os
 import signal
@@ -28,24 +26,17 @@ FLAME = "eifer_msgs/msg/FlameParameters"
 
 
 @pytest.fixture(scope="session")
-def installed(eifer_msgs: None) -> Path:
-    """eifer_ros as colcon installs it; built once per state of the sources."""
+def installed(eifer_msgs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """eifer_ros as colcon installs it."""
     if importlib.util.find_spec("colcon_ros") is None:
         pytest.skip("colcon is not installed: pip install 'eifer_ros[test]'")
-    files = sorted(path for folder in ("eifer_ros", "launch", "config") for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".rviz"))
-    state = "".join(f"{path}{path.stat().st_mtime_ns}" for path in [*files, ROOT / "setup.py", ROOT / "setup.cfg", ROOT / "pyproject.toml"])
-    base = Path(tempfile.gettempdir()) / f"eifer_ros_{os.getuid()}_{hashlib.sha256(state.encode()).hexdigest()[:16]}"
-    base.mkdir(exist_ok=True)
-    with (base / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base / "done").exists():
-            done = subprocess.run(
-                [sys.executable, "-m", "colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT),
-                 "--build-base", str(base / "build"), "--install-base", str(base / "install")],
-                cwd=base, capture_output=True, text=True, check=False,
-            )
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-            (base / "done").touch()
+    base = tmp_path_factory.mktemp("workspace")
+    done = subprocess.run(
+        [sys.executable, "-m", "colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT),
+         "--build-base", str(base / "build"), "--install-base", str(base / "install")],
+        cwd=base, capture_output=True, text=True, check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return base / "install"
 
 
