@@ -46,10 +46,10 @@ def train_face(
 ) -> None:
     """Adapt the reconstruction to one person: EIFER's phase 1, bare and covered pictures that need not belong together."""
     from ..errors import ConfigError, MissingExtra
-    from ..jobs.train import Wanted
-    from ..jobs.train import train_face as train
 
     try:
+        from ..training.face_runs import Wanted
+        from ..training.face_runs import train_face as train
         from ..training.losses import Weights
         from ..training.phase_one import Settings
     except ModuleNotFoundError:
@@ -98,9 +98,9 @@ def train_refine(
 ) -> None:
     """Refine the encoder on bare faces by landmarks and photometry, without labels; what comes of it is a --start for train face."""
     from ..errors import MissingExtra
-    from ..jobs.train import Wanted, refine_face
 
     try:
+        from ..training.face_runs import Wanted, refine_face
         from ..training.refine import Refinement
     except ModuleNotFoundError:
         raise MissingExtra("torch", "train", "training") from None

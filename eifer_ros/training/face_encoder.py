@@ -113,7 +113,7 @@ def export(encoder: FaceEncoder, head: HeadModel, path: Path, about: dict[str, o
         mine, theirs = (encoder.expression_size, encoder.shape_size), (head.expression_size, head.shape_size)
         raise ModelError(f"the encoder gives {mine} expression and shape coefficients; head model '{head.id}' has {theirs}")
     bounds = torch.as_tensor(head.expression_bounds, dtype=torch.float32)
-    module = _Exported(encoder.eval().to(memory_format=torch.contiguous_format), bounds[:, 0], bounds[:, 1])
+    module = _Exported(encoder.to(memory_format=torch.contiguous_format), bounds[:, 0], bounds[:, 1]).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.onnx")
     torch.onnx.export(

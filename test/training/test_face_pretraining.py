@@ -20,7 +20,6 @@ from eifer_ros.training.face_encoder import OUTPUTS, FaceEncoder, export, rotati
 from eifer_ros.training.picture_batches import Augment, batches  # noqa: E402
 from eifer_ros.training.pretrain import Metric, Plan, load_encoder, losses, train  # noqa: E402
 
-
 SEEDS = (0, 7)
 """The first is seen in the wild, the second in the lab."""
 

@@ -7,19 +7,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import InputError, MissingExtra
 from ..head.model import HeadModel, load_head
-from .common import Progress
-
-if TYPE_CHECKING:
-    from ..training.face_data import Domain
-    from ..training.phase_one import Settings, Trainer
-    from ..training.ranks import Ranks
-    from ..training.refine import Refinement
+from ..jobs.common import Progress
+from ..reconstruction.encoder import FaceEncoder as LiveEncoder
+from ..reconstruction.face_crop import SIZE
+from .face_data import Domain, TorchReader, Unpaired, gather
+from .face_encoder import FaceEncoder, export
+from .face_models import OpenFace
+from .phase_one import Settings, Trainer, for_this_machine
+from .ranks import Ranks
+from .refine import Marked, Refinement, Refiner
+from .smirk_encoder import export as export_smirk
+from .start_encoders import face_model, load_start
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,8 @@ def train_face(
 ) -> dict[str, Any]:
     """Collect, train (or go on), export. amp: bfloat16; None lets the device decide. Returns what came of it.
 
-    Raises MissingExtra without torch; otherwise as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
+    Raises as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
     """
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise MissingExtra("torch", "train", "training") from None
-    from ..training.face_data import Unpaired
-    from ..training.phase_one import Settings, Trainer, for_this_machine
-    from ..training.ranks import Ranks
-    from ..training.start_encoders import face_model, load_start
-
     both = wanted.reference.startswith("performer:") or any(Path(wanted.reference).expanduser().glob("*.csv"))  # MMM holds both sides
     if wanted.reference == wanted.sensors and not both:
         raise InputError(f"--reference and --sensors are both {wanted.reference}; give the bare recording and the one under sensors")
@@ -107,9 +103,6 @@ def train_face(
 
 def _collect(wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, ranks: Ranks, told: Progress | None) -> Domain:
     """Crops of one side; collected once by the first process and kept in the run's folder."""
-    from ..training.face_data import TorchReader, gather
-    from ..training.face_encoder import FaceEncoder
-
     where, name = (wanted.sensors, "sensors") if covered else (wanted.reference, "reference")
     key = json.dumps([where, covered, wanted.frames, size, seed, wanted.check_reference])
     path = wanted.run / f"faces_{name}.npz"
@@ -133,9 +126,7 @@ def _collect(wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, 
 
 def _shipped_reader() -> Any:
     """The shipped encoder finds the crops for an encoder that cannot say where a face is (SMIRK's)."""
-    from ..reconstruction.encoder import FaceEncoder
-
-    return FaceEncoder(load_head())
+    return LiveEncoder(load_head())
 
 
 def _kept(path: Path, key: str) -> bool:
@@ -149,8 +140,6 @@ def _kept(path: Path, key: str) -> bool:
 
 
 def _load(path: Path) -> Domain:
-    from ..training.face_data import Domain
-
     with np.load(path, allow_pickle=False) as data:
         people = tuple(str(person) for person in data["people"])
         return Domain(data["crops"], data["person"], people, json.loads(str(data["skipped"])))
@@ -177,11 +166,6 @@ def _export(trainer: Trainer, wanted: Wanted) -> dict[str, str]:
 
 def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) -> Path:
     """An encoder as ONNX at `path`, and as weights beside it."""
-    import torch
-
-    from ..training.face_encoder import FaceEncoder, export
-    from ..training.smirk_encoder import export as export_smirk
-
     if isinstance(encoder, FaceEncoder):
         sizes = [encoder.expression_size, encoder.shape_size]
         torch.save({"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes}, path.with_suffix(".pt"))
@@ -196,16 +180,6 @@ def refine_face(
     wanted: Wanted, settings: Refinement | None = None, *, stop: Callable[[], bool] | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Collect bare pictures, refine (or go on), export. Only `reference`, `run`, `start`, `frames` and `threads` of `wanted` count."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise MissingExtra("torch", "train", "training") from None
-    from ..training.face_encoder import FaceEncoder
-    from ..training.face_models import OpenFace
-    from ..training.ranks import Ranks
-    from ..training.refine import Marked, Refinement, Refiner
-    from ..training.start_encoders import face_model, load_start
-
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
     how = settings if settings is not None else Refinement()
@@ -214,8 +188,6 @@ def refine_face(
     if not isinstance(encoder, FaceEncoder):
         raise InputError(f"{wanted.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is")
     wanted.run.mkdir(parents=True, exist_ok=True)
-    from ..reconstruction.face_crop import SIZE
-
     bare = _collect(wanted, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
     start = face_model(encoder, head, device)()
     assert isinstance(start, OpenFace)
