@@ -10,10 +10,9 @@ coefficients scaled by their spread; a face that is not found counts as wrong. N
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,8 +22,8 @@ from ..errors import InputError
 from ..head import projection, shade, show
 from ..head.model import HeadModel, load_head
 from ..reconstruction.component import CAMERA, Reconstruction, ReconstructionConfig
-from ..reconstruction.encoder import ENCODER, FaceEncoder, Reading
-from ..reconstruction.encoder_tracker import EncoderTracker
+from ..reconstruction.encoder import ENCODER, FaceEncoder
+from ..reconstruction.encoder_tracker import SHIFTS, EncoderTracker, mean_of, shifted
 from ..reconstruction.face_crop import POINTS, crop_of
 from ..types import F64, U8, FaceState, FaceStatus, Frame
 
@@ -32,8 +31,6 @@ MOVEMENTS = ("rest", "eyes tight", "smile open", "snarl", "nose")
 PERSONS = 4
 TILE = 470, 428
 SHEET = "sensor_reference_sheet.jpg"
-SHIFTS = ((0.0, 0.0), (0.04, 0.0), (-0.04, 0.0), (0.0, 0.04), (0.0, -0.04), (0.03, 0.03), (-0.03, -0.03))
-"""By how much of its side a crop is moved for the mean over shifted crops."""
 _FLOOR = 0.01
 """Coefficients that move less than a hundredth of their range carry noise and are not magnified."""
 
@@ -136,14 +133,12 @@ def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | No
         reading = tracker.search(tile)
         if reading is None:
             return None
-        readings = _shifted(encoder, tile, reading, shifts)
-        expression = np.mean([one.expression for one in readings], axis=0)
-        shape = np.mean([one.shape for one in readings], axis=0)
-        vertices = model.vertices(shape, expression, eyes=model.gaze(expression))
+        several = mean_of(encoder.read(tile, shifted(crop_of(reading.points), shifts))) if shifts > 1 else reading
+        vertices = model.vertices(several.shape, several.expression, eyes=model.gaze(several.expression))
         points = embedding.points(vertices, model.faces)[list(POINTS)].astype(np.float64)
         K = projection.default_intrinsics(tile.shape[1], tile.shape[0])
-        pose = _pose(points, np.mean([one.points for one in readings], axis=0), K)
-        return Found(expression, vertices, pose, K, reading.points)
+        pose = _pose(points, several.points, K)
+        return Found(several.expression, vertices, pose, K, reading.points)
 
     return estimate
 
@@ -164,18 +159,6 @@ def component_estimator(config: ReconstructionConfig) -> Estimator:
         return Found(state.expression.astype(np.float64), model.state_vertices(state), state.head_pose, K, points)
 
     return estimate
-
-
-def _shifted(encoder: FaceEncoder, tile: U8, reading: Reading, shifts: int) -> list[Reading]:
-    if shifts <= 1:
-        return [reading]
-    crop = crop_of(reading.points)
-    cos, sin = math.cos(crop.angle), math.sin(crop.angle)
-    crops = [
-        replace(crop, x=crop.x + crop.side * (dx * cos - dy * sin), y=crop.y + crop.side * (dx * sin + dy * cos))
-        for dx, dy in SHIFTS[:shifts]
-    ]
-    return encoder.read(tile, crops)
 
 
 def _pose(points: F64, pixels: F64, K: F64) -> F64:

@@ -114,12 +114,12 @@ class FaceEncoder:
             sure = float(np.clip(np.ravel(readable)[k], 0.0, 1.0)) if all(np.isfinite(part).all() for part in parts) else 0.0
             out.append(Reading(
                 crop, points, np.clip(expression[k].astype(np.float64), self._lower, self._upper), np.abs(std[k].astype(np.float64)),
-                _nearest_rotation(turn[k].astype(np.float64)), shape[k].astype(np.float64), sure,
+                nearest_rotation(turn[k].astype(np.float64)), shape[k].astype(np.float64), sure,
             ))
         return out
 
 
-def _nearest_rotation(matrix: F64) -> F64:
+def nearest_rotation(matrix: F64) -> F64:
     """The rotation nearest to a (3, 3) matrix (orthogonal Procrustes)."""
     if not np.isfinite(matrix).all():
         return np.eye(3)

@@ -2,12 +2,15 @@
 
 Pads and cables break detectors: its box is only where the encoder looks first, and where it finds none a few plain squares are
 tried. The encoder itself says whether a crop holds a face (`readable`), looked at again in the crop that its own landmarks ask for.
+Half a face can be as readable as a whole one; what tells them apart is how far off the encoder expects to be. A face that was just
+found is read in several crops that lie a little beside each other, and their mean is taken: the first picture is as sure as later ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import cv2
@@ -15,7 +18,7 @@ import numpy as np
 
 from ..types import F64, U8
 from .detector import Detection, FaceDetector
-from .encoder import Reading, cut
+from .encoder import Reading, cut, nearest_rotation
 from .face_crop import SIZE, crop_of
 from .landmarks import Crop
 from .tracker import TrackerCounts
@@ -29,6 +32,10 @@ _CROP_PER_BOX = 1.35
 """Side of the encoder's crop over that of the detector's box."""
 _HOLD = 5
 """Pictures after a loss in which nobody else is taken; later, plain squares are tried in every so many pictures only."""
+_CLOSE = 0.15
+"""Candidates that are as readable as the best but for this much are told apart by the error that the encoder expects."""
+SHIFTS = ((0.0, 0.0), (0.04, 0.0), (-0.04, 0.0), (0.0, 0.04), (0.0, -0.04), (0.03, 0.03), (-0.03, -0.03))
+"""By how much of its side a crop is moved for the mean over shifted crops."""
 _FLAT, _LIT = 5.0, 0.5
 """Grey levels of contrast, and share of pixels neither black nor white, without which no face can be read."""
 
@@ -56,6 +63,33 @@ def inside(crop: Crop, width: int, height: int) -> float:
     matrix = crop.matrix(1)
     points = grid @ matrix[:, :2].T + matrix[:, 2]
     return float(((points >= 0) & (points <= (width - 1, height - 1))).all(axis=1).mean())
+
+
+def shifted(crop: Crop, count: int = len(SHIFTS)) -> list[Crop]:
+    """The crop moved along its own axes by the first `count` of `SHIFTS`; it comes first itself."""
+    cos, sin = math.cos(crop.angle), math.sin(crop.angle)
+    return [
+        replace(crop, x=crop.x + crop.side * (dx * cos - dy * sin), y=crop.y + crop.side * (dx * sin + dy * cos))
+        for dx, dy in SHIFTS[:count]
+    ]
+
+
+def mean_of(readings: Sequence[Reading]) -> Reading:
+    """What several crops of one face say together: the crop and the readability of the first, the rest as means.
+
+    The standard deviations are the mean ones: crops of one picture err alike.
+    """
+    first = readings[0]
+    if len(readings) == 1:
+        return first
+    return replace(
+        first,
+        points=np.mean([one.points for one in readings], axis=0),
+        expression=np.mean([one.expression for one in readings], axis=0),
+        expression_std=np.mean([one.expression_std for one in readings], axis=0),
+        turn=nearest_rotation(np.mean([one.turn for one in readings], axis=0)),
+        shape=np.mean([one.shape for one in readings], axis=0),
+    )
 
 
 class EncoderTracker:
@@ -88,8 +122,8 @@ class EncoderTracker:
             self.reset()
             self._size = image.shape
         found = self._look(image, self._crop) if self._crop is not None else None
-        if found is None:
-            found = self.search(image)
+        if found is None and (found := self.search(image)) is not None:
+            found = self.surer(image, found)
         if found is None:
             self._crop = None
             self._absent += 1
@@ -106,6 +140,16 @@ class EncoderTracker:
         self._absent = 0
         self._size = image.shape
 
+    def doubt(self) -> None:
+        """What is followed may be no whole face: search the next picture, the present crop among the others."""
+        self._crop = None
+
+    def surer(self, image: U8, found: Reading) -> Reading:
+        """`found` as the mean over shifted crops, those that read a face as well."""
+        crops = shifted(crop_of(found.points))
+        readings = self._reader.read_patches([cut(image, crop, SIZE) for crop in crops], crops)
+        return mean_of([found, *(one for one in readings if one.readable >= self._min_readable and _sound(one.points, one.crop))])
+
     def search(self, image: U8) -> Reading | None:
         """The face nearest to where it was lost, or the one that reads best."""
         self.counts.searched += 1
@@ -120,15 +164,16 @@ class EncoderTracker:
 
     def _best(self, image: U8, candidates: Sequence[Crop], remembered: Crop | None) -> Reading | None:
         """Look at every candidate and settle on the surest. A first look may be far off: only the last one counts."""
-        best = None
+        settled = []
         for candidate in candidates:
             found = self._settle(image, candidate)
-            if found is None or (best is not None and found.readable <= best.readable):
+            if found is None:
                 continue
             if remembered is not None and self._absent < _HOLD and _distance(crop_of(found.points), remembered) > 1.0:
                 continue  # in the first pictures after a loss nobody else takes over
-            best = found
-        return best
+            settled.append(found)
+        least = max((found.readable for found in settled), default=0.0) - _CLOSE
+        return min((found for found in settled if found.readable >= least), key=_expected, default=None)
 
     def _settle(self, image: U8, crop: Crop) -> Reading | None:
         """Look `_LOOKS` times, each time where the landmarks of the look before say; None unless it comes to rest on a face."""
@@ -165,6 +210,11 @@ def _sound(points: F64, crop: Crop) -> bool:
     spread = float(np.ptp(points, axis=0).max())
     away = float(np.hypot(*(points.mean(axis=0) - (crop.x, crop.y))))
     return 0.25 * crop.side < spread < 1.6 * crop.side and away < 0.6 * crop.side
+
+
+def _expected(found: Reading) -> float:
+    """How far off the encoder expects to be, over all coefficients."""
+    return float(np.linalg.norm(found.expression_std))
 
 
 def _distance(crop: Crop, other: Crop) -> float:

@@ -25,6 +25,8 @@ from .tracker import TrackerCounts
 _STRANGER_MISS = 0.07
 _STRANGER_PICTURES = 20
 """So many pictures in a row with points this far off (in eye distances): the shape belongs to somebody else."""
+_DOUBTFUL, _DOUBTFUL_PICTURES = 0.3, 15
+"""So many pictures in a row that are trusted less than this: the tracker looks for the face anew."""
 
 
 class SensorEstimator:
@@ -46,7 +48,7 @@ class SensorEstimator:
         self._expected[list(self.model.gaze)] = 0.0
         self._eyes_mm = 1e3 * float(np.linalg.norm(self.model.template[EYE_CORNER_LEFT] - self.model.template[EYE_CORNER_RIGHT]))
         self._times = np.zeros(2)
-        self._strange = 0
+        self._strange = self._doubtful = 0
         self.reading: Reading | None = None
         """What the encoder said of the last picture, None where there was no face."""
 
@@ -77,7 +79,7 @@ class SensorEstimator:
         """Forget the face and the person."""
         self._tracker.reset()
         self._fit.reset()
-        self._strange = 0
+        self._strange = self._doubtful = 0
         self.reading = None
 
     def follow(self, frame: Frame, seen: Landmarks) -> None:
@@ -102,7 +104,12 @@ class SensorEstimator:
             self._strange = 0
         if not finite(fit):
             return None
-        return Estimate(fit, self.trust(fit, reading), Landmarks(self._fit.points.astype(np.float32), reading.readable))
+        confidence = self.trust(fit, reading)
+        self._doubtful = self._doubtful + 1 if confidence < _DOUBTFUL else 0
+        if self._doubtful >= _DOUBTFUL_PICTURES:
+            self._tracker.doubt()
+            self._doubtful = 0
+        return Estimate(fit, confidence, Landmarks(self._fit.points.astype(np.float32), reading.readable))
 
     def expected_mm(self, std: F64) -> float:
         """Error of the face's vertices in mm that goes with these standard deviations of the expression."""

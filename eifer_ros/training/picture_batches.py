@@ -128,11 +128,8 @@ def sample(
     readable = 1.0
     if rng.random() < augment.negatives:
         readable = 0.0
-        if rng.random() < 0.5:  # beside the face, or far too large or small
-            side = crop.side * rng.choice([0.22, 2.8, 1.0], p=[0.25, 0.15, 0.6])
-            away = rng.uniform(0.0, 2.0 * np.pi)
-            reach = rng.uniform(0.75, 1.0) * crop.side if side == crop.side else 0.0
-            crop = Crop(crop.x + reach * np.cos(away), crop.y + reach * np.sin(away), float(side), crop.angle)
+        if rng.random() < 0.6:
+            crop = _beside(crop, rng)
     matrix = crop.matrix(SIZE)
     border = cv2.BORDER_CONSTANT if rng.random() < 0.6 else cv2.BORDER_REPLICATE
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -165,11 +162,21 @@ def _patch(rng: np.random.Generator, side: int) -> U8:
     return np.asarray((np.abs(x) < rng.uniform(0.1, 0.3)) & (np.abs(y) < rng.uniform(0.1, 0.3)), np.uint8)
 
 
+def _beside(crop: Crop, rng: np.random.Generator) -> Crop:
+    """A crop that is no good: off the face, far too large or small, or half a face, as a detector's false find gives."""
+    away, kind = rng.uniform(0.0, 2.0 * np.pi), rng.random()
+    size, reach = (
+        (1.0, rng.uniform(0.75, 1.0)) if kind < 0.35 else (0.22, 0.0) if kind < 0.45 else (2.8, 0.0) if kind < 0.55
+        else (rng.uniform(0.3, 0.62), rng.uniform(0.0, 0.3)) if kind < 0.85 else (rng.uniform(0.6, 1.1), rng.uniform(0.4, 0.7))
+    )
+    return Crop(crop.x + reach * crop.side * np.cos(away), crop.y + reach * crop.side * np.sin(away), size * crop.side, crop.angle)
+
+
 def _moved(crop: Crop, rng: np.random.Generator, strength: float) -> Crop:
     """As a tracker's crop is: a little late; one in eight as rough as a detector's."""
-    rough = 3.0 if rng.random() < 0.125 else 1.0
-    shift = rng.normal(0.0, 0.025 * rough, 2) * strength * crop.side
-    scale = float(np.exp(rng.normal(0.0, 0.04 * rough) * strength))
+    rough = 2.5 if rng.random() < 0.125 else 1.0
+    shift = rng.normal(0.0, 0.03 * rough, 2) * strength * crop.side
+    scale = float(np.exp(rng.normal(0.0, 0.055 * rough) * strength))
     return Crop(crop.x + shift[0], crop.y + shift[1], crop.side * min(scale, 1.5), crop.angle + rng.normal(0.0, 0.05 * rough) * strength)
 
 

@@ -14,8 +14,9 @@ from encoder_files import blob, blob_encoder, resting_layout
 from eifer_ros.errors import MissingExtra, ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
+from eifer_ros.reconstruction.detector import Detection
 from eifer_ros.reconstruction.encoder import FaceEncoder, Reading, cut, ray_rotation
-from eifer_ros.reconstruction.encoder_tracker import EncoderTracker, exposed, inside
+from eifer_ros.reconstruction.encoder_tracker import SHIFTS, EncoderTracker, exposed, inside, mean_of, shifted
 from eifer_ros.reconstruction.face_crop import POINTS, crop_of
 from eifer_ros.reconstruction.landmarks import Crop
 
@@ -180,6 +181,70 @@ def test_a_crop_that_leaves_the_picture_is_lost_not_followed(encoder):
     tracker = EncoderTracker(encoder, Blind())
     found = [tracker.track(blob(at=(160 + 24 * step, 120))) for step in range(9)]
     assert found[0] is not None and found[-1] is None
+
+
+class Two:
+    """A detector and a reader that know two places: a whole face, and half of it that is as readable but read badly."""
+
+    whole, half = (160.0, 120.0, 130.0), (132.0, 116.0, 65.0)
+
+    def __init__(self):
+        head = load_head()
+        self.sizes = head.expression_size, head.shape_size
+        layout, _ = resting_layout(head)
+        self.layout = layout - (layout.max(axis=0) + layout.min(axis=0)) / 2.0
+        self.read = 0
+
+    def detect(self, image):
+        eyes = np.stack([np.arange(-1, 5), np.arange(6)], axis=1)
+        return [
+            Detection(np.array([x - side / 3, y - side / 3, side / 1.5, side / 1.5]), np.array([x, y]) + eyes * [1.0, 0.0], 0.5)
+            for x, y, side in (self.half, self.whole)
+        ]
+
+    def read_patches(self, patches, crops):
+        self.read += len(crops)
+        out = []
+        for crop in crops:
+            x, y, side = min((self.half, self.whole), key=lambda face: np.hypot(crop.x - face[0], crop.y - face[1]))
+            std, readable, value = (0.05, 0.980, 0.5) if side == self.whole[2] else (0.2, 0.985, -0.5)
+            e = np.full(self.sizes[0], value + 0.1 * np.sign(crop.x - x))
+            out.append(Reading(
+                crop, self.layout * side + (x, y), e, np.full_like(e, std), np.eye(3), np.zeros(self.sizes[1]), readable
+            ))
+        return out
+
+
+def test_half_a_face_that_reads_as_well_does_not_win_over_the_whole():
+    two = Two()
+    rng = np.random.default_rng(0)
+    picture = rng.integers(40, 200, (240, 320, 3)).astype(np.uint8)
+    found = EncoderTracker(two, two).track(picture)
+    assert found is not None and found.expression_std[0] == pytest.approx(0.05)
+
+
+def test_a_face_just_found_is_read_in_several_crops_and_then_in_one():
+    two = Two()
+    picture = np.random.default_rng(0).integers(40, 200, (240, 320, 3)).astype(np.uint8)
+    tracker = EncoderTracker(two, two)
+    tracker.track(picture)
+    first = two.read
+    tracker.track(picture)
+    assert first > len(SHIFTS) and two.read == first + 1
+    tracker.doubt()
+    tracker.track(picture)
+    assert two.read > first + 1 + len(SHIFTS) and tracker.counts.searched == 2
+
+
+def test_shifted_crops_move_along_the_axes_of_the_crop_and_their_mean_is_the_mean():
+    crop = Crop(50.0, 60.0, 100.0, np.pi / 2)
+    moved = shifted(crop)
+    assert moved[0] == crop and len(moved) == len(SHIFTS)
+    np.testing.assert_allclose((moved[1].x, moved[1].y), (50.0, 64.0), atol=1e-9)
+    np.testing.assert_allclose(np.mean([(one.x, one.y) for one in moved], axis=0), (50.0, 60.0), atol=1e-9)
+    readings = Two().read_patches([], [Crop(150.0, 120.0, 130.0, 0.0), Crop(170.0, 120.0, 130.0, 0.0)])
+    np.testing.assert_allclose(mean_of(readings).expression, 0.5)
+    assert mean_of(readings[:1]) is readings[0]
 
 
 def test_exposure_is_judged_where_the_face_is():
