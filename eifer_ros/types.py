@@ -10,6 +10,7 @@ is a legitimate "unknown" inside.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -331,7 +332,84 @@ class Marker:
 
 MARKER_PHASES = ("start", "end", "note")
 
+EVENT_REGIONS: tuple[str, ...] = ("eye_left", "eye_right", "lips_left", "lips_right")
+"""Where a micro-expression shows: the four parts of the face of HTNet (Wang et al. 2024); left and right are the subject's."""
+
+UNKNOWN_LABEL = "unknown"
+"""Label of an event that is none of the known classes, or not surely one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceDisplacement:
+    """Where the skin is, relative to what the head model's coefficients say, vertex by vertex.
+
+    displacement: (V, 3) float32 m in head model coordinates (x to the subject's left, y up, z out of the face), one row per vertex of
+    `head_model`; NaN nowhere. confidence: 0..1. It belongs to the FaceState of the same stamp and origin.
+    """
+
+    stamp: Stamp
+    head_model: str
+    origin: FaceOrigin
+    displacement: F32
+    confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "displacement", _array("FaceDisplacement", "displacement", self.displacement, np.float32, (None, 3))
+        )
+        _unit("FaceDisplacement", "confidence", self.confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceEvent:
+    """A micro-expression: a small, fast movement of the face.
+
+    stamp: of the apex. onset, offset: stamps of its beginning and end, onset <= stamp <= offset. region: the one of `EVENT_REGIONS`
+    that moves most, equal to regions[0]; regions: all that move, strongest first; empty and "" where it is not known. label: the most
+    likely of `classes`, or "unknown". probabilities: (K,) float32, one per class, 0..1; no classes where nothing was recognised.
+    score: how far the event stands out, in the spotter's own unit, higher is surer. lead_s: how long before the picture's onset that
+    of the EMG came (negative: after), NaN where one sense alone saw it.
+    """
+
+    stamp: Stamp
+    onset: Stamp
+    offset: Stamp
+    region: str
+    regions: tuple[str, ...]
+    label: str
+    classes: tuple[str, ...]
+    probabilities: F32
+    score: float
+    origin: FaceOrigin
+    lead_s: float = math.nan
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "regions", tuple(self.regions))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        probabilities = _array("FaceEvent", "probabilities", self.probabilities, np.float32, (len(self.classes),))
+        object.__setattr__(self, "probabilities", probabilities)
+        if not self.onset <= self.stamp <= self.offset:
+            raise InputError(
+                f"FaceEvent: onset {self.onset}, apex {self.stamp}, offset {self.offset} ns; they must follow each other in this order"
+            )
+        for name in self.regions:
+            if name not in EVENT_REGIONS:
+                raise InputError(f"FaceEvent.regions holds '{name}'; known are {', '.join(EVENT_REGIONS)}")
+        if len(set(self.regions)) != len(self.regions):
+            raise InputError(f"FaceEvent.regions names a region twice: {', '.join(self.regions)}")
+        if self.region != (self.regions[0] if self.regions else ""):
+            raise InputError(f"FaceEvent.region is '{self.region}'; it must be the first of regions ({', '.join(self.regions) or 'none'})")
+        if self.label != UNKNOWN_LABEL and self.classes and self.label not in self.classes:
+            raise InputError(f"FaceEvent.label is '{self.label}'; it must be '{UNKNOWN_LABEL}' or one of {', '.join(self.classes)}")
+
+    @property
+    def duration_s(self) -> float:
+        """From onset to offset."""
+        return (self.offset - self.onset) / NS
+
+
 Item: TypeAlias = (
     Frame | EmgChunk | MuscleActivity | FaceState | Blendshapes | JointTargets | HeadModelInfo | EmgChannelInfo | Marker
+    | FaceDisplacement | FaceEvent
 )
 """Anything that flows between components."""

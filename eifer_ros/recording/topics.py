@@ -10,6 +10,8 @@ from ..types import (
     Blendshapes,
     EmgChannelInfo,
     EmgChunk,
+    FaceDisplacement,
+    FaceEvent,
     FaceState,
     Frame,
     HeadModelInfo,
@@ -35,6 +37,8 @@ PORTS: tuple[Port, ...] = (
     Port("face/restored", Frame, lazy=True),
     Port("face/occlusion", Frame, lazy=True),
     Port("face/blendshapes", Blendshapes),
+    Port("face/displacement", FaceDisplacement, lazy=True),
+    Port("face/events", FaceEvent, keep_all=True),
     Port("muscles/estimated", MuscleActivity),
     Port("animatronic/joint_trajectory", JointTargets),
     Port("head_model", HeadModelInfo, latched=True),
@@ -42,6 +46,8 @@ PORTS: tuple[Port, ...] = (
     Port("truth/face", FaceState),
     Port("truth/muscles", MuscleActivity),
     Port("truth/movement", Marker),
+    Port("truth/displacement", FaceDisplacement, lazy=True),
+    Port("truth/events", FaceEvent, keep_all=True),
 )
 """Every item a recording can hold, by port."""
 

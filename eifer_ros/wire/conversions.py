@@ -24,6 +24,8 @@ from ..types import (
     Blendshapes,
     EmgChannelInfo,
     EmgChunk,
+    FaceDisplacement,
+    FaceEvent,
     FaceOrigin,
     FaceState,
     FaceStatus,
@@ -42,6 +44,9 @@ MAX_SHAPE = 300
 MAX_EXPRESSION = 100
 MAX_CHANNELS = 256
 MAX_NAMES = 128
+MAX_CLASSES = 32
+DISPLACEMENT_UNIT_M = 1e-5
+"""What one count of FaceDisplacement.displacement stands for; int16 then reaches 0.32767 m."""
 JOINT_PERIOD_NS = 40_000_000
 """`time_from_start` of a one-point trajectory: two periods at 50 Hz, so that one lost command does not stop the motion."""
 
@@ -67,9 +72,13 @@ def _header(family: Family, stamp: Stamp, frame_id: str) -> Any:
 
 def stamp_of(message: Any) -> Stamp:
     """Nanoseconds of a message's header. Raises WireError where nanosec is out of range."""
-    stamp = message.header.stamp
+    return _moment(f"{_name(message)}.header.stamp", message.header.stamp)
+
+
+def _moment(field: str, stamp: Any) -> Stamp:
+    """Nanoseconds of a `builtin_interfaces/Time`."""
     if not 0 <= stamp.nanosec < NS or stamp.sec < 0:
-        raise WireError(f"{_name(message)}.header.stamp is {stamp.sec} s {stamp.nanosec} ns; nanosec must lie in 0..999999999")
+        raise WireError(f"{field} is {stamp.sec} s {stamp.nanosec} ns; nanosec must lie in 0..999999999")
     return int(stamp.sec) * NS + int(stamp.nanosec)
 
 
@@ -353,6 +362,71 @@ def _info_from(message: Any) -> HeadModelInfo:
     return item
 
 
+# ---------------------------------------------------------------- small movements
+
+
+def _check_displacement(item: FaceDisplacement) -> None:
+    gate = _Gate("FaceDisplacement")
+    gate.text("head_model", item.head_model)
+    reach = 32767 * DISPLACEMENT_UNIT_M
+    gate.values("displacement", item.displacement, -reach, reach)
+
+
+def _displacement_to(item: FaceDisplacement, family: Family, frame_id: str) -> Any:
+    _check_displacement(item)
+    counts = np.clip(np.rint(item.displacement.astype(np.float64) / DISPLACEMENT_UNIT_M), -32767, 32767).astype(np.int16)
+    return family.make(
+        "eifer_msgs/msg/FaceDisplacement", header=_header(family, item.stamp, frame_id), head_model=item.head_model,
+        origin=int(item.origin), confidence=float(item.confidence), displacement=counts.ravel(),
+    )
+
+
+def _displacement_from(message: Any) -> FaceDisplacement:
+    gate = _Gate("FaceDisplacement")
+    counts = np.asarray(message.displacement, np.int16)
+    if counts.size % 3:
+        raise WireError(f"FaceDisplacement.displacement has {counts.size} elements; it must have three per vertex")
+    confidence = float(message.confidence)
+    gate.values("confidence", np.array([confidence]), 0.0, 1.0)
+    item = FaceDisplacement(
+        stamp_of(message), message.head_model, gate.member("origin", message.origin, FaceOrigin),
+        (counts.reshape(-1, 3) * DISPLACEMENT_UNIT_M).astype(np.float32), min(max(confidence, 0.0), 1.0),
+    )
+    _check_displacement(item)
+    return item
+
+
+def _check_event(item: FaceEvent) -> None:
+    gate = _Gate("FaceEvent")
+    gate.text("label", item.label)
+    gate.length("classes", item.classes, MAX_CLASSES)
+    gate.values("probabilities", item.probabilities, 0.0, 1.0)
+    gate.values("score", np.array([item.score]))
+    gate.values("lead_s", np.array([item.lead_s]), nan=True)
+
+
+def _event_to(item: FaceEvent, family: Family, frame_id: str) -> Any:
+    _check_event(item)
+    return family.make(
+        "eifer_msgs/msg/FaceEvent", header=_header(family, item.stamp, frame_id), onset=_time(family, item.onset),
+        offset=_time(family, item.offset), region=item.region, regions=item.regions, label=item.label, classes=item.classes,
+        probabilities=item.probabilities, score=float(item.score), origin=int(item.origin), lead_s=float(item.lead_s),
+    )
+
+
+def _event_from(message: Any) -> FaceEvent:
+    gate = _Gate("FaceEvent")
+    probabilities = np.asarray(message.probabilities, np.float32)
+    gate.length("probabilities", probabilities, same_as=("classes", len(message.classes)))
+    item = FaceEvent(
+        stamp_of(message), _moment("FaceEvent.onset", message.onset), _moment("FaceEvent.offset", message.offset), message.region,
+        tuple(message.regions), message.label, tuple(message.classes), probabilities, float(message.score),
+        gate.member("origin", message.origin, FaceOrigin), float(message.lead_s),
+    )
+    _check_event(item)
+    return item
+
+
 # ---------------------------------------------------------------- joints, markers
 
 
@@ -550,6 +624,8 @@ _TO: dict[type, tuple[str, Callable[[Any, Family, str], Any], str]] = {
     HeadModelInfo: ("eifer_msgs/msg/HeadModelInfo", _info_to, ""),
     JointTargets: ("trajectory_msgs/msg/JointTrajectory", _joints_to, ""),
     Marker: ("eifer_msgs/msg/Marker", _marker_to, "operator"),
+    FaceDisplacement: ("eifer_msgs/msg/FaceDisplacement", _displacement_to, "head"),
+    FaceEvent: ("eifer_msgs/msg/FaceEvent", _event_to, "face"),
 }
 
 JOINT_STATES = "joint_states"
@@ -566,6 +642,8 @@ _FROM: dict[str, Callable[[Any], Item]] = {
     "trajectory_msgs/msg/JointTrajectory": _joints_from,
     "sensor_msgs/msg/JointState": _joint_state_from,
     "eifer_msgs/msg/Marker": _marker_from,
+    "eifer_msgs/msg/FaceDisplacement": _displacement_from,
+    "eifer_msgs/msg/FaceEvent": _event_from,
 }
 
 FRAME_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo")

@@ -71,6 +71,8 @@ TOPICS: dict[str, Standard] = {
     "face/restored": Standard.IMAGE,
     "face/occlusion": Standard.IMAGE,
     "face/blendshapes": Standard.STATE,
+    "face/displacement": Standard.STATE,
+    "face/events": Standard.EVENT,
     "head_model": Standard.LATCHED,
     "muscles/estimated": Standard.STATE,
     "animatronic/joint_trajectory": Standard.STATE,
@@ -79,6 +81,8 @@ TOPICS: dict[str, Standard] = {
     "truth/face": Standard.STATE,
     "truth/muscles": Standard.STATE,
     "truth/movement": Standard.EVENT,
+    "truth/displacement": Standard.STATE,
+    "truth/events": Standard.EVENT,
 }
 
 

@@ -28,6 +28,8 @@ from eifer_ros.types import (
     Blendshapes,
     EmgChannelInfo,
     EmgChunk,
+    FaceDisplacement,
+    FaceEvent,
     FaceOrigin,
     FaceState,
     Frame,
@@ -66,6 +68,16 @@ def chunk(k: int, first: int, lost: int = 0) -> EmgChunk:
     return EmgChunk(START + round(first * NS / RATE), RATE, CHANNELS, samples, first, lost)
 
 
+EVENTS = [
+    FaceEvent(
+        START + NS // 5, START + NS // 10, START + NS // 3, "eye_left", ("eye_left", "eye_right"), "surprise", ("surprise", "others"),
+        np.array([0.75, 0.25]), 4.5, FaceOrigin.FUSED, 0.0625,
+    ),
+    FaceEvent(
+        START + 2 * NS, START + 2 * NS, START + 2 * NS, "lips_left", ("lips_left",), "unknown", ("surprise", "others"), np.array([0.5, 0.5]),
+        1.5, FaceOrigin.VISION,
+    ),
+]
 CHUNKS = [chunk(0, 0), chunk(1, 100), chunk(2, 250, 50), chunk(3, 350)]
 
 
@@ -86,6 +98,11 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lost = FaceState.lost(START + 12 * NS // 30, "open_head", FaceOrigin.VISION, head.shape_size, 52)
         out.write("face/vision", lost)
         out.write("face/blendshapes", Blendshapes(START, np.linspace(0, 1, 52)))
+        field = np.zeros((5, 3))
+        field[3] = (0.0003, 0.0, 0.0004)
+        out.write("face/displacement", FaceDisplacement(START, "open_head", FaceOrigin.VISION, field, 0.5))
+        for event in EVENTS:
+            out.write("face/events", event)
         out.write("animatronic/joint_trajectory", JointTargets(START, ("jaw",), np.array([0.1]), np.array([1.5])))
         out.write("markers", Marker(START + NS // 10, "Smile-Open", "start", "first, try"))
         out.write("markers", Marker(START + NS // 5, "Smile-Open", "end"))
@@ -110,7 +127,8 @@ def test_every_stream_becomes_a_table_with_units_in_its_header(bag: Path, tmp_pa
     rows = export(bag, "csv", tmp_path / "out")["rows"]
     assert rows == {
         "head_model.csv": 52, "emg_raw_channels.csv": 3, "emg_raw.csv": 400, "emg_activity.csv": 1, "face_vision.csv": 13,
-        "camera_image_raw.csv": 12, "face_blendshapes.csv": 1, "animatronic_joint_trajectory.csv": 1, "markers.csv": 3,
+        "camera_image_raw.csv": 12, "face_blendshapes.csv": 1, "face_displacement.csv": 1, "face_events.csv": 2,
+        "animatronic_joint_trajectory.csv": 1, "markers.csv": 3,
     }
     faces = table(tmp_path / "out" / "face_vision.csv")
     assert {"stamp [ns]", "expression.jawOpen [1]", "jaw.x [rad]", "head_pose.23 [m]", "status"} <= set(faces)
@@ -131,6 +149,24 @@ def test_csv_numbers_come_back_as_the_same_float32(bag: Path, tmp_path: Path) ->
     assert faces["expression.jawOpen [1]"][12] == ""  # lost: unknown, not 0
     assert faces["status"][12] == "lost"
     assert table(tmp_path / "out" / "markers.csv")["note"] == ["first, try", "", "tab\there"]
+
+
+def test_an_event_is_a_row_with_its_times_regions_and_probabilities(bag: Path, tmp_path: Path) -> None:
+    export(bag, "csv", tmp_path / "out", topics=("face/events", "face/displacement"))
+    events = table(tmp_path / "out" / "face_events.csv")
+    assert list(events) == [
+        "stamp [ns]", "onset [ns]", "offset [ns]", "region", "regions", "label", "origin", "score [1]", "lead [s]", "probability.surprise [1]",
+        "probability.others [1]",
+    ]
+    assert [int(v) for v in events["onset [ns]"]] == [event.onset for event in EVENTS]
+    assert events["regions"] == ["eye_left eye_right", "lips_left"]
+    assert (events["label"], events["origin"]) == (["surprise", "unknown"], ["fused", "vision"])
+    assert events["lead [s]"] == ["0.0625", ""]  # seen by one sense alone: unknown, not 0
+    assert [float(v) for v in events["probability.surprise [1]"]] == [0.75, 0.5]
+    field = table(tmp_path / "out" / "face_displacement.csv")
+    assert float(field["largest [m]"][0]) == pytest.approx(0.0005, rel=1e-6)
+    assert float(field["rms [m]"][0]) == pytest.approx(0.0005 / 5**0.5, rel=1e-6)
+    assert (field["largest_vertex"], field["vertices"]) == (["3"], ["5"])
 
 
 def test_raw_emg_as_csv_can_be_imported_again(bag: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_rosbags_reads_every_type_from_the_recording_alone(tmp_path: Path, every
         types = {reader.deserialize(data, connection.msgtype).__msgtype__ for connection, _, data in reader.messages()}
     assert {name for name in types if name.startswith("eifer_msgs")} == {
         f"eifer_msgs/msg/{name}" for name in
-        ("EmgChunk", "EmgChannelInfo", "MuscleActivity", "FlameParameters", "Blendshapes", "HeadModelInfo", "Marker")
+        ("EmgChunk", "EmgChannelInfo", "MuscleActivity", "FlameParameters", "Blendshapes", "HeadModelInfo", "Marker", "FaceDisplacement", "FaceEvent")
     }
 
 

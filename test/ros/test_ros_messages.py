@@ -23,6 +23,7 @@ ITEMS: dict[str, tuple[str, Any]] = {
     "EmgChunk": ("emg/raw", items.chunks()), "EmgChannelInfo": ("emg/channels", items.channel_infos()),
     "MuscleActivity": ("emg/activity", items.activities()), "FaceState": ("face/vision", items.faces()),
     "Blendshapes": ("face/blendshapes", items.blendshapes()),
+    "FaceDisplacement": ("face/displacement", items.displacements()), "FaceEvent": ("face/events", items.events()),
 }
 
 

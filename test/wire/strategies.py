@@ -109,4 +109,24 @@ def frames(draw: st.DrawFn) -> t.Frame:
     )
 
 
-items = st.one_of(chunks(), channel_infos(), activities(), faces(), blendshapes(), head_infos(), joints(), markers())
+@st.composite
+def displacements(draw: st.DrawFn) -> t.FaceDisplacement:
+    counts = draw(hnp.arrays(np.int16, (draw(st.integers(0, 20)), 3), elements=st.integers(-32767, 32767)))
+    return t.FaceDisplacement(
+        draw(stamps), draw(words), draw(st.sampled_from(t.FaceOrigin)), (counts * 1e-5).astype(np.float32), draw(st.floats(0, 1, width=32))
+    )
+
+
+@st.composite
+def events(draw: st.DrawFn) -> t.FaceEvent:
+    onset, apex, offset = sorted(draw(st.lists(stamps, min_size=3, max_size=3)))
+    regions = tuple(draw(st.lists(st.sampled_from(t.EVENT_REGIONS), unique=True)))
+    classes = tuple(draw(st.lists(words, max_size=32, unique=True)))
+    number = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
+    return t.FaceEvent(
+        apex, onset, offset, regions[0] if regions else "", regions, draw(st.sampled_from((*classes, t.UNKNOWN_LABEL))), classes,
+        draw(floats(len(classes), 0, 1)), draw(number), draw(st.sampled_from(t.FaceOrigin)), draw(st.one_of(number, st.just(float("nan")))),
+    )
+
+
+items = st.one_of(chunks(), channel_infos(), activities(), faces(), blendshapes(), head_infos(), joints(), markers(), displacements(), events())

@@ -22,7 +22,7 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, np.ndarray):
         return np.allclose(left, right, rtol=0, atol=1e-9, equal_nan=True)
     if isinstance(left, float):
-        return left == pytest.approx(right, rel=1e-6)
+        return left == pytest.approx(right, rel=1e-6, nan_ok=True)
     return left == right
 
 
@@ -177,6 +177,94 @@ def test_an_unknown_enum_value_names_the_known_ones() -> None:
     (out,) = c.to_wire(face(), "face/vision")
     out.message.origin = 9
     with pytest.raises(WireError, match="origin is 9; it must be one of 0 UNKNOWN, 1 VISION"):
+        c.from_wire(out.message, out.type_name)
+
+
+def event(**changes: object) -> t.FaceEvent:
+    smile = t.FaceEvent(
+        20, 10, 30, "lips_left", ("lips_left", "lips_right"), "happiness", ("happiness", "others"), np.array([0.75, 0.25]), 4.0,
+        t.FaceOrigin.VISION,
+    )
+    return dataclasses.replace(smile, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"onset": 21}, ["onset 21", "apex 20", "offset 30"]),
+        ({"offset": 19}, ["offset 19"]),
+        ({"regions": ("nose",), "region": "nose"}, ["regions", "'nose'", "eye_left"]),
+        ({"region": "lips_right"}, ["region is 'lips_right'", "first of regions"]),
+        ({"regions": ("lips_left", "lips_left")}, ["twice"]),
+        ({"label": "joy"}, ["'joy'", "unknown", "happiness"]),
+        ({"probabilities": np.ones(3)}, ["probabilities", "shape 3", "must be 2"]),
+    ],
+)
+def test_an_event_that_cannot_be_is_refused_where_it_is_made(changes: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        event(**changes)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"probabilities": [np.nan, 0.5]}, ["FaceEvent.probabilities[0]", "NaN"]),
+        ({"probabilities": [0.5, 1.5]}, ["FaceEvent.probabilities[1]", "0..1"]),
+        ({"score": np.inf}, ["FaceEvent.score", "finite"]),
+        ({"lead_s": np.inf}, ["FaceEvent.lead_s", "finite"]),
+        ({"onset": -5}, ["stamp -5"]),
+        ({"classes": tuple(f"c{k}" for k in range(33)), "probabilities": np.zeros(33), "label": "c1"}, ["classes", "at most 32"]),
+    ],
+)
+def test_an_event_with_bad_values_does_not_leave(changes: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(WireError) as error:
+        c.to_wire(event(**changes), "face/events")
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_bad_event_does_not_come_in_either() -> None:
+    def sent() -> object:
+        return c.to_wire(event(), "face/events")[0].message
+
+    late = sent()
+    late.offset.nanosec = 5
+    with pytest.raises(WireError, match="offset 5 ns"):
+        c.from_wire(late, "eifer_msgs/msg/FaceEvent")
+    odd = sent()
+    odd.onset.nanosec = 10**9
+    with pytest.raises(WireError, match=r"FaceEvent.onset is 0 s 1000000000 ns; nanosec"):
+        c.from_wire(odd, "eifer_msgs/msg/FaceEvent")
+    short = sent()
+    short.probabilities = np.zeros(1, np.float32)
+    with pytest.raises(WireError, match="probabilities has 1 elements; it must have 2 like classes"):
+        c.from_wire(short, "eifer_msgs/msg/FaceEvent")
+
+
+@given(strategies.floats((5, 3), -0.003, 0.003))
+def test_a_displacement_travels_to_within_half_of_ten_micrometres(field: np.ndarray) -> None:
+    back = there_and_back(t.FaceDisplacement(1, "open_head", t.FaceOrigin.VISION, field, 0.5), "face/displacement")
+    assert isinstance(back, t.FaceDisplacement)
+    assert np.abs(back.displacement.astype(float) - field).max() <= 5e-6 + 1e-9
+
+
+def test_a_displacement_beyond_its_contract_is_refused() -> None:
+    def field(value: float) -> t.FaceDisplacement:
+        made = np.zeros((4, 3), np.float32)
+        made[1, 2] = value
+        return t.FaceDisplacement(1, "open_head", t.FaceOrigin.VISION, made)
+
+    with pytest.raises(WireError, match=r"FaceDisplacement.displacement\[5\] is NaN"):
+        c.to_wire(field(np.nan), "face/displacement")
+    with pytest.raises(WireError, match=r"displacement\[5\] is 0.4; it must be in -0.32767..0.32767"):
+        c.to_wire(field(0.4), "face/displacement")
+    with pytest.raises(InputError, match="displacement has shape 4 x 2; it must be any x 3"):
+        t.FaceDisplacement(1, "open_head", t.FaceOrigin.VISION, np.zeros((4, 2)))
+    with pytest.raises(InputError, match=r"confidence is 1\.5"):
+        t.FaceDisplacement(1, "open_head", t.FaceOrigin.VISION, np.zeros((4, 3)), 1.5)
+    (out,) = c.to_wire(field(0.001), "face/displacement")
+    out.message.displacement = out.message.displacement[:-1]
+    with pytest.raises(WireError, match="has 11 elements; it must have three per vertex"):
         c.from_wire(out.message, out.type_name)
 
 

@@ -33,6 +33,7 @@ def test_the_hash_of_a_standard_type_is_the_published_one() -> None:
 def test_every_type_of_the_design_is_there() -> None:
     names = set(own_types())
     for wanted in ("msg/EmgChunk", "msg/MuscleActivity", "msg/FlameParameters", "msg/Blendshapes", "msg/HeadModelInfo", "msg/EmgChannelInfo",
+                   "msg/FaceDisplacement", "msg/FaceEvent",
                    "action/Calibrate_Goal", "action/FitMapping_Feedback", "srv/SetReference_Request", "srv/ReleaseFace_Response"):
         assert f"eifer_msgs/{wanted}" in names
 

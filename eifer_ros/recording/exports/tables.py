@@ -23,6 +23,8 @@ from ...types import (
     Blendshapes,
     EmgChannelInfo,
     EmgChunk,
+    FaceDisplacement,
+    FaceEvent,
     FaceOrigin,
     FaceState,
     FaceStatus,
@@ -91,6 +93,18 @@ def columns_of(item: Item, expression: Sequence[str] = ()) -> tuple[Column, ...]
             return (STAMP, *(Column(f"{prefix}{name}", unit, "float64") for name, unit, prefix in joints))
         case Marker():
             return (STAMP, *(Column(name, "", "text") for name in ("label", "phase", "note")))
+        case FaceDisplacement():
+            # three columns for each of thousands of vertices would be no table: like a picture, it is described and stays in the bag
+            return (
+                STAMP, Column("head_model", "", "text"), Column("origin", "", "text"), Column("confidence", "1"),
+                Column("vertices", "", "int"), Column("rms", "m"), Column("largest", "m"), Column("largest_vertex", "", "int"),
+            )
+        case FaceEvent():
+            return (
+                STAMP, Column("onset", "ns", "int"), Column("offset", "ns", "int"),
+                *(Column(name, "", "text") for name in ("region", "regions", "label", "origin")), Column("score", "1"), Column("lead", "s"),
+                *floats(item.classes, "1", "probability."),
+            )
         case EmgChannelInfo():
             texts = [Column(name, "", "text") for name in ("channel", "muscle", "scheme", "montage")]
             return (STAMP, *texts, Column("rate", "Hz", "float64"), Column("x", "scheme"), Column("y", "scheme"))
@@ -121,6 +135,17 @@ def rows_of(item: Item) -> Iterator[Row]:
             yield [item.stamp, *item.positions.tolist(), *item.velocity_limits.tolist()]
         case Marker():
             yield [item.stamp, item.label, item.phase, item.note]
+        case FaceDisplacement():
+            length = np.linalg.norm(item.displacement, axis=1)
+            most = int(length.argmax()) if len(length) else -1
+            rms, largest = (float(np.sqrt(np.mean(length**2))), float(length[most])) if len(length) else (np.nan, np.nan)
+            origin = FaceOrigin(item.origin).name.lower()
+            yield [item.stamp, item.head_model, origin, item.confidence, len(length), rms, largest, most]
+        case FaceEvent():
+            yield [
+                item.stamp, item.onset, item.offset, item.region, " ".join(item.regions), item.label, FaceOrigin(item.origin).name.lower(),
+                item.score, item.lead_s, *item.probabilities.tolist(),
+            ]
         case EmgChannelInfo():
             for name, muscle, (x, y) in zip(item.channels, item.muscles, item.positions.tolist(), strict=True):
                 yield [item.stamp, name, muscle, item.scheme, item.montage, item.rate_hz, x, y]
@@ -259,6 +284,8 @@ def _same(columns: tuple[Column, ...], item: Item) -> bool:
         return len(columns) == 5 + 2 * len(item.expression) + 12 + 2 + 12 + len(item.shape)
     if isinstance(item, JointTargets):
         return [column.name for column in columns[1 : 1 + len(item.names)]] == list(item.names)
+    if isinstance(item, FaceEvent):
+        return [column.name for column in columns[9:]] == [f"probability.{name}" for name in item.classes]
     return True
 
 
