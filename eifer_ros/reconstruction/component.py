@@ -210,7 +210,8 @@ class Reconstruction(Component):
         seen = self.landmarks is not None
         values: dict[str, float | int | str] = {
             **estimator.times_ms(), "inference_ms": round(self._time_s * 1e3, 3), "tracked": counts.tracked, "lost": counts.lost,
-            "searched": counts.searched, "confidence": round(float(self._confidence), 3), "residual_pct_iod": round(100.0 * float(self._residual), 3),
+            "searched": counts.searched, "confidence": round(float(self._confidence), 3),
+            "residual_pct_iod": round(100.0 * float(self._residual), 3),
             "estimator": self.config.estimator, "estimator_used": estimator.name, "estimator_reason": self._reason or estimator.reason,
         }
         if isinstance(estimator, AutoEstimator) and np.isfinite(estimator.covered):
