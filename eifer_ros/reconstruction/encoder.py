@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from ..types import F32, F64, U8
 from .face_crop import MARGIN, POINTS, SIZE
 from .landmark_fit import fingerprint
 from .landmarks import Crop
+from .mirror import Mirror
 from .networks import Backend, open_network, require
 
 ENCODER = "face_encoder.onnx"
@@ -83,10 +85,12 @@ class Reading:
 class FaceEncoder:
     """An encoder on one thread. name: a file of models/, or a path.
 
-    Raises ModelError where the file is missing, damaged, of another architecture, or trained for another head model.
+    both_ways: read the mirrored crop as well and take the mean, for two thirds more time; without effect where the head model's
+    coefficients have no left and right that can be told. Raises ModelError where the file is missing, damaged, of another architecture,
+    or trained for another head model.
     """
 
-    def __init__(self, head: HeadModel, name: str = ENCODER, backend: Backend = "onnxruntime") -> None:
+    def __init__(self, head: HeadModel, name: str = ENCODER, backend: Backend = "onnxruntime", *, both_ways: bool = False) -> None:
         self.network = open_network(name, backend)
         wanted = {
             "size": SIZE, "margin": MARGIN, "points": POINTS, "head_model": head.id, "head_fingerprint": fingerprint(head),
@@ -98,6 +102,7 @@ class FaceEncoder:
         require(self.network, "face_encoder", wanted, shapes)
         self._lower = head.expression_bounds[:, 0].astype(np.float64)
         self._upper = head.expression_bounds[:, 1].astype(np.float64)
+        self._mirror = Mirror.of(head) if both_ways else None
 
     def read(self, image: U8, crops: Sequence[Crop]) -> list[Reading]:
         """One reading for each crop of `image` (H, W, 3) RGB."""
@@ -105,18 +110,44 @@ class FaceEncoder:
 
     def read_patches(self, patches: Sequence[U8], crops: Sequence[Crop]) -> list[Reading]:
         """The same for pictures already cut; what is not finite makes a reading that is not readable."""
-        expression, std, landmarks, turn, shape, readable = self.network.run(OUTPUTS, {"picture": as_input(patches)})
-        out = []
-        for k, crop in enumerate(crops):
-            matrix = crop.matrix(SIZE)
-            points = landmarks[k].astype(np.float64) * SIZE @ matrix[:, :2].T + matrix[:, 2]
-            parts = (points, expression[k], std[k], turn[k], shape[k])
-            sure = float(np.clip(np.ravel(readable)[k], 0.0, 1.0)) if all(np.isfinite(part).all() for part in parts) else 0.0
-            out.append(Reading(
-                crop, points, np.clip(expression[k].astype(np.float64), self._lower, self._upper), np.abs(std[k].astype(np.float64)),
-                nearest_rotation(turn[k].astype(np.float64)), shape[k].astype(np.float64), sure,
-            ))
-        return out
+        stacked = np.asarray(patches, np.uint8)
+        if self._mirror is not None:
+            stacked = np.concatenate([stacked, stacked[:, :, ::-1]])
+        expression, std, landmarks, turn, shape, readable = self.network.run(OUTPUTS, {"picture": as_input(stacked)})
+        seen = Seen(expression, std, landmarks.astype(np.float64) * SIZE, turn.astype(np.float64), shape, np.ravel(readable))
+        if self._mirror is not None:
+            seen = seen.mean_with_mirrored(self._mirror)
+        return [self._reading(crop, seen, k) for k, crop in enumerate(crops)]
+
+    def _reading(self, crop: Crop, seen: Seen, k: int) -> Reading:
+        matrix = crop.matrix(SIZE)
+        points = seen.points[k] @ matrix[:, :2].T + matrix[:, 2]
+        parts = (points, seen.expression[k], seen.std[k], seen.turn[k], seen.shape[k])
+        sure = float(np.clip(seen.readable[k], 0.0, 1.0)) if all(np.isfinite(part).all() for part in parts) else 0.0
+        return Reading(
+            crop, points, np.clip(seen.expression[k].astype(np.float64), self._lower, self._upper), np.abs(seen.std[k].astype(np.float64)),
+            nearest_rotation(seen.turn[k]), seen.shape[k].astype(np.float64), sure,
+        )
+
+
+class Seen(NamedTuple):
+    """The network's outputs for N pictures: expression, std (N, E), points (N, L, 2) in their pixels, turn (N, 3, 3), shape (N, S)."""
+
+    expression: npt.NDArray[Any]
+    std: npt.NDArray[Any]
+    points: npt.NDArray[Any]
+    turn: npt.NDArray[Any]
+    shape: npt.NDArray[Any]
+    readable: npt.NDArray[Any]
+
+    def mean_with_mirrored(self, mirror: Mirror) -> Seen:
+        """The second half is of the first half's mirror images: N / 2 of both together. Both may err alike, so std is the mean."""
+        half = len(self.readable) // 2
+        turned = Seen(
+            self.expression[half:, mirror.expression], self.std[half:, mirror.expression], mirror.points_of(self.points[half:], SIZE),
+            mirror.turn(self.turn[half:]), self.shape[half:] * mirror.signs, self.readable[half:],
+        )
+        return Seen(*((one[:half] + other) / 2.0 for one, other in zip(self, turned, strict=True)))
 
 
 def nearest_rotation(matrix: F64) -> F64:

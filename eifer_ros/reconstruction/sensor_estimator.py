@@ -37,9 +37,9 @@ class SensorEstimator:
 
     def __init__(
         self, head: HeadModel, settings: SensorFitSettings, *, encoder: str = ENCODER, backend: Backend = "onnxruntime",
-        min_readable: float = 0.5, memory: int = 60,
+        both_ways: bool = True, min_readable: float = 0.5, memory: int = 60,
     ) -> None:
-        self.encoder = FaceEncoder(head, encoder, backend)
+        self.encoder = FaceEncoder(head, encoder, backend, both_ways=both_ways)
         self.confidence = for_network(encoder)
         self.model = LandmarkModel.of(head)
         self._tracker = EncoderTracker(self.encoder, min_readable=min_readable, memory=memory)
