@@ -32,7 +32,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         *launching.common_arguments(),
         launching.argument("seed", "", "who performs; empty: as in the parameter file"),
-        launching.argument("program", "", "session, calibration, emotions, conversation, free, rest, maximum"),
+        launching.argument("program", "", "session, calibration, emotions, conversation, free, rest, maximum, micro, micro_talking"),
         launching.argument("sensors", "", "true or false: electrodes and cables on the face"),
         launching.argument("record", "false", "record with `ros2 bag record` (MCAP, compressed pictures)", ["true", "false"]),
         launching.argument("bag", "", "folder of the recording; empty lets rosbag2 name one by the time"),

@@ -27,7 +27,7 @@ def simulate(
     session: Annotated[int, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)] = 0,
     sensors: Annotated[str, typer.Option(help="on: electrodes and cables on the face; off: bare.")] = "on",
     scheme: Annotated[str, typer.Option(help="fridlund, kuramoto, both, or a scheme file.")] = "fridlund",
-    program: Annotated[str, typer.Option(help="session, calibration, emotions, conversation, free, rest or maximum.")] = "session",
+    program: Annotated[str, typer.Option(help="session, calibration, emotions, conversation, free, rest, maximum, micro or micro_talking.")] = "session",
     emg_mode: Annotated[str, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")] = "fast",
     lag: Annotated[float, typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15)] = 0.07,
     camera: Annotated[bool, typer.Option(help="Render pictures.")] = True,

@@ -201,9 +201,13 @@ class ParticipantCamera:
         jaw: npt.ArrayLike | None = None,
         neck: npt.ArrayLike | None = None,
         eyelids: npt.ArrayLike | None = None,
+        offsets: npt.ArrayLike | None = None,
     ) -> U8:
-        """(H, W, 3) uint8 RGB picture of a face; arguments as in `FaceState`, `time_s` chooses the noise of the moment."""
-        self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids)
+        """(H, W, 3) uint8 RGB picture of a face; arguments as in `FaceState`, `time_s` chooses the noise of the moment.
+
+        offsets: (V, 3) m in model coordinates, added to the posed vertices. Raises InputError where it has another shape.
+        """
+        self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
         if not self.sensors:
             return self._develop(self._paint(self._index, self._depth), time_s)
         self._pose_sensors()
@@ -220,9 +224,10 @@ class ParticipantCamera:
         jaw: npt.ArrayLike | None = None,
         neck: npt.ArrayLike | None = None,
         eyelids: npt.ArrayLike | None = None,
+        offsets: npt.ArrayLike | None = None,
     ) -> View:
-        """The same moment with and without sensors, whatever `self.sensors` says."""
-        self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids)
+        """The same moment with and without sensors, whatever `self.sensors` says; arguments as for `render`."""
+        self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
         bare = self._paint(self._index, self._depth)
         self._pose_sensors()
         mask = np.zeros(bare.shape[:2], np.uint8)
@@ -266,10 +271,16 @@ class ParticipantCamera:
         jaw: npt.ArrayLike | None,
         neck: npt.ArrayLike | None,
         eyelids: npt.ArrayLike | None,
+        offsets: npt.ArrayLike | None,
     ) -> None:
         """Head, torso and hair of this moment into the vertex and sample buffers."""
         surface = self._surface
         posed = self._posed(shape, expression, eyes, jaw, neck, eyelids)
+        if offsets is not None:
+            moved = np.asarray(offsets, np.float32)
+            if moved.shape != posed.shape:
+                raise InputError(f"offsets have shape {moved.shape}; this head has {len(posed)} vertices, so it must be {posed.shape}")
+            posed = posed + moved
         pose = np.asarray(head_pose, np.float64)
         if pose.shape != (4, 4) or not np.isfinite(pose).all():
             raise InputError(f"head_pose must be a finite 4 x 4 matrix; got shape {pose.shape}")

@@ -22,13 +22,14 @@ from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, build, parameter
 from ..emg.sources import open as emg_open
 from ..errors import ConfigError
-from ..types import NS, EmgChannelInfo, EmgChunk, FaceState, Frame, HeadModelInfo, Marker, MuscleActivity, Stamp, nanoseconds
+from ..types import NS, EmgChannelInfo, EmgChunk, FaceEvent, FaceState, Frame, HeadModelInfo, Marker, MuscleActivity, Stamp, nanoseconds
 from .artefacts import BURST_S, USUAL, choose, dropped
 from .participant import START, Participant
 
 IMAGE = Port("camera/image_raw", Frame)
 HEAD = Port("head_model", HeadModelInfo, latched=True)
 TRUE_FACE = Port("truth/face", FaceState)
+TRUE_EVENTS = Port("truth/events", FaceEvent, keep_all=True)
 RAW = Port("emg/raw", EmgChunk, keep_all=True)
 CHANNELS = Port("emg/raw_channels", EmgChannelInfo, latched=True)
 TRUE_MUSCLES = Port("truth/muscles", MuscleActivity)
@@ -42,8 +43,9 @@ class PerformerConfig(Config):
 
     seed: int = parameter(7, "who performs", ge=0, le=2**31 - 1)
     session: int = parameter(0, "which session of that person: other timing, repeats and noise", ge=0, le=2**31 - 1)
-    program: Literal["session", "calibration", "emotions", "conversation", "free", "rest", "maximum"] = parameter(
-        "session", "what is performed; session holds the 11 functional and 6 emotional movements, conversation and grimaces in 120 s"
+    program: Literal["session", "calibration", "emotions", "conversation", "free", "rest", "maximum", "micro", "micro_talking"] = parameter(
+        "session", "what is performed; session holds the 11 functional and 6 emotional movements, conversation and grimaces in 120 s; "
+        "micro and micro_talking hold micro-expressions over rest and over conversation"
     )
     speed: int = parameter(1, "1 in real time with stamps of the clock, 0 as fast as items are taken", ge=0, le=1)
     duration_s: float = parameter(0.0, "length of the performance; 0 without end", unit="s", ge=0)
@@ -232,10 +234,19 @@ class _PerformerSource(Source):
                 yield _Planned(marker.stamp, marker.stamp, functools.partial(_emit, MOVEMENT.name, marker))
             begin_s += window
 
+    def _micro(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+        """Micro-expressions as the skin shows them: with the stamp of the apex, told when they are over."""
+        window = 10.0
+        while begin_s < end_s:
+            for event in self.participant.face_events(begin_s, min(begin_s + window, end_s)):
+                yield _Planned(event.stamp, event.offset, functools.partial(_emit, TRUE_EVENTS.name, event))
+            begin_s += window
+
     def _camera_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
         return [
             self._once(begin_s, lambda stamp: Emission(HEAD.name, self.participant.head.info(stamp))),
             self._pictures(begin_s, end_s),
+            self._micro(begin_s, end_s),
         ]
 
     def _emg_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
@@ -247,8 +258,8 @@ class _PerformerSource(Source):
         ]
 
 
-def _emit(port: str, marker: Marker) -> Iterator[Emission]:
-    yield Emission(port, marker)
+def _emit(port: str, item: Marker | FaceEvent) -> Iterator[Emission]:
+    yield Emission(port, item)
 
 
 class PerformerEmg(_PerformerSource):
@@ -268,7 +279,7 @@ class PerformerEmg(_PerformerSource):
 class PerformerCamera(_PerformerSource):
     """The camera in front of the participant, with the true face beside each picture."""
 
-    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE)
+    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE, TRUE_EVENTS)
 
     def setup(self) -> None:
         """Build the head and draw once."""
@@ -282,7 +293,7 @@ class PerformerCamera(_PerformerSource):
 class Performer(_PerformerSource):
     """Camera and amplifier of one participant in one source."""
 
-    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE, RAW, CHANNELS, TRUE_MUSCLES, MOVEMENT)
+    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE, TRUE_EVENTS, RAW, CHANNELS, TRUE_MUSCLES, MOVEMENT)
 
     def setup(self) -> None:
         """Build everything, seconds."""

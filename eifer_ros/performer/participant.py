@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..types import (
     F32,
     F64,
     EmgChannelInfo,
+    FaceEvent,
     FaceOrigin,
     FaceState,
     Frame,
@@ -29,8 +31,9 @@ from ..types import (
 )
 from .artefacts import USUAL, Artefacts, choose, drift_ppm
 from .camera import ParticipantCamera
-from .muscles import MUSCLES, MuscleMap, MuscleTimeline, gaze_weights
-from .script import Script
+from .micro import MICRO_CLASSES, LocalSkin, MicroEvent, on_skin
+from .muscles import ACTUATORS, GRID_HZ, MUSCLES, MuscleMap, MuscleTimeline, gaze_weights
+from .script import MICRO_PROGRAMS, Script
 from .seeds import generator
 from .semg import SAMPLE_BLOCK, Electrodes, Mode, Semg, amplitude_law, nominal_gain, own_rms
 
@@ -148,8 +151,55 @@ class Participant:
     def frame_at(self, time_s: float, state: FaceState | None = None) -> Frame:
         """The picture at `time_s`; `state` if the caller has `face_at(time_s)` already."""
         face = self.face_at(time_s) if state is None else state
-        image = self.camera.render(face.shape, face.expression, face.eyes, face.head_pose, time_s)
+        offsets = self.local_offsets(time_s) if self.script.program in MICRO_PROGRAMS else None
+        image = self.camera.render(face.shape, face.expression, face.eyes, face.head_pose, time_s, offsets=offsets)
         return Frame(face.stamp, image, self.camera.intrinsics)
+
+    # --- micro-expressions ---------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _local_skin(self) -> LocalSkin:
+        return LocalSkin(self.seed, self.head, self.shape)
+
+    @functools.cached_property
+    def _neutral(self) -> F32:
+        return self.head.neutral(self.shape)
+
+    def local_offsets(self, time_s: float) -> F32:
+        """(V, 3) m, model coordinates: how the skin departs from what the expression says; zero in programmes without micro-expressions."""
+        if self.script.program not in MICRO_PROGRAMS:
+            return np.zeros_like(self.head.template)
+        above = self.timeline.skin(time_s) - self.script.tone(np.array([time_s - self.lag_s]))[0]
+        return self._local_skin.offsets(above)
+
+    def vertices_at(self, time_s: float) -> F32:
+        """(V, 3) m, model coordinates: where every vertex of the head truly is, the local motion of the skin included."""
+        expression = self.expression_at(time_s).astype(np.float32)
+        posed = self.head.vertices(self.shape, expression, eyes=self.head.gaze(expression), neutral=self._neutral)
+        return np.asarray(posed + self.local_offsets(time_s), np.float32)
+
+    def micro_events(self, begin_s: float, end_s: float) -> list[MicroEvent]:
+        """Micro-expressions whose apex the skin shows within [begin, end), in time order, with the times of the skin."""
+        shown = []
+        for event in self.script.micro_events(begin_s - 1.0, end_s):
+            begin = event.start_s - 0.02
+            times = begin + np.arange(round((event.rise_s + event.plateau_s + event.fall_s + 1.0) * GRID_HZ)) / GRID_HZ
+            course = np.zeros((len(times), len(ACTUATORS)))
+            self.script.micro_pulse(replace(event, levels=np.ones(len(ACTUATORS)))).add(times, course)
+            shown.append(on_skin(event, course[:, 0], begin, self.lag_s))
+        return [event for event in shown if begin_s <= event.apex_s < end_s]
+
+    def face_events(self, begin_s: float, end_s: float) -> list[FaceEvent]:
+        """The same as items of origin TRUTH: score is the intensity, lead_s the true lead of the muscles over the skin."""
+        events = []
+        for event in self.micro_events(begin_s, end_s):
+            early = next(e for e in self.script.micro_events(event.apex_s - 1.0, event.apex_s) if e.start_s == event.start_s)
+            certain = np.array([label == event.label for label in MICRO_CLASSES], np.float32)
+            events.append(FaceEvent(
+                self.stamp(event.apex_s), self.stamp(event.onset_s), self.stamp(event.offset_s), event.regions[0], event.regions,
+                event.label, MICRO_CLASSES, certain, event.intensity, FaceOrigin.TRUTH, event.onset_s - early.onset_s,
+            ))
+        return events
 
     # --- muscles and electrodes ----------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from ..errors import InputError, did_you_mean
 from ..types import F64
+from . import micro
+from .micro import MicroEvent
 from .muscles import ACTUATORS, BASE_MUSCLES, HIDDEN, MUSCLES, muscle_index
 from .seeds import generator
 
@@ -113,8 +115,13 @@ PROGRAMS: Mapping[str, tuple[Slot, ...]] = {
     "free": (Slot("free", "Free", 12.0),),
     "rest": (Slot("movement", "Face-At-Rest", 5.0),),
     "maximum": (Slot("maximum", "Maximum", 5.0),),
+    "micro": (Slot("movement", "Face-At-Rest", 5.0),),
+    "micro_talking": (Slot("conversation", "Conversation", 26.0),),
 }
 """`session` holds everything once in 120 s; `maximum` is every muscle at full contraction without end, for load tests."""
+
+MICRO_PROGRAMS = ("micro", "micro_talking")
+"""The programmes with micro-expressions (`micro.py`) over what else happens."""
 
 
 class Take(NamedTuple):
@@ -197,6 +204,7 @@ class Script:
         self._sway = self._sway_waves(generator(seed, session, "sway"))
         self._pulses_of = functools.lru_cache(maxsize=64)(self._build_slot)
         self._order_of = functools.lru_cache(maxsize=16)(self._order)
+        self._micro_of = functools.lru_cache(maxsize=64)(self._draw_micro)
 
     @staticmethod
     def _side_gains(person: np.random.Generator) -> F64:
@@ -396,7 +404,32 @@ class Script:
         lively = 0.55 + 0.75 * self.speech(t)
         return np.asarray(self._sway_scale * lively[..., None] * (wave * amplitudes).sum(axis=-2), np.float64)
 
+    # --- micro-expressions ---------------------------------------------------------------------------------------------
+
+    def _draw_micro(self, index: int) -> MicroEvent:
+        return micro.draw(self.seed, self.session, index, self.program == "micro_talking")
+
+    def micro_events(self, begin_s: float, end_s: float) -> list[MicroEvent]:
+        """Micro-expressions whose excitation has its apex within [begin, end), in time order; none in other programmes."""
+        if self.program not in MICRO_PROGRAMS:
+            return []
+        numbers = range(int(np.floor(begin_s / micro.PERIOD_S)) - 1, int(np.floor(end_s / micro.PERIOD_S)) + 2)
+        return [event for event in map(self._micro_of, numbers) if begin_s <= event.apex_s < end_s]
+
+    @staticmethod
+    def micro_pulse(event: MicroEvent) -> Pulse:
+        """The contraction of a micro-expression."""
+        none = np.zeros(3)
+        return Pulse(
+            event.start_s, event.rise_s, event.plateau_s, event.fall_s, event.levels, none, np.zeros((3, len(ACTUATORS))), 0.0
+        )
+
     # --- what others ask for -------------------------------------------------------------------------------------------
+
+    def tone(self, times: npt.ArrayLike) -> F64:
+        """(T, A) excitation of a face that does nothing, slowly varying, at `times` (T,)."""
+        slow = np.sin(2.0 * np.pi * np.outer(np.asarray(times, np.float64), (0.05, 0.13))[:, :, None] + self._tonic_phase).sum(axis=1)
+        return np.asarray(self._tonic * (1.0 + 0.25 * slow), np.float64)
 
     def excitation(self, times: npt.ArrayLike) -> F64:
         """(T, A) excitation 0..1 of the 22 muscles and the hidden actuators at increasing `times` (T,) in seconds."""
@@ -414,8 +447,9 @@ class Script:
                 out[low:high, : len(MUSCLES)] = 1.0
         for pulse in self._blink_pulses(start, end):
             pulse.add(t, out)
-        slow = np.sin(2.0 * np.pi * np.outer(t, (0.05, 0.13))[:, :, None] + self._tonic_phase).sum(axis=1)
-        return np.asarray(np.clip(out + self._tonic * (1.0 + 0.25 * slow), 0.0, 1.0), np.float64)
+        for event in self.micro_events(start - 1.0, end + 1.0):
+            self.micro_pulse(event).add(t, out)
+        return np.asarray(np.clip(out + self.tone(t), 0.0, 1.0), np.float64)
 
     def takes(self, start_s: float, end_s: float) -> list[Take]:
         """Movements that overlap [start, end), in time order. A conversation and a free segment count as one take each."""
@@ -432,16 +466,23 @@ class Script:
         return found
 
     def markers(self, start_s: float, end_s: float) -> list[tuple[float, str, str]]:
-        """(time, label, "start" | "end") of every movement boundary within [start, end), in time order."""
+        """(time, label, "start" | "end") of every movement boundary within [start, end), in time order.
+
+        Micro-expressions are labelled `Micro-Happiness` and lie within the movement or conversation they interrupt.
+        """
         # a little before, because a take that ends exactly on `start_s` does not overlap the window
         marks = [
             mark
-            for take in self.takes(start_s - 0.1, end_s)
+            for take in (*self.takes(start_s - 0.1, end_s), *self._micro_takes(start_s - 0.1, end_s))
             for mark in ((take.start_s, take.label, "start"), (take.end_s, take.label, "end"))
             if start_s <= mark[0] < end_s
         ]
         # where one take ends as the next begins, the end comes first
         return sorted(marks, key=lambda mark: (mark[0], mark[2] != "end"))
+
+    def _micro_takes(self, start_s: float, end_s: float) -> list[Take]:
+        events = self.micro_events(start_s - 1.0, end_s + 1.0)
+        return [Take(f"Micro-{event.label.capitalize()}", event.onset_s, event.offset_s) for event in events]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -46,7 +46,6 @@ PORTS: tuple[Port, ...] = (
     Port("truth/face", FaceState),
     Port("truth/muscles", MuscleActivity),
     Port("truth/movement", Marker),
-    Port("truth/displacement", FaceDisplacement, lazy=True),
     Port("truth/events", FaceEvent, keep_all=True),
 )
 """Every item a recording can hold, by port."""

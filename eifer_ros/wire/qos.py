@@ -81,7 +81,6 @@ TOPICS: dict[str, Standard] = {
     "truth/face": Standard.STATE,
     "truth/muscles": Standard.STATE,
     "truth/movement": Standard.EVENT,
-    "truth/displacement": Standard.STATE,
     "truth/events": Standard.EVENT,
 }
 

@@ -16,7 +16,9 @@ from eifer_ros.errors import ConfigError
 from eifer_ros.hosts.local import LocalHost
 from eifer_ros.performer.component import Performer, PerformerCamera, PerformerConfig, PerformerEmg, simulate
 from eifer_ros.performer.participant import START
-from eifer_ros.types import NS, EmgChunk, FaceState, Marker, MuscleActivity, Stamp
+from eifer_ros.recording.reader import read
+from eifer_ros.recording.writer import BagWriter
+from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceOrigin, FaceState, Marker, MuscleActivity, Stamp
 
 SMALL = {"width": 64, "height": 48, "seed": 7}
 
@@ -54,7 +56,7 @@ def test_everything_comes_in_the_order_of_stamps(two_seconds: list[Emission]) ->
     assert stamps == sorted(stamps)
     assert stamps[0] == START
     assert stamps[-1] < START + 2 * NS
-    ports = {port.name for port in Performer.outputs}
+    ports = {port.name for port in Performer.outputs} - {"truth/events"}  # this programme has no micro-expressions
     assert {emission.port for emission in two_seconds} == ports
     for emission in two_seconds:
         assert isinstance(emission.item, next(port.item for port in Performer.outputs if port.name == emission.port))
@@ -110,6 +112,37 @@ def test_camera_and_amplifier_in_different_processes_agree(two_seconds: list[Emi
             for field in ("image", "samples", "expression", "head_pose", "envelope"):
                 if hasattr(one, field):
                     assert np.array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_micro_expressions_are_told_as_true_events_and_marked(tmp_path: Path) -> None:
+    config = offline(program="micro", duration_s=12.0, fps=5.0, truth_hz=5.0, artefacts=())
+    emissions = list(Performer(config).produce())
+    stamps = [emission.item.stamp for emission in emissions]
+    assert stamps == sorted(stamps)
+    events: list[FaceEvent] = of(emissions, "truth/events")
+    assert len(events) >= 3
+    marks = [(m.label, m.phase) for m in of(emissions, "truth/movement") if m.label.startswith("Micro-")]
+    assert marks == [mark for e in events for mark in ((f"Micro-{e.label.capitalize()}", "start"), (f"Micro-{e.label.capitalize()}", "end"))]
+    for event in events:
+        assert event.origin == FaceOrigin.TRUTH
+        assert event.classes[int(event.probabilities.argmax())] == event.label
+        assert 0.0 < event.lead_s < config.lag_s
+        assert event.duration_s <= 0.5
+    with BagWriter(tmp_path / "bag", wait=True) as bag:
+        for emission in emissions:
+            bag.write(*emission)
+    back = [item for _, port, item in read(tmp_path / "bag") if port == "truth/events"]
+    assert [(e.stamp, e.onset, e.offset, e.regions, e.label) for e in back] == [(e.stamp, e.onset, e.offset, e.regions, e.label) for e in events]
+
+
+def test_live_an_event_is_told_when_it_is_over() -> None:
+    source = PerformerCamera(offline(program="micro", duration_s=6.0, speed=1, fps=1.0), FakeClock(START))
+    clock = source._clock
+    assert isinstance(clock, FakeClock)
+    told = [(emission.item, clock.time) for emission in source.produce() if emission.port == "truth/events"]
+    assert told
+    for event, when in told:
+        assert when == event.offset
 
 
 def test_markers_tell_when_movements_begin_and_end() -> None:

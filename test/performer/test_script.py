@@ -182,4 +182,4 @@ def test_maximum_keeps_every_muscle_at_full_contraction() -> None:
 def test_a_wrong_programme_is_answered_with_the_right_ones() -> None:
     with pytest.raises(InputError, match="did you mean 'session'"):
         Script(1, program="sesion")
-    assert set(PROGRAMS) == {"session", "calibration", "emotions", "conversation", "free", "rest", "maximum"}
+    assert set(PROGRAMS) == {"session", "calibration", "emotions", "conversation", "free", "rest", "maximum", "micro", "micro_talking"}
