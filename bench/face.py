@@ -31,28 +31,24 @@ from eifer_ros.reconstruction.sensor_fit import SensorFitSettings
 from eifer_ros.types import F32, U8, Frame
 
 
-def real_sensor_movement_acc(encoder: str = ENCODER, shifts: int = 1) -> tuple[int, str]:
-    """How many of the twenty movements are recognised, and the table; see `evaluation/sensor_sheet.py`."""
-    sheet = sensor_sheet.reference_sheet()
-    if sheet is None:
-        raise FileNotFoundError("the reference sheet is not on this machine")
-    found = sensor_sheet.measure(sheet, sensor_sheet.encoder_estimator(encoder, shifts))
-    return found.right, found.table()
-
-
 def sheet() -> None:
-    """`real_sensor_movement_acc`, the same over seven shifted crops, and as the running component gives it."""
+    """`real_sensor_movement_acc`: what a user of the reconstruction gets, each picture as the first of a stream.
+
+    Beside it without the choice of `auto` (`_sensors`), and the network alone, on one crop (`_crop`) and on the mean of seven (`_7_crops`).
+    """
     path = sensor_sheet.reference_sheet()
+    names = [f"real_sensor_movement_acc{end}" for end in ("", "_sensors", "_crop", "_7_crops")]
     if path is None or not installed(ENCODER):
-        for name in ("real_sensor_movement_acc", "real_sensor_movement_acc_7_crops", "real_sensor_movement_acc_live"):
+        for name in names:
             report(name, None, "no encoder installed" if path is not None else "the sheet is not on this machine", 0)
         return
-    estimators: Sequence[tuple[str, sensor_sheet.Estimator]] = (
-        ("real_sensor_movement_acc", sensor_sheet.encoder_estimator()),
-        ("real_sensor_movement_acc_7_crops", sensor_sheet.encoder_estimator(shifts=7)),
-        ("real_sensor_movement_acc_live", sensor_sheet.component_estimator(ReconstructionConfig(estimator="sensors"))),
+    estimators: Sequence[sensor_sheet.Estimator] = (
+        sensor_sheet.component_estimator(ReconstructionConfig()),
+        sensor_sheet.component_estimator(ReconstructionConfig(estimator="sensors")),
+        sensor_sheet.encoder_estimator(),
+        sensor_sheet.encoder_estimator(shifts=7),
     )
-    for name, estimator in estimators:
+    for name, estimator in zip(names, estimators, strict=True):
         found = sensor_sheet.measure(path, estimator)
         note(found.table())
         report(name, found.right, "of 20 movements of real faces under real sensors", 20)
@@ -249,4 +245,4 @@ def run(quick: bool) -> None:
     simulated(quick)
 
 
-__all__ = ["Way", "chosen_by_auto", "real_sensor_movement_acc", "run"]
+__all__ = ["Way", "chosen_by_auto", "run", "sheet"]

@@ -35,6 +35,19 @@ TARGETS: dict[str, dict[str, str]] = {
         "view_fps": "at least 25", "view_core_pct": "at most 20", "view_latency_ms": "at most 60",
         "report_s": "at most 20", "report_mb": "at most 8",
     },
+    "face": {
+        "real_sensor_movement_acc": "at least 19 of 20", "face_gap_closure": "at least 0.90", "face_expression_r_ratio": "at least 0.90",
+        "face_shape_spread_ratio": "at most 0.5", "restored_psnr_db": "at least 24", "restored_ssim": "at least 0.85",
+        "restored_detect_pct": "at least 95", "encoder_path_ms": "at most 12", "restore_path_ms": "at most 25",
+    },
+    "ros": {
+        "ros_face_hz": "100", "ros_activity_hz": "100", "ros_camera_hz": "30", "ros_emg_lost": "0",
+        "ros_camera_to_face_p99_ms": "at most 33", "ros_cores": "at most 1.2",
+    },
+    "micro": {
+        "micro_motion_error_ratio": "at most 0.5", "micro_motion_r": "at least 0.7", "micro_still_mm": "at most 0.05",
+        "micro_f1_vision": "at least 0.80", "micro_f1_fused": "at least 0.85", "micro_ms": "at most 8",
+    },
     "data": {"batch_speedup_2": "at least 1.7", "batch_lost": "0"},
 }
 
