@@ -1,0 +1,236 @@
+"""Finds brief pulses in many channels at once, against a noise floor that follows what the channels do.
+
+Each channel is compared with bumps of four lengths: the response is the height of the bump that fits best beside a constant and a slope
+(a least-squares fit), so that drift, a resting level and a movement that stays leave it near zero. Responses are measured in units of
+what the same channel has been doing for the last seconds (a constant false alarm rate, as in radar): who talks has a restless mouth and
+a quiet forehead, and each is judged by its own floor.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import F64
+from .grid import GRID_HZ
+
+LENGTHS_S = (0.14, 0.22, 0.34, 0.50)
+"""Lengths of the bumps from onset to offset."""
+FLANK_S = 0.12
+AHEAD = 24
+"""Instants after the apex that a response needs: 0.24 s."""
+BEHIND = 60
+"""Instants before the apex that are looked at."""
+NEIGHBOURS = 6
+"""A candidate is the highest for so many instants on either side: with `AHEAD`, it is known 0.3 s after its apex."""
+FLOOR_S = 8.0
+"""Memory of the noise floor."""
+SETTLE_S = 2.0
+"""So long after a start the floor is not known well enough to find anything."""
+CLIP = 3.0
+"""A response beyond so many floors counts as so many when the floor learns from it: events do not raise it."""
+RECENT_S = 2.0
+WINDOW = BEHIND + 1 + AHEAD
+
+
+def minimum_jerk(x: npt.ArrayLike) -> F64:
+    """The smooth step from 0 to 1 of Flash & Hogan (1985)."""
+    t = np.clip(np.asarray(x, np.float64), 0.0, 1.0)
+    return np.asarray(t**3 * (10.0 + t * (6.0 * t - 15.0)), np.float64)
+
+
+@functools.cache
+def kernels() -> F64:
+    """(4, WINDOW) weights that give the height of a bump centred `AHEAD` instants before the newest row. Do not modify."""
+    time = np.arange(-BEHIND, AHEAD + 1) / GRID_HZ
+    out = np.zeros((len(LENGTHS_S), WINDOW))
+    for row, length in enumerate(LENGTHS_S):
+        bump = minimum_jerk(1.0 - 2.0 * np.abs(time) / length)
+        used = (time >= -length / 2 - FLANK_S - 1e-9) & (time <= length / 2 + FLANK_S + 1e-9)
+        nuisance = np.stack([np.ones(used.sum()), time[used]], axis=1)
+        rest = bump[used] - nuisance @ np.linalg.lstsq(nuisance, bump[used], rcond=None)[0]
+        out[row, used] = rest / (rest @ bump[used])
+    out.flags.writeable = False
+    return out
+
+
+class Shapes(NamedTuple):
+    """N pulses to compare a course with: (N,) onset, apex and offset in instants from the middle; rows (N, WINDOW) of unit length."""
+
+    onset: F64
+    apex: F64
+    offset: F64
+    rows: F64
+    nuisance: F64
+
+
+@functools.cache
+def shapes() -> Shapes:
+    """Minimum-jerk pulses of many onset and offset times, orthogonal to constant and slope, each of unit length."""
+    time = np.arange(-BEHIND, AHEAD + 1, dtype=np.float64)
+    nuisance = np.linalg.qr(np.stack([np.ones(WINDOW), time], axis=1))[0]
+    onset, apex, offset, rows = [], [], [], []
+    for shift in (-6.0, -3.0, 0.0, 3.0, 6.0):
+        for rise in (5.0, 8.0, 11.0, 15.0, 19.0, 24.0, 30.0, 38.0):
+            for fall in (5.0, 8.0, 11.0, 15.0, 19.0, 24.0, 30.0, 38.0):
+                pulse = minimum_jerk((time - shift + rise) / rise) * minimum_jerk((shift + fall - time) / fall)
+                rest = pulse - nuisance @ (nuisance.T @ pulse)
+                onset.append(shift - rise)
+                apex.append(shift)
+                offset.append(shift + fall)
+                rows.append(rest / np.linalg.norm(rest))
+    return Shapes(np.array(onset), np.array(apex), np.array(offset), np.array(rows), nuisance)
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """A candidate: something brief stood out.
+
+    instant: apex on the grid. onset, offset: instants, fractional. score: largest energy of a region over its floor. scale: which of
+    `LENGTHS_S` fits best. height (C,): of the bump in the channels' own unit. z (C,): the same in floors, the sign kept. energy (S, R):
+    over the floor, per length and region. recent (R,): how restless each region was in the two seconds before, 1 is usual. fit: share
+    of the course that the best pulse explains, 0..1. width_s: offset minus onset. rebound: level at the end of what was seen relative
+    to the apex, 0 where the movement has gone back.
+    """
+
+    instant: int
+    onset: float
+    offset: float
+    score: float
+    scale: int
+    height: F64
+    z: F64
+    energy: F64
+    recent: F64
+    fit: float
+    width_s: float
+    rebound: float
+
+
+class PulseDetector:
+    """C channels on the grid -> candidates. regions: (R, C) 1 where a channel belongs to a region; others are only measured.
+
+    threshold: energy over floor from which something is a candidate. floor: in the channels' own unit, below which no floor falls.
+    """
+
+    def __init__(self, regions: F64, threshold: float = 4.0, floor: npt.ArrayLike = 1e-3) -> None:
+        self.regions = regions
+        self.threshold = threshold
+        self.least: F64 = np.asarray(floor, np.float64)
+        self.channels = regions.shape[1]
+        self._size = np.maximum(regions.sum(axis=1), 1.0)
+        self._keep = WINDOW + 3 * NEIGHBOURS + 80
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget signal and floor."""
+        count, lengths = self.channels, len(LENGTHS_S)
+        self._rows = np.zeros((2 * self._keep, count))
+        self._height = np.zeros((2 * self._keep, lengths, count))
+        self._z = np.zeros((2 * self._keep, lengths, count))
+        self._energy = np.zeros((2 * self._keep, lengths, len(self.regions)))
+        self._stir = np.ones((2 * self._keep, len(self.regions)))
+        self._top = np.zeros(2 * self._keep)
+        self._filled = 0
+        self._newest = -1
+        self._seen = 0
+        self._variance = np.full((lengths, count), np.nan)
+        self._mean_energy = np.full((lengths, len(self.regions)), np.nan)
+        self._recent = np.ones(len(self.regions))
+        self._last = -(1 << 62)
+
+    @property
+    def newest(self) -> int:
+        """The newest instant taken, or -1."""
+        return self._newest
+
+    @property
+    def settled(self) -> bool:
+        """Whether the floor is known."""
+        return self._seen >= SETTLE_S * GRID_HZ + WINDOW
+
+    def push(self, instant: int, row: F64) -> Pulse | None:
+        """Take the values (C,) of one instant; the candidate whose apex lies 0.3 s back, if there is one. A gap begins anew."""
+        if self._newest >= 0 and instant != self._newest + 1:
+            self.restart()
+        if self._filled == len(self._rows):
+            for store in (self._rows, self._height, self._z, self._energy, self._stir, self._top):
+                store[: self._keep] = store[self._keep :].copy()
+            self._filled = self._keep
+        at = self._filled
+        self._rows[at] = row
+        self._filled += 1
+        self._newest = instant
+        self._seen += 1
+        if self._seen < WINDOW:
+            return None
+        height = kernels() @ self._rows[at - WINDOW + 1 : at + 1]
+        self._learn(at, height)
+        if not self.settled:
+            return None
+        return self._candidate(at)
+
+    def _learn(self, at: int, height: F64) -> None:
+        """Responses of the window that ends at row `at`, in units of the floor, and what the floor learns from them."""
+        known = self._seen - WINDOW
+        if known == 0:
+            self._variance = np.maximum(height**2, self.least**2)
+        floor = np.sqrt(np.maximum(self._variance, self.least**2))
+        z = height / floor
+        energy = (np.minimum(z**2, 100.0) @ self.regions.T) / self._size
+        if known == 0:
+            self._mean_energy = np.ones_like(energy)
+        over = energy / np.maximum(self._mean_energy, 0.2)
+        self._height[at], self._z[at], self._energy[at] = height, z, over
+        self._top[at] = float(over.max())
+        self._stir[at] = self._recent
+        share = 1.0 / min(known + 1.0, FLOOR_S * GRID_HZ)
+        self._variance += share * (np.minimum(height**2, CLIP**2 * np.maximum(self._variance, self.least**2)) - self._variance)
+        self._mean_energy += share * (np.minimum(energy, CLIP * np.maximum(self._mean_energy, 0.2)) - self._mean_energy)
+        self._recent = self._recent + (np.minimum(over[1], 20.0) - self._recent) / (RECENT_S * GRID_HZ)
+
+    def _candidate(self, at: int) -> Pulse | None:
+        middle = at - NEIGHBOURS
+        top = self._top[middle]
+        around = self._top[middle - NEIGHBOURS : at + 1]
+        if top < self.threshold or top < around.max() or int(np.argmax(around)) != NEIGHBOURS:
+            return None
+        return self._describe(middle)
+
+    def evidence(self, instant: int, slack: int = 6) -> Pulse | None:
+        """The strongest pulse with its apex within `slack` instants of `instant`, however weak; None where that is not in memory."""
+        back = self._newest - AHEAD - instant
+        at = self._filled - 1 - back
+        low, high = at - slack, min(at + slack, self._filled - 1)
+        if not self.settled or high < low or low < WINDOW or low < self._filled - self._keep + WINDOW:
+            return None
+        return self._describe(low + int(np.argmax(self._top[low : high + 1])))
+
+    def _describe(self, at: int) -> Pulse:
+        """The pulse whose responses stand in row `at`; its apex lies AHEAD rows before."""
+        energy, z, height = self._energy[at], self._z[at], self._height[at]
+        scale = int(np.unravel_index(int(np.argmax(energy)), energy.shape)[0])
+        starters = self.regions.any(axis=0)
+        weights = np.where(starters, np.clip(z[scale], -8.0, 8.0) / np.sqrt(np.maximum(self._variance[scale], self.least**2)), 0.0)
+        course = self._rows[at - WINDOW + 1 : at + 1] @ weights
+        s = shapes()
+        level = course - s.nuisance @ (s.nuisance.T @ course)
+        match = s.rows @ level
+        best = int(np.argmax(match))
+        total = float(level @ level)
+        fit = float(match[best] ** 2 / total) if match[best] > 0 and total > 0 else 0.0
+        apex = int(np.clip(round(float(s.apex[best])), -6, 6))
+        peak = float(course[BEHIND + apex])
+        before = float(np.median(course[max(BEHIND + int(s.onset[best]) - 12, 0) : max(BEHIND + int(s.onset[best]), 1) + 1]))
+        rebound = (float(course[-4:].mean()) - before) / (peak - before) if abs(peak - before) > 1e-12 else 1.0
+        here = self._newest - (self._filled - 1 - at) - AHEAD
+        recent = self._stir[max(at - 40, 0)]
+        return Pulse(
+            here + apex, here + float(s.onset[best]), here + float(s.offset[best]), float(self._top[at]), scale, height[scale].copy(),
+            z[scale].copy(), energy.copy(), recent.copy(), fit, float(s.offset[best] - s.onset[best]) / GRID_HZ,
+            float(np.clip(rebound, -2.0, 2.0)),
+        )
