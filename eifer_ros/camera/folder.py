@@ -72,7 +72,7 @@ class FolderSource(Source):
         if not files:
             raise InputError(f"{folder}: no pictures in this folder; wanted are files that end in {', '.join(SUFFIXES)}")
         self._files = sorted(files, key=lambda path: (natural(path.name), path.name))
-        _read(self._files[0])
+        read_picture(self._files[0])
         self._start = self.config.start_stamp or self._now()
         self._delivered = 0
 
@@ -90,7 +90,7 @@ class FolderSource(Source):
             stamp = self._start + round(index * NS / self.config.fps)
             if not self._pacer.wait(stamp):
                 return
-            image = _read(path)
+            image = read_picture(path)
             size = size or image.shape
             if image.shape != size:
                 raise InputError(
@@ -115,7 +115,8 @@ class FolderSource(Source):
         self._pacer.restart()
 
 
-def _read(path: Path) -> U8:
+def read_picture(path: Path) -> U8:
+    """(H, W, 3) RGB of a picture file. Raises InputError for one that cannot be decoded."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

@@ -24,7 +24,11 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     return found
 
 
-KINDS = {"mmm": "", "mam": "", "csv": "text", "text": "text", "txt": "text", "xdf": "xdf", "edf": "edf", "bdf": "edf"}
+MICRO = ("casme2", "samm", "casme3")
+"""Collections of micro-expressions."""
+KINDS = {
+    **dict.fromkeys(("mmm", "mam", *MICRO), ""), "csv": "text", "text": "text", "txt": "text", "xdf": "xdf", "edf": "edf", "bdf": "edf",
+}
 """What can be named before the source, and the format that it means."""
 
 
@@ -49,26 +53,35 @@ def _named(words: list[str]) -> tuple[str, Path]:
 def import_(
     source: Annotated[list[str], typer.Argument(
         metavar="[KIND] SOURCE", show_default=False,
-        help="A folder of MMM or MaM, or an EMG file. KIND where the name does not tell: mmm, mam, csv, xdf, edf, bdf.")],
+        help="Data set (folder) or EMG file. KIND where the name does not tell: mmm, mam, casme2, samm, casme3, csv, xdf, edf, bdf.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="EMG file: recording to write (default: its name). MMM: folder of recordings (NAME_recordings).")] = None,
+        "--out", "-o", help="EMG file: recording to write (default: its name). Else: folder of recordings (NAME_recordings).")] = None,
     session: Annotated[list[str] | None, typer.Option(help="MMM: sessions to take, such as 99_2S; all when not given.")] = None,
     method: Annotated[str, typer.Option(help="MMM: whose parameters become faces.")] = "MediaPipe",
     head_model: Annotated[str, typer.Option("--head-model", help="MMM: FLAME head of yours for methods in FLAME's space.")] = "",
     pictures: Annotated[str, typer.Option(help="MMM: none, electrodes, restored or both.")] = "none",
     video: Annotated[Path | None, typer.Option(help="EMG file: a video of the same session.")] = None,
     video_offset: Annotated[float, typer.Option(help="Seconds from the first sample to the first picture.")] = 0.0,
+    subject: Annotated[list[str] | None, typer.Option(help="CASME II, SAMM, CAS(ME)3: subjects to take; all when not given.")] = None,
+    table: Annotated[Path | None, typer.Option(help="The same: label table (.xlsx, .csv); looked for when not given.")] = None,
+    frames: Annotated[Path | None, typer.Option(help="The same: folder of the frames, where there are several sets.")] = None,
+    fps: Annotated[float, typer.Option(help="The same: frames per second where they were resampled.", min=0)] = 0.0,
     option: Annotated[list[str] | None, typer.Option(help="EMG file: name=value of the file source, such as rate_hz=1000.")] = None,
     as_json: Json = False,
 ) -> None:
     """Bring recordings of others into rosbag2 recordings of eifer."""
     from ..jobs.imports import import_emg, import_mmm
+    from ..jobs.micro_imports import import_micro
 
     kind, path = _named(source)
-    dataset = kind in ("mmm", "mam") if kind else path.is_dir()
+    dataset = kind in ("mmm", "mam", *MICRO) if kind else path.is_dir()
     target = out or Path(f"{path.resolve().name}_recordings" if dataset else path.stem)
     with bar("importing", as_json) as progress:
-        if dataset:
+        if kind in MICRO:
+            result = import_micro(
+                kind, path, target, subjects=tuple(subject or ()), table=table, frames=frames, rate_hz=fps, progress=progress
+            )
+        elif dataset:
             result = import_mmm(
                 path, target, sessions=tuple(session or ()), method=method, head_model=head_model, pictures=pictures, progress=progress
             )
