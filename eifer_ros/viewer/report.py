@@ -16,10 +16,22 @@ import numpy.typing as npt
 from .. import __version__
 from ..errors import InputError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
-from ..types import F64, U8, FaceState, FaceStatus, Frame
+from ..spotting.scores import spotting
+from ..types import F64, NS, U8, FaceOrigin, FaceState, FaceStatus, Frame
 from . import heat
 from .paint import HeadPainter, jpeg
-from .session_data import CAMERA, Moment, Progress, SessionData, agreement, read_session, sample_clock, strength
+from .session_data import (
+    CAMERA,
+    EVENTS,
+    TRUE_EVENTS,
+    Moment,
+    Progress,
+    SessionData,
+    agreement,
+    read_session,
+    sample_clock,
+    strength,
+)
 
 RIGHT, LEFT, ESTIMATE, GOOD, FAIR, POOR = "#0d8b82", "#d9772b", "#6d5bd0", "#198754", "#b7791f", "#cf3a3a"
 CELL = (200, 200)
@@ -55,8 +67,8 @@ def render(data: SessionData, latency: Mapping[str, Sequence[float]], title: str
     who = str(data.session.get("participant") or data.path.resolve().name)
     heading = title or f"Session: {who}"
     sections = [
-        _summary(data), _timeline(data), _pictures(data), _movements(data), _channels(data), _envelopes(data), _agreement(data),
-        _synchrony(data), _latencies(data, latency), _topics(data),
+        _summary(data), _timeline(data), _events(data), _pictures(data), _movements(data), _channels(data), _envelopes(data),
+        _agreement(data), _synchrony(data), _latencies(data, latency), _topics(data),
     ]
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in dict.fromkeys(data.notes))
     started = data.start / 1e9
@@ -157,15 +169,20 @@ def _summary(data: SessionData) -> str:
     gaps = sum(len(data.topics[port].gaps) for port in ("emg/raw", CAMERA) if port in data.topics)
     tiles.append((str(gaps), "gaps in EMG and pictures" + (f", {lost} samples reported lost" if lost else ""), "warn" if gaps else ""))
     tiles.append((str(len(data.moments)), "movements", ""))
+    if EVENTS in data.events:
+        tiles.append((str(len(data.events[EVENTS])), "micro-expressions", ""))
     body = "".join(f"<div class='tile {kind}'><b>{value}</b><span>{words}</span></div>" for value, words, kind in tiles)
     return f"<div class='tiles'>{body}</div>"
 
 
 def _timeline(data: SessionData) -> str:
-    left, height = 90.0, 112.0
+    left, height = 90.0, 138.0 if any(data.events.values()) else 112.0
     scale = (WIDE - left) / max(data.duration_s, 1e-6)
     body = [_axis(data.duration_s, WIDE, left, height - 16)]
-    rows = (("movements", 22.0), ("face", 54.0), ("EMG", 80.0))
+    rows = [("movements", 22.0), ("face", 54.0), ("EMG", 80.0)]
+    if any(data.events.values()):
+        rows.append(("events", 104.0))
+        body += _event_marks(data, 102.0, left, scale)
     body += [f'<text x="0" y="{y + 9}" class="name">{name}</text>' for name, y in rows]
     for number, moment in enumerate(data.moments):
         x, wide = left + scale * moment.start_s, max(2.0, scale * (moment.end_s - moment.start_s))
@@ -190,6 +207,55 @@ def _timeline(data: SessionData) -> str:
     if any(scale * (m.end_s - m.start_s) <= 5.6 * len(m.label) for m in data.moments) and len(data.moments) <= 24:
         legend = "<p class='about'>" + " · ".join(f"{i + 1} {html.escape(m.label)}" for i, m in enumerate(data.moments)) + "</p>"
     return _section("Timeline", _svg(WIDE, height, "".join(body), "movements, face and EMG over the session") + legend)
+
+
+def _event_marks(data: SessionData, y: float, left: float, scale: float) -> list[str]:
+    """A bar for each event found, a frame for each that truly was."""
+    out = []
+    for port, form in ((EVENTS, f'fill="{ESTIMATE}"'), (TRUE_EVENTS, 'fill="none" stroke="currentColor"')):
+        for event in data.events.get(port, ()):
+            wide = max(3.0, scale * event.duration_s)
+            x = left + scale * data.seconds(event.onset) - 0.5 * max(0.0, 3.0 - scale * event.duration_s)
+            told = html.escape(f"{event.label}, {_regions(event.regions)}, {data.seconds(event.stamp):.2f} s")
+            out.append(f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="14" rx="1.5" {form}><title>{told}</title></rect>')
+    return out
+
+
+def _regions(names: Sequence[str]) -> str:
+    """`left eye, right lips`, sides as the subject has them."""
+    return ", ".join(" ".join(reversed(name.split("_"))) for name in names) or "somewhere"
+
+
+MOST_EVENTS = 60
+
+
+def _events(data: SessionData) -> str:
+    found, true = data.events.get(EVENTS, []), data.events.get(TRUE_EVENTS, [])
+    shown = found or true
+    if not shown:
+        return ""
+    rows = []
+    for event in shown[:MOST_EVENTS]:
+        share = float(event.probabilities[event.classes.index(event.label)]) if event.label in event.classes else float("nan")
+        lead = f"{1e3 * event.lead_s:+.0f} ms" if np.isfinite(event.lead_s) else "–"
+        rows.append([
+            f"{data.seconds(event.onset):.2f} s", f"{1e3 * (event.stamp - event.onset) / NS:.0f} ms", f"{1e3 * event.duration_s:.0f} ms",
+            html.escape(_regions(event.regions)), html.escape(event.label), f"{share:.2f}" if np.isfinite(share) else "–", lead,
+            FaceOrigin(event.origin).name.lower(),
+        ])
+    about = (
+        "Small, fast movements of the face, sides as the subject has them. Lead: how long before the picture the muscles showed it "
+        "(– where one sense alone saw it)."
+    )
+    if found and true:
+        hit = spotting(found, true).found
+        about += f" The recording knows {len(true)} true events (framed above); {hit} of the {len(found)} found are among them."
+    elif true:
+        about += " These are the true events of the recording; none were looked for."
+    if len(shown) > MOST_EVENTS:
+        about += f" The first {MOST_EVENTS} of {len(shown)}."
+    head = ("onset", "to apex", "lasts", "region", "label", "probability", "lead", "seen by")
+    return _section("Micro-expressions", _table(head, rows), about)
 
 
 def _bands(data: SessionData, states: Sequence[tuple[int, bool]], y: float, left: float, scale: float, ink: str) -> list[str]:
@@ -497,6 +563,7 @@ def _topics(data: SessionData) -> str:
     rows = []
     for port, topic in data.topics.items():
         rate = f"{topic.rate_hz:.1f} Hz" if np.isfinite(topic.rate_hz) else "–"
-        gaps = f"{len(topic.gaps)}, longest {topic.gaps.max():.2f} s" if len(topic.gaps) and port != "markers" else "none"
+        regular = port not in ("markers", EVENTS, TRUE_EVENTS)
+        gaps = f"{len(topic.gaps)}, longest {topic.gaps.max():.2f} s" if len(topic.gaps) and regular else "none"
         rows.append([html.escape(port), str(len(topic.stamps)), rate, gaps])
     return _section("What was recorded", _table(("topic", "items", "rate", "gaps"), rows))

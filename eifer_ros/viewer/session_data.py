@@ -25,12 +25,13 @@ from ..recording.diagnostics import Latency
 from ..recording.reader import Bag
 from ..recording.sync import CAMERA_CLOCK, Sync, items_synced
 from ..recording.topics import Role
-from ..types import F32, F64, NS, EmgChunk, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
+from ..types import F32, F64, NS, EmgChunk, FaceEvent, FaceOrigin, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
 from ..wire import messages
 from ..wire.conversions import from_wire
 
 Progress = Callable[[int, int, str], None]
 ACTIVITY, ESTIMATED, RAW, CAMERA, RESTORED = "emg/activity", "muscles/estimated", "emg/raw", "camera/image_raw", "face/restored"
+EVENTS, TRUE_EVENTS = "face/events", "truth/events"
 FACES = ("face/fused", "face/vision", "face/emg", "truth/face")
 _EVERY_S = {
     ACTIVITY: 0.0399, ESTIMATED: 0.0599, RAW: 1.0, "face/vision": 0.0599, "truth/face": 0.0599, "face/fused": 0.99, "face/emg": 0.99,
@@ -99,6 +100,8 @@ class SessionData:
     estimated: Muscles | None = None
     faces: dict[str, list[FaceState]] = field(default_factory=dict)
     markers: list[Marker] = field(default_factory=list)
+    events: dict[str, list[FaceEvent]] = field(default_factory=dict)
+    """Micro-expressions by port: found, and true where the recording knows them."""
     chunks: list[tuple[Stamp, int, float, int]] = field(default_factory=list)
     """Of one EMG chunk per second: stamp, first index, rate, samples lost before it."""
     moments: list[Moment] = field(default_factory=list)
@@ -123,7 +126,7 @@ def read_session(path: Path, progress: Progress | None = None) -> SessionData:
         data = SessionData(path, bag.session, start, (end - start) / NS, size, clocks=Sync.load(path))
         _scan(bag, data, tell)
         data.latencies = diagnostics.latencies(_diagnostics(bag))
-        if data.measured is None and data.estimated is None and not any(data.faces.values()):
+        if data.measured is None and data.estimated is None and not any(data.faces.values()) and not any(data.events.values()):
             raise InputError(f"{path}: neither EMG nor faces in this recording; eifer replay {path} --out DIR makes faces of pictures")
         tell(70, 100, "movements")
         _find_moments(data)
@@ -162,7 +165,7 @@ def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
             tell(round(65 * min(data.seconds(message.stamp) / total, 1.0)), 100, "reading")
         if role is Role.PICTURE or (message.stamp < due.get(port, 0) and not (port == RAW and make is not None)):
             continue
-        if port not in _EVERY_S and port not in ("markers", "truth/movement"):
+        if port not in _EVERY_S and port not in ("markers", "truth/movement", EVENTS, TRUE_EVENTS):
             continue
         due[port] = message.stamp + round(_EVERY_S.get(port, 0.0) * NS)
         try:
@@ -174,6 +177,8 @@ def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
     data.topics = {port: Topic(np.sort(np.array(stamps[port], np.int64)), np.array(late[port])) for port in sorted(stamps)}
     data.measured, data.estimated = _stack(rows[ACTIVITY], data.start), _stack(rows[ESTIMATED], data.start)
     data.markers.sort(key=lambda marker: marker.stamp)
+    for events in data.events.values():
+        events.sort(key=lambda event: event.stamp)
 
 
 def _sort_in(data: SessionData, port: str, item: Item, rows: dict[str, list[MuscleActivity]], make: EmgProcessing | None) -> None:
@@ -185,6 +190,11 @@ def _sort_in(data: SessionData, port: str, item: Item, rows: dict[str, list[Musc
         data.faces.setdefault(port, []).append(item)
     elif isinstance(item, Marker) and (port == "markers" or not any(m.phase != "note" for m in data.markers) or port == "truth/movement"):
         data.markers.append(item)
+    elif isinstance(item, FaceEvent):
+        if data.clocks is not None and item.origin == FaceOrigin.VISION:
+            correct = data.clocks.correct
+            item = replace(item, stamp=correct(item.stamp), onset=correct(item.onset), offset=correct(item.offset))
+        data.events.setdefault(port, []).append(item)
     elif isinstance(item, EmgChunk):
         if not data.chunks or item.stamp - data.chunks[-1][0] >= NS:
             data.chunks.append((item.stamp, item.first_index, item.rate_hz, item.lost))

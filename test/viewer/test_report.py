@@ -17,7 +17,7 @@ from eifer_ros.recording.diagnostics import LatencyDiary
 from eifer_ros.recording.reader import read
 from eifer_ros.recording.sync import Sync
 from eifer_ros.recording.writer import BagWriter
-from eifer_ros.types import NS, EmgChunk, FaceOrigin
+from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceOrigin
 from eifer_ros.viewer import report, session_data
 
 
@@ -116,6 +116,46 @@ def test_raw_emg_is_enough(tmp_path: Path) -> None:
     clock = session_data.sample_clock(data)
     assert clock is not None and clock[2] == pytest.approx(2048.0, rel=1e-6)
     assert "Synchrony" in report.render(data, {})
+
+
+def event(at_s: float, label: str = "happiness", lead_s: float = float("nan"), origin: FaceOrigin = FaceOrigin.VISION) -> FaceEvent:
+    onset, apex, offset = (T0 + round((at_s + shift) * NS) for shift in (0.0, 0.1, 0.3))
+    return FaceEvent(
+        apex, onset, offset, "lips_left", ("lips_left", "eye_left"), label, ("happiness", "others"), np.array([0.75, 0.25]), 3.0, origin, lead_s
+    )
+
+
+def test_micro_expressions_stand_on_the_timeline_and_in_a_table_with_their_lead(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "b", wait=True) as out:
+        for step in range(600):
+            out.write("emg/activity", activity(T0 + step * NS // 100, 80e-6 if 200 < step < 300 else 4e-6))
+        for item in (event(1.0, lead_s=0.0625, origin=FaceOrigin.FUSED), event(3.0, "unknown"), event(4.5)):
+            out.write("face/events", item)
+        for at_s in (1.02, 4.8):  # the second overlaps nothing by half
+            out.write("truth/events", event(at_s, origin=FaceOrigin.TRUTH))
+    write_report(tmp_path / "b", tmp_path / "r.html")
+    assert "Micro-expressions" in outline(tmp_path / "r.html").headings
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    table = re.search(r"Micro-expressions</h2>(.*?)</section>", text, re.S)
+    assert table is not None
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table[1])][1:]
+    assert [row[0] for row in rows] == ["1.00 s", "3.00 s", "4.50 s"]
+    assert rows[0] == ["1.00 s", "100 ms", "300 ms", "left lips, left eye", "happiness", "0.75", "+62 ms", "fused"]
+    assert rows[1][4:7] == ["unknown", "–", "–"]
+    assert "knows 2 true events (framed above); 1 of the 3 found are among them" in table[1]
+    drawn = re.findall(r'<rect x="([\d.]+)" y="102.0"', text)
+    assert len(drawn) == 5
+    left, scale = 90.0, (report.WIDE - 90.0) / 5.99
+    assert float(drawn[0]) == pytest.approx(left + scale * 1.0, abs=1.0)
+
+
+def test_a_recording_of_pictures_with_labelled_events_alone_is_reported(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "b", wait=True) as out:
+        for step in range(60):
+            out.write("camera/image_raw", picture(T0 + step * NS // 30))
+        out.write("truth/events", event(1.0, origin=FaceOrigin.TRUTH))
+    write_report(tmp_path / "b", tmp_path / "r.html")
+    assert "none were looked for" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_names_from_a_recording_cannot_inject_markup(tmp_path: Path) -> None:
