@@ -1,7 +1,14 @@
-"""The whole pipeline under a real ROS 2, seen by a subscriber in another process: rates, lost EMG, delay, cores.
+"""The whole pipeline under a real ROS 2, seen by a subscriber in another process, in two runs of the `pipeline` node.
 
-One `pipeline` process with the simulated participant: 640x480 at 30 Hz, 22 channels at 2048 Hz. The participant is drawn in the same
-process; `ros_performer_cores` says what a run of the performer alone takes, so that the pipeline's own share can be told.
+`source:=performer`: the simulated participant is drawn in the same process, 640x480 at 30 Hz, 22 channels at 2048 Hz. From this run:
+`ros_face_hz`, `ros_activity_hz`, `ros_camera_hz`, `ros_performer_vision_hz`, `ros_emg_lost`, `ros_performer_pipeline_cores`.
+
+`source:=topic`: what a laboratory has. Another process publishes pictures and EMG drawn beforehand (`bench/ros_player.py`) in place of
+the drivers; the pipeline process alone is measured. From this run: `ros_vision_hz`, `ros_camera_to_face_p50_ms` and `_p99_ms` (from the
+stamp that the player gives a picture before it publishes it to the arrival of its face at the subscriber), `ros_cores`,
+`ros_topic_emg_lost`.
+
+`ros_performer_cores` is what the performer node takes alone.
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ from typing import Any
 import numpy as np
 
 import bench
+
+from . import ros_player
 
 NAMESPACE = "/eifer_bench"
 DOMAIN = "77"
@@ -43,30 +52,49 @@ def run(quick: bool) -> None:
     seconds = 12.0 if quick else 60.0
     with _node("pipeline", f"{NAMESPACE}/pipeline") as process:
         seen = _watch(process.pid, seconds, "face/fused")
-    for topic, figure in FACES.items():
+    bench.note("ros: the following figures are of source:=performer, the simulated participant drawn in the pipeline's own process")
+    for topic, figure in {**FACES, "camera/camera_info": "ros_camera_hz", "face/vision": "ros_performer_vision_hz"}.items():
         bench.report(figure, len(seen.stamps[topic]) / seen.span_s, "Hz", len(seen.stamps[topic]))
-    bench.report("ros_camera_hz", len(seen.cameras) / seen.span_s, "Hz", len(seen.cameras))
-    bench.report("ros_vision_hz", len(seen.stamps["face/vision"]) / seen.span_s, "Hz", len(seen.stamps["face/vision"]))
     bench.report("ros_emg_lost", seen.lost_samples, "samples", seen.samples)
-    delays = 1e3 * np.asarray([seen.faces[stamp] - seen.cameras[stamp] for stamp in seen.faces.keys() & seen.cameras.keys()])
+    bench.report("ros_performer_pipeline_cores", seen.cores, "cores", 1)
+    with tempfile.TemporaryDirectory() as folder:
+        ros_player.draw(Path(folder), 2.0 if quick else 5.0)
+        chosen = ("-p", "components:=[reconstruction, emg, mapping]")
+        with _node("pipeline", f"{NAMESPACE}/pipeline", *chosen) as process, _player(Path(folder)):
+            lab = _watch(process.pid, seconds, "face/fused")
+    bench.note("ros: the following figures are of source:=topic, pictures and EMG published by another process; the pipeline's alone")
+    bench.report("ros_vision_hz", len(lab.stamps["face/vision"]) / lab.span_s, "Hz", len(lab.stamps["face/vision"]))
+    delays = 1e3 * np.asarray([arrival - stamp / 1e9 for stamp, arrival in lab.faces.items()])
     p50, p99 = (float(np.percentile(delays, percent)) if delays.size else None for percent in (50, 99))
     bench.report("ros_camera_to_face_p50_ms", p50, "ms", delays.size)
     bench.report("ros_camera_to_face_p99_ms", p99, "ms", delays.size)
-    bench.report("ros_cores", seen.cores, "cores", 1)
+    bench.report("ros_topic_emg_lost", lab.lost_samples, "samples", lab.samples)
+    bench.report("ros_cores", lab.cores, "cores", 1)
     with _node("performer", f"{NAMESPACE}/performer") as process:
         alone = _watch(process.pid, seconds / 2, "emg/raw")
     bench.report("ros_performer_cores", alone.cores, "cores", 1)
 
 
 @contextmanager
-def _node(name: str, full_name: str) -> Iterator[subprocess.Popen[bytes]]:
+def _player(folder: Path) -> Iterator[None]:
+    """The drivers' stand-in, a process of its own."""
+    process = subprocess.Popen([sys.executable, "-m", "bench.ros_player", str(folder), NAMESPACE])
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+@contextmanager
+def _node(name: str, full_name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A node's own process, configured and activated by itself, ended by SIGINT."""
     start = f"import sys; from eifer_ros.nodes.{name} import main; sys.exit(main())"
     namespace = full_name.rsplit("/", 1)[0]
     log = Path(tempfile.gettempdir()) / f"eifer_bench_{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", start, "--ros-args", "-r", f"__ns:={namespace}", "-p", "autostart:=true"],
+            [sys.executable, "-c", start, "--ros-args", "-r", f"__ns:={namespace}", "-p", "autostart:=true", *arguments],
             stdout=output, stderr=subprocess.STDOUT,
         )
         try:
@@ -93,7 +121,6 @@ class _Seen:
 
     def __init__(self) -> None:
         self.stamps: dict[str, list[int]] = defaultdict(list)
-        self.cameras: dict[int, float] = {}
         self.faces: dict[int, float] = {}
         self.samples = self.lost_samples = 0
         self.span_s = self.cores = float("nan")
@@ -113,15 +140,13 @@ class _Seen:
         """Take messages of a topic."""
 
         def take(message: Any) -> None:
-            now, stamp = time.perf_counter(), message.header.stamp
+            now, stamp = time.time(), message.header.stamp
             key = stamp.sec * 10**9 + stamp.nanosec
             if not self.counting:
                 return
             self.stamps[topic].append(key)
             if topic == "face/vision":
                 self.faces.setdefault(key, now)
-            elif topic == "camera/camera_info":
-                self.cameras.setdefault(key, now)
 
         return take
 

@@ -83,13 +83,16 @@ def _finish(image: Any, grain: Any, noise: float, floor: float, vignette: float,
     for i in range(width):
         across[i] = (np.float32(i // 3) - cx) * (np.float32(i // 3) - cx)
     scale, least = np.float32(noise / 32.0), np.float32(floor)
+    first, end = max(3 * box[2], 0), max(3 * box[3], 0)
+    across = across[first:end]
     for y in range(box[0], box[1]):
         dy = (np.float32(y) - cy) * (np.float32(y) - cy)
-        for i in range(3 * box[2], 3 * box[3]):
-            code = np.float32(image[y, i])
+        line, speckle = image[y, first:end], grain[y, first:end]
+        for i in range(line.shape[0]):
+            code = np.float32(line[i])
             middle = min(least + code * np.float32(0.025), np.float32(1.0)) * (np.float32(1.2) - np.float32(0.0022) * code)
-            value = code * (np.float32(1.0) - inverse * (dy + across[i])) + np.float32(grain[y, i]) * scale * middle
-            image[y, i] = np.uint8(min(max(value + np.float32(0.5), np.float32(0.0)), np.float32(255.0)))
+            value = code * (np.float32(1.0) - inverse * (dy + across[i])) + np.float32(speckle[i]) * scale * middle
+            line[i] = np.uint8(min(max(value + np.float32(0.5), np.float32(0.0)), np.float32(255.0)))
 
 
 class ParticipantCamera:
@@ -127,14 +130,14 @@ class ParticipantCamera:
         # a skin map about as fine as the pixels of a face 0.6 m away
         density = float(self.intrinsics[0, 0]) / 0.6
         self._map_width = 256 if density < 750 else 512 if density < 1400 else 1024
-        self._skin = appearance.skin_map(self._surface, self.variation, self._map_width)
+        self._skin = pixels.pack_skin(appearance.skin_map(self._surface, self.variation, self._map_width))
         self._relief = appearance.relief(self._surface, self._map_width, self.variation.relief)
+        self._bump = pixels.pack_relief(self._relief.bump)
         self._encode = _tone(self.variation)
         self._background = _background(self.variation, width, height)
         self._neutral: tuple[bytes, F32] | None = None
-        self._index, self._depth = np.empty((2 * height, 2 * width), np.int32), np.empty((2 * height, 2 * width), np.float32)
-        self._index_all, self._depth_all = np.full_like(self._index, -1), np.zeros_like(self._depth)
-        self._clear = self._clear_all = (0, 2 * height, 0, 2 * width)
+        self._head, self._over = np.zeros((2 * height, 2 * width), np.int64), np.zeros((2 * height, 2 * width), np.int64)
+        self._used = self._used_over = (0, 0, 0, 0)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -209,9 +212,9 @@ class ParticipantCamera:
         """
         self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
         if not self.sensors:
-            return self._develop(self._paint(self._index, self._depth), time_s)
+            return self._develop(self._paint(False), time_s)
         self._pose_sensors()
-        return self._develop(self._paint(self._index_all, self._depth_all), time_s)
+        return self._develop(self._paint(True), time_s)
 
     def render_pair(
         self,
@@ -228,10 +231,10 @@ class ParticipantCamera:
     ) -> View:
         """The same moment with and without sensors, whatever `self.sensors` says; arguments as for `render`."""
         self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
-        bare = self._paint(self._index, self._depth)
+        bare = self._paint(False)
         self._pose_sensors()
         mask = np.zeros(bare.shape[:2], np.uint8)
-        covered = self._paint(self._index_all, self._depth_all, bare, mask)
+        covered = self._paint(True, bare, mask)
         # both are developed in the box of the larger one, so that they stay equal where no sensor is
         without, with_ = self._develop(bare, time_s), self._develop(covered, time_s)
         spread = self._blur_reach()
@@ -307,17 +310,15 @@ class ParticipantCamera:
         self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
         self._pixels = np.empty_like(v)
         self._project(0, self._pad_first)
-        top, bottom, left, right = self._clear
-        self._index[top:bottom, left:right] = -1
-        self._depth[top:bottom, left:right] = 0.0
-        self._clear = self._reach(0, self._pad_first)
+        self._head[self._part(self._used)] = 0
+        self._used = self._reach(0, self._pad_first)
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
-        raster.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._index, self._depth, 0, -1)
-        raster.fill(self._pixels, self._faces[solid : self._bare_faces], raster.NEAR_M, self._index, self._depth, solid, 0)
+        pixels.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, 0, -1)
+        pixels.fill(self._pixels, self._faces[solid : self._bare_faces], raster.NEAR_M, self._head, solid, 0)
 
     def _pose_sensors(self) -> None:
-        """Sensors of the same moment over a copy of the head's sample buffers."""
+        """Sensors of the same moment into sample buffers of their own."""
         rig = self._rig
         posed, normals = self._model
         turn, shift = self._pose
@@ -345,26 +346,24 @@ class ParticipantCamera:
         self._project(first, len(v))
         nearer = self._pixels[first:end]
         nearer[:, 2] -= _PAD_PULL
-        # what the last moment drew is wiped, what the head of this one drew is copied
-        for old in (self._clear_all, self._clear):
-            part = np.s_[old[0] : old[1], old[2] : old[3]]
-            np.copyto(self._index_all[part], self._index[part])
-            np.copyto(self._depth_all[part], self._depth[part])
-        self._clear_all = self._reach(first, len(v))
+        self._over[self._part(self._used_over)] = 0
+        self._used_over = self._reach(first, len(v))
         bare = self._bare_faces
-        raster.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._index_all, self._depth_all, bare, 0)
+        pixels.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._over, bare, 0)
+
+    @staticmethod
+    def _part(used: tuple[int, int, int, int]) -> tuple[slice, slice]:
+        return slice(used[0], used[1]), slice(used[2], used[3])
 
     def _reach(self, first: int, end: int) -> tuple[int, int, int, int]:
         """Rows and columns of the sample buffers that projected vertices first..end can touch."""
-        height, width = self._index.shape
-        flat = self._pixels[first:end, :2]
-        if not np.isfinite(flat).all():
+        height, width = self._head.shape
+        across, down = self._pixels[first:end, 0].copy(), self._pixels[first:end, 1].copy()
+        left, right, top, bottom = across.min(), across.max(), down.min(), down.max()
+        if not np.isfinite([left, right, top, bottom]).all():
             return 0, height, 0, width
-        (left, top), (right, bottom) = (
-            np.clip(flat.min(axis=0), 0, (width, height)),
-            np.clip(flat.max(axis=0) + 2, 0, (width, height)),
-        )
-        return int(top), int(bottom), int(left), int(right)
+        rows, columns = np.clip([top, bottom + 2], 0, height), np.clip([left, right + 2], 0, width)
+        return int(rows[0]), int(rows[1]), int(columns[0]), int(columns[1])
 
     def _project(self, first: int, end: int) -> None:
         """Camera coordinates to supersampled pixels."""
@@ -372,32 +371,34 @@ class ParticipantCamera:
         matrix = np.array([[2 * K[0, 0], 2 * K[0, 1], 2 * K[0, 2] + 0.5], [0, 2 * K[1, 1], 2 * K[1, 2] + 0.5], [0, 0, 1]])
         self._pixels[first:end] = projection.project(self._vertices[first:end], np.eye(4), matrix)
 
-    def _paint(self, index: I32, depth: F32, same: U8 | None = None, mask: U8 | None = None) -> U8:
+    def _paint(self, sensors: bool, same: U8 | None = None, mask: U8 | None = None) -> U8:
         """The picture before the camera's own faults. With `same`, the picture without sensors, and a mask to fill: only what differs."""
         K = self.intrinsics
         ray = np.array([0.5 / K[0, 0], -(K[0, 2] + 0.25) / K[0, 0], 0.5 / K[1, 1], -(K[1, 2] + 0.25) / K[1, 1]])
         decode, _ = _codes()
         lights = np.asarray(self.variation.lights, np.float32)
         image = self._background.copy() if same is None else same.copy()
-        self._box = np.array(pixels.extent(index))
+        (top, bottom, left, right), over = self._used, self._used_over
+        if sensors:
+            top, bottom, left, right = min(top, over[0]), max(bottom, over[1]), min(left, over[2]), max(right, over[3])
+        self._box = np.array([top // 2, (bottom + 1) // 2, left // 2, (right + 1) // 2])
         pixels.paint(
-            index,
-            self._index,
-            depth,
+            self._over if sensors else self._over[:0],
+            self._head,
             self._pixels,
             self._faces,
             self._material,
             self._attributes,
             ray,
             self._skin,
-            self._relief.bump,
+            self._bump,
             self._look,
             lights,
             self._styles,
             decode,
             self._encode,
             self._background,
-            np.empty((0, 0, 3), np.uint8) if same is None else same,
+            same is not None,
             self._box,
             image,
             np.empty((0, 0), np.uint8) if mask is None else mask,

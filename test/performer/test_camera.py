@@ -8,7 +8,7 @@ import pytest
 from eifer_ros.errors import ConfigError, InputError, ModelError
 from eifer_ros.head import projection, raster
 from eifer_ros.head.model import load_head
-from eifer_ros.performer import appearance, sensors, surface
+from eifer_ros.performer import appearance, pixels, sensors, surface
 from eifer_ros.performer.appearance import Variation
 from eifer_ros.performer.camera import ParticipantCamera
 from eifer_ros.types import ARKIT_52
@@ -187,3 +187,28 @@ def test_what_cannot_be_drawn_is_refused_by_name(head, camera):
         camera.render(None, None, None, np.full((4, 4), np.nan), 0.0)
     with pytest.raises(ModelError, match="landmarks_478"):
         ParticipantCamera(1, True, SIZE, head=dataclasses.replace(head, embeddings={}))
+
+
+def test_samples_hold_what_the_plain_rasteriser_sees():
+    rng = np.random.default_rng(3)
+    corners = np.column_stack([rng.uniform(-10, 90, 60), rng.uniform(-10, 70, 60), rng.uniform(0.4, 0.9, 60)]).astype(np.float32)
+    corners[:6] = [[0, 0, 0.5], [40, 0, 0.5], [0, 30, 0.5], [40, 0, 0.5], [40, 30, 0.5], [0, 30, 0.5]]  # edges on whole numbers, shared
+    corners[-1, 0] = np.nan
+    faces = np.concatenate([np.arange(60).reshape(20, 3), np.arange(60).reshape(20, 3)[:3]]).astype(np.int32)  # three of them twice
+    samples = np.zeros((60, 80), np.int64)
+    pixels.fill(corners, faces, 0.01, samples, 0, 0)
+    index, _, depth = raster.rasterise(corners, faces, 80, 60)
+    seen = samples > 0
+    np.testing.assert_array_equal(seen, index >= 0)
+    np.testing.assert_array_equal(0x7FFFFFFF - (samples[seen] & 0x7FFFFFFF), index[seen])
+    np.testing.assert_allclose((samples >> 32).astype(np.int32).view(np.float32)[seen], 1.0 / depth[seen], rtol=1e-6)
+
+
+def test_packed_skin_and_relief_hold_their_channels():
+    rng = np.random.default_rng(4)
+    skin, bump = rng.integers(0, 256, (6, 8, 5), dtype=np.uint8), rng.integers(-128, 128, (6, 8, 11), dtype=np.int8)
+    packed, relief = pixels.pack_skin(skin), pixels.pack_relief(bump)
+    for channel in range(5):
+        np.testing.assert_array_equal(packed >> 8 * channel & 0xFF, skin[..., channel])
+    for channel in range(9):
+        np.testing.assert_array_equal((relief[channel // 3] >> 8 * (channel % 3) & 0xFF) - 128, bump[..., channel])
