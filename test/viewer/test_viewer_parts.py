@@ -245,10 +245,10 @@ class Deck:
 
     def until(self, condition) -> None:
         with self.news:
-            assert self.news.wait_for(lambda: condition(self), 20)
+            assert self.news.wait_for(lambda: condition(self), 60)
 
     def last_s(self) -> float:
-        return max((item.stamp - T0) / NS for _, item in self.seen) if self.seen else -1.0
+        return max((item.stamp - T0) / NS for _, item in self.seen[-20:]) if self.seen else -1.0
 
     def close(self) -> None:
         self.player.stop()
