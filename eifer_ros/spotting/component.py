@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..head.model import DEFAULT_HEAD, load_head
 from ..types import NS, FaceDisplacement, FaceEvent, FaceState, Frame, Item, MuscleActivity, Stamp, nanoseconds
 from .senses import EmgRows, VisionRows, brightness
-from .spotter import Spotter, SpotterSettings
+from .spotter import EventSpotter, SpotterSettings
 from .verifier import Verifiers
 
 FACE, DISPLACEMENT, ACTIVITY, IMAGE = "face/vision", "face/displacement", "emg/activity", "camera/image_raw"
@@ -27,12 +27,12 @@ NOMINAL_RATE_HZ = 2048.0
 SLOW_ADVICE = "spotting needs 100 frames/s or more; events longer than 0.2 s may still be seen"
 
 
-class SpottingConfig(Config):
-    """Parameters of `Spotting`."""
+class SpotterConfig(Config):
+    """Parameters of `Spotter`."""
 
     model: str = parameter("", "weights of the spotter (.npz from eifer_ros.training.spotting); empty: those that come with eifer")
     head: str = parameter(DEFAULT_HEAD, "head model the face is described in")
-    threshold: float = parameter(0.5, "probability from which a brief movement is an event", gt=0, lt=1)
+    threshold: float = parameter(0.3, "probability from which a brief movement is an event", gt=0, lt=1)
     sure: float = parameter(0.5, "probability of a class below which an event's label is unknown", ge=0, lt=1)
     longest_s: float = parameter(0.6, "what the skin shows for longer is no micro-expression", unit="s", gt=0.1, le=2)
     lag_s: float = parameter(0.07, "skin behind muscle until enough events have told it", unit="s", ge=0, le=0.3)
@@ -40,24 +40,24 @@ class SpottingConfig(Config):
     watch_light: bool = parameter(True, "look at the brightness of the pictures, so that flicker is told from movement")
 
 
-class Spotting(Component):
+class Spotter(Component):
     """Micro-expressions from the picture, from EMG, or from both, 0.3 s after their apex.
 
     A face is joined with the displacement of the same stamp, in whatever order they come. Muscle activity may be of any causal
     filter profile; its delay is taken off.
     """
 
-    config_type = SpottingConfig
+    config_type = SpotterConfig
     inputs = (
         Port(FACE, FaceState), Port(DISPLACEMENT, FaceDisplacement, lazy=True), Port(ACTIVITY, MuscleActivity, keep_all=True),
         Port(IMAGE, Frame),
     )
     outputs = (EVENTS,)
 
-    def __init__(self, config: SpottingConfig | None = None, verifiers: Verifiers | None = None) -> None:
-        self.config = config or SpottingConfig()
+    def __init__(self, config: SpotterConfig | None = None, verifiers: Verifiers | None = None) -> None:
+        self.config = config or SpotterConfig()
         self._verifiers = verifiers
-        self._spotter: Spotter | None = None
+        self._spotter: EventSpotter | None = None
         self._rows: VisionRows | None = None
         self._delays: dict[str, int] = {}
         self._refused = ""
@@ -70,7 +70,7 @@ class Spotting(Component):
         if self._verifiers is None:
             self._verifiers = Verifiers.load(Path(c.model).expanduser() if c.model else None)
         self._rows = VisionRows(load_head(c.head))
-        self._spotter = Spotter(
+        self._spotter = EventSpotter(
             self._verifiers, SpotterSettings(threshold=c.threshold, sure=c.sure, longest_s=c.longest_s, lag_s=c.lag_s)
         )
 
@@ -113,7 +113,7 @@ class Spotting(Component):
 
     # --- the picture ---------------------------------------------------------------------------------------------------
 
-    def _take_face(self, spotter: Spotter, face: FaceState) -> list[FaceEvent]:
+    def _take_face(self, spotter: EventSpotter, face: FaceState) -> list[FaceEvent]:
         if self._face_stamp is not None and face.stamp <= self._face_stamp:
             if face.stamp < self._face_stamp - NS:
                 self.reset()
@@ -129,13 +129,13 @@ class Spotting(Component):
             events += self._use(spotter)
         return events
 
-    def _take_displacement(self, spotter: Spotter, displacement: FaceDisplacement) -> list[FaceEvent]:
+    def _take_displacement(self, spotter: EventSpotter, displacement: FaceDisplacement) -> list[FaceEvent]:
         self._displacement = displacement
         if self._face is not None and displacement.stamp == self._face.stamp:
             return self._use(spotter)
         return []
 
-    def _use(self, spotter: Spotter) -> list[FaceEvent]:
+    def _use(self, spotter: EventSpotter) -> list[FaceEvent]:
         face, self._face = self._face, None
         if face is None or self._rows is None:
             return []
@@ -155,7 +155,7 @@ class Spotting(Component):
 
     # --- the muscles ---------------------------------------------------------------------------------------------------
 
-    def _take_activity(self, spotter: Spotter, activity: MuscleActivity) -> list[FaceEvent]:
+    def _take_activity(self, spotter: EventSpotter, activity: MuscleActivity) -> list[FaceEvent]:
         if self._emg_stamp is not None and activity.stamp < self._emg_stamp - NS:
             self.reset()
         self._emg_stamp = activity.stamp
@@ -187,6 +187,7 @@ class Spotting(Component):
         values: dict[str, float | int | str] = {f"events_{name}": count for name, count in self._counts.items()}
         if self._spotter is not None:
             values |= {"candidates": self._spotter.candidates, "lag_ms": round(1e3 * self._spotter.lag_s, 1)}
+            values |= {f"not_{name.replace(' ', '_')}": count for name, count in self._spotter.disturbed.items()}
         rate = self.rate_hz
         if np.isfinite(rate):
             values["faces_hz"] = round(rate, 1)

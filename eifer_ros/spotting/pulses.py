@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -56,6 +57,51 @@ def kernels() -> F64:
         out[row, used] = rest / (rest @ bump[used])
     out.flags.writeable = False
     return out
+
+
+@functools.cache
+def _reach() -> npt.NDArray[np.int64]:
+    """(4, 2) first row a kernel uses and the one after its last."""
+    return np.array([[np.flatnonzero(row)[0], np.flatnonzero(row)[-1] + 1] for row in kernels()], np.int64)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _respond(
+    weights: Any, reach: Any, window: Any, least: Any, regions: Any, size: Any, known: int, variance: Any, mean_energy: Any, recent: Any,
+    height: Any, z: Any, over: Any,
+) -> float:
+    """Fill height, z (S, C) and over (S, R) from a window (WINDOW, C); update the floors in place; the highest energy over the floor."""
+    scales, channels = height.shape
+    parts = len(size)
+    share = 1.0 / min(known + 1.0, FLOOR_S * GRID_HZ)
+    top = 0.0
+    for s in range(scales):
+        for c in range(channels):
+            height[s, c] = 0.0
+        for t in range(reach[s, 0], reach[s, 1]):
+            for c in range(channels):
+                height[s, c] += weights[s, t] * window[t, c]
+        for r in range(parts):
+            over[s, r] = 0.0
+        for c in range(channels):
+            if known == 0:
+                variance[s, c] = height[s, c] ** 2
+            floor = max(variance[s, c], least[c] ** 2)
+            square = height[s, c] ** 2
+            z[s, c] = height[s, c] / np.sqrt(floor)
+            for r in range(parts):
+                over[s, r] += regions[r, c] * min(square / floor, 100.0)
+            variance[s, c] = max(variance[s, c], least[c] ** 2)
+            variance[s, c] += share * (min(square, CLIP * CLIP * floor) - variance[s, c])
+        for r in range(parts):
+            energy = over[s, r] / size[r]
+            mean = max(mean_energy[s, r], 0.2)
+            over[s, r] = energy / mean
+            mean_energy[s, r] += share * (min(energy, CLIP * mean) - mean_energy[s, r])
+            top = max(top, over[s, r])
+    for r in range(parts):
+        recent[r] += (min(over[1, r], 20.0) - recent[r]) / (RECENT_S * GRID_HZ)
+    return top
 
 
 class Shapes(NamedTuple):
@@ -120,8 +166,8 @@ class PulseDetector:
     def __init__(self, regions: F64, threshold: float = 4.0, floor: npt.ArrayLike = 1e-3) -> None:
         self.regions = regions
         self.threshold = threshold
-        self.least: F64 = np.asarray(floor, np.float64)
         self.channels = regions.shape[1]
+        self.least: F64 = np.broadcast_to(np.asarray(floor, np.float64), (self.channels,)).copy()
         self._size = np.maximum(regions.sum(axis=1), 1.0)
         self._keep = WINDOW + 3 * NEIGHBOURS + 80
         self.restart()
@@ -138,8 +184,8 @@ class PulseDetector:
         self._filled = 0
         self._newest = -1
         self._seen = 0
-        self._variance = np.full((lengths, count), np.nan)
-        self._mean_energy = np.full((lengths, len(self.regions)), np.nan)
+        self._variance = np.zeros((lengths, count))
+        self._mean_energy = np.ones((lengths, len(self.regions)))
         self._recent = np.ones(len(self.regions))
         self._last = -(1 << 62)
 
@@ -168,30 +214,18 @@ class PulseDetector:
         self._seen += 1
         if self._seen < WINDOW:
             return None
-        height = kernels() @ self._rows[at - WINDOW + 1 : at + 1]
-        self._learn(at, height)
+        self._learn(at)
         if not self.settled:
             return None
         return self._candidate(at)
 
-    def _learn(self, at: int, height: F64) -> None:
+    def _learn(self, at: int) -> None:
         """Responses of the window that ends at row `at`, in units of the floor, and what the floor learns from them."""
-        known = self._seen - WINDOW
-        if known == 0:
-            self._variance = np.maximum(height**2, self.least**2)
-        floor = np.sqrt(np.maximum(self._variance, self.least**2))
-        z = height / floor
-        energy = (np.minimum(z**2, 100.0) @ self.regions.T) / self._size
-        if known == 0:
-            self._mean_energy = np.ones_like(energy)
-        over = energy / np.maximum(self._mean_energy, 0.2)
-        self._height[at], self._z[at], self._energy[at] = height, z, over
-        self._top[at] = float(over.max())
         self._stir[at] = self._recent
-        share = 1.0 / min(known + 1.0, FLOOR_S * GRID_HZ)
-        self._variance += share * (np.minimum(height**2, CLIP**2 * np.maximum(self._variance, self.least**2)) - self._variance)
-        self._mean_energy += share * (np.minimum(energy, CLIP * np.maximum(self._mean_energy, 0.2)) - self._mean_energy)
-        self._recent = self._recent + (np.minimum(over[1], 20.0) - self._recent) / (RECENT_S * GRID_HZ)
+        self._top[at] = _respond(
+            kernels(), _reach(), self._rows[at - WINDOW + 1 : at + 1], self.least, self.regions, self._size, self._seen - WINDOW,
+            self._variance, self._mean_energy, self._recent, self._height[at], self._z[at], self._energy[at],
+        )
 
     def _candidate(self, at: int) -> Pulse | None:
         middle = at - NEIGHBOURS

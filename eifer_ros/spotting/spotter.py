@@ -16,7 +16,7 @@ import numpy as np
 from ..types import EVENT_REGIONS, F64, UNKNOWN_LABEL, FaceEvent, FaceOrigin, Stamp, nanoseconds
 from .grid import GRID_HZ, STEP_NS, Grid
 from .pulses import AHEAD, NEIGHBOURS, Pulse, PulseDetector
-from .senses import EMG_FLOOR, EMG_UNIT, VISION_FLOOR, VISION_UNIT, emg_regions, vision_regions
+from .senses import EMG_FLOOR, EMG_UNIT, VISION_CHANNELS, VISION_FLOOR, VISION_UNIT, emg_regions, vision_regions
 from .verifier import Verifier, Verifiers, features
 
 KNOWN_AFTER = AHEAD + NEIGHBOURS
@@ -35,11 +35,39 @@ class SpotterSettings:
     over the floor from which a pulse is looked at.
     """
 
-    threshold: float = 0.5
+    threshold: float = 0.3
     sure: float = 0.5
     longest_s: float = 0.6
     lag_s: float = 0.07
     candidate: float = 3.0
+
+
+BLINK = 0.25
+"""Closure of both lids from which what the picture shows around the eyes is a blink."""
+LIGHT_STEP = 0.03
+"""Change of brightness, as a logarithm, from which light flickers."""
+TURN_RAD_S = 0.35
+"""Speed of the head beyond its usual one from which the face turns under the camera's eye."""
+STAYS = 0.6
+"""Share of the movement still there at the end of what was seen, from which it was no pulse."""
+_BLINKS = [VISION_CHANNELS.index("eyeBlinkLeft"), VISION_CHANNELS.index("eyeBlinkRight")]
+_EYES = [index for index, name in enumerate(EVENT_REGIONS) if name.startswith("eye")]
+_LIPS = [index for index, name in enumerate(EVENT_REGIONS) if name.startswith("lips")]
+
+
+def disturbed(pulse: Pulse) -> str:
+    """Why a pulse of the picture says nothing about the skin: "blink", "light", "head turn", "does not go back"; empty where it does."""
+    eyes, lips = pulse.energy[:, _EYES].max(), pulse.energy[:, _LIPS].max()
+    if pulse.height[_BLINKS].min() > BLINK and eyes >= lips:
+        return "blink"
+    light, turn = VISION_CHANNELS.index("light"), VISION_CHANNELS.index("turn speed")
+    if abs(pulse.height[light]) > LIGHT_STEP and abs(pulse.z[light]) > 4.0:
+        return "light"
+    if pulse.height[turn] > TURN_RAD_S and pulse.z[turn] > 4.0:
+        return "head turn"
+    if abs(pulse.rebound) > STAYS:
+        return "does not go back"
+    return ""
 
 
 @dataclass
@@ -59,7 +87,7 @@ class _Sense:
         self.pending.clear()
 
 
-class Spotter:
+class EventSpotter:
     """Rows of the picture and of the muscles, with stamps -> events. Either stream may be missing."""
 
     def __init__(self, verifiers: Verifiers, settings: SpotterSettings | None = None) -> None:
@@ -79,6 +107,7 @@ class Spotter:
         self._last = -(1 << 62)
         self._lags: deque[float] = deque(maxlen=25)
         self.candidates = self.given = 0
+        self.disturbed = dict.fromkeys(("blink", "light", "head turn", "does not go back"), 0)
 
     @property
     def lag_s(self) -> float:
@@ -131,8 +160,13 @@ class Spotter:
     def _judge(self, sense: _Sense, pulse: Pulse, skin: int, lag: int, seen: bool, felt: bool) -> FaceEvent | None:
         if abs(skin - self._last) < APART:
             return None
-        vision = pulse if sense is self.vision else self.vision.detector.evidence(skin, SLACK) if seen else None
-        emg = pulse if sense is self.emg else self.emg.detector.evidence(skin - lag, SLACK) if felt else None
+        vision: Pulse | None = pulse if sense is self.vision else self.vision.detector.evidence(skin, SLACK) if seen else None
+        if vision is not None and (why := disturbed(vision)):
+            self.disturbed[why] += 1
+            vision = None  # the picture is no witness here; the muscles may be
+        emg: Pulse | None = pulse if sense is self.emg else self.emg.detector.evidence(skin - lag, SLACK) if felt else None
+        if vision is None and emg is None:
+            return None
         answers: dict[FaceOrigin, tuple[F64, F64]] = {}
         for one, what in ((self.vision, vision), (self.emg, emg)):
             if what is not None:
@@ -157,7 +191,7 @@ class Spotter:
             self._lags.append((vision.instant - emg.instant) / GRID_HZ)
         self._last = round(apex) + (lag if origin == FaceOrigin.EMG else 0)
         self.given += 1
-        score = float(log_p[1:].max() - log_p[0])
+        score = float(np.log(max(1.0 - math.exp(log_p[0]), 1e-12)) - log_p[0])  # log odds that this is an event
         return FaceEvent(
             _stamp(apex), _stamp(onset), _stamp(offset), regions[0] if regions else "", regions, label, self.verifiers.classes,
             share.astype(np.float32), score, origin, lead,
