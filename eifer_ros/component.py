@@ -6,7 +6,7 @@ clocks. A host (`hosts/local.py`, `hosts/ros.py`) feeds it, reads its health, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, NamedTuple
@@ -104,6 +104,10 @@ class Source(Component):
     def produce(self) -> Iterator[Emission]:
         """Items in stamp order until the source ends or `stop` is called. Blocks while waiting for the device."""
         raise NotImplementedError
+
+    def branches(self) -> tuple[Callable[[], Iterator[Emission]], ...]:
+        """`produce` in parts that a live host may run at the same time, each in a thread of its own; one part unless overridden."""
+        return (self.produce,)
 
     def stop(self) -> None:
         """Ask `produce` to end soon. Called from another thread."""

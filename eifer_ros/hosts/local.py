@@ -193,7 +193,7 @@ class LocalHost:
 
 
 class LiveRun:
-    """The threads of a live run: one for each source, one for each other component behind its inbox, one for each clock.
+    """The threads of a live run: one for each branch of a source, one for each other component behind its inbox, one for each clock.
 
     For hosts that bring items (`put`) or time (`wake`) from elsewhere. ticking: whether components are woken at their rate here.
     A `LocalHost` serves for one run.
@@ -208,8 +208,8 @@ class LiveRun:
                 self._workers[name] = _Worker(name, host, self._workers)
         self._threads = [threading.Thread(target=worker.run, name=name, daemon=True) for name, worker in self._workers.items()]
         self._sources = [
-            threading.Thread(target=self._pump, args=(component,), name=name, daemon=True)
-            for name, component in parts if isinstance(component, Source)
+            threading.Thread(target=self._pump, args=(produce,), name=name, daemon=True)
+            for name, component in parts if isinstance(component, Source) for produce in component.branches()
         ]
         self._timers = [
             threading.Thread(target=self._tick, args=(name, component), name=f"{name} tick", daemon=True)
@@ -253,9 +253,9 @@ class LiveRun:
         for thread in self._threads:
             thread.join(timeout=5.0)
 
-    def _pump(self, source: Source) -> None:
+    def _pump(self, produce: Callable[[], Iterator[Emission]]) -> None:
         try:
-            for emission in source.produce():
+            for emission in produce():
                 self._host.spread(emission, self._workers, time.perf_counter())
                 if self._host.stopping:
                     return

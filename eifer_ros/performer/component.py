@@ -134,13 +134,17 @@ class _PerformerSource(Source):
 
     def produce(self) -> Iterator[Emission]:
         """Items until the performance ends or `stop`: in the order of their stamps, or live in the order in which they arrive."""
+        return self._perform(self.streams)
+
+    def _perform(self, streams: Callable[[float, float], list[Iterator[_Planned]]]) -> Iterator[Emission]:
+        """`produce` with some of the streams."""
         self._stop.clear()
         begin = self.config.start_s
         if self.live:
             begin = max(begin, self.participant.time(self._clock.now()))
         end = begin + (self.config.duration_s or _FAR)
         order: Callable[[_Planned], Stamp] = (lambda planned: planned.due) if self.live else (lambda planned: planned.stamp)
-        for planned in heapq.merge(*self.streams(begin, end), key=order):
+        for planned in heapq.merge(*streams(begin, end), key=order):
             if self.live:
                 self._clock.wait_until(planned.due, self._stop)
                 if planned.optional and self._clock.now() - planned.due > NS / self.config.fps:
@@ -299,6 +303,12 @@ class Performer(_PerformerSource):
         """Build everything, seconds."""
         self.participant.emg(self.config.start_s, self.config.start_s + 0.1)
         self.participant.frame_at(self.config.start_s)
+
+    def branches(self) -> tuple[Callable[[], Iterator[Emission]], ...]:
+        """Live, pictures are drawn beside the EMG: they take long, and packets must not wait for them."""
+        if not self.live:
+            return (self.produce,)
+        return functools.partial(self._perform, self._camera_streams), functools.partial(self._perform, self._emg_streams)
 
     def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
         """All of both."""

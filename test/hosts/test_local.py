@@ -129,6 +129,31 @@ def test_live_a_slow_component_loses_pictures_which_are_counted_but_never_emg() 
     assert host.timing["log"].dropped == 100 - len(pictures) > 0
 
 
+def test_live_the_branches_of_a_source_run_at_the_same_time() -> None:
+    slow = threading.Event()
+
+    class Both(Source):
+        outputs = (Port("emg/raw", t.EmgChunk, keep_all=True), Port("camera/image_raw", t.Frame))
+
+        def branches(self):
+            return self.pictures, self.emg
+
+        def pictures(self) -> Iterator[Emission]:
+            assert slow.wait(30.0)  # until the EMG, which comes from the other branch, is through
+            yield Emission("camera/image_raw", frame(0))
+
+        def emg(self) -> Iterator[Emission]:
+            for index in range(5):
+                yield Emission("emg/raw", chunk(index))
+            slow.set()
+
+    log = Log()
+    host = LocalHost({"both": Both(), "log": log})
+    host.setup()
+    host.run_live()
+    assert [port for port, _ in log.seen] == ["emg/raw"] * 5 + ["camera/image_raw"]
+
+
 def test_live_an_error_in_a_source_reaches_the_caller() -> None:
     host = LocalHost({"emg": Emg(5, fail_at=2), "camera": Camera(0), "log": Log()})
     with pytest.raises(DeviceError, match="unplugged"):

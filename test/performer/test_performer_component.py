@@ -191,6 +191,22 @@ def test_a_slow_computer_skips_pictures_and_says_so_but_keeps_all_emg() -> None:
     assert "30 pictures" in source.health().message
 
 
+def test_a_live_host_draws_pictures_beside_the_emg_and_gets_the_same() -> None:
+    clock, other = FakeClock(START + 9 * NS), FakeClock(START + 9 * NS)
+    config = build(PerformerConfig, {**SMALL, "duration_s": 0.5}, "test")
+    pictures, emg = Performer(config, clock).branches()
+    apart = [*pictures()]
+    clock.time = START + 9 * NS
+    apart += [*emg()]
+    together = list(Performer(config, other).produce())
+    assert sorted((e.port, e.item.stamp) for e in apart) == sorted((e.port, e.item.stamp) for e in together)
+    assert {e.port for e in apart if e.port.startswith("emg")}.isdisjoint(e.port for e in pictures())
+    for port in ("camera/image_raw", "emg/raw"):
+        for one, two in zip(of(apart, port), of(together, port), strict=True):
+            assert np.array_equal(one.image, two.image) if port.startswith("camera") else np.array_equal(one.samples, two.samples)
+    assert len(Performer(offline()).branches()) == 1
+
+
 def test_bursts_deliver_packets_together() -> None:
     clock = FakeClock(START)
     source = PerformerEmg(build(PerformerConfig, {**SMALL, "duration_s": 1.0, "artefacts": ("bursts",)}, "test"), clock)
