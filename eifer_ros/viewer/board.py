@@ -10,15 +10,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from ..types import F32, NS, Item, Marker, MuscleActivity, Stamp, seconds
+from ..types import F32, NS, FaceEvent, Item, Marker, MuscleActivity, Stamp, seconds
 
 HISTORY = 1500
 """Instants kept of each trace: 15 s at 100 Hz."""
 RATE_WINDOW_S = 3.0
 MARKERS = 400
+EVENTS = "face/events"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Board:
         self._traces: dict[str, Trace] = {}
         self._markers: deque[Marker] = deque(maxlen=MARKERS)
         self._marked = 0
+        self._events: deque[FaceEvent] = deque(maxlen=MARKERS)
+        self._happened = 0
 
     def take(self, port: str, item: Item) -> None:
         """Remember one item."""
@@ -99,6 +103,9 @@ class Board:
             elif isinstance(item, Marker):
                 self._markers.append(item)
                 self._marked += 1
+            elif isinstance(item, FaceEvent) and port == EVENTS:
+                self._events.append(item)
+                self._happened += 1
         if self.on_change is not None:
             self.on_change(port)
 
@@ -126,8 +133,12 @@ class Board:
     def markers(self, after: int) -> tuple[int, list[Marker]]:
         """(how many there were, those after the first `after`)."""
         with self._lock:
-            fresh = min(self._marked - after, len(self._markers)) if after <= self._marked else len(self._markers)
-            return self._marked, list(self._markers)[len(self._markers) - fresh:] if fresh > 0 else []
+            return self._marked, _fresh(self._markers, self._marked, after)
+
+    def events(self, after: int) -> tuple[int, list[FaceEvent]]:
+        """(how many micro-expressions there were, those after the first `after`)."""
+        with self._lock:
+            return self._happened, _fresh(self._events, self._happened, after)
 
     def rates(self) -> dict[str, float]:
         """Items per second of each port over the last seconds; 0 for one that fell silent."""
@@ -155,4 +166,14 @@ class Board:
             self._arrivals.clear()
             self._ages.clear()
             self._markers.clear()
-            self._marked = 0
+            self._events.clear()
+            self._marked = self._happened = 0
+
+
+_Kept = TypeVar("_Kept")
+
+
+def _fresh(kept: deque[_Kept], count: int, after: int) -> list[_Kept]:
+    """Those of `count` items that came after the first `after`, as far as they are kept; all where counting began anew."""
+    fresh = min(count - after, len(kept)) if after <= count else len(kept)
+    return list(kept)[len(kept) - fresh :] if fresh > 0 else []

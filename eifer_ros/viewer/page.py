@@ -42,7 +42,7 @@ class Page:
         self._seen = -1
         self._numbers: dict[str, int] = {}
         self._cursors: dict[str, tuple[int, int]] = {}
-        self._marked = 0
+        self._marked = self._happened = 0
         self._self_drawn = False
         self._faults = 0
         self._controlled: dict[str, Any] = {}
@@ -192,6 +192,13 @@ class Page:
         self._marked, markers = viewer.board.markers(self._marked)
         if markers:
             header["markers"] = [{"ms": m.stamp / 1e6, "label": m.label, "phase": m.phase, "note": m.note} for m in markers]
+        self._happened, events = viewer.board.events(self._happened)
+        if events:
+            header["events"] = [
+                {"ms": e.stamp / 1e6, "onset_ms": e.onset / 1e6, "offset_ms": e.offset / 1e6, "label": e.label, "regions": list(e.regions),
+                 "origin": e.origin.name.lower(), "lead_ms": round(1e3 * e.lead_s, 1) if np.isfinite(e.lead_s) else None}
+                for e in events
+            ]
         states = {name: control.state() for name, control in viewer.controls.items()}
         changed = {name: state for name, state in states.items() if state != self._controlled.get(name)}
         if changed:

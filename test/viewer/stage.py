@@ -13,7 +13,7 @@ from eifer_ros.emg.montage import FRIDLUND
 from eifer_ros.emg.protocol import expected_channels, movement_named
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.types import NS, FaceOrigin, FaceState, Frame, Item, MuscleActivity
+from eifer_ros.types import NS, FaceEvent, FaceOrigin, FaceState, Frame, Item, MuscleActivity
 
 MUSCLES = FRIDLUND.muscles
 
@@ -39,6 +39,14 @@ def activity(stamp: int, envelope: np.ndarray | float = 5e-6, quality: float = 0
 
 def picture(stamp: int, value: int = 90, size: tuple[int, int] = (160, 120)) -> Frame:
     return Frame(stamp, np.full((size[1], size[0], 3), value, np.uint8))
+
+
+def micro(stamp: int, label: str = "happiness", lead_s: float = float("nan"), origin: FaceOrigin = FaceOrigin.VISION) -> FaceEvent:
+    """A micro-expression of the left lips with its apex at `stamp`, 0.1 s after its onset and 0.2 s before its end."""
+    return FaceEvent(
+        stamp, stamp - NS // 10, stamp + NS // 5, "lips_left", ("lips_left", "eye_left"), label, ("happiness", "others"),
+        np.array([0.75, 0.25]), 3.0, origin, lead_s,
+    )
 
 
 def movement_level(movement: str, phase: str, rng: np.random.Generator) -> np.ndarray:

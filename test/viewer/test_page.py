@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from chromium import Browser
-from stage import Stage, movement_level
+from stage import Stage, micro, movement_level
 
 from eifer_ros.errors import InputError
 from eifer_ros.jobs.view import view
@@ -146,6 +146,21 @@ def test_the_restored_face_gets_a_panel_when_it_comes(browser: Browser, run: Run
     np.testing.assert_allclose(green[:3], (10, 200, 30), atol=8)
     browser.picture(artefacts / "restored.png")
     assert browser.run("document.documentElement.scrollWidth") <= 1280
+    assert browser.errors == []
+
+
+def test_the_newest_micro_expressions_are_listed_with_their_lead(browser: Browser, run: Run, artefacts: Path) -> None:
+    browser.open(run.url)
+    browser.until("eifer.shown > 3")
+    for number in range(6):
+        run._take("face/events", micro(time.time_ns(), "happiness" if number % 2 else "unknown", 0.0625 if number == 5 else float("nan")))
+    browser.until("eifer.events.length === 6")
+    figures = "document.getElementById('figures').innerText"
+    browser.until(f"{figures}.includes('happiness +63 ms')")
+    text = browser.run(figures)
+    assert text.count("Left lips") == 3 and text.count("unknown") == 1
+    assert browser.run("eifer.marks.some(({ label }) => label === 'micro: happiness')")
+    browser.picture(artefacts / "micro.png")
     assert browser.errors == []
 
 

@@ -6,10 +6,11 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from stage import T0, activity, face, picture
+from stage import T0, activity, face, micro, picture
 
 from eifer_ros.errors import InputError, RecordingError
 from eifer_ros.jobs.report import write_report
@@ -118,11 +119,8 @@ def test_raw_emg_is_enough(tmp_path: Path) -> None:
     assert "Synchrony" in report.render(data, {})
 
 
-def event(at_s: float, label: str = "happiness", lead_s: float = float("nan"), origin: FaceOrigin = FaceOrigin.VISION) -> FaceEvent:
-    onset, apex, offset = (T0 + round((at_s + shift) * NS) for shift in (0.0, 0.1, 0.3))
-    return FaceEvent(
-        apex, onset, offset, "lips_left", ("lips_left", "eye_left"), label, ("happiness", "others"), np.array([0.75, 0.25]), 3.0, origin, lead_s
-    )
+def event(at_s: float, label: str = "happiness", **values: Any) -> FaceEvent:
+    return micro(T0 + round((at_s + 0.1) * NS), label, **values)
 
 
 def test_micro_expressions_stand_on_the_timeline_and_in_a_table_with_their_lead(tmp_path: Path) -> None:

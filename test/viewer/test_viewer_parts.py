@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MUSCLES, T0, activity, face, movement_level, picture
+from stage import MUSCLES, T0, activity, face, micro, movement_level, picture
 
 from eifer_ros.component import Emission
 from eifer_ros.emg.montage import FRIDLUND
@@ -78,6 +78,20 @@ def test_rates_follow_the_last_seconds() -> None:
     now[0] += 10
     assert board.rates()["emg/activity"] == 0.0
     assert board.newest("emg/activity", within_s=1.0) is None and board.newest("emg/activity") is not None
+
+
+def test_every_reader_gets_each_micro_expression_once_and_true_ones_are_not_shown() -> None:
+    board = Board()
+    for number in range(3):
+        board.take("face/events", micro(T0 + number * NS))
+        board.take("truth/events", micro(T0 + number * NS))
+    count, first = board.events(0)
+    assert (count, [event.stamp for event in first]) == (3, [T0, T0 + NS, T0 + 2 * NS])
+    board.take("face/events", micro(T0 + 9 * NS))
+    assert [event.stamp for event in board.events(count)[1]] == [T0 + 9 * NS]
+    assert board.events(4) == (4, [])
+    board.clear()
+    assert board.events(4) == (0, [])
 
 
 def test_the_painter_draws_the_head_where_the_rasteriser_sees_it() -> None:

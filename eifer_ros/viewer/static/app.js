@@ -7,7 +7,7 @@ import { Wire } from "./wire.js";
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const state = {
-  hello: null, streams: {}, faces: {}, bitmaps: {}, coefficients: {}, marks: [], controlled: {}, status: {},
+  hello: null, streams: {}, faces: {}, bitmaps: {}, coefficients: {}, marks: [], events: [], controlled: {}, status: {},
   envelopeScales: new Scales(), compareScales: new Scales(), compared: [], shown: 0, drawn: { face: 0 },
 };
 window.eifer = state; // for tests and for the curious
@@ -23,6 +23,7 @@ const wire = new Wire({
     state.hello = message;
     state.streams = {};
     state.marks = [];
+    state.events = [];
     $("title").textContent = message.title;
     document.title = message.title ? `${message.title} – eifer` : "eifer";
     controls.offer(message);
@@ -67,6 +68,11 @@ function update(header, arrays) {
     if (arrays[`quality:${kind}`]) stream.quality = arrays[`quality:${kind}`].data.slice();
   }
   if (header.markers) state.marks = [...state.marks, ...header.markers].slice(-200);
+  if (header.events) {
+    state.events = [...state.events, ...header.events].slice(-20);
+    state.marks = [...state.marks, ...header.events.map(({ onset_ms, label }) => ({ ms: onset_ms, label: `micro: ${label}`, phase: "start", note: "" }))].slice(-200);
+    figures();
+  }
   if (header.controlled) { Object.assign(state.controlled, header.controlled); controls.show(header.controlled); }
   const pictures = [];
   for (const [name, { data }] of Object.entries(arrays)) {
@@ -235,6 +241,8 @@ function figures() {
   for (const { what, value } of clocks.slice(0, 3)) if (value !== null) row(what.replaceAll("_", " "), String(value));
   const { lag_ms: lag, lag_grade: grade } = state.hello?.facts ?? {};
   if (lag) row("Skin follows muscle by", `${number(lag)} ms (grade ${grade})`);
+  if (state.events.length) rows.push(null);
+  state.events.slice(-3).reverse().forEach((event) => row(...told(event)));
   const record = state.controlled.record;
   if (record?.recording) row("Recording", `${clock(record.seconds)} · ${number(record.megabytes, 1)} MB`);
   $("figures").replaceChildren(...rows.flatMap((entry) => {
@@ -258,6 +266,12 @@ function figures() {
   for (const kind of ["face", "emg", "muscles"]) $(kind).setAttribute("aria-label", spokenRow(kind));
   const stream = state.streams.measured;
   if (stream) $("envelopes").setAttribute("aria-label", `Envelopes of ${stream.muscles.length} channels; strongest now: ${strongest(stream)}`);
+}
+
+// a micro-expression in words: where, and what with the lead of the EMG: "Left lips", "happiness +62 ms"
+function told({ label, regions, lead_ms: lead }) {
+  const where = regions.length ? regions[0].split("_").reverse().join(" ") : "micro-expression";
+  return [where[0].toUpperCase() + where.slice(1), lead === null ? label : `${label} ${lead < 0 ? "−" : "+"}${Math.abs(lead).toFixed(0)} ms`];
 }
 
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
