@@ -49,6 +49,7 @@ def play(folder: Path, namespace: str) -> None:
     from rclpy.signals import SignalHandlerOptions
 
     stop = threading.Event()
+    sys.setswitchinterval(0.0005)  # a driver's picture does not wait for its amplifier's packets
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)

@@ -41,7 +41,7 @@ from .local import LiveRun, LocalHost
 from .ros_parameters import Parameters, Section, overrides, sections_of_file
 from .ros_part import CompositionConfig, Extra, HostConfig, Part, PictureInConfig, PictureOutConfig
 from .ros_report import Reporter
-from .ros_streams import Inlets, Outlet, Outlets
+from .ros_streams import Glances, Inlets, Outlet, Outlets
 
 T = TypeVar("T")
 
@@ -77,6 +77,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._newest: dict[str, Stamp] = {}
         self.offers = ReentrantCallbackGroup()
         """For services and actions that take their time: in the node's own group they would hold up its topics meanwhile."""
+        self.glances = Glances()
+        """For events that may wait for the next housekeeping."""
         self._ran = self._ended = False
         self.configuring = False
         """Whether models are being loaded at the moment."""
@@ -427,6 +429,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
                     self._ended = True
                     self.get_logger().info("the source has ended")
         self._reporter.turn()
+        self.glances.look()
 
     def _break_off(self, error: BaseException) -> None:
         self.failure = str(error) or type(error).__name__

@@ -63,9 +63,9 @@ class Humans(Extra):
             return
         self._kinds = kinds
         self._publishers = {
-            "tracked": host.create_lifecycle_publisher(kinds["tracked"], f"{ROOT}/tracked", 10),
-            "roi": host.create_lifecycle_publisher(kinds["roi"], f"{face}/roi", 10),
-            "facs": host.create_lifecycle_publisher(kinds["facs"], f"{face}/facs", 10),
+            "tracked": host.create_lifecycle_publisher(kinds["tracked"], f"{ROOT}/tracked", 10, callback_group=host.glances),
+            "roi": host.create_lifecycle_publisher(kinds["roi"], f"{face}/roi", 10, callback_group=host.glances),
+            "facs": host.create_lifecycle_publisher(kinds["facs"], f"{face}/facs", 10, callback_group=host.glances),
         }
         self._cropped = host.publisher(f"{face}/cropped", "sensor_msgs/msg/Image", Profile(depth=Standard.IMAGE.value.depth))
         try:

@@ -155,6 +155,14 @@ def test_a_publisher_of_incompatible_quality_of_service_is_reported_with_topic_a
     assert RAW in text and "RELIABILITY" in text and "qos_overrides./eifer/emg/raw.subscription.reliability" in text
 
 
+def test_a_subscriber_of_incompatible_quality_of_service_is_reported_with_topic(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    host = active(peer, "toy", TOY)
+    peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity", latched=True)
+    wait_for(lambda: host.outlets.topics["emg/activity"].traffic.incompatible, "the event")
+    text = capfd.readouterr().err
+    assert "a subscriber of /eifer/emg/activity asks for a QoS (DURABILITY) that is not offered" in text
+
+
 def test_an_input_that_stays_silent_is_reported_with_topic_quality_of_service_and_who_publishes(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
     active(peer, "toy", TOY, silence_s="0.2")
     told = peer.diagnostics()
