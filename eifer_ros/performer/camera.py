@@ -231,7 +231,7 @@ class ParticipantCamera:
     ) -> View:
         """The same moment with and without sensors, whatever `self.sensors` says; arguments as for `render`."""
         self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
-        bare = self._paint(False)
+        bare = self._paint(False, wipe=False)
         self._pose_sensors()
         mask = np.zeros(bare.shape[:2], np.uint8)
         covered = self._paint(True, bare, mask)
@@ -292,8 +292,7 @@ class ParticipantCamera:
         normals = shade.vertex_normals(posed, surface.faces)
         self._model = (posed, normals)
         v, a = self._vertices, self._attributes
-        v[:count] = (posed + normals * self._bulk[:, None]) @ turn.T + shift
-        a[:count, :3] = normals @ turn.T
+        pixels.carry(posed, normals, self._bulk, turn, shift, v, a)
         weights = appearance.arkit_weights(self.head, expression)
         a[:count, 5] = self._open(weights, jaw, eyelids)
         a[:count, 6:9] = self._relief.weights(weights, self.variation.age, self.variation.lines)
@@ -310,7 +309,6 @@ class ParticipantCamera:
         self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
         self._pixels = np.empty_like(v)
         self._project(0, self._pad_first)
-        self._head[self._part(self._used)] = 0
         self._used = self._reach(0, self._pad_first)
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
@@ -346,14 +344,9 @@ class ParticipantCamera:
         self._project(first, len(v))
         nearer = self._pixels[first:end]
         nearer[:, 2] -= _PAD_PULL
-        self._over[self._part(self._used_over)] = 0
         self._used_over = self._reach(first, len(v))
         bare = self._bare_faces
         pixels.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._over, bare, 0)
-
-    @staticmethod
-    def _part(used: tuple[int, int, int, int]) -> tuple[slice, slice]:
-        return slice(used[0], used[1]), slice(used[2], used[3])
 
     def _reach(self, first: int, end: int) -> tuple[int, int, int, int]:
         """Rows and columns of the sample buffers that projected vertices first..end can touch."""
@@ -369,10 +362,13 @@ class ParticipantCamera:
         """Camera coordinates to supersampled pixels."""
         K = self.intrinsics
         matrix = np.array([[2 * K[0, 0], 2 * K[0, 1], 2 * K[0, 2] + 0.5], [0, 2 * K[1, 1], 2 * K[1, 2] + 0.5], [0, 0, 1]])
-        self._pixels[first:end] = projection.project(self._vertices[first:end], np.eye(4), matrix)
+        pixels.project(self._vertices, matrix, first, end, self._pixels)
 
-    def _paint(self, sensors: bool, same: U8 | None = None, mask: U8 | None = None) -> U8:
-        """The picture before the camera's own faults. With `same`, the picture without sensors, and a mask to fill: only what differs."""
+    def _paint(self, sensors: bool, same: U8 | None = None, mask: U8 | None = None, *, wipe: bool = True) -> U8:
+        """The picture before the camera's own faults. With `same`, the picture without sensors, and a mask to fill: only what differs.
+
+        wipe: leave the sample buffers empty for the next moment.
+        """
         K = self.intrinsics
         ray = np.array([0.5 / K[0, 0], -(K[0, 2] + 0.25) / K[0, 0], 0.5 / K[1, 1], -(K[1, 2] + 0.25) / K[1, 1]])
         decode, _ = _codes()
@@ -399,6 +395,7 @@ class ParticipantCamera:
             self._encode,
             self._background,
             same is not None,
+            wipe,
             self._box,
             image,
             np.empty((0, 0), np.uint8) if mask is None else mask,

@@ -474,6 +474,27 @@ def fill(v: Any, faces: Any, near: float, samples: Any, first: int, cull: int) -
 
 
 @compiled
+def project(v: Any, matrix: Any, first: int, end: int, out: Any) -> None:
+    """Vertices first..end, camera coordinates (V, 3), to (V, 3) [u, v, depth] by a (3, 3) pinhole matrix without rounding in between."""
+    for i in range(first, end):
+        x, y, z = np.float64(v[i, 0]), np.float64(v[i, 1]), np.float64(v[i, 2])
+        out[i, 0] = (matrix[0, 0] * x + matrix[0, 1] * y) / z + matrix[0, 2]
+        out[i, 1] = matrix[1, 1] * y / z + matrix[1, 2]
+        out[i, 2] = v[i, 2]
+
+
+@compiled
+def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, attr: Any) -> None:
+    """Points of the head, raised by bulk (V,) along their normals, into v; normals into attr: both turned (3, 3), points shifted (3,)."""
+    for i in range(points.shape[0]):
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        x, y, z = points[i, 0] + nx * bulk[i], points[i, 1] + ny * bulk[i], points[i, 2] + nz * bulk[i]
+        for k in range(3):
+            v[i, k] = x * turn[k, 0] + y * turn[k, 1] + z * turn[k, 2] + shift[k]
+            attr[i, k] = nx * turn[k, 0] + ny * turn[k, 1] + nz * turn[k, 2]
+
+
+@compiled
 def _edge(x0: float, y0: float, x1: float, y1: float, forwards: bool) -> tuple[float, float, float]:
     """x, y, dx/dy of an edge. Both triangles that share it start from the same end, so they leave no gap between them."""
     if forwards:
@@ -499,6 +520,7 @@ def paint(
     encode: Any,
     background: Any,
     copying: bool,
+    wipe: bool,
     box: Any,
     image: Any,
     mask: Any,
@@ -506,7 +528,8 @@ def paint(
     """Write the picture inside box (top, bottom, left, right).
 
     over, head: (2 H, 2 W) samples of sensors and of the head alone, from `fill`; over may be empty (0, 0). image: holds the background,
-    or, where copying, the picture without sensors: then pixels without sensors stay, and mask is 1 in the others.
+    or, where copying, the picture without sensors: then pixels without sensors stay, and mask is 1 in the others. wipe: leave 0 in
+    the samples of the box, while they are at hand.
     decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
     """
     queues, founds, places = np.zeros((3, _QUEUED), np.float32), np.zeros((2, 4 * QUEUE), np.uint32), np.zeros((3, QUEUE), np.uint32)
@@ -742,6 +765,11 @@ def paint(
             _light(other, rays, look, lights)
             _add(other, other_place, others, total)
             others = 0
+        if wipe:
+            upper[2 * first : 2 * end] = 0
+            lower[2 * first : 2 * end] = 0
+            over_upper[2 * first : 2 * end] = 0
+            over_lower[2 * first : 2 * end] = 0
         for x in range(first, end):
             if drawn[x]:
                 drawn[x] = 0
