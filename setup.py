@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 SHARE = Path("share/eifer_ros")
 NODES = (
     "animatronic", "avatar", "camera", "emg", "emg_source", "face_view", "mapping", "performer", "pipeline", "reconstruction",
-    "recorder", "replay",
+    "recorder", "replay", "spotter",
 )
 SHARED = ("models", "config", "launch", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action")
 

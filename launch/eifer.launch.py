@@ -31,6 +31,9 @@ def compose(context: LaunchContext) -> list[Any]:
     if launching.is_true(context, "avatar"):
         components.append("avatar")
     given: dict[str, Any] = {"camera.url": "realsense"} if source == "realsense" else {}
+    if launching.is_true(context, "micro"):
+        components.append("spotter")
+        given["reconstruction.micro"] = True
     remapped: dict[str, str] = {}
     if source == "topic":
         given["image_transport"] = transport
@@ -69,6 +72,7 @@ def generate_launch_description() -> LaunchDescription:
         launching.argument("emg", "true", "source:=realsense: open the amplifier of emg_source in the parameter file", ["true", "false"]),
         launching.argument("composed", "true", "everything in one process; false gives each node its own", ["true", "false"]),
         launching.argument("avatar", "false", "send the face to avatars as well (section avatar of the parameter file)", ["true", "false"]),
+        launching.argument("micro", "false", "follow small, fast motion and spot micro-expressions", ["true", "false"]),
         launching.argument("rviz", "false", "show pictures, head, muscle map and transforms in RViz", ["true", "false"]),
         launching.argument("record", "false", "record with `ros2 bag record` (MCAP, compressed pictures)", ["true", "false"]),
         launching.argument("bag", "", "folder of the recording; empty lets rosbag2 name one by the time"),

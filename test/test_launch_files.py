@@ -18,13 +18,14 @@ from eifer_ros.emg.sources.component import EmgInputConfig
 from eifer_ros.mapping.component import MappingConfig
 from eifer_ros.performer.component import PerformerConfig
 from eifer_ros.reconstruction.component import ReconstructionConfig
+from eifer_ros.spotting.component import SpotterConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 SHARED = ROOT / "eifer_ros" / "launching.py"
 CONFIGS = {
     "camera": CameraConfig, "emg_source": EmgInputConfig, "performer": PerformerConfig, "reconstruction": ReconstructionConfig,
-    "emg": EmgConfig, "mapping": MappingConfig, "avatar": AvatarConfig, "animatronic": AnimatronicConfig,
+    "emg": EmgConfig, "mapping": MappingConfig, "spotter": SpotterConfig, "avatar": AvatarConfig, "animatronic": AnimatronicConfig,
 }
 
 

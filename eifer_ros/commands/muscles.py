@@ -27,9 +27,12 @@ def simulate(
     session: Annotated[int, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)] = 0,
     sensors: Annotated[str, typer.Option(help="on: electrodes and cables on the face; off: bare.")] = "on",
     scheme: Annotated[str, typer.Option(help="fridlund, kuramoto, both, or a scheme file.")] = "fridlund",
-    program: Annotated[str, typer.Option(help="session, calibration, emotions, conversation, free, rest, maximum, micro or micro_talking.")] = "session",
+    program: Annotated[str, typer.Option(
+        help="session, calibration, emotions, conversation, free, rest, maximum, micro or micro_talking.")] = "session",
     emg_mode: Annotated[str, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")] = "fast",
     lag: Annotated[float, typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15)] = 0.07,
+    fps: Annotated[float, typer.Option(help="Pictures per second; micro-expressions want 100 or more.", min=1, max=1000)] = 30.0,
+    size: Annotated[str, typer.Option(help="Width and height of the pictures.")] = "640x480",
     camera: Annotated[bool, typer.Option(help="Render pictures.")] = True,
     emg: Annotated[bool, typer.Option(help="Make sEMG.")] = True,
     as_json: Json = False,
@@ -43,7 +46,10 @@ def simulate(
     if sensors not in ("on", "off"):
         raise ConfigError(f"--sensors {sensors}: write on or off")
     values = {"seed": seed, "session": session, "sensors": sensors == "on", "scheme": scheme, "program": program, "emg_mode": emg_mode}
-    config = build(PerformerConfig, values | {"lag_s": lag}, "simulate")
+    width, cross, height = size.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise ConfigError(f"--size {size}: write width x height, as in 640x480")
+    config = build(PerformerConfig, values | {"lag_s": lag, "fps": fps, "width": int(width), "height": int(height)}, "simulate")
     with until_interrupted() as stop, bar("simulating", as_json) as progress:
         result = simulate_recording(out, minutes, config, camera=camera, emg=emg, progress=progress, stop=stop)
     rows = [(port, f"{count} items") for port, count in sorted(result["written"].items())]

@@ -18,6 +18,7 @@ def view(
     mapping: Annotated[Path | None, typer.Option(help="Fitted mapping of the participant.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Calibration file of the participant.")] = None,
     animatronic: Annotated[str | None, typer.Option(help="Joint map of an animatronic face; arming is a button on the page.")] = None,
+    micro: Annotated[bool, typer.Option("--micro", help="Spot micro-expressions in the picture, in EMG, or in both.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for what is recorded from the page.")] = None,
     host: Annotated[str, typer.Option(help="Address to serve on; any other than loopback needs the token in the address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
@@ -33,8 +34,8 @@ def view(
     config = build(ViewConfig, {"host": host, "port": port, "token": token}, "view")
     with until_interrupted() as stop:
         result = serve(
-            source, camera=camera, emg=emg, mapping=mapping, calibration=calibration, animatronic=animatronic, out=out, config=config,
-            loop=loop, ready=lambda url: err_console.print(f"open {escape(url)}   (Ctrl-C ends)"), stop=stop,
+            source, camera=camera, emg=emg, mapping=mapping, calibration=calibration, animatronic=animatronic, micro=micro, out=out,
+            config=config, loop=loop, ready=lambda url: err_console.print(f"open {escape(url)}   (Ctrl-C ends)"), stop=stop,
         )
     rows = [("page", result.url), ("stamp to page", number(result.shown_ms, "ms")), *(("recorded", path) for path in result.recordings)]
     show({"url": result.url, "shown_ms": result.shown_ms, "recordings": list(result.recordings)}, as_json, "Viewed", rows)

@@ -20,6 +20,8 @@ def run(
     overlay: Annotated[bool, typer.Option(help="Write a video with the head over the face.")] = True,
     duration: Annotated[float | None, typer.Option(help="End after so many seconds of pictures.", min=0.1)] = None,
     view: Annotated[bool, typer.Option("--view", help="Serve the live page in a browser while it runs.")] = False,
+    micro: Annotated[bool | None, typer.Option(
+        "--micro/--no-micro", help="Follow small, fast motion and spot micro-expressions; wants 100 frames/s or more.")] = None,
     as_json: Json = False,
 ) -> None:
     """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
@@ -27,7 +29,7 @@ def run(
     from ..jobs.camera import run_camera
     from ..reconstruction.component import ReconstructionConfig
 
-    parameters = configuration.load(ReconstructionConfig, "reconstruction", config, head_model=head_model)
+    parameters = configuration.load(ReconstructionConfig, "reconstruction", config, head_model=head_model, micro=micro)
     with until_interrupted() as stop, bar("reconstructing", as_json) as progress:
         summary = run_camera(
             camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop,
@@ -48,6 +50,7 @@ def _show_run(summary: Any, as_json: bool) -> None:
         ("landmark residual", number(summary.residual_pct_iod, "% of the inter-ocular distance", 2)),
         ("speed", number(summary.fps, "frames/s")),
         ("frame to FaceState", f"median {number(summary.frame_to_face_p50_ms, 'ms')}, p99 {number(summary.frame_to_face_p99_ms, 'ms')}"),
+        *([("micro-expressions", str(summary.events))] if summary.events is not None else []),
         *((name, path) for name, path in summary.files.items()),
         *(("note", note) for note in summary.notes),
     ]

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ..component import Source
+from ..component import Component, Level, Source
 from ..errors import EiferError
 from ..head.model import load_head
 from ..hosts.local import LocalHost
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
 from ..recording.diagnostics import LatencyDiary
 from ..recording.writer import BagWriter
-from ..types import FaceState, FaceStatus, Item, seconds
+from ..spotting.component import Spotter, SpotterConfig
+from ..types import FaceEvent, FaceState, FaceStatus, Item, seconds
 from ..viewer.overlay import OverlayWriter
 from .common import Progress, new_folder, open_pictures
 
@@ -30,7 +31,7 @@ FACE_PORT = "face/vision"
 class RunSummary:
     """What a run of the camera path came to. Times in milliseconds, residual in per cent of the inter-ocular distance.
 
-    estimator_used: faces read by each way.
+    estimator_used: faces read by each way. events: micro-expressions seen, None where nobody looked for them.
     """
 
     camera: str
@@ -48,6 +49,7 @@ class RunSummary:
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     estimator_used: dict[str, int] = field(default_factory=dict)
+    events: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN becomes null."""
@@ -66,7 +68,7 @@ def run_camera(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> RunSummary:
-    """Camera -> reconstruction -> bag, overlay video and summary in `out`.
+    """Camera -> reconstruction -> bag, overlay video and summary in `out`; with `config.micro` micro-expressions are spotted as well.
 
     camera: a URL (`video:FILE`, `webcam:0`, `folder:DIR`, `realsense`) or a source. duration_s: end a live camera after so long.
     view: serve the live page beside the run; called with its address. stop: set it from another thread to end early; what was
@@ -74,9 +76,14 @@ def run_camera(
     """
     source = open_pictures(camera) if isinstance(camera, str) else camera
     component = Reconstruction(config or ReconstructionConfig())
-    host = LocalHost({"camera": source, "reconstruction": component})
+    components: dict[str, Component] = {"camera": source, "reconstruction": component}
+    spotter = Spotter(SpotterConfig(head=component.config.head_model, use_emg=False)) if component.config.micro else None
+    if spotter is not None:
+        components["spotter"] = spotter
+    host = LocalHost(components)
     name = camera if isinstance(camera, str) else type(camera).__name__
     summary = RunSummary(name, component.config.estimator, component.config.head_model)
+    summary.events = 0 if spotter is not None else None
     head = load_head(component.config.head_model)
     page = None
     if view is not None:
@@ -102,6 +109,8 @@ def run_camera(
         if port == "camera/image_raw":
             summary.frames += 1
             stamps.append(item.stamp)
+        elif isinstance(item, FaceEvent):
+            summary.events = (summary.events or 0) + 1
         elif isinstance(item, FaceState):
             if item.status == FaceStatus.LOST:
                 summary.lost += 1
@@ -152,5 +161,7 @@ def run_camera(
         summary.files["overlay"] = str(out / "overlay.mp4")
     if summary.frames and not summary.tracked:
         summary.notes.append("no face was found in any picture: is one in sight, upright and at least a tenth of the picture wide?")
+    if spotter is not None and spotter.health().level >= Level.WARN:
+        summary.notes.append(f"micro-expressions: {spotter.health().message}")
     (out / "summary.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
     return summary

@@ -19,6 +19,7 @@ from ..hosts.local import LocalHost
 from ..mapping.component import MappingConfig, MuscleMapping
 from ..mapping.mapping import Mapping as Fitted
 from ..reconstruction.component import Reconstruction, ReconstructionConfig
+from ..spotting.component import Spotter, SpotterConfig
 from ..types import Item, Stamp
 from ..viewer.controls import ArmControl, CalibrateControl, Control, RecordControl
 from ..viewer.player import BagPlayer
@@ -27,7 +28,7 @@ from .common import open_pictures
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 ACTIVITY, RAW, PICTURES, VISION, FUSED = "emg/activity", "emg/raw", "camera/image_raw", "face/vision", "face/fused"
-RESTORED = "face/restored"
+RESTORED, EVENTS = "face/restored", "face/events"
 PERFORMER_SIZE = (480, 360)
 """Drawing the participant is the most expensive part of looking at one: two thirds of what 640 x 480 take."""
 RESTORED_NS = 95_000_000
@@ -152,22 +153,22 @@ def attach(
 
 def view(
     source: str | None = None, *, camera: str | None = None, emg: str | None = None, mapping: Path | None = None,
-    calibration: Path | None = None, animatronic: str | None = None, out: Path | None = None, participant: str = "",
+    calibration: Path | None = None, animatronic: str | None = None, micro: bool = False, out: Path | None = None, participant: str = "",
     config: ViewConfig | None = None, playing: bool = True, loop: bool = False, ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Viewed:
     """Serve the page until `stop` is set or a live source ends.
 
     source: a recording, a video file, or a URL that is camera and amplifier in one (`performer:7`). camera, emg: URLs instead of it.
-    mapping, calibration: files of the participant. animatronic: joint map; arming is a button. out: folder for recordings and
-    calibrations made from the page (default: `sessions` in the working directory). ready: called with the address to open.
-    Raises EiferError.
+    mapping, calibration: files of the participant. animatronic: joint map; arming is a button. micro: spot micro-expressions. out: folder
+    for recordings and calibrations made from the page (default: `sessions` in the working directory). ready: called with the address
+    to open. Raises EiferError.
     """
     path = Path(source).expanduser() if source is not None else None
     if path is not None and path.exists() and path.suffix.lower() not in VIDEOS:
         if camera is not None or emg is not None:
             raise InputError("give either a recording or --camera and --emg, not both")
-        host, controls, clock = _recorded(path, mapping, calibration, playing, loop)
+        host, controls, clock = _recorded(path, mapping, calibration, micro, playing, loop)
         live = False
     else:
         if source is not None and path is not None:
@@ -177,7 +178,9 @@ def view(
                 camera, emg = camera or source, emg or source
             else:
                 raise InputError(f"{source}: no such recording")
-        host, controls, clock = _live(camera, emg, mapping, calibration, animatronic, out or Path("sessions"), participant)
+        host, controls, clock = _live(
+            camera, emg, mapping, calibration, animatronic, micro, out or Path("sessions"), participant
+        )
         live = True
     named = path is not None and path.exists()
     title = path.resolve().name if named and path is not None else source or " + ".join(part for part in (camera, emg) if part)
@@ -230,7 +233,7 @@ def _facts(mapping: Path | None) -> dict[str, Any]:
 
 
 def _recorded(
-    path: Path, mapping: Path | None, calibration: Path | None, playing: bool, loop: bool
+    path: Path, mapping: Path | None, calibration: Path | None, micro: bool, playing: bool, loop: bool
 ) -> tuple[LocalHost, dict[str, Control], Callable[[], Stamp]]:
     """A recording, and whatever it lacks computed from what it has."""
     player = BagPlayer(path, playing=playing, loop=loop)
@@ -244,15 +247,17 @@ def _recorded(
             processing.use_calibration(Calibration.load(calibration))
         components["emg"] = processing
     if PICTURES in has and VISION not in has:
-        components["reconstruction"] = controls["estimator"] = Estimator()
+        components["reconstruction"] = controls["estimator"] = Estimator(ReconstructionConfig(micro=micro))
     if mapping is not None and FUSED not in has:
         components["mapping"] = MuscleMapping(MappingConfig(mapping=str(mapping)))
+    if micro and EVENTS not in has:
+        components["spotter"] = Spotter(SpotterConfig(use_emg=bool(has & {RAW, ACTIVITY})))
     return LocalHost(components), controls, player.now
 
 
 def _live(
-    camera: str | None, emg: str | None, mapping: Path | None, calibration: Path | None, animatronic: str | None, out: Path,
-    participant: str,
+    camera: str | None, emg: str | None, mapping: Path | None, calibration: Path | None, animatronic: str | None, micro: bool,
+    out: Path, participant: str,
 ) -> tuple[LocalHost, dict[str, Control], Callable[[], Stamp]]:
     import time
 
@@ -263,7 +268,7 @@ def _live(
     record = RecordControl(out, {"participant": participant, "camera": camera or "", "emg": emg or ""})
     if camera is not None:
         components["camera"] = _at_its_pace(camera)
-        components["reconstruction"] = controls["estimator"] = Estimator()
+        components["reconstruction"] = controls["estimator"] = Estimator(ReconstructionConfig(micro=micro))
     calibrate: CalibrateControl | None = None
     if emg is not None:
         components["amplifier"] = open_emg(emg)
@@ -273,6 +278,8 @@ def _live(
         controls["calibrate"] = calibrate = CalibrateControl(out, processing, record=record)
     if mapping is not None:
         components["mapping"] = MuscleMapping(MappingConfig(mapping=str(mapping)))
+    if micro:
+        components["spotter"] = Spotter(SpotterConfig(use_emg=emg is not None))
     if animatronic is not None:
         components["animatronic"] = machine = open_animatronic(animatronic, armed=False)
         controls["arm"] = ArmControl(machine, animatronic)

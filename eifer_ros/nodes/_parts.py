@@ -91,6 +91,13 @@ def mapping() -> Part:
     return Part("mapping", MuscleMapping, (FitMapping,))
 
 
+def spotter() -> Part:
+    """Faces and muscles to micro-expressions."""
+    from ..spotting.component import Spotter
+
+    return Part("spotter", Spotter)
+
+
 def avatar() -> Part:
     """Faces to avatars."""
     from ..avatar.component import Avatar
@@ -122,6 +129,6 @@ def recorder() -> Part:
 
 PARTS: dict[str, Callable[[], Part]] = {
     make.__name__: make
-    for make in (performer, camera, emg_source, replay, reconstruction, emg, mapping, avatar, animatronic, face_view, recorder)
+    for make in (performer, camera, emg_source, replay, reconstruction, emg, mapping, spotter, avatar, animatronic, face_view, recorder)
 }
 """By node name."""

@@ -350,14 +350,13 @@ def simulate(
 
 def _seeded(rest: str, options: dict[str, Any]) -> PerformerConfig:
     seed = {"seed": rest} if rest else {}
+    if isinstance(options.get("artefacts"), str):
+        options = {**options, "artefacts": tuple(name for name in options["artefacts"].split(",") if name)}
     return build(PerformerConfig, {**seed, **options}, f"performer:{rest}")
 
 
 def _open_emg(rest: str, options: str) -> Source:
-    values: dict[str, Any] = dict(parse_qsl(options, keep_blank_values=True))
-    if "artefacts" in values:
-        values["artefacts"] = tuple(name for name in values["artefacts"].split(",") if name)
-    return PerformerEmg(_seeded(rest, values))
+    return PerformerEmg(_seeded(rest, dict(parse_qsl(options, keep_blank_values=True))))
 
 
 def _open_camera(rest: str, options: dict[str, Any]) -> Source:

@@ -14,7 +14,7 @@ from ..config import Config, parameter
 from ..errors import InputError, ModelError
 from ..head import projection
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
-from ..types import F64, FaceOrigin, FaceState, Frame, HeadModelInfo, Item, seconds
+from ..types import F64, FaceDisplacement, FaceOrigin, FaceState, FaceStatus, Frame, HeadModelInfo, Item, seconds
 from .auto_estimator import AutoEstimator
 from .encoder import ENCODER
 from .estimators import Estimate, Estimator, depth_at, state_of
@@ -22,6 +22,7 @@ from .face_crop import POINTS, crop_of
 from .landmark_estimator import LandmarkEstimator
 from .landmark_fit import FitSettings
 from .landmarks import Landmarks
+from .micro import MicroMotionEstimator
 from .networks import installed
 from .reference import Reference
 from .restorer import RESTORER, FaceRestorer, occlusion_picture, paste
@@ -29,11 +30,12 @@ from .sensor_estimator import SensorEstimator
 from .sensor_fit import SensorFitSettings
 
 __all__ = [
-    "CAMERA", "HEAD_MODEL", "OCCLUSION", "RESTORED", "VISION", "Reconstruction", "ReconstructionConfig", "depth_at",
+    "CAMERA", "DISPLACEMENT", "HEAD_MODEL", "OCCLUSION", "RESTORED", "VISION", "Reconstruction", "ReconstructionConfig", "depth_at",
 ]
 
 CAMERA, VISION, HEAD_MODEL = "camera/image_raw", "face/vision", "head_model"
 RESTORED, OCCLUSION = "face/restored", "face/occlusion"
+DISPLACEMENT = "face/displacement"
 
 
 class ReconstructionConfig(Config):
@@ -53,6 +55,12 @@ class ReconstructionConfig(Config):
     memory: int = parameter(60, "pictures during which a face that returns is looked for where it was lost", unit="frames", ge=0, le=100000)
     expression_rate: float = parameter(4.0, "how fast a coefficient may wander; smaller is smoother", unit="1/sqrt(s)", gt=0.0, le=100.0)
     shape_memory: float = parameter(200.0, "pictures over which the person's shape is learnt", unit="frames", ge=1.0, le=1e6)
+    micro: bool = parameter(
+        False, "follow small, fast motion by dense flow: face/vision is corrected by it, face/displacement says where the skin is besides"
+    )
+    micro_stride: int = parameter(
+        1, "with micro, the estimator reads every n-th picture and flow alone those between; 4 suits 100 frames/s or more", ge=1, le=64
+    )
 
 
 class Reconstruction(Component):
@@ -62,7 +70,7 @@ class Reconstruction(Component):
     inputs = (Port(CAMERA, Frame),)
     outputs = (
         Port(VISION, FaceState), Port(HEAD_MODEL, HeadModelInfo, latched=True), Port(RESTORED, Frame, lazy=True),
-        Port(OCCLUSION, Frame, lazy=True),
+        Port(OCCLUSION, Frame, lazy=True), Port(DISPLACEMENT, FaceDisplacement, lazy=True),
     )
 
     def __init__(self, config: ReconstructionConfig | None = None) -> None:
@@ -75,6 +83,10 @@ class Reconstruction(Component):
         self._wanted: frozenset[str] = frozenset()
         self._estimator: Estimator | None = None
         self._restorer: FaceRestorer | None = None
+        self._micro: MicroMotionEstimator | None = None
+        self._static: FaceState | None = None
+        """The estimator's last face, before anything was made of it."""
+        self._between = 0
         self._reason = ""
         self.head: HeadModel | None = None
         self.reference: Reference | None = None
@@ -88,6 +100,9 @@ class Reconstruction(Component):
         self._blink = [self.head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")
                        if name in self.head.expression_names]
         self._estimator.warm_up()
+        if self.config.micro:
+            self._micro = MicroMotionEstimator(self.head)
+            self._micro.warm_up()
         self.reset()
 
     def _make(self, head: HeadModel) -> Estimator:
@@ -123,8 +138,8 @@ class Reconstruction(Component):
 
     def wants(self, listened: frozenset[str]) -> None:
         """Restore the face only while somebody looks. Raises ModelError where the network for it is missing or damaged."""
-        self._wanted = listened & {RESTORED, OCCLUSION}
-        if self._wanted and self._restorer is None and installed(self.config.restorer):
+        self._wanted = listened & {RESTORED, OCCLUSION, DISPLACEMENT}
+        if self._wanted & {RESTORED, OCCLUSION} and self._restorer is None and installed(self.config.restorer):
             self._restorer = FaceRestorer(self.config.restorer, self.config.backend)
             self._restorer.warm_up()
 
@@ -132,7 +147,11 @@ class Reconstruction(Component):
         """Forget the face and the person."""
         if self._estimator is not None:
             self._estimator.reset()
+        if self._micro is not None:
+            self._micro.reset()
         self._stamp = None
+        self._static = None
+        self._between = 0
         self.landmarks = None
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
@@ -145,13 +164,34 @@ class Reconstruction(Component):
         if not self._announced:
             out.append(Emission(HEAD_MODEL, self.head.info(item.stamp)))
             self._announced = True
+        if self._stamp is not None and item.stamp < self._stamp:
+            self.reset()  # a bag looped or a clock was set back
+        if self._micro is not None and self._static is not None and self._between + 1 < self.config.micro_stride:
+            self._between += 1
+            return out + self._moved(self._micro, item, self._static)
+        self._between = 0
         found = self._estimate(self._estimator, item)
         if found is None:
             state = FaceState.lost(item.stamp, self.head.id, FaceOrigin.VISION, self.head.shape_size, self.head.expression_size)
         else:
             state = state_of(self.head, self._estimator.model, item.stamp, found, self._blink)
-        out.append(Emission(VISION, state if self.reference is None else self.reference.apply(state)))
-        return out + self._restored(item, found)
+        self._static = state if found is not None else None
+        faces = self._moved(self._micro, item, state) if self._micro is not None else [Emission(VISION, self._referenced(state))]
+        return out + faces + self._restored(item, found)
+
+    def _referenced(self, state: FaceState) -> FaceState:
+        return state if self.reference is None else self.reference.apply(state)
+
+    def _moved(self, micro: MicroMotionEstimator, frame: Frame, state: FaceState) -> list[Emission]:
+        """The face corrected by flow, and where the skin is besides. `state` may be of a picture before; without flow it is carried on."""
+        result = micro.update(frame, state)
+        if result is None:
+            status = FaceStatus.PREDICTED if state.status == FaceStatus.TRACKING and state.stamp < frame.stamp else state.status
+            return [Emission(VISION, self._referenced(replace(state, stamp=frame.stamp, status=status)))]
+        out = [Emission(VISION, self._referenced(result.fine))]
+        if DISPLACEMENT in self._wanted:
+            out.append(Emission(DISPLACEMENT, result.field()))
+        return out
 
     def use_reference(self, reference: Reference | None) -> None:
         """Count expression from this resting face, or from the model's neutral. Gaze is left alone: where one looks is no expression.
@@ -168,8 +208,6 @@ class Reconstruction(Component):
         self.reference = reference
 
     def _estimate(self, estimator: Estimator, frame: Frame) -> Estimate | None:
-        if self._stamp is not None and frame.stamp < self._stamp:
-            self.reset()  # a bag looped or a clock was set back
         elapsed_s = seconds(frame.stamp - self._stamp) if self._stamp is not None else 1.0
         self._stamp = frame.stamp
         start = time.perf_counter()
@@ -188,7 +226,7 @@ class Reconstruction(Component):
 
     def _restored(self, frame: Frame, found: Estimate | None) -> list[Emission]:
         """The lazy pictures: the camera's own where there is no face to restore, so that who looks on sees a stream."""
-        if not self._wanted or self._restorer is None:
+        if not self._wanted & {RESTORED, OCCLUSION} or self._restorer is None:
             return []
         restored = None
         if found is not None:
@@ -215,6 +253,8 @@ class Reconstruction(Component):
             "residual_pct_iod": round(100.0 * float(self._residual), 3),
             "estimator": self.config.estimator, "estimator_used": estimator.name, "estimator_reason": self._reason or estimator.reason,
         }
+        if self._micro is not None:
+            values |= {"micro_ms": round(1e3 * self._micro.time_s, 3), "micro_keys": self._micro.keys}
         if isinstance(estimator, AutoEstimator) and np.isfinite(estimator.covered):
             values["covered_pct"] = round(100.0 * float(estimator.covered), 1)
         waiting = counts.tracked + counts.lost == 0

@@ -36,6 +36,17 @@ def test_a_url_names_kind_and_device(url: str, kind: type, field: str, value: st
     assert getattr(source.config, field) == value
 
 
+def test_what_follows_a_question_mark_is_configuration_and_goes_before_options(tmp_path: Path) -> None:
+    source = open_camera("folder:pictures?fps=200&speed=1", fps=50.0, start_stamp=7)
+    assert isinstance(source, FolderSource)
+    assert (source.config.path, source.config.fps, source.config.speed, source.config.start_stamp) == ("pictures", 200.0, 1.0, 7)
+    with pytest.raises(ConfigError, match="did you mean 'fps'"):
+        open_camera("folder:pictures?fp=200")
+    (tmp_path / "why?fps=9.mp4").write_bytes(b"")
+    taken = open_camera(f"video:{tmp_path / 'why?fps=9.mp4'}")
+    assert isinstance(taken, VideoSource) and taken.config.path.endswith("why?fps=9.mp4")
+
+
 def test_only_cameras_are_live() -> None:
     assert [open_camera(url).live for url in ("video:a", "folder:a", "realsense:a.db3", "webcam:0", "realsense")] == [
         False, False, False, True, True,

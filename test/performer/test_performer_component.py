@@ -279,6 +279,10 @@ def test_urls_open_the_participant() -> None:
     camera = open_camera("performer:5", width=80, height=60)
     assert isinstance(camera, PerformerCamera)
     assert camera.participant.size == (80, 60)
+    both = "performer:5?program=micro&artefacts=white&fps=200"
+    one, other = open_camera(both, width=80, height=60), open_emg(both)
+    assert isinstance(one, PerformerCamera) and isinstance(other, PerformerEmg)
+    assert one.config.program == other.config.program == "micro" and one.config.fps == 200.0
     with pytest.raises(ConfigError, match=r"program = .*nonsense"):
         open_emg("performer:5?program=nonsense")
     with pytest.raises(ConfigError, match="artefact 'whit'"):
