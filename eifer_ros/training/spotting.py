@@ -26,6 +26,7 @@ from scipy.optimize import minimize
 
 from ..emg.filters import EnvelopeFilter
 from ..performer.micro import MICRO_CLASSES
+from ..performer.muscles import reference_matrix
 from ..performer.participant import Participant
 from ..spotting.channels import ACTIONS, MUSCLE_CHANNELS
 from ..spotting.grid import GRID_HZ, Grid
@@ -42,7 +43,7 @@ from ..spotting.senses import (
 )
 from ..spotting.spotter import SLACK, SpotterSettings
 from ..spotting.verifier import Verifier, Verifiers, features
-from ..types import EVENT_REGIONS, F32, F64
+from ..types import ARKIT_52, EVENT_REGIONS, F32, F64
 
 PROGRAMS = ("micro", "micro_talking", "session", "conversation")
 SHARES = (0.45, 0.3, 0.15, 0.1)
@@ -82,7 +83,9 @@ class CameraFaults:
     def __init__(self, rng: np.random.Generator) -> None:
         count = len(ACTIONS)
         self._rng = rng
-        self._gain = np.exp(rng.normal(-0.2, 0.15) + rng.normal(0.0, 0.2, count))
+        self._gain = np.exp(rng.uniform(-1.2, 0.0) + rng.normal(0.0, 0.2, count))
+        for name in ("eyeBlinkLeft", "eyeBlinkRight"):  # flow cannot follow lids that close
+            self._gain[ACTIONS.index(name)] = np.exp(rng.uniform(np.log(0.06), 0.0))
         self._blur_s = float(rng.uniform(0.0, 0.015))
         leaky = float(rng.uniform(0.0, 1.5))
         leak = leaky * rng.normal(0.0, 0.05, (count, count)) * (rng.random((count, count)) < 0.3)
@@ -90,8 +93,13 @@ class CameraFaults:
             leak[:, ACTIONS.index(name)] = leaky * rng.normal(0.0, size, count)
         np.fill_diagonal(leak, 0.0)
         self._leak = leak
-        self._white = 10.0 ** rng.uniform(-3.4, -2.1) * np.exp(rng.normal(0.0, 0.5, count))
-        self._slow = 10.0 ** rng.uniform(-3.3, -1.9) * np.exp(rng.normal(0.0, 0.5, count))
+        self._white = 10.0 ** rng.uniform(-3.6, -2.2) * np.exp(rng.normal(0.0, 0.5, count))
+        self._slow = 10.0 ** rng.uniform(-3.3, -2.0) * np.exp(rng.normal(0.0, 0.5, count))
+        # what knows faces makes faces of noise: noise of each muscle, through what the muscle does
+        self._muscles = reference_matrix()[[ARKIT_52.index(name) for name in ACTIONS]].copy()
+        self._face_white = 10.0 ** rng.uniform(-3.6, -2.2) * np.exp(rng.normal(0.0, 0.4, self._muscles.shape[1]))
+        self._face_slow = 10.0 ** rng.uniform(-3.3, -2.0) * np.exp(rng.normal(0.0, 0.4, self._muscles.shape[1]))
+        self._face_memory_s = rng.uniform(0.05, 0.5, self._muscles.shape[1])
         self._memory_s = rng.uniform(0.15, 0.8, count)
         self._pose = leaky * rng.normal(0.0, 0.1, (count, 6))
         self._turned = rng.normal(0.0, 0.03, (count, 2))
@@ -105,7 +113,11 @@ class CameraFaults:
         seen = _one_pole((truth * self._gain) @ (np.eye(len(self._gain)) + self._leak).T, np.full(truth.shape[1], keep), 1.0 - keep)
         memory = np.exp(-1.0 / (GRID_HZ * self._memory_s))
         drift = _one_pole(rng.standard_normal(truth.shape), memory, np.sqrt(1.0 - memory**2))
-        seen = seen + self._white * rng.standard_normal(truth.shape) + self._slow * drift + motion @ self._pose.T
+        keep_face = np.exp(-1.0 / (GRID_HZ * self._face_memory_s))
+        pulls = rng.standard_normal((count, self._muscles.shape[1]))
+        faces = self._face_slow * _one_pole(pulls, keep_face, np.sqrt(1.0 - keep_face**2))
+        faces += self._face_white * rng.standard_normal(pulls.shape)
+        seen = seen + self._white * rng.standard_normal(truth.shape) + self._slow * drift + motion @ self._pose.T + faces @ self._muscles.T
         gaze_speed = np.abs(np.gradient(gaze, axis=0)).sum(axis=1) * GRID_HZ
         turn = np.linalg.norm(np.gradient(motion[:, :3], axis=0), axis=1) * GRID_HZ
         shift = np.linalg.norm(np.gradient(motion[:, 3:], axis=0), axis=1) * GRID_HZ

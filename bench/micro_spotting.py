@@ -1,0 +1,188 @@
+"""Micro-expressions spotted in pictures, in EMG and in both, on people nobody learnt from; called by `bench/micro.py`.
+
+Spotting as in MEGC: an event counts as found where the intervals overlap by at least half of their union. The picture is drawn, read by
+the reconstruction under sensors (25 pictures a second) and by the micro-motion estimator (every picture); the muscles are simulated
+electrodes through the EMG component. Everything goes through the component as it would live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bench import note, report
+from eifer_ros.emg.component import EmgConfig, EmgProcessing
+from eifer_ros.performer.micro import MICRO_CLASSES, MicroEvent
+from eifer_ros.performer.participant import Participant
+from eifer_ros.reconstruction.estimators import state_of
+from eifer_ros.reconstruction.micro import MicroMotionEstimator
+from eifer_ros.reconstruction.sensor_estimator import SensorEstimator
+from eifer_ros.reconstruction.sensor_fit import SensorFitSettings
+from eifer_ros.spotting.component import Spotter, SpotterConfig
+from eifer_ros.spotting.scores import Spotting, accuracy, confusion, spotting, unweighted_f1
+from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceState, Frame, Item, MuscleActivity, Stamp
+
+FIRST_PERSON = 900_300
+SIZE = (320, 240)
+FPS = 200.0
+STATIC_EVERY = 8
+SLOW_EVERY = 6
+"""Every sixth of 200 pictures a second: a camera of 33."""
+BEGIN_S, SETTLE_S, TAIL_S = 4.0, 3.2, 0.5
+CHUNK = 41
+
+
+@dataclass
+class Counts:
+    """Of one sense in one programme."""
+
+    total: Spotting = field(default_factory=Spotting)
+    minutes: float = 0.0
+    leads: list[float] = field(default_factory=list)
+
+    def add(self, given: list[FaceEvent], true: list[FaceEvent], begin: Stamp, end: Stamp) -> None:
+        """Events whose apex lies within [begin, end]."""
+        inside = [event for event in given if begin <= event.stamp <= end]
+        found = spotting(inside, true)
+        self.total += found
+        self.minutes += (end - begin) / NS / 60.0
+        self.leads += [one.lead_s for one, _ in found.pairs if np.isfinite(one.lead_s)]
+
+
+def activity(participant: Participant, begin_s: float, end_s: float) -> Iterator[MuscleActivity]:
+    """What the EMG component makes of the participant's electrodes."""
+    component = EmgProcessing(EmgConfig())
+    component.setup()
+    electrodes = participant.electrodes
+    first, last = participant.sample_index(begin_s - 2.0), participant.sample_index(end_s + 0.5)
+    for number, start in enumerate(range(first, last, CHUNK)):
+        stamp = participant.stamp(start / participant.true_rate_hz)
+        samples = participant.samples(start, min(CHUNK, last - start))
+        for emission in component.handle("emg/raw", EmgChunk(stamp, participant.rate_hz, electrodes.names, samples, number * CHUNK)):
+            if isinstance(emission.item, MuscleActivity):
+                yield emission.item
+
+
+def seen(participant: Participant, begin_s: float, end_s: float) -> Iterator[tuple[Frame, FaceState]]:
+    """Pictures and what the static estimator says of every eighth."""
+    head = participant.head
+    static = SensorEstimator(head, SensorFitSettings())
+    static.warm_up()
+    lids = [head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
+    state = None
+    for number in range(round((end_s - begin_s) * FPS)):
+        frame = participant.frame_at(begin_s + number / FPS)
+        if number % STATIC_EVERY == 0:
+            for _ in range(5 if number == 0 else 1):
+                estimate = static.estimate(frame, frame.intrinsics, STATIC_EVERY / FPS)
+            state = state_of(head, static.model, frame.stamp, estimate, lids)
+        assert state is not None
+        yield frame, state
+
+
+def spotter(**config: object) -> Spotter:
+    """A component that is set up."""
+    made = Spotter(SpotterConfig.model_validate(config))
+    made.setup()
+    return made
+
+
+def feed(component: Spotter, port: str, item: Item) -> list[FaceEvent]:
+    """The events an item leads to."""
+    return [emission.item for emission in component.handle(port, item) if isinstance(emission.item, FaceEvent)]
+
+
+def true_muscle_events(participant: Participant, begin_s: float, end_s: float) -> list[FaceEvent]:
+    """The true events with the times of the muscles instead of the skin's."""
+    skin = participant.face_events(begin_s - 1.0, end_s + 1.0)
+
+    def timed(event: MicroEvent) -> FaceEvent:
+        same = next(one for one in skin if abs(one.stamp - participant.stamp(event.apex_s)) < 0.3 * NS)
+        times = (participant.stamp(value) for value in (event.apex_s, event.onset_s, event.offset_s))
+        apex, onset, offset = times
+        return replace(same, stamp=apex, onset=onset, offset=offset)
+
+    return [timed(event) for event in participant.script.micro_events(begin_s, end_s)]
+
+
+def watch(person: int, program: str, seconds: float, counts: dict[str, Counts]) -> None:
+    """One person, drawn: picture alone, picture and muscles, and a camera of 33 pictures a second."""
+    participant = Participant(person, program=program, size=SIZE)
+    end_s = BEGIN_S + seconds
+    alone, slow, fused = spotter(use_emg=False), spotter(use_emg=False), spotter()
+    fast_motion, slow_motion = MicroMotionEstimator(participant.head), MicroMotionEstimator(participant.head)
+    given: dict[str, list[FaceEvent]] = {"vision": [], "fused": [], "vision_33hz": []}
+    muscles = activity(participant, BEGIN_S, end_s)
+    waiting = next(muscles, None)
+    for number, (frame, state) in enumerate(seen(participant, BEGIN_S, end_s)):
+        while waiting is not None and waiting.stamp <= frame.stamp:
+            given["fused"] += feed(fused, "emg/activity", waiting)
+            waiting = next(muscles, None)
+        passes = [("vision", fast_motion, (alone, fused))]
+        if number % SLOW_EVERY == 0:
+            passes.append(("vision_33hz", slow_motion, (slow,)))
+        for sense, motion, listeners in passes:
+            result = motion.update(frame, state)
+            if result is None:
+                continue
+            for listener in listeners:
+                name = "fused" if listener is fused else sense
+                given[name] += feed(listener, "camera/image_raw", frame)
+                given[name] += feed(listener, "face/vision", result.fine)
+                given[name] += feed(listener, "face/displacement", result.field())
+    for item in muscles:
+        given["fused"] += feed(fused, "emg/activity", item)
+    first, last = BEGIN_S + SETTLE_S, end_s - TAIL_S
+    for sense, events in given.items():
+        counts.setdefault(sense, Counts()).add(
+            events, participant.face_events(first, last), participant.stamp(first), participant.stamp(last)
+        )
+
+
+def feel(person: int, program: str, seconds: float, counts: dict[str, Counts]) -> None:
+    """One person, the muscles alone."""
+    participant = Participant(person, program=program, sensors=False)
+    component, end_s = spotter(), BEGIN_S + seconds
+    given = [event for item in activity(participant, BEGIN_S, end_s) for event in feed(component, "emg/activity", item)]
+    first, last = BEGIN_S + SETTLE_S, end_s - TAIL_S
+    counts.setdefault("emg", Counts()).add(
+        given, true_muscle_events(participant, first, last), participant.stamp(first), participant.stamp(last)
+    )
+
+
+def figures(quick: bool) -> None:
+    """Print the figures of spotting and recognition, over rest and over talking."""
+    # a minute of pictures takes about five minutes of one core
+    drawn, seconds, felt, felt_s = (1, 10.0, 1, 30.0) if quick else (4, 24.0, 8, 60.0)
+    for program, suffix in (("micro", ""), ("micro_talking", "_talking")):
+        counts: dict[str, Counts] = {}
+        if not (quick and suffix):
+            for person in range(FIRST_PERSON, FIRST_PERSON + drawn):
+                watch(person, program, seconds, counts)
+        for person in range(FIRST_PERSON, FIRST_PERSON + felt):
+            feel(person, program, felt_s, counts)
+        for sense, one in counts.items():
+            true = one.total.found + one.total.missed
+            report(f"micro_f1_{sense}{suffix}", one.total.f1, "F1 at IoU 0.5", true)
+            report(f"micro_precision_{sense}{suffix}", one.total.precision, "share", one.total.found + one.total.false)
+            report(f"micro_recall_{sense}{suffix}", one.total.recall, "share", true)
+            report(f"micro_false_{sense}{suffix}", one.total.false / one.minutes, "1/min", one.total.false)
+            table = confusion([(found.label, event.label) for found, event in one.total.pairs], MICRO_CLASSES)
+            report(f"micro_accuracy_{sense}{suffix}", accuracy(table), "share of 8 classes", one.total.found)
+            report(f"micro_uf1_{sense}{suffix}", unweighted_f1(table), "UF1", one.total.found)
+            if one.leads:
+                report(f"micro_lead_ms{suffix}", 1e3 * float(np.median(one.leads)), "ms EMG onset before the picture's", len(one.leads))
+    note("micro: events of 5 to 20 % of a full movement; matched with the truth at IoU 0.5 (MEGC)")
+
+
+def run(quick: bool) -> None:
+    """The same by itself."""
+    figures(quick)
+
+
+if __name__ == "__main__":
+    import sys
+
+    run(quick="--quick" in sys.argv)
