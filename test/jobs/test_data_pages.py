@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recording_data"))
+import micro_files
 from mmm_files import make, write_video
 
 from eifer_ros.emg.sources.recording import EmgRecording, even_stamps
@@ -26,6 +28,7 @@ from eifer_ros.evaluation.simulated import items
 from eifer_ros.jobs import evaluate as job
 from eifer_ros.jobs.batch import BatchConfig, BatchResult, load_config, units
 from eifer_ros.performer.component import PerformerConfig
+from eifer_ros.performer.participant import Participant
 from eifer_ros.recording.sync import Sync
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import NS, EmgChunk, FaceState, Frame
@@ -34,7 +37,8 @@ Eifer = Callable[[str], SimpleNamespace]
 
 
 def blocks(root: Path, page: str, language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (root / "docs" / page).read_text(encoding="utf-8"), re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", (root / "docs" / page).read_text(encoding="utf-8"), re.M | re.S)
+    return [text for said, text in fenced if said == language]
 
 
 def commands(root: Path, page: str) -> list[str]:
@@ -98,13 +102,35 @@ def test_the_import_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: 
     Path("labrecorder.xdf").write_bytes(xdf_file(10 + np.arange(600) / 500, rng.normal(size=(600, 2)).astype("<f4"), []))
     write_video(Path("face.mp4"), 10, 0)
     make(Path("MMM"), frames=45, sessions=("2S",), methods=("MediaPipe",))
+    micro_files.casme2(Path("CASME2"))
+    micro_files.samm(Path("SAMM"))
+    micro_files.casme3(Path("CASME3"))
     lines = commands(root, "import_export.md")
     done = [line for line in lines if line.startswith(("eifer import", "eifer fit"))]
-    assert len(done) == 5
+    assert len(done) == 8
     for line in done:
         result = eifer(line)
         assert result.code == 0, f"{line}: {result.err}"
-    assert Path("mmm_99.npz").exists()
+    assert Path("mmm_99.npz").exists() and Path("casme2/sub01").is_dir()
+
+
+def test_the_micro_expressions_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("frames").mkdir()
+    person = Participant(7, program="micro", sensors=False, size=(160, 160))
+    for k in range(8):
+        assert cv2.imwrite(f"frames/img{k + 1}.png", cv2.cvtColor(person.frame_at(1.0 + k / 200).image, cv2.COLOR_RGB2BGR))
+    lines = [line for line in commands(root, "micro_expressions.md") if line.split()[1] in ("simulate", "run", "report", "export")]
+    assert len(lines) >= 6
+    for line in lines:
+        # the same, but shorter and smaller
+        result = eifer(re.sub(r"--minutes 0\.5 --fps 200", "--minutes 0.01 --fps 60 --size 160x160 --sensors off --no-emg", line))
+        assert result.code == 0, f"{line}: {result.err}"
+    summary = json.loads(Path("again/summary.json").read_text())
+    assert summary["frames"] == 36 and summary["events"] == 0
+    assert any("spotting needs 100 frames/s" in note for note in summary["notes"])
+    program = blocks(root, "micro_expressions.md", "python")[0]
+    exec(compile(program, "docs/micro_expressions.md", "exec"), {})
 
 
 def test_the_export_page(root: Path, eifer: Eifer, monday: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
