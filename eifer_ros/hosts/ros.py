@@ -48,7 +48,7 @@ T = TypeVar("T")
 HOUSEKEEPING_S = 0.5
 BACKWARDS_NS = NS
 """A stamp this much before the one before it on the same topic: a recording began again."""
-TURN_S = 0.0005
+TURN_S = 0.0001
 """How long a thread may keep Python to itself while another waits. At the usual 5 ms a picture's face waits behind every packet of EMG."""
 PATIENT_S = 2.0
 """Signals that follow the first one within this mean the same."""
