@@ -25,7 +25,19 @@ from eifer_ros.recording.component import Recorder
 from eifer_ros.recording.reader import Bag
 from eifer_ros.recording.source import BagSource
 from eifer_ros.recording.writer import BagWriter
-from eifer_ros.types import NS, EmgChannelInfo, EmgChunk, FaceOrigin, FaceState, Frame, Item, Marker, MuscleActivity
+from eifer_ros.types import (
+    NS,
+    EmgChannelInfo,
+    EmgChunk,
+    FaceDisplacement,
+    FaceEvent,
+    FaceOrigin,
+    FaceState,
+    Frame,
+    Item,
+    Marker,
+    MuscleActivity,
+)
 from eifer_ros.wire import conversions, messages, qos
 
 T0 = 1_760_000_000 * NS
@@ -49,6 +61,11 @@ def session() -> list[tuple[str, Item]]:
             np.zeros((2, 3)), np.zeros(2), projection.facing_pose(0.6), 0.75,
         )))
         image = np.full((48, 64, 3), 40 + 8 * index, np.uint8)
+        items.append(("face/displacement", FaceDisplacement(stamp, "open_head", FaceOrigin.VISION, rng.normal(0, 1e-4, (6, 3)), 0.5)))
+        items.append(("face/events", FaceEvent(
+            stamp, stamp, stamp + NS // 10, "lips_left", ("lips_left",), "happiness", ("happiness", "others"), np.array([0.75, 0.25]), 2.0,
+            FaceOrigin.FUSED, 0.0625,
+        )))
         items.append(("camera/image_raw", Frame(stamp, image, np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1.0]]))))
     return items
 

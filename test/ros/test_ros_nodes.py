@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from ros_peer import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, PATIENCE_S, Peer, Process, wait_for
 
 from eifer_ros.head import projection
+from eifer_ros.performer.participant import Participant
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import NS, EmgChunk, FaceOrigin, FaceState, Frame, MuscleActivity
 from eifer_ros.wire import conversions, messages
@@ -42,10 +44,19 @@ def picture(stamp: int) -> Frame:
     return Frame(stamp, np.full((120, 160, 3), 90, np.uint8))
 
 
+PERFORMER = Participant(21, program="micro")
+
+
+def performed(index: int) -> FaceState:
+    """Faces of a hundred pictures a second, sent faster than they were made."""
+    return replace(PERFORMER.face_at(index / 100), origin=FaceOrigin.VISION)
+
+
 FEEDS: dict[str, tuple[str, str, Callable[[int, int], Any], float]] = {
     "face": ("face/vision", FLAME, lambda index, stamp: face(stamp), 0.02),
     "emg": ("emg/raw", CHUNK, emg, 0.064),
     "activity": ("emg/activity", ACTIVITY, lambda index, stamp: activity(stamp), 0.02),
+    "performed": ("face/vision", FLAME, lambda index, stamp: performed(index), 0.004),
     "picture": ("camera/image_raw", "sensor_msgs/msg/Image", lambda index, stamp: picture(stamp), 0.05),
 }
 """What a node is fed with: topic, type, item, pause."""
@@ -57,6 +68,7 @@ NODES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("reconstruction", {"estimator": "landmarks"}, "picture", "face/vision", FLAME),
     ("emg", {}, "emg", "emg/activity", ACTIVITY),
     ("mapping", {}, "face", "face/fused", FLAME),
+    ("spotter", {"watch_light": False}, "performed", "face/events", "eifer_msgs/msg/FaceEvent"),
     ("avatar", {}, "face", "face/blendshapes", "eifer_msgs/msg/Blendshapes"),
     ("animatronic", {"hardware": False, "preview": True}, "face", "joint_states", "sensor_msgs/msg/JointState"),
     ("face_view", {}, "face", "face/mesh", "visualization_msgs/msg/Marker"),
