@@ -19,6 +19,7 @@ from ..types import F32, F64, FaceDisplacement, FaceOrigin, FaceState, FaceStatu
 from .micro_core import Motion, MotionPrior, MotionSolver, load_prior
 from .micro_flow import DenseFlow, look, normalised
 from .micro_geometry import FaceSkin, KeyView, key_view
+from .micro_networks import DynamicNetwork, available
 from .micro_neutral import RunningNeutral
 
 LIMIT_M = 0.003
@@ -33,14 +34,17 @@ _AGAIN_PX = 1.0
 
 @dataclass(frozen=True)
 class Modules:
-    """What is switched on; all of it but for benches. dynamic: expression from flow (else the estimator's own). deformation: motion of
-    the skin beside the expression. refinement: the flow's last steps. compensation: the picture is moved back by the head's motion before
-    flow is measured. robust: points that no motion of a face explains lose their say. neutral: the running neutral (else the key picture).
+    """What is switched on: all of it, but for benches.
+
+    dynamic: expression from flow (else the estimator's own). deformation: motion of the skin beside the expression. network: the learnt
+    correction of the solver. refinement: the flow's last steps. compensation: the picture is moved back by the head's motion before flow
+    is measured. robust: points that no motion of a face explains lose their say. neutral: the running neutral (else the key picture).
     averaging: the key picture is a mean. smoothing: over time.
     """
 
     dynamic: bool = True
     deformation: bool = True
+    network: bool = True
     refinement: bool = True
     compensation: bool = True
     robust: bool = True
@@ -93,6 +97,8 @@ class MicroMotionEstimator:
         self.settings = settings if settings is not None else MicroSettings()
         self._skin = FaceSkin.of(head)
         self._prior = load_prior(head, self._skin) if prior is None else prior
+        learnt = self.settings.modules.network and available(head, self._prior)
+        self._network = DynamicNetwork(head, self._prior) if learnt else None
         self._flow = DenseFlow() if self.settings.modules.refinement else DenseFlow(steps=0)
         self._gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
         self._blink = [head.expression_names.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight") if n in head.expression_names]
@@ -172,7 +178,7 @@ class MicroMotionEstimator:
         if self._smooth is not None:
             self._neutral.shift(-self._smooth)
             self._smooth = np.zeros_like(self._smooth)
-        self._view, self._start = view, frame.stamp
+        self._view, self._start, self._key_state = view, frame.stamp, state
         self._turn, self._shift = np.eye(3), np.zeros(3)
         self._scale = float(view.matrix[0, 0])
         self._sum = look(frame.image, view.maps(self._turn, self._shift), self._scale)
@@ -224,7 +230,10 @@ class MicroMotionEstimator:
         self._flow.take_key(self._key)
 
     def _result(self, frame: Frame, state: FaceState, found: Motion, elapsed_s: float) -> MicroResult:
-        now = np.concatenate([found.expression, found.local.reshape(-1)])
+        now = found.unknowns
+        if self._network is not None:
+            key = self._key_state
+            now[: len(found.expression)] += self._network.correction(found, key.expression, key.shape, np.asarray(key.head_pose))
         share = 1.0
         modules = self.settings.modules
         if self._smooth is not None and modules.smoothing and self.settings.smoothing_s > 0:

@@ -39,7 +39,8 @@ class MotionPrior:
 
     covariance: (E + 3 L, E + 3 L) second moments of expression coefficients, then of local modes along x, y and z (m), in small movements.
     noise_px: standard deviation of the flow in textured skin. bare: factor on it where there is no texture. reach_px: how far errors of the
-    flow are alike. outlier_px: error beyond which a point loses its say.
+    flow are alike. outlier_px: error beyond which a point loses its say. factor (.., K) and own (..,): the same covariance as
+    factor factor' + diag(own), None where nothing was measured.
     """
 
     covariance: F64
@@ -48,6 +49,8 @@ class MotionPrior:
     reach_px: float = 6.0
     white: float = 0.6
     outlier_px: float = 0.20
+    factor: F64 | None = None
+    own: F64 | None = None
 
     @staticmethod
     def plain(head: HeadModel, skin: FaceSkin) -> MotionPrior:
@@ -73,8 +76,9 @@ def load_prior(head: HeadModel, skin: FaceSkin) -> MotionPrior:
     size = head.expression_size + 3 * skin.modes.shape[1]
     if factor.shape[0] != size:
         raise ModelError(f"{path} is for {factor.shape[0]} unknowns, this version has {size}: python -m eifer_ros.training.micro_motion")
-    covariance = factor @ factor.T + np.diag(data["own"].astype(np.float64))
-    return MotionPrior(covariance, *(float(data[name]) for name in ("noise_px", "bare", "reach_px", "white", "outlier_px")))
+    own = data["own"].astype(np.float64)
+    noise = (float(data[name]) for name in ("noise_px", "bare", "reach_px", "white", "outlier_px"))
+    return MotionPrior(factor @ factor.T + np.diag(own), *noise, factor, own)
 
 
 def texture(key: F32) -> F64:
@@ -98,6 +102,11 @@ class Motion:
     local: F64
     misfit_px: float
     left: F64
+
+    @property
+    def unknowns(self) -> F64:
+        """(E + 3 L,) change of the coefficients, then the local modes along x, y and z."""
+        return np.concatenate([self.expression, self.local.reshape(-1)])
 
 
 class MotionSolver:
@@ -146,5 +155,6 @@ class MotionSolver:
         left = (measured - self._jacobian @ unknowns).reshape(2, count)
         first = RIGID + self._expression
         return Motion(
-            unknowns[:3], unknowns[3:RIGID], unknowns[RIGID:first], unknowns[first:].reshape(3, -1), float(np.sqrt((left**2).mean())), left
+            unknowns[:3], unknowns[3:RIGID], unknowns[RIGID:first], unknowns[first:].reshape(3, -1),
+            float(np.sqrt((left**2).mean())), left,
         )

@@ -60,9 +60,10 @@ def save_prior(path: Path, head: HeadModel, movements: F64) -> None:
     values, vectors = np.linalg.eigh(second / np.outer(spread, spread))
     factor = spread[:, None] * vectors[:, -RANK:] * np.sqrt(np.maximum(values[-RANK:], 0.0))
     arrays: dict[str, Any] = {
-        "fingerprint": fingerprint(head), "head_model": head.id, "factor": factor.astype(np.float32), "own": own_variance(head, len(factor)),
+        "fingerprint": fingerprint(head), "head_model": head.id, "factor": factor.astype(np.float32),
+        "own": own_variance(head, len(factor)), **NOISE,
     }
-    np.savez_compressed(path, **arrays, **NOISE)
+    np.savez_compressed(path, **arrays)
 
 
 def main() -> None:
