@@ -36,6 +36,7 @@ TRUE_MUSCLES = Port("truth/muscles", MuscleActivity)
 MOVEMENT = Port("truth/movement", Marker, keep_all=True)
 
 _FAR = 400 * 365 * 86400.0
+_WINDOW_S = 10.0
 
 
 class PerformerConfig(Config):
@@ -231,20 +232,25 @@ class _PerformerSource(Source):
     def _muscle(self, time_s: float) -> Iterator[Emission]:
         yield Emission(TRUE_MUSCLES.name, self.participant.muscles_at(time_s))
 
-    def _movements(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
-        window = 10.0
+    def _windows(self, begin_s: float, end_s: float) -> Iterator[tuple[float, float, _Planned]]:
+        """Times to look for rare events in, each with a plan of nothing at its beginning: where none ever comes, others must not wait."""
         while begin_s < end_s:
-            for marker in self.participant.markers(begin_s, min(begin_s + window, end_s)):
+            stamp = self.participant.stamp(begin_s)
+            yield begin_s, min(begin_s + _WINDOW_S, end_s), _Planned(stamp, stamp, tuple)
+            begin_s += _WINDOW_S
+
+    def _movements(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+        for begin, end, nothing in self._windows(begin_s, end_s):
+            yield nothing
+            for marker in self.participant.markers(begin, end):
                 yield _Planned(marker.stamp, marker.stamp, functools.partial(_emit, MOVEMENT.name, marker))
-            begin_s += window
 
     def _micro(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
         """Micro-expressions as the skin shows them: with the stamp of the apex, told when they are over."""
-        window = 10.0
-        while begin_s < end_s:
-            for event in self.participant.face_events(begin_s, min(begin_s + window, end_s)):
+        for begin, end, nothing in self._windows(begin_s, end_s):
+            yield nothing
+            for event in self.participant.face_events(begin, end):
                 yield _Planned(event.stamp, event.offset, functools.partial(_emit, TRUE_EVENTS.name, event))
-            begin_s += window
 
     def _camera_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
         return [

@@ -207,6 +207,14 @@ def test_a_live_host_draws_pictures_beside_the_emg_and_gets_the_same() -> None:
     assert len(Performer(offline()).branches()) == 1
 
 
+def test_a_performance_without_end_and_without_micro_expressions_or_movements_still_shows_pictures() -> None:
+    for program in ("session", "rest"):
+        source = Performer(build(PerformerConfig, {**SMALL, "program": program}, "test"), FakeClock(START + 30 * NS))
+        pictures, emg = (branch() for branch in source.branches())
+        assert next(e for e in pictures if e.port == "camera/image_raw").item.stamp >= START + 30 * NS
+        assert next(e for e in emg if e.port == "emg/raw").item.stamp >= START + 29 * NS
+
+
 def test_bursts_deliver_packets_together() -> None:
     clock = FakeClock(START)
     source = PerformerEmg(build(PerformerConfig, {**SMALL, "duration_s": 1.0, "artefacts": ("bursts",)}, "test"), clock)
