@@ -8,6 +8,7 @@ the skin (after "Fine-grained 3D reconstruction of micro-expressions", arXiv 260
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 
 import cv2
@@ -29,6 +30,8 @@ _TRUST_PX = 0.35
 _QUIET_M = 2e-5
 """Displacement below which a region counts as doing nothing."""
 _LOST_S = 0.5
+SPOTTING_HZ = 100.0
+"""Rate from which on movements of a tenth of a second have enough pictures to be spotted."""
 _AGAIN_PX = 1.0
 
 
@@ -107,10 +110,12 @@ class MicroMotionEstimator:
         self.keys = 0
         self.time_s = 0.0
         self.misfit_px = float("nan")
+        self._gaps: deque[float] = deque(maxlen=31)
         self.reset()
 
     def reset(self) -> None:
         """Forget the face and its neutral."""
+        self._gaps.clear()
         self._view: KeyView | None = None
         self._neutral.reset()
         self._static.reset()
@@ -118,6 +123,19 @@ class MicroMotionEstimator:
         self._stamp: Stamp | None = None
         self._seen: Stamp = 0
         self._start: Stamp = 0
+
+    @property
+    def rate_hz(self) -> float:
+        """Pictures per second, the median of the last; NaN before two have come."""
+        return 1.0 / float(np.median(self._gaps)) if self._gaps else float("nan")
+
+    @property
+    def advice(self) -> str:
+        """What the rate of the pictures allows, as a sentence; empty where nothing is amiss or nothing is known yet."""
+        rate_hz = self.rate_hz
+        if len(self._gaps) < 10 or rate_hz >= 0.9 * SPOTTING_HZ:
+            return ""
+        return f"{rate_hz:.0f} frames/s: spotting needs {SPOTTING_HZ:.0f}; motion per vertex still given"
 
     @property
     def ready(self) -> bool:
@@ -154,6 +172,8 @@ class MicroMotionEstimator:
             if self._stamp is not None and seconds(frame.stamp - self._seen) > _LOST_S:
                 self.reset()
             return None
+        if elapsed_s > 0:
+            self._gaps.append(elapsed_s)
         self._stamp = self._seen = frame.stamp
         if self._view is None and not self._take_key(frame, state):
             return None

@@ -77,8 +77,8 @@ def load_prior(head: HeadModel, skin: FaceSkin) -> MotionPrior:
     if factor.shape[0] != size:
         raise ModelError(f"{path} is for {factor.shape[0]} unknowns, this version has {size}: python -m eifer_ros.training.micro_motion")
     own = data["own"].astype(np.float64)
-    noise = (float(data[name]) for name in ("noise_px", "bare", "reach_px", "white", "outlier_px"))
-    return MotionPrior(factor @ factor.T + np.diag(own), *noise, factor, own)
+    noise = {name: float(data[name]) for name in ("noise_px", "bare", "reach_px", "white", "outlier_px")}
+    return MotionPrior(factor @ factor.T + np.diag(own), factor=factor, own=own, **noise)
 
 
 def texture(key: F32) -> F64:

@@ -23,6 +23,8 @@ _GREY = 34.0
 """Grey levels that one local standard deviation becomes."""
 _WINDOW_PX = 4.0
 """Standard deviation of the windows of the last steps of the flow."""
+_REMAP = 32.0
+"""cv2.remap rounds places to this part of a pixel: steps start from places that are not rounded any further."""
 _STIFF = 10.0
 """Squared grey levels per squared pixel that a window must have to move on its own."""
 _FLOOR = 3.0
@@ -101,6 +103,7 @@ class DenseFlow:
         flow = np.asarray(self._dis.calc(self._bytes, _bytes(now), None), np.float32)
         xx, xy, yy = self._inverse
         for _ in range(self._steps):
+            flow = np.round(flow * _REMAP) / np.float32(_REMAP)
             there = cv2.remap(now, self._grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             miss = self._key - there
             x, y = _windowed(self._gx * miss), _windowed(self._gy * miss)

@@ -57,8 +57,7 @@ def draw_levels(rng: np.random.Generator) -> F64:
     levels *= np.exp(rng.normal(0.0, 0.12, len(levels)))
     if rng.random() < 0.45:
         levels[int(rng.integers(2)) : len(MUSCLES) : 2] *= rng.uniform(0.0, 0.4)
-    small: F64 = np.clip(levels, 0.0, 1.0) * np.exp(rng.uniform(*np.log(SCALE)))
-    return small
+    return np.asarray(np.clip(levels, 0.0, 1.0) * np.exp(rng.uniform(*np.log(SCALE))), np.float64)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _fit(network: nn.Module, loss: Callable[[torch.Tensor], torch.Tensor], rows:
         for part in rows[torch.randperm(len(rows))].split(batch):
             value = loss(part)
             optimiser.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             optimiser.step()
             schedule.step()
     network.eval()
