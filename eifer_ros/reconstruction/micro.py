@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..head import projection
 from ..head.model import HeadModel, rotation_matrix
@@ -278,11 +280,11 @@ class MicroMotionEstimator:
         eyelids = np.clip(weights[self._blink], np.float32(0), np.float32(1)) if len(self._blink) == 2 else state.eyelids
         fine = replace(state, stamp=frame.stamp, expression=weights, eyelids=eyelids, confidence=float(state.confidence * trust))
         displacement = np.zeros(self.head.template.shape, np.float32)
-        displacement[self._skin.vertices] = settled(trust * (self._skin.modes @ moved[count:].reshape(3, -1).T))
+        displacement[self._skin.vertices] = settled(self._skin.modes @ (trust * moved[count:]).astype(np.float32).reshape(3, -1).T)
         return MicroResult(fine, displacement, change, float(state.confidence * trust))
 
 
-def settled(field: F64) -> F32:
+def settled(field: npt.NDArray[Any]) -> F32:
     """A displacement field (M, 3) m within its bound, and without a drift of the parts that do nothing."""
     size = np.linalg.norm(field, axis=1, keepdims=True)
     quiet = size[:, 0] < _QUIET_M

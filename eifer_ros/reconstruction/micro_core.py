@@ -121,7 +121,8 @@ class MotionSolver:
         stacked = np.concatenate([carried, carried])
         sideways = np.concatenate([view.sideways[:, axis : axis + 1] * stacked for axis in range(3)], axis=1)
         self._jacobian = np.concatenate([view.rigid, view.expression, sideways], axis=1)
-        self._gain = self._make(key)
+        self._gain = self._make(key).astype(np.float32)
+        self._jacobian = self._jacobian.astype(np.float32)
 
     def _make(self, key: F32) -> F64:
         view, prior = self.view, self.prior
@@ -144,15 +145,16 @@ class MotionSolver:
     def solve(self, flow: F64, robust: bool = True) -> Motion:
         """The most likely motion. flow: (2, N) px from where the rigid motion known so far would bring the points to where they are."""
         count = len(self.view.points)
-        measured = flow.reshape(-1)
+        measured = flow.reshape(-1).astype(np.float32)
         unknowns = self._gain @ measured
         for _ in range(_ROUNDS if robust else 0):
             expected = self._jacobian @ unknowns
             left = measured - expected
             size = np.hypot(left[:count], left[count:])
-            share = np.minimum(1.0, self.prior.outlier_px / np.maximum(size, 1e-9))
+            share = np.minimum(np.float32(1), np.float32(self.prior.outlier_px) / np.maximum(size, np.float32(1e-9)))
             unknowns = self._gain @ (expected + left * np.concatenate([share, share]))
-        left = (measured - self._jacobian @ unknowns).reshape(2, count)
+        left = (measured - self._jacobian @ unknowns).reshape(2, count).astype(np.float64)
+        unknowns = unknowns.astype(np.float64)
         first = RIGID + self._expression
         return Motion(
             unknowns[:3], unknowns[3:RIGID], unknowns[RIGID:first], unknowns[first:].reshape(3, -1),

@@ -68,7 +68,7 @@ class KeyView:
     pixels: (N, 2) where the points lie in the window. points: (N, 3) m, model coordinates. corners (N, 3), weights (N, 3): the triangle
     of each and its place in it. rigid: (2 N, 6) motion in the window, pixels, for a turn (rad, about `centre`, camera axes) and a
     shift (m); expression: (2 N, E) for each coefficient; sideways: (2 N, 3) for a motion of the point itself along the model's axes.
-    Rows: x of all points, then y. dense: (SIZE * SIZE, 3) where every pixel of the window lies, m, camera axes, beside the head on a plane
+    Rows: x of all points, then y. dense: (3, SIZE * SIZE) where every pixel of the window lies, m, camera axes, beside the head on a plane
     through its middle; inside: (SIZE, SIZE) 1 on the skin of the head, 0 beside it, soft between.
     """
 
@@ -85,7 +85,7 @@ class KeyView:
     rigid: F64
     expression: F64
     sideways: F64
-    dense: F64
+    dense: F32
     inside: F32
 
     @property
@@ -100,7 +100,12 @@ class KeyView:
 
     def maps(self, turn: F64, shift: F64) -> F32:
         """(SIZE, SIZE, 2) where every pixel of the key window is to be found in a picture in which the head has moved rigidly."""
-        return self._drawn(self.dense, turn, shift).reshape(SIZE, SIZE, 2).astype(np.float32)
+        moved = turn.astype(np.float32) @ self.dense + (self.centre + shift - turn @ self.centre).astype(np.float32)[:, None]
+        out = np.empty((SIZE * SIZE, 2), np.float32)
+        inverse = np.float32(1.0) / moved[2]
+        for axis in range(2):
+            out[:, axis] = moved[axis] * inverse * np.float32(self.K[axis, axis]) + np.float32(self.K[axis, 2])
+        return out.reshape(SIZE, SIZE, 2)
 
     def _drawn(self, camera: F64, turn: F64, shift: F64) -> F64:
         moved = camera @ turn.T + (self.centre + shift - turn @ self.centre)
@@ -171,5 +176,6 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
 
     return KeyView(
         vertices, normals, pose, np.asarray(K, np.float64), matrix, np.column_stack([columns, rows]).astype(np.float32), points, corners,
-        weights.astype(np.float32), centre, stacked(rigid), stacked(expression), stacked(sideways), dense, np.asarray(inside, np.float32),
+        weights.astype(np.float32), centre, stacked(rigid), stacked(expression), stacked(sideways),
+        np.ascontiguousarray(dense.T, np.float32), np.asarray(inside, np.float32),
     )

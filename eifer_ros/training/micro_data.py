@@ -77,7 +77,7 @@ class Mover:
 
     def expression(self, levels: F64) -> F64:
         """(E,) coefficients when the skin has followed `levels` on top of the tone."""
-        return np.asarray(self.participant.muscle_map.expression((self.tone + levels)[None]), np.float64)[0]
+        return np.asarray(self.participant.muscle_map.expression((self.tone + levels)[None])[0], np.float64)
 
     def motion(self, levels: F64) -> tuple[F64, F32]:
         """(E,) change of the expression and (V, 3) m motion of the skin beside it, away from rest."""
