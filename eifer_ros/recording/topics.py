@@ -32,6 +32,7 @@ PORTS: tuple[Port, ...] = (
     Port("emg/raw_channels", EmgChannelInfo, latched=True),
     Port("emg/activity", MuscleActivity),
     Port("face/vision", FaceState),
+    Port("face/vision_fine", FaceState),
     Port("face/emg", FaceState),
     Port("face/fused", FaceState),
     Port("face/restored", Frame, lazy=True),

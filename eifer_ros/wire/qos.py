@@ -66,6 +66,7 @@ TOPICS: dict[str, Standard] = {
     "emg/channels": Standard.LATCHED,
     "emg/raw_channels": Standard.LATCHED,
     "face/vision": Standard.STATE,
+    "face/vision_fine": Standard.STATE,
     "face/emg": Standard.STATE,
     "face/fused": Standard.STATE,
     "face/restored": Standard.IMAGE,
