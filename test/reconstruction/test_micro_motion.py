@@ -247,6 +247,16 @@ def rms_mm(field: npt.NDArray[np.floating]) -> float:
     return 1e3 * float(np.sqrt((field**2).sum(axis=-1).mean()))
 
 
+def test_a_new_key_picture_in_the_middle_of_a_movement_does_not_end_it(head: HeadModel, skin: FaceSkin, person: Participant) -> None:
+    frames, states, true = clip(person, 100.0, 0.6, 0.1)
+    estimator = MicroMotionEstimator(head, MicroSettings(key_s=0.445))  # renewed at the apex
+    found = follow(estimator, frames, states)
+    assert estimator.keys == 2
+    after = found[48].motion(head)[skin.vertices]
+    wanted = head.expression_basis[skin.vertices].astype(np.float64) @ true[48]
+    assert np.abs(wanted).max() > 2e-4 and np.corrcoef(after.ravel(), wanted.ravel())[0, 1] > 0.8
+
+
 @pytest.mark.parametrize("rate_hz", [100.0, 200.0])
 def test_a_tenth_of_a_smile_is_reconstructed(head: HeadModel, skin: FaceSkin, person: Participant, rate_hz: float) -> None:
     frames, states, true = clip(person, rate_hz, 0.7, 0.1)
