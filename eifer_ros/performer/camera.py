@@ -7,6 +7,7 @@ The same face with and without sensors is the same picture wherever no sensor or
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +102,9 @@ class ParticipantCamera:
     seed: who sits there and how the sensors were put on. sensors: whether `render` shows them. size: (width, height). K: pinhole
     matrix, default `projection.default_intrinsics`. head: default `models/open_head.npz`. variation: default
     `Variation.sample(seed, profile)`. sensor_seed: which fitting of the sensors; default `seed`, in the wild profile one of 256.
-    Pictures of one camera may be made in any order. Not for two threads at once.
+    threads: how many draw one picture together; it is the same picture with any number.
+
+    Pictures of one camera may be made in any order. Not for two callers at once.
     """
 
     def __init__(
@@ -115,11 +118,15 @@ class ParticipantCamera:
         profile: appearance.Profile = "lab",
         variation: Variation | None = None,
         sensor_seed: int | None = None,
+        threads: int = 1,
     ) -> None:
         width, height = size
         if width < 16 or height < 16:
             raise InputError(f"the simulated camera's picture is {width} x {height}; it must be at least 16 x 16")
         self.seed, self.sensors, self.size = seed, sensors, (width, height)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, "camera") if threads > 1 else None
+        self._bands = 1 if threads == 1 else 4 * threads
         self.head = load_head() if head is None else head
         self.intrinsics: F64 = projection.default_intrinsics(width, height) if K is None else np.asarray(K, np.float64)
         self.variation = Variation.sample(seed, profile) if variation is None else variation
@@ -212,8 +219,15 @@ class ParticipantCamera:
         """
         self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
         if not self.sensors:
+            self._fill_head()
             return self._develop(self._paint(False), time_s)
-        self._pose_sensors()
+        if self._pool is None:
+            self._fill_head()
+            self._pose_sensors()
+        else:
+            head = self._pool.submit(self._fill_head)
+            self._pose_sensors()
+            head.result()
         return self._develop(self._paint(True), time_s)
 
     def render_pair(
@@ -231,6 +245,7 @@ class ParticipantCamera:
     ) -> View:
         """The same moment with and without sensors, whatever `self.sensors` says; arguments as for `render`."""
         self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
+        self._fill_head()
         bare = self._paint(False, wipe=False)
         self._pose_sensors()
         mask = np.zeros(bare.shape[:2], np.uint8)
@@ -310,6 +325,9 @@ class ParticipantCamera:
         self._pixels = np.empty_like(v)
         self._project(0, self._pad_first)
         self._used = self._reach(0, self._pad_first)
+
+    def _fill_head(self) -> None:
+        """Head, torso and hair into the sample buffers."""
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
         pixels.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, 0, -1)
@@ -378,28 +396,42 @@ class ParticipantCamera:
         if sensors:
             top, bottom, left, right = min(top, over[0]), max(bottom, over[1]), min(left, over[2]), max(right, over[3])
         self._box = np.array([top // 2, (bottom + 1) // 2, left // 2, (right + 1) // 2])
-        pixels.paint(
-            self._over if sensors else self._over[:0],
-            self._head,
-            self._pixels,
-            self._faces,
-            self._material,
-            self._attributes,
-            ray,
-            self._skin,
-            self._bump,
-            self._look,
-            lights,
-            self._styles,
-            decode,
-            self._encode,
-            self._background,
-            same is not None,
-            wipe,
-            self._box,
-            image,
-            np.empty((0, 0), np.uint8) if mask is None else mask,
-        )
+        edges = np.linspace(self._box[0], self._box[1], self._bands + 1).astype(np.int64)
+
+        def band(number: int) -> None:
+            pixels.paint(
+                self._over if sensors else self._over[:0],
+                self._head,
+                self._pixels,
+                self._faces,
+                self._material,
+                self._attributes,
+                ray,
+                self._skin,
+                self._bump,
+                self._look,
+                lights,
+                self._styles,
+                decode,
+                self._encode,
+                self._background,
+                same is not None,
+                wipe,
+                np.array([edges[number], edges[number + 1], self._box[2], self._box[3]]),
+                image,
+                np.empty((0, 0), np.uint8) if mask is None else mask,
+            )
+
+        if self._pool is None:
+            band(0)
+            return image
+        # rows do not know of each other; whoever is free takes the next band
+        todo = iter(range(self._bands))
+        helping = [self._pool.submit(lambda: [band(number) for number in todo]) for _ in range(self._threads - 1)]
+        for number in todo:
+            band(number)
+        for one in helping:
+            one.result()
         return image
 
     def _open(self, arkit: F32, jaw: npt.ArrayLike | None, eyelids: npt.ArrayLike | None) -> F32:

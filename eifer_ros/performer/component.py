@@ -57,6 +57,7 @@ class PerformerConfig(Config):
     width: int = parameter(640, "picture width", unit="px", ge=16, le=4096)
     height: int = parameter(480, "picture height", unit="px", ge=16, le=4096)
     fps: float = parameter(30.0, "pictures per second", unit="Hz", gt=0, le=1000)
+    draw_threads: int = parameter(2, "threads that draw one picture together", ge=1, le=16)
     scheme: str = parameter("fridlund", "electrodes: fridlund (22 bipolar), kuramoto (19 monopolar), both (63 contacts) or a scheme file")
     rate_hz: float = parameter(2048.0, "EMG sampling rate", unit="Hz", ge=200, le=20000)
     chunk_samples: int = parameter(32, "EMG samples per packet", ge=1, le=4096)
@@ -126,6 +127,7 @@ class _PerformerSource(Source):
             self._participant = Participant(
                 c.seed, c.session, program=c.program, lag_s=c.lag_s, sensors=c.sensors, size=(c.width, c.height), scheme=c.scheme,
                 rate_hz=c.rate_hz, emg_mode=c.emg_mode, artefacts=c.artefacts, mains_hz=float(c.mains_hz), start=c.start_stamp or START,
+                draw_threads=c.draw_threads,
             )
         return self._participant
 

@@ -47,16 +47,18 @@ class Participant:
     The seed makes the person: face shape, skin, strength, how muscles move the face, motor units, and roughly where electrodes
     sit. The session varies timing, repeats, noise and the placement by a millimetre. lag_s: muscle to skin, 0.03..0.15 s.
     sensors: whether the camera sees electrodes and cables. size: picture width and height in pixels. scheme: `fridlund`,
-    `kuramoto`, `both` or a scheme file. emg_mode: `fast` (shaped noise) or `units` (motor units).
+    `kuramoto`, `both` or a scheme file. emg_mode: `fast` (shaped noise) or `units` (motor units). draw_threads: how many draw one picture.
     """
 
     def __init__(
         self, seed: int, session: int = 0, *, program: str = "session", lag_s: float = 0.07, sensors: bool = True,
         size: tuple[int, int] = (640, 480), scheme: str = "fridlund", rate_hz: float = 2048.0, emg_mode: Mode = "fast",
         artefacts: Sequence[str] = USUAL, mains_hz: float = 50.0, head: str = DEFAULT_HEAD, start: Stamp = START,
+        draw_threads: int = 1,
     ) -> None:
         self.seed, self.session, self.start = seed, session, start
         self.sensors, self.size = sensors, size
+        self._draw_threads = draw_threads
         self.lag_s = lag_s
         self.scheme, self.rate_hz = scheme, rate_hz
         self.artefacts = choose(artefacts)
@@ -146,7 +148,7 @@ class Participant:
     @functools.cached_property
     def camera(self) -> ParticipantCamera:
         """The camera that looks at this participant; building it takes a moment, so an EMG-only participant never does."""
-        return ParticipantCamera(self.seed, self.sensors, self.size, self.intrinsics, head=self.head)
+        return ParticipantCamera(self.seed, self.sensors, self.size, self.intrinsics, head=self.head, threads=self._draw_threads)
 
     def frame_at(self, time_s: float, state: FaceState | None = None) -> Frame:
         """The picture at `time_s`; `state` if the caller has `face_at(time_s)` already."""

@@ -46,6 +46,18 @@ def test_the_same_seed_and_time_give_the_same_picture_in_any_order(head, camera)
     np.testing.assert_array_equal(camera.render(None, smile, None, POSE, 1.5), later)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads_draws_the_same_picture(head, threads):
+    for shown in (True, False):
+        alone, together = (ParticipantCamera(9, shown, SIZE, head=head, profile="wild", threads=n) for n in (1, threads))
+        for time_s in (0.0, 0.3):
+            pictures = [one.render(None, expression(head, **SMILE), None, POSE, time_s) for one in (alone, together)]
+            assert np.array_equal(*pictures)
+    pairs = [one.render_pair(None, expression(head, **SMILE), None, POSE, 0.3) for one in (alone, together)]
+    assert np.array_equal(pairs[0].bare, pairs[1].bare) and np.array_equal(pairs[0].with_sensors, pairs[1].with_sensors)
+    assert np.array_equal(pairs[0].mask, pairs[1].mask)
+
+
 def test_another_time_changes_only_the_noise(head, camera):
     one, two = (camera.render(None, None, None, POSE, t).astype(int) for t in (0.0, 0.033))
     assert np.any(one != two)
