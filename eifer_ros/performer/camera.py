@@ -425,11 +425,15 @@ class ParticipantCamera:
         if self._pool is None:
             band(0)
             return image
-        # rows do not know of each other; whoever is free takes the next band
         todo = iter(range(self._bands))
-        helping = [self._pool.submit(lambda: [band(number) for number in todo]) for _ in range(self._threads - 1)]
-        for number in todo:
-            band(number)
+
+        def work() -> None:
+            for number in todo:
+                band(number)
+
+        # rows do not know of each other; whoever is free takes the next band
+        helping = [self._pool.submit(work) for _ in range(self._threads - 1)]
+        work()
         for one in helping:
             one.result()
         return image

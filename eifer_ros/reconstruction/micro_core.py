@@ -154,9 +154,9 @@ class MotionSolver:
             share = np.minimum(np.float32(1), np.float32(self.prior.outlier_px) / np.maximum(size, np.float32(1e-9)))
             unknowns = self._gain @ (expected + left * np.concatenate([share, share]))
         left = (measured - self._jacobian @ unknowns).reshape(2, count).astype(np.float64)
-        unknowns = unknowns.astype(np.float64)
+        found: F64 = unknowns.astype(np.float64)
         first = RIGID + self._expression
         return Motion(
-            unknowns[:3], unknowns[3:RIGID], unknowns[RIGID:first], unknowns[first:].reshape(3, -1),
+            found[:3], found[3:RIGID], found[RIGID:first], found[first:].reshape(3, -1),
             float(np.sqrt((left**2).mean())), left,
         )
