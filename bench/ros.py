@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -137,11 +138,12 @@ class _Seen:
         self._next = first + count
 
     def stamped(self, topic: str) -> Callable[[Any], None]:
-        """Take messages of a topic."""
+        """Take messages of a topic as they came, so that the one who measures costs little: the stamp is what a header begins with."""
 
-        def take(message: Any) -> None:
-            now, stamp = time.time(), message.header.stamp
-            key = stamp.sec * 10**9 + stamp.nanosec
+        def take(message: bytes) -> None:
+            now = time.time()
+            seconds, rest = struct.unpack_from("<iI", message, 4)
+            key = seconds * 10**9 + rest
             if not self.counting:
                 return
             self.stamps[topic].append(key)
@@ -178,7 +180,7 @@ def _watch(pid: int, seconds: float, awaited: str) -> _Seen:
         ("camera/camera_info", CameraInfo), ("face/vision", FlameParameters), ("face/fused", FlameParameters),
         ("emg/activity", MuscleActivity),
     ):
-        node.create_subscription(kind, topic, on(topic, seen.stamped(topic)), QoSProfile(depth=50))
+        node.create_subscription(kind, topic, on(topic, seen.stamped(topic)), QoSProfile(depth=50), raw=True)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
 

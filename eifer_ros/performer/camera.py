@@ -30,6 +30,8 @@ I32 = npt.NDArray[np.int32]
 _NOISE = 128
 _FITTINGS = sensors.BANK
 _STRAND_STEPS = 14
+_BAND = 24
+"""Rows that are painted together, whatever the number of threads: what a picture looks like must not depend on it."""
 _PAD_PULL = 0.0022
 """Pads are drawn this much (m) nearer than they are, so that coarse skin triangles do not cut through them."""
 
@@ -126,7 +128,6 @@ class ParticipantCamera:
         self.seed, self.sensors, self.size = seed, sensors, (width, height)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "camera") if threads > 1 else None
-        self._bands = 1 if threads == 1 else 4 * threads
         self.head = load_head() if head is None else head
         self.intrinsics: F64 = projection.default_intrinsics(width, height) if K is None else np.asarray(K, np.float64)
         self.variation = Variation.sample(seed, profile) if variation is None else variation
@@ -144,6 +145,7 @@ class ParticipantCamera:
         self._background = _background(self.variation, width, height)
         self._neutral: tuple[bytes, F32] | None = None
         self._head, self._over = np.zeros((2 * height, 2 * width), np.int64), np.zeros((2 * height, 2 * width), np.int64)
+        self._head_spans, self._over_spans = (np.tile(np.array([2 * width, 0]), (2 * height, 1)) for _ in range(2))
         self._used = self._used_over = (0, 0, 0, 0)
         self._lay_out()
 
@@ -330,8 +332,8 @@ class ParticipantCamera:
         """Head, torso and hair into the sample buffers."""
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
-        pixels.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, 0, -1)
-        pixels.fill(self._pixels, self._faces[solid : self._bare_faces], raster.NEAR_M, self._head, solid, 0)
+        pixels.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, self._head_spans, 0, -1)
+        pixels.fill(self._pixels, self._faces[solid : self._bare_faces], raster.NEAR_M, self._head, self._head_spans, solid, 0)
 
     def _pose_sensors(self) -> None:
         """Sensors of the same moment into sample buffers of their own."""
@@ -364,7 +366,7 @@ class ParticipantCamera:
         nearer[:, 2] -= _PAD_PULL
         self._used_over = self._reach(first, len(v))
         bare = self._bare_faces
-        pixels.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._over, bare, 0)
+        pixels.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._over, self._over_spans, bare, 0)
 
     def _reach(self, first: int, end: int) -> tuple[int, int, int, int]:
         """Rows and columns of the sample buffers that projected vertices first..end can touch."""
@@ -396,12 +398,13 @@ class ParticipantCamera:
         if sensors:
             top, bottom, left, right = min(top, over[0]), max(bottom, over[1]), min(left, over[2]), max(right, over[3])
         self._box = np.array([top // 2, (bottom + 1) // 2, left // 2, (right + 1) // 2])
-        edges = np.linspace(self._box[0], self._box[1], self._bands + 1).astype(np.int64)
 
-        def band(number: int) -> None:
+        def band(first: int) -> None:
             pixels.paint(
                 self._over if sensors else self._over[:0],
                 self._head,
+                self._over_spans,
+                self._head_spans,
                 self._pixels,
                 self._faces,
                 self._material,
@@ -417,22 +420,19 @@ class ParticipantCamera:
                 self._background,
                 same is not None,
                 wipe,
-                np.array([edges[number], edges[number + 1], self._box[2], self._box[3]]),
+                np.array([first, min(first + _BAND, self._box[1]), self._box[2], self._box[3]]),
                 image,
                 np.empty((0, 0), np.uint8) if mask is None else mask,
             )
 
-        if self._pool is None:
-            band(0)
-            return image
-        todo = iter(range(self._bands))
+        todo = iter(range(self._box[0], self._box[1], _BAND))
 
         def work() -> None:
-            for number in todo:
-                band(number)
+            for first in todo:
+                band(first)
 
-        # rows do not know of each other; whoever is free takes the next band
-        helping = [self._pool.submit(work) for _ in range(self._threads - 1)]
+        # bands do not know of each other; whoever is free takes the next one
+        helping = [] if self._pool is None else [self._pool.submit(work) for _ in range(self._threads - 1)]
         work()
         for one in helping:
             one.result()

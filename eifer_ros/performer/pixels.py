@@ -410,17 +410,18 @@ def _thread(q: Any, found: Any, count: int, material: Any, attr: Any, styles: An
 def _add(q: Any, place: Any, count: int, total: Any) -> None:
     """Lit samples onto their pixels."""
     for n in range(count):
-        x = place[n]
-        total[x, 0] += q[Q_R + n]
-        total[x, 1] += q[Q_G + n]
-        total[x, 2] += q[Q_B + n]
+        at = place[n]
+        total[at, 0] += q[Q_R + n]
+        total[at, 1] += q[Q_G + n]
+        total[at, 2] += q[Q_B + n]
 
 
 @compiled
-def fill(v: Any, faces: Any, near: float, samples: Any, first: int, cull: int) -> None:
+def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, cull: int) -> None:
     """As `head.raster.fill`, into one number per sample: the bits of the inverse depth above _LAST - the number of the triangle.
 
-    Of two such numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing.
+    Of two such numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing. spans: (H, 2) int64, made
+    wider where needed: the first column of a row that may hold something and the one after the last.
     """
     height, width = samples.shape
     inverse = np.empty(v.shape[0])
@@ -468,7 +469,10 @@ def fill(v: Any, faces: Any, near: float, samples: Any, first: int, cull: int) -
                 left, right = min(left, x), max(right, x)
             base = start + zy * y
             line = samples[row]
-            for column in range(max(int(np.ceil(left)), 0), int(np.floor(min(right, width - 1.0))) + 1):
+            from_, to = max(int(np.ceil(left)), 0), int(np.floor(min(right, width - 1.0))) + 1
+            if from_ < to:
+                spans[row, 0], spans[row, 1] = min(spans[row, 0], from_), max(spans[row, 1], to)
+            for column in range(from_, to):
                 z = np.float32(min(max(base + zx * column, furthest), nearest))
                 line[column] = max(line[column], (np.int64(z.view(np.int32)) << 32) | tag)
 
@@ -506,6 +510,8 @@ def _edge(x0: float, y0: float, x1: float, y1: float, forwards: bool) -> tuple[f
 def paint(
     over: Any,
     head: Any,
+    over_spans: Any,
+    head_spans: Any,
     v: Any,
     faces: Any,
     material: Any,
@@ -527,9 +533,9 @@ def paint(
 ) -> None:
     """Write the picture inside box (top, bottom, left, right).
 
-    over, head: (2 H, 2 W) samples of sensors and of the head alone, from `fill`; over may be empty (0, 0). image: holds the background,
-    or, where copying, the picture without sensors: then pixels without sensors stay, and mask is 1 in the others. wipe: leave 0 in
-    the samples of the box, while they are at hand.
+    over, head: (2 H, 2 W) samples of sensors and of the head alone, from `fill`, with their spans (2 H, 2); over may be empty (0, 0).
+    image: holds the background, or, where copying, the picture without sensors: then pixels without sensors stay, and mask is 1 in the
+    others. wipe: leave samples and spans of the box empty, while they are at hand.
     decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
     """
     queues, founds, places = np.zeros((3, _QUEUED), np.float32), np.zeros((2, 4 * QUEUE), np.uint32), np.zeros((3, QUEUE), np.uint32)
@@ -543,15 +549,23 @@ def paint(
         other[Q_ACROSS + i] = _1
     skins = threads_ = others = 0
     top_row, end_row, first, end = max(box[0], 0), max(box[1], 0), max(box[2], 0), max(box[3], 0)
-    total = np.zeros((end, 3), np.float32)
-    drawn = np.zeros(end, np.uint8)
+    width, rows = end - first, end_row - top_row
+    total = np.zeros((rows * width, 3), np.float32)
+    drawn = np.zeros(rows * width, np.uint8)
     tops, unders = np.zeros(4, np.int64), np.zeros(4, np.int64)
     rays, corners, values = ray.astype(np.float32), v.reshape(-1), attr.reshape(-1)
     seed, covered = int(look[L_SEED]), over.shape[0] > 0
     for y in range(top_row, end_row):
         upper, lower = head[2 * y], head[2 * y + 1]
         over_upper, over_lower = (over[2 * y], over[2 * y + 1]) if covered else (upper, lower)
-        for x in range(first, end):
+        least = min(head_spans[2 * y, 0], head_spans[2 * y + 1, 0])
+        most = max(head_spans[2 * y, 1], head_spans[2 * y + 1, 1])
+        if covered:
+            least = min(least, over_spans[2 * y, 0], over_spans[2 * y + 1, 0])
+            most = max(most, over_spans[2 * y, 1], over_spans[2 * y + 1, 1])
+        begin, stop = max(least // 2, first), min((most + 1) // 2, end)
+        line = (y - top_row) * width - first
+        for x in range(begin, stop):
             bp, bq, bs, bt = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
             p, q, s, t = over_upper[2 * x], over_upper[2 * x + 1], over_lower[2 * x], over_lower[2 * x + 1]
             p, q, s, t = max(p, bp), max(q, bq), max(s, bs), max(t, bt)
@@ -561,8 +575,8 @@ def paint(
                 if p == bp and q == bq and s == bs and t == bt:
                     continue
                 mask[y, x] = 1
-            drawn[x] = 1
-            total[x, 0] = total[x, 1] = total[x, 2] = _0
+            at = line + x
+            drawn[at] = 1
             nearest, furthest = max(p, q, s, t), min(p, q, s, t)
             whole = furthest > 0
             if whole:
@@ -575,6 +589,17 @@ def paint(
                 if m >= PAD and whole and not one:  # two pads or two cables are an edge too
                     style = attr[faces[fp, 0], 13]
                     whole = style == attr[faces[fq, 0], 13] and style == attr[faces[fs, 0], 13] and style == attr[faces[ft, 0], 13]
+                if whole and m == SKIN:  # most of a face
+                    _put(skin, skins, Q_SX, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1)
+                    skin_found[skins], skin_place[skins] = fp, at
+                    skins += 1
+                    if skins == QUEUE:
+                        _corners(skin, skin_found, skins, faces, corners, values)
+                        _skin(skin, skin_found, skins, values, tex, bump, look)
+                        _light(skin, rays, look, lights)
+                        _add(skin, skin_place, skins, total)
+                        skins = 0
+                    continue
             tops[0], tops[1], tops[2], tops[3] = p, q, s, t
             unders[0], unders[1], unders[2], unders[3] = bp, bq, bs, bt
             done = 0
@@ -598,7 +623,7 @@ def paint(
                     m = material[f]
                     if m == SKIN:
                         _put(skin, skins, Q_SX, sx, sy, left)
-                        skin_found[skins], skin_place[skins] = f, x
+                        skin_found[skins], skin_place[skins] = f, at
                         skins += 1
                         if skins == QUEUE:
                             _corners(skin, skin_found, skins, faces, corners, values)
@@ -610,7 +635,7 @@ def paint(
                         break
                     if m in (CABLE, HAIR):
                         _put(thread, threads_, Q_SX, sx, sy, left)
-                        thread_found[threads_], thread_place[threads_] = f, x
+                        thread_found[threads_], thread_place[threads_] = f, at
                         threads_ += 1
                         if threads_ == QUEUE:
                             _corners(thread, thread_found, threads_, faces, corners, values)
@@ -636,7 +661,7 @@ def paint(
                         up = 0.5 + 0.5 * (attr[a, 0] * look[L_UP] + attr[a, 1] * look[L_UP + 1] + attr[a, 2] * look[L_UP + 2])
                         tone = (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13)) * up * open_ * look[L_EXPOSURE] * left
                         for e in range(3):
-                            total[x, e] += styles[k, e] * tone * (look[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
+                            total[at, e] += styles[k, e] * tone * (look[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
                     elif m == SHADOW:
                         near = max(1.0 - (max(abs(l0), abs(l1)) - 1.0) / styles[int(attr[a, 13]), 11], 0.0)
                         alpha = np.float32(0.42 * near * near)
@@ -738,7 +763,7 @@ def paint(
                         _put(other, others, Q_WRAP_R, wrap_r, wrap_g, wrap_b)
                         other[Q_OPEN + others], other[Q_FLESH + others], other[Q_GLOSS + others] = open_, flesh, gloss
                         other[Q_SHARP + others], other[Q_TILT_X + others], other[Q_TILT_Y + others] = sharp, tilt_x, tilt_y
-                        other_place[others] = x
+                        other_place[others] = at
                         others += 1
                         if others == QUEUE:
                             _light(other, rays, look, lights)
@@ -748,33 +773,35 @@ def paint(
                     if left < 0.008 * count:
                         break
                 for e in range(3):
-                    total[x, e] += left * decode[background[y, x, e]]
-        if skins:
-            _corners(skin, skin_found, skins, faces, corners, values)
-            _skin(skin, skin_found, skins, values, tex, bump, look)
-            _light(skin, rays, look, lights)
-            _add(skin, skin_place, skins, total)
-            skins = 0
-        if threads_:
-            _corners(thread, thread_found, threads_, faces, corners, values)
-            _thread(thread, thread_found, threads_, material, values, styles, seed)
-            _light(thread, rays, look, lights)
-            _add(thread, thread_place, threads_, total)
-            threads_ = 0
-        if others:
-            _light(other, rays, look, lights)
-            _add(other, other_place, others, total)
-            others = 0
-        if wipe:
-            upper[2 * first : 2 * end] = 0
-            lower[2 * first : 2 * end] = 0
-            over_upper[2 * first : 2 * end] = 0
-            over_lower[2 * first : 2 * end] = 0
+                    total[at, e] += left * decode[background[y, x, e]]
+        if wipe and begin < stop:
+            upper[2 * begin : 2 * stop] = 0
+            lower[2 * begin : 2 * stop] = 0
+            over_upper[2 * begin : 2 * stop] = 0
+            over_lower[2 * begin : 2 * stop] = 0
+            for row in (2 * y, 2 * y + 1):
+                head_spans[row, 0], head_spans[row, 1] = head.shape[1], 0
+                if covered:
+                    over_spans[row, 0], over_spans[row, 1] = head.shape[1], 0
+    if skins:
+        _corners(skin, skin_found, skins, faces, corners, values)
+        _skin(skin, skin_found, skins, values, tex, bump, look)
+        _light(skin, rays, look, lights)
+        _add(skin, skin_place, skins, total)
+    if threads_:
+        _corners(thread, thread_found, threads_, faces, corners, values)
+        _thread(thread, thread_found, threads_, material, values, styles, seed)
+        _light(thread, rays, look, lights)
+        _add(thread, thread_place, threads_, total)
+    if others:
+        _light(other, rays, look, lights)
+        _add(other, other_place, others, total)
+    for y in range(top_row, end_row):
+        line = (y - top_row) * width - first
         for x in range(first, end):
-            if drawn[x]:
-                drawn[x] = 0
+            if drawn[line + x]:
                 for e in range(3):
-                    image[y, x, e] = encode[int(min(max(total[x, e], _0), _1) * 4095.0 + 0.5)]
+                    image[y, x, e] = encode[int(min(max(total[line + x, e], _0), _1) * 4095.0 + 0.5)]
 
 
 @compiled
