@@ -74,7 +74,7 @@ class Component:
         """Load, warm up, open. Errors: ModelError, DeviceError, MissingExtra."""
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
-        """Take one item from the input `port`; return what it leads to."""
+        """Take one item from the input `port`; give what it leads to; of an iterator each item travels on before the next is asked for."""
         return ()
 
     def tick(self, now: Stamp) -> Iterable[Emission]:

@@ -144,13 +144,16 @@ class LocalHost:
                 self.latency.setdefault(made.port, Timing()).durations.append(time.perf_counter() - entered)
                 self._push(made, entered)
 
-    def _handle(self, name: str, port: str, item: Item) -> list[Emission]:
+    def _handle(self, name: str, port: str, item: Item) -> Iterator[Emission]:
+        """What the component makes of the item, each as soon as it is made; the time until the last of them counts as the component's."""
         timing = self.timing[name]
-        start = time.perf_counter()
-        made = list(self.components[name].handle(port, item))
-        timing.durations.append(time.perf_counter() - start)
+        spent, start = 0.0, time.perf_counter()
+        for made in self.components[name].handle(port, item):
+            spent += time.perf_counter() - start
+            yield made
+            start = time.perf_counter()
+        timing.durations.append(spent + time.perf_counter() - start)
         timing.handled += 1
-        return made
 
     def _show(self, port: str, item: Item) -> None:
         for wanted, call in self._taps:

@@ -1,7 +1,8 @@
 """Looks at the face and takes the better way to read it: landmarks where it is bare, the encoder where sensors cover it.
 
 At acquisition and about every second the restoring network says how much of the face is covered. Two thresholds keep a face on their
-border from switching to and fro; a way that finds no face gives over to the other at once.
+border from switching to and fro; a way that finds no face gives over to the other at once. While a face is followed, the look comes after
+its estimate is on its way (`afterwards`), so that it holds up nobody.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class AutoEstimator:
         self._contrary = 0
         self._absent = 0
         self._lost = True
+        self._due: tuple[Frame, F64, float, Estimate] | None = None
 
     def warm_up(self) -> None:
         """Both ways and the restoring network."""
@@ -81,6 +83,7 @@ class AutoEstimator:
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """See `Estimator`."""
+        self.afterwards()
         self._since += elapsed_s
         searched = self.sensors.counts.searched + self.landmarks.counts.searched
         found = self._used.estimate(frame, intrinsics, elapsed_s)
@@ -90,8 +93,10 @@ class AutoEstimator:
             found = other.estimate(frame, intrinsics, elapsed_s)
             if found is not None:
                 self._take(other, f"{self._used.name} found no face")
-        if found is not None and (self._lost or self._since >= LOOK_S):
+        if found is not None and self._lost:
             found = self._look(frame, intrinsics, elapsed_s, found)
+        elif found is not None and self._since >= LOOK_S:
+            self._due = frame, intrinsics, elapsed_s, found
         self._lost = found is None
         self._counts.searched += self.sensors.counts.searched + self.landmarks.counts.searched - searched
         if found is None:
@@ -99,6 +104,12 @@ class AutoEstimator:
         else:
             self._counts.tracked += 1
         return found
+
+    def afterwards(self) -> None:
+        """What may wait until the last estimate is on its way; the next estimate does it where nobody asked."""
+        due, self._due = self._due, None
+        if due is not None:
+            self._look(*due)
 
     def _other(self) -> SensorEstimator | LandmarkEstimator:
         return self.landmarks if self._used is self.sensors else self.sensors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -177,7 +177,13 @@ class Reconstruction(Component):
             state = state_of(self.head, self._estimator.model, item.stamp, found, self._blink)
         self._static = state if found is not None else None
         faces = self._moved(self._micro, item, state) if self._micro is not None else [Emission(VISION, self._referenced(state))]
-        return out + faces + self._restored(item, found)
+        return self._then_settle(out + faces + self._restored(item, found))
+
+    def _then_settle(self, out: list[Emission]) -> Iterator[Emission]:
+        """The items, and when they are on their way what may wait until then."""
+        yield from out
+        if isinstance(self._estimator, AutoEstimator):
+            self._estimator.afterwards()
 
     def _referenced(self, state: FaceState) -> FaceState:
         return state if self.reference is None else self.reference.apply(state)

@@ -195,3 +195,20 @@ def test_a_component_may_do_with_a_part_of_its_inputs() -> None:
     log = Log()
     LocalHost({"emg": Emg(3), "log": log}).run_offline()
     assert len(log.seen) == 3
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_a_component_gives_travels_on_before_it_is_asked_for_more(live: bool) -> None:
+    order: list[str] = []
+
+    class Slow(Log):
+        def handle(self, port: str, item: t.Item) -> Iterable[Emission]:
+            yield Emission("markers", t.Marker(item.stamp, "seen", "note"))
+            order.append("afterwards")
+
+    host = LocalHost({"emg": Emg(2), "slow": Slow()})
+    host.tap(lambda port, item: order.append("marker"), "markers")
+    host.setup()
+    host.run_live() if live else host.run_offline()
+    assert order == ["marker", "afterwards"] * 2
+    assert host.timing["slow"].handled == 2

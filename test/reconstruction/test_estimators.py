@@ -189,6 +189,27 @@ def test_auto_reads_a_real_photograph_of_a_bare_face_by_landmarks(auto):
 
 
 @needs_both
+@pytest.mark.parametrize("exhausted", [True, False])
+def test_auto_holds_up_no_face_for_its_look_at_the_covering(auto, people, monkeypatch, exhausted):
+    _, _, covered, K = people
+    auto.reset()
+    looks, seen = [], []
+    restore = auto._estimator._restorer.restore
+    monkeypatch.setattr(auto._estimator._restorer, "restore", lambda *given: looks.append(len(seen)) or restore(*given))
+    for number in range(100):
+        made = auto.handle(CAMERA, Frame(number * STEP, covered[0], K))
+        for emission in made:
+            if emission.port == VISION:
+                seen.append(number)
+                if not exhausted:
+                    break
+    assert len(seen) == 100 and 3 <= len(looks) <= 5
+    first, *later = looks
+    assert first == 0, "the first face waits until it is known how to read it"
+    assert all(31 <= b - a <= 34 for a, b in itertools.pairwise([1, *later]))
+
+
+@needs_both
 def test_auto_changes_over_when_sensors_are_put_on_and_not_for_a_single_look(auto, people):
     _, bare, covered, K = people
     used = []
