@@ -131,7 +131,7 @@ def watch(person: int, program: str, seconds: float, counts: dict[str, Counts]) 
                 name = "fused" if listener is fused else sense
                 given[name] += feed(listener, "camera/image_raw", frame)
                 given[name] += feed(listener, "face/vision", result.fine)
-                given[name] += feed(listener, "face/displacement", result.field())
+                given[name] += feed(listener, "face/displacement", result.field(participant.head))
     for item in muscles:
         given["fused"] += feed(fused, "emg/activity", item)
     first, last = BEGIN_S + SETTLE_S, end_s - TAIL_S

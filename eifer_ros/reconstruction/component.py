@@ -196,7 +196,7 @@ class Reconstruction(Component):
             return [Emission(VISION, self._referenced(replace(state, stamp=frame.stamp, status=status)))]
         out = [Emission(VISION, self._referenced(result.fine))]
         if DISPLACEMENT in self._wanted:
-            out.append(Emission(DISPLACEMENT, result.field()))
+            out.append(Emission(DISPLACEMENT, result.field(micro.head)))
         return out
 
     def use_reference(self, reference: Reference | None) -> None:

@@ -76,12 +76,14 @@ class MicroSettings:
 @dataclass(frozen=True)
 class MicroResult:
     """One picture. fine: the estimator's face with the expression corrected; pose and shape are the estimator's own. displacement: (V, 3) m
-    of the skin on top of `fine`. expression: (E,) change from the neutral. confidence: 0..1.
+    of the skin beside the expression. expression: (E,) change from the neutral. beyond: (E,) what of it the bounds of the coefficients
+    keep out of `fine`: a brow that sinks below a resting 0. confidence: 0..1.
     """
 
     fine: FaceState
     displacement: F32
     expression: F64
+    beyond: F64
     confidence: float
 
     def motion(self, head: HeadModel) -> F32:
@@ -89,9 +91,11 @@ class MicroResult:
         moved = head.expression_basis @ self.expression.astype(np.float32)
         return np.asarray(moved + self.displacement, np.float32)
 
-    def field(self) -> FaceDisplacement:
-        """The displacement as an item."""
-        return FaceDisplacement(self.fine.stamp, self.fine.head_model, self.fine.origin, self.displacement, self.confidence)
+    def field(self, head: HeadModel) -> FaceDisplacement:
+        """Where the skin is beside `fine`, as an item: the displacement, and what of the expression did not fit into `fine`."""
+        rest = head.expression_basis @ self.beyond.astype(np.float32)
+        field = np.asarray(self.displacement + bounded(rest), np.float32) if self.beyond.any() else self.displacement
+        return FaceDisplacement(self.fine.stamp, self.fine.head_model, self.fine.origin, field, self.confidence)
 
 
 class MicroMotionEstimator:
@@ -275,20 +279,27 @@ class MicroMotionEstimator:
             moved[count:] = 0.0
         bounds = self.head.expression_bounds
         corrected = np.clip(resting + change, bounds[:, 0], bounds[:, 1])
+        beyond = resting + change - corrected
+        beyond[self._gaze] = 0.0
         corrected[self._gaze] = state.expression[self._gaze]
         weights = np.asarray(corrected, np.float32)
         eyelids = np.clip(weights[self._blink], np.float32(0), np.float32(1)) if len(self._blink) == 2 else state.eyelids
         fine = replace(state, stamp=frame.stamp, expression=weights, eyelids=eyelids, confidence=float(state.confidence * trust))
         displacement = np.zeros(self.head.template.shape, np.float32)
         displacement[self._skin.vertices] = settled(self._skin.modes @ (trust * moved[count:]).astype(np.float32).reshape(3, -1).T)
-        return MicroResult(fine, displacement, change, float(state.confidence * trust))
+        return MicroResult(fine, displacement, change, beyond, float(state.confidence * trust))
 
 
 def settled(field: npt.NDArray[Any]) -> F32:
     """A displacement field (M, 3) m within its bound, and without a drift of the parts that do nothing."""
-    size = np.linalg.norm(field, axis=1, keepdims=True)
-    quiet = size[:, 0] < _QUIET_M
-    out = field * (LIMIT_M * np.tanh(size / LIMIT_M) / np.maximum(size, 1e-12))
+    quiet = np.linalg.norm(field, axis=1) < _QUIET_M
+    out = bounded(field)
     if quiet.any():
         out[quiet] -= out[quiet].mean(axis=0)
     return np.asarray(out, np.float32)
+
+
+def bounded(field: npt.NDArray[Any]) -> F32:
+    """(M, 3) m no longer than the bound, small motions as they are."""
+    size = np.linalg.norm(field, axis=1, keepdims=True)
+    return np.asarray(field * (LIMIT_M * np.tanh(size / LIMIT_M) / np.maximum(size, 1e-12)), np.float32)

@@ -103,7 +103,7 @@ class MicroMotion(Component):
             return [Emission(FINE, FaceState.lost(frame.stamp, state.head_model, state.origin, *sizes))]
         out = [Emission(FINE, result.fine)]
         if self._wanted:
-            out.append(Emission(DISPLACEMENT, result.field()))
+            out.append(Emission(DISPLACEMENT, result.field(estimator.head)))
         return out
 
     def health(self) -> Health:

@@ -219,7 +219,7 @@ def drawn_rows(participant: Participant, begin_s: float, end_s: float, rate_hz: 
         result = motion.update(frame, state) if state is not None else None
         if result is None:
             continue
-        row = rows.row(result.fine, result.field(), brightness(frame))
+        row = rows.row(result.fine, result.field(head), brightness(frame))
         for instant, values in grid.push(round(number / rate_hz * 1e9), row):
             if 0 <= instant < len(out):
                 out[instant] = values

@@ -296,9 +296,27 @@ def test_what_comes_out_is_the_estimators_face_with_another_expression(
         assert np.array_equal(fine.shape, state.shape) and np.array_equal(fine.head_pose, state.head_pose)
         assert np.array_equal(fine.neck, state.neck) and np.array_equal(fine.eyes, state.eyes)
         assert (fine.expression >= head.expression_bounds[:, 0]).all() and (fine.expression <= head.expression_bounds[:, 1]).all()
-        field = found.field()
+        field = found.field(head)
         assert field.stamp == fine.stamp and field.origin == fine.origin and field.displacement.shape == head.template.shape
         assert np.linalg.norm(field.displacement, axis=1).max() <= LIMIT_M
+
+
+def test_what_the_bounds_of_the_coefficients_keep_out_travels_in_the_displacement(
+    head: HeadModel, resting: tuple[list[Frame], list[FaceState]]
+) -> None:
+    """Faces and displacements as they are sent, together, are the motion that was found."""
+    frames, states = resting
+    count = head.expression_size
+    low = [replace(state, expression=np.zeros(count, np.float32)) for state in states]  # resting at the bound: half of every motion is cut
+    found = follow(MicroMotionEstimator(head), frames, low)
+    cut = 0
+    for one in found[8:]:
+        sent = head.expression_basis @ one.fine.expression + one.field(head).displacement
+        gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
+        meant = head.expression_basis @ np.where(gaze, one.fine.expression, one.expression).astype(np.float32) + one.displacement
+        np.testing.assert_allclose(sent, meant, atol=2e-6)
+        cut += int(one.beyond.any())
+    assert cut > 3
 
 
 @given(st.integers(0, 2**31), st.floats(1e-6, 0.05))
