@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -71,9 +72,14 @@ class Launch:
         return self._process.wait(PATIENCE_S)
 
     def end(self) -> None:
-        if self._process.poll() is None:
-            self.interrupt()
-        self._log.close()
+        """Ctrl-C, and what does not heed it is killed: nothing outlives its test."""
+        try:
+            if self._process.poll() is None:
+                self.interrupt()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._log.close()
 
 
 @pytest.fixture
@@ -84,9 +90,10 @@ def launch(environment: dict[str, str]) -> Iterator[Any]:
         running.append(Launch(environment, file, *arguments))
         return running[-1]
 
-    yield start
-    for each in reversed(running):
-        each.end()
+    with contextlib.ExitStack() as stack:
+        yield start
+        for each in running:
+            stack.callback(each.end)
 
 
 def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
