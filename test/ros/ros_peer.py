@@ -137,15 +137,15 @@ class Peer:
         kind = messages.ros_class(type_name)
         client = self.node.create_client(kind, service)
         futures: list[Any] = []
-        end = time.monotonic() + timeout_s
 
         def response() -> Any:
-            if len(futures) < 1 + (time.monotonic() - end + timeout_s) / ANSWER_S:
+            if time.monotonic() >= begin + len(futures) * ANSWER_S:
                 futures.append(client.call_async(kind.Request(**fields)))
             return next((future.result() for future in futures if future.done()), None)
 
         try:
             wait_for(client.service_is_ready, lambda: f"service {service}\n{self._outputs()}", timeout_s)
+            begin = time.monotonic()
             return wait_for(response, lambda: f"answer of {service}\n{self._outputs()}", timeout_s)
         finally:
             self.node.destroy_client(client)
