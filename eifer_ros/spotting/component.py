@@ -32,7 +32,7 @@ class SpotterConfig(Config):
 
     model: str = parameter("", "weights of the spotter (.npz from eifer_ros.training.spotting); empty: those that come with eifer")
     head: str = parameter(DEFAULT_HEAD, "head model the face is described in")
-    threshold: float = parameter(0.4, "probability from which a brief movement is an event", gt=0, lt=1)
+    threshold: float = parameter(0.33, "probability from which a brief movement is an event", gt=0, lt=1)
     sure: float = parameter(0.5, "probability of a class below which an event's label is unknown", ge=0, lt=1)
     longest_s: float = parameter(0.6, "what the skin shows for longer is no micro-expression", unit="s", gt=0.1, le=2)
     lag_s: float = parameter(0.07, "skin behind muscle until enough events have told it", unit="s", ge=0, le=0.3)

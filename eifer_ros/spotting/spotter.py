@@ -35,7 +35,7 @@ class SpotterSettings:
     over the floor from which a pulse is looked at.
     """
 
-    threshold: float = 0.4
+    threshold: float = 0.33
     sure: float = 0.5
     longest_s: float = 0.6
     lag_s: float = 0.07
