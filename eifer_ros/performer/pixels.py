@@ -417,6 +417,30 @@ def _add(q: Any, place: Any, count: int, total: Any) -> None:
 
 
 @compiled
+def _put_skin(
+    q: Any, found: Any, place: Any, count: int, faces: Any, v: Any, attr: Any, tex: Any, bump: Any, rays: Any, look: Any, lights: Any,
+    total: Any,
+) -> None:
+    """A queue of skin onto its pixels."""
+    _corners(q, found, count, faces, v, attr)
+    _skin(q, found, count, attr, tex, bump, look)
+    _light(q, rays, look, lights)
+    _add(q, place, count, total)
+
+
+@compiled
+def _put_threads(
+    q: Any, found: Any, place: Any, count: int, faces: Any, v: Any, attr: Any, material: Any, styles: Any, seed: int, rays: Any, look: Any,
+    lights: Any, total: Any,
+) -> None:
+    """A queue of cables and hair onto its pixels."""
+    _corners(q, found, count, faces, v, attr)
+    _thread(q, found, count, material, attr, styles, seed)
+    _light(q, rays, look, lights)
+    _add(q, place, count, total)
+
+
+@compiled
 def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, cull: int) -> None:
     """As `head.raster.fill`, into one number per sample: the bits of the inverse depth above _LAST - the number of the triangle.
 
@@ -594,10 +618,7 @@ def paint(
                     skin_found[skins], skin_place[skins] = fp, at
                     skins += 1
                     if skins == QUEUE:
-                        _corners(skin, skin_found, skins, faces, corners, values)
-                        _skin(skin, skin_found, skins, values, tex, bump, look)
-                        _light(skin, rays, look, lights)
-                        _add(skin, skin_place, skins, total)
+                        _put_skin(skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total)
                         skins = 0
                     continue
             tops[0], tops[1], tops[2], tops[3] = p, q, s, t
@@ -626,10 +647,7 @@ def paint(
                         skin_found[skins], skin_place[skins] = f, at
                         skins += 1
                         if skins == QUEUE:
-                            _corners(skin, skin_found, skins, faces, corners, values)
-                            _skin(skin, skin_found, skins, values, tex, bump, look)
-                            _light(skin, rays, look, lights)
-                            _add(skin, skin_place, skins, total)
+                            _put_skin(skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total)
                             skins = 0
                         left = _0
                         break
@@ -638,10 +656,10 @@ def paint(
                         thread_found[threads_], thread_place[threads_] = f, at
                         threads_ += 1
                         if threads_ == QUEUE:
-                            _corners(thread, thread_found, threads_, faces, corners, values)
-                            _thread(thread, thread_found, threads_, material, values, styles, seed)
-                            _light(thread, rays, look, lights)
-                            _add(thread, thread_place, threads_, total)
+                            _put_threads(
+                                thread, thread_found, thread_place, threads_, faces, corners, values, material,
+                                styles, seed, rays, look, lights, total,
+                            )
                             threads_ = 0
                         left = _0
                         break
@@ -784,15 +802,12 @@ def paint(
                 if covered:
                     over_spans[row, 0], over_spans[row, 1] = head.shape[1], 0
     if skins:
-        _corners(skin, skin_found, skins, faces, corners, values)
-        _skin(skin, skin_found, skins, values, tex, bump, look)
-        _light(skin, rays, look, lights)
-        _add(skin, skin_place, skins, total)
+        _put_skin(skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total)
     if threads_:
-        _corners(thread, thread_found, threads_, faces, corners, values)
-        _thread(thread, thread_found, threads_, material, values, styles, seed)
-        _light(thread, rays, look, lights)
-        _add(thread, thread_place, threads_, total)
+        _put_threads(
+            thread, thread_found, thread_place, threads_, faces, corners, values, material,
+            styles, seed, rays, look, lights, total,
+        )
     if others:
         _light(other, rays, look, lights)
         _add(other, other_place, others, total)
