@@ -1,4 +1,6 @@
-"""Packaging that pyproject.toml cannot say: the files of share/eifer_ros, for pip and for ament alike, and the ROS executables."""
+"""Packaging that pyproject.toml cannot say: the files of share/eifer_ros, for pip and for ament alike, and
+the ROS executables.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,32 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 SHARE = Path("share/eifer_ros")
 NODES = (
-    "animatronic", "avatar", "camera", "emg", "emg_source", "face_view", "mapping", "performer", "pipeline", "reconstruction",
-    "recorder", "replay", "spotter",
+    "animatronic",
+    "avatar",
+    "camera",
+    "emg",
+    "emg_source",
+    "face_view",
+    "mapping",
+    "performer",
+    "pipeline",
+    "reconstruction",
+    "recorder",
+    "replay",
+    "spotter",
 )
 SHARED = ("models", "config", "launch", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action")
 
 
 def data_files() -> list[tuple[str, list[str]]]:
     """(installation folder, files) of everything that is not Python."""
-    files = sorted(path.relative_to(HERE) for folder in SHARED for path in (HERE / folder).rglob("*") if path.is_file())
-    listed = [(str(SHARE / folder), [str(path) for path in group]) for folder, group in groupby(files, key=lambda path: path.parent)]
+    files = sorted(
+        path.relative_to(HERE) for folder in SHARED for path in (HERE / folder).rglob("*") if path.is_file()
+    )
+    listed = [
+        (str(SHARE / folder), [str(path) for path in group])
+        for folder, group in groupby(files, key=lambda path: path.parent)
+    ]
     return [
         ("share/ament_index/resource_index/packages", ["resource/eifer_ros"]),
         (str(SHARE), ["package.xml"]),

@@ -1,4 +1,7 @@
-"""Benchmarks: each figure is one JSON line. `python -m bench foundation [--quick]`; never part of the tests."""
+"""Benchmarks: each figure is one JSON line.
+
+`python -m bench foundation [--quick]`; never part of the tests.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def machine() -> str:
 
 
 def report(figure: str, value: float | int | str | None, unit: str, n: int) -> None:
-    """Print one figure: what it is, its value (None where it could not be measured), unit, and over how many it was taken."""
+    """Print one figure: what it is, its value (None where it could not be measured), unit, and over how many
+    it was taken.
+    """
     rounded = round(value, 5) if isinstance(value, float) else value
     line = {"figure": figure, "value": rounded, "unit": unit, "n": n, "machine": machine()}
     REPORTED.append(line)

@@ -1,4 +1,6 @@
-"""Data in and out: round trips, a batch on one and two workers, a worker killed mid-run, and what a real corpus would cost."""
+"""Data in and out: round trips, a batch on one and two workers, a worker killed mid-run, and what a real
+corpus would cost.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import ARKIT_52, NS, EmgChunk, FaceState
 
 PEOPLE, SESSIONS, MINUTES = 37, 4, 7.0
-"""MaM: 36 participants and the author, four sessions; eleven movements of 22 s and 24 emotions of 6 s are 6.4 minutes, rounded up."""
+"""MaM: 36 participants and the author, four sessions; eleven movements of 22 s and 24 emotions of 6 s are 6.4
+minutes, rounded up.
+"""
 CHANNELS, RATE = 22, 4096.0
 
 
@@ -39,13 +43,22 @@ def round_trips(folder: Path, quick: bool) -> None:
     """Worst differences after writing and reading, in the unit that the format can hold."""
     rows = 10_000 if quick else 200_000
     rng = np.random.default_rng(0)
-    samples = (rng.standard_normal((rows, CHANNELS)) * 10.0 ** rng.uniform(-6, -3, CHANNELS)).astype(np.float32)
+    samples = (rng.standard_normal((rows, CHANNELS)) * 10.0 ** rng.uniform(-6, -3, CHANNELS)).astype(
+        np.float32
+    )
     names = tuple(f"F{n}" for n in range(1, CHANNELS + 1))
-    recording = EmgRecording(folder / "x.csv", samples, even_stamps(rows, 1000.0, 1_700_000_000 * NS), 1000.0, names)
+    recording = EmgRecording(
+        folder / "x.csv", samples, even_stamps(rows, 1000.0, 1_700_000_000 * NS), 1000.0, names
+    )
     write_csv(recording.path, recording)
     import_emg(recording.path, folder / "csv")
     back = _samples(folder / "csv")
-    bench.report("roundtrip_csv_bag_error_v", float(np.abs(back - samples).max()), "V, greatest difference", samples.size)
+    bench.report(
+        "roundtrip_csv_bag_error_v",
+        float(np.abs(back - samples).max()),
+        "V, greatest difference",
+        samples.size,
+    )
     export(folder / "csv", "bids", folder / "bids", subject="1")
     import_emg(folder / "bids/sub-1/emg/sub-1_task-facial_emg.bdf", folder / "bdf")
     steps = np.array([np.subtract(*physical_limits(column)[::-1]) * 1e-6 / 2**24 for column in samples.T])
@@ -58,7 +71,12 @@ def round_trips(folder: Path, quick: bool) -> None:
         export(folder / "csv", "parquet", folder / "parquet", topics=("emg/raw",))
         table = read_parquet(folder / "parquet" / "emg_raw.parquet")
         found = np.stack([table[f"{name} [V]"] for name in names], axis=1)
-        bench.report("roundtrip_parquet_error_v", float(np.abs(found - samples).max()), "V, greatest difference", samples.size)
+        bench.report(
+            "roundtrip_parquet_error_v",
+            float(np.abs(found - samples).max()),
+            "V, greatest difference",
+            samples.size,
+        )
     except Exception as error:
         bench.note(f"Parquet: {error}")
         bench.report("roundtrip_parquet_error_v", None, "V", 0)
@@ -71,7 +89,9 @@ def faces(folder: Path, quick: bool) -> None:
 
     config = PerformerConfig(seed=5, program="emotions", rate_hz=500.0)
     write_simulated(folder / "faces", config, 4.0 if quick else 10.0)
-    states = [item for _, _, item in read(folder / "faces", topics=["truth/face"]) if isinstance(item, FaceState)]
+    states = [
+        item for _, _, item in read(folder / "faces", topics=["truth/face"]) if isinstance(item, FaceState)
+    ]
     truth = np.stack([state.expression for state in states])
     export(folder / "faces", "flame", folder / "faces.npz")
     found = load_sequence(folder / "faces.npz")["expression"]
@@ -81,21 +101,32 @@ def faces(folder: Path, quick: bool) -> None:
     head = lines[0].split(",")
     where = [head.index(name[0].upper() + name[1:]) for name in ARKIT_52]
     table = np.array([[float(line.split(",")[k]) for k in where] for line in lines[1:]])
-    bench.report("roundtrip_livelink_error", float(np.abs(table - np.clip(truth, 0, 1)).max()), "weight", table.size)
+    bench.report(
+        "roundtrip_livelink_error", float(np.abs(table - np.clip(truth, 0, 1)).max()), "weight", table.size
+    )
     start = time.perf_counter()
     result = export(folder / "faces", "gltf", folder / "faces.glb")
-    bench.report("gltf_export_s", time.perf_counter() - start, f"s for {result['frames']} frames, {load_head().id}", int(result["frames"]))
+    bench.report(
+        "gltf_export_s",
+        time.perf_counter() - start,
+        f"s for {result['frames']} frames, {load_head().id}",
+        int(result["frames"]),
+    )
 
 
 def _samples(bag: Path) -> np.ndarray:
-    return np.concatenate([item.samples for _, _, item in read(bag, topics=["emg/raw"]) if isinstance(item, EmgChunk)])
+    return np.concatenate(
+        [item.samples for _, _, item in read(bag, topics=["emg/raw"]) if isinstance(item, EmgChunk)]
+    )
 
 
 # ---- batch ------------------------------------------------------------------------------------------------------------------
 
 
 def corpus(folder: Path, count: int, people: int = 4, seconds: float = 20.0) -> Path:
-    """`count` recordings of `people` simulated persons: each person is simulated once and copied, the work on each copy is the same."""
+    """`count` recordings of `people` simulated persons: each person is simulated once and copied, the work on
+    each copy is the same.
+    """
     folder.mkdir()
     originals = []
     for person in range(min(people, count)):
@@ -112,11 +143,15 @@ def corpus(folder: Path, count: int, people: int = 4, seconds: float = 20.0) -> 
 
 def configured(bags: Path, out: Path, workers: int) -> BatchConfig:
     """Fit and evaluate every recording."""
-    return BatchConfig(recordings=[str(bags / "p*")], out=str(out), workers=workers, settings={"fit": {"kind": "ridge"}})
+    return BatchConfig(
+        recordings=[str(bags / "p*")], out=str(out), workers=workers, settings={"fit": {"kind": "ridge"}}
+    )
 
 
 def timed(config: BatchConfig) -> tuple[float, BatchResult]:
-    """Seconds from the first result to the last, over one result less: starting the workers is not part of it."""
+    """Seconds from the first result to the last, over one result less: starting the workers is not part of
+    it.
+    """
     moments: list[float] = []
     result = batch(config, progress=lambda done, total, name: moments.append(time.perf_counter()))
     return (moments[-1] - moments[0]) / max(len(moments) - 1, 1), result
@@ -132,8 +167,18 @@ def speedup(folder: Path, quick: bool) -> None:
         if result.failures:
             bench.note(f"{workers} workers: {result.failures}")
     load = os.getloadavg()[0]
-    bench.report("batch_speedup_2", rates[1] / rates[2], f"x, recordings per second with 2 workers over 1; load {load:.1f}", count)
-    bench.report("batch_recording_s", rates[1], "s per recording of 20 s, one worker: filter, calibrate, fit both ways, judge", count)
+    bench.report(
+        "batch_speedup_2",
+        rates[1] / rates[2],
+        f"x, recordings per second with 2 workers over 1; load {load:.1f}",
+        count,
+    )
+    bench.report(
+        "batch_recording_s",
+        rates[1],
+        "s per recording of 20 s, one worker: filter, calibrate, fit both ways, judge",
+        count,
+    )
     lost(folder, bags, count)
 
 
@@ -151,7 +196,12 @@ def lost(folder: Path, bags: Path, count: int) -> None:
     config = configured(bags, folder / "killed", 2)
     result = batch(config, progress=kill)
     missing = count - sum(bool(row["ok"]) for row in result.rows)
-    bench.report("batch_lost", missing if killed else None, f"recordings without a result after {result.deaths} killed worker(s)", count)
+    bench.report(
+        "batch_lost",
+        missing if killed else None,
+        f"recordings without a result after {result.deaths} killed worker(s)",
+        count,
+    )
     again = batch(config.model_copy(update={"workers": 0}))
     bench.report("batch_done_twice", again.did, "steps done again by a second run", 4 * count)
 
@@ -160,9 +210,11 @@ def lost(folder: Path, bags: Path, count: int) -> None:
 
 
 def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float, float]:
-    """Seconds of one core per minute of recording by step, peak memory of a worker in MB, and minutes of the recording it had then.
+    """Seconds of one core per minute of recording by step, peak memory of a worker in MB, and minutes of the
+    recording it had then.
 
-    import: a BDF of 22 channels at 4096 Hz. The others: one simulated session with pictures of 640 x 480 at 30 frames/s.
+    import: a BDF of 22 channels at 4096 Hz. The others: one simulated session with pictures of 640 x 480 at
+    30 frames/s.
     """
     import pyedflib
 
@@ -170,18 +222,32 @@ def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float, floa
     path = folder / "raw.bdf"
     with pyedflib.EdfWriter(str(path), CHANNELS, file_type=pyedflib.FILETYPE_BDFPLUS) as writer:
         for k in range(CHANNELS):
-            writer.setSignalHeader(k, {
-                "label": f"F{k + 1}", "dimension": "uV", "sample_frequency": RATE, "physical_min": -5000, "physical_max": 5000,
-                "digital_min": -8388608, "digital_max": 8388607, "transducer": "", "prefilter": "",
-            })
+            writer.setSignalHeader(
+                k,
+                {
+                    "label": f"F{k + 1}",
+                    "dimension": "uV",
+                    "sample_frequency": RATE,
+                    "physical_min": -5000,
+                    "physical_max": 5000,
+                    "digital_min": -8388608,
+                    "digital_max": 8388607,
+                    "transducer": "",
+                    "prefilter": "",
+                },
+            )
         noise = np.random.default_rng(0).normal(0, 20, int(RATE) * seconds)
         writer.writeSamples([noise] * CHANNELS)
     start = time.perf_counter()
     import_emg(path, folder / "raw")
     costs = {"import": (time.perf_counter() - start) * 60 / seconds}
     fps, length = (5.0, 20.0) if quick else (30.0, 60.0)
-    rate = RATE / 4 if quick else RATE  # filtering is little of it, simulating the rate most of the time this takes
-    config = PerformerConfig(seed=7, program="calibration", rate_hz=rate, fps=fps, chunk_samples=256, sensors=False)
+    rate = (
+        RATE / 4 if quick else RATE
+    )  # filtering is little of it, simulating the rate most of the time this takes
+    config = PerformerConfig(
+        seed=7, program="calibration", rate_hz=rate, fps=fps, chunk_samples=256, sensors=False
+    )
     simulate_recording(folder / "session", length / 60, config)
     _without_truth(folder / "session", folder / "real")
     # in a worker of its own, so that the memory is that of a worker
@@ -190,7 +256,11 @@ def unit_costs(folder: Path, quick: bool) -> tuple[dict[str, float], float, floa
         bench.note(f"unit costs: {row['error']}")
     for step in ("reconstruct", "fit", "evaluate"):
         took = row[f"{step}_s"]
-        costs[step] = float("nan") if took is None else took * 60 / length * (30.0 / fps if step == "reconstruct" else 1.0)
+        costs[step] = (
+            float("nan")
+            if took is None
+            else took * 60 / length * (30.0 / fps if step == "reconstruct" else 1.0)
+        )
     return costs, float(row["peak_mb"]), length / 60
 
 
@@ -213,7 +283,12 @@ def paper_plan(folder: Path, quick: bool) -> None:
     for row in plan(costs, PEOPLE * SESSIONS, MINUTES, peak, measured_min=measured):
         what = f"for {PEOPLE} x {SESSIONS} sessions of {MINUTES:g} min"
         bench.report(f"plan_hours_{row.workers}", _known(row.hours), f"h {what}", PEOPLE * SESSIONS)
-        bench.report(f"plan_memory_gb_{row.workers}", row.memory_gb, f"GB {what}, all workers together", PEOPLE * SESSIONS)
+        bench.report(
+            f"plan_memory_gb_{row.workers}",
+            row.memory_gb,
+            f"GB {what}, all workers together",
+            PEOPLE * SESSIONS,
+        )
 
 
 def _known(value: float) -> float | None:

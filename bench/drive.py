@@ -1,4 +1,6 @@
-"""Driving faces: are avatar packets right, what do they cost, how late and how safe are joint commands, are emotions legible."""
+"""Driving faces: are avatar packets right, what do they cost, how late and how safe are joint commands, are
+emotions legible.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from eifer_ros.types import ARKIT_52, F64, NS, FaceOrigin, FaceState
 
 T0 = 1_760_000_000 * NS
 
+# fmt: off
 EMOTIONS: dict[str, dict[str, float]] = {
     # EMFACS (Ekman & Friesen 1983) as ARKit actions: the units of each emotion, moderate strength
     # happy 6 12 25, sad 1 4 15 17, angry 4 7 23 24, surprised 1 2 5 26, fearful 1 2 4 5 20 25, disgusted 9 10 15
@@ -31,6 +34,7 @@ EMOTIONS: dict[str, dict[str, float]] = {
     "disgusted": {"noseSneer": 0.9, "mouthUpperUp": 0.7, "browDown": 0.45, "cheekSquint": 0.4, "mouthFrown": 0.35, "eyeSquint": 0.3,
                   "mouthShrugUpper": 0.3},
 }
+# fmt: on
 
 
 def expression(wanted: dict[str, float]) -> F64:
@@ -46,8 +50,18 @@ def expression(wanted: dict[str, float]) -> F64:
 def face_state(weights: F64, stamp: int = T0, yaw: float = 0.0) -> FaceState:
     """A face of the open head with these actions."""
     return FaceState(
-        stamp, "open_head", FaceOrigin.FUSED, np.zeros(0), weights, np.zeros(52), np.zeros(3), np.zeros(3), np.zeros((2, 3)), np.zeros(2),
-        projection.facing_pose(0.6, yaw=yaw), 1.0,
+        stamp,
+        "open_head",
+        FaceOrigin.FUSED,
+        np.zeros(0),
+        weights,
+        np.zeros(52),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        projection.facing_pose(0.6, yaw=yaw),
+        1.0,
     )
 
 
@@ -61,12 +75,19 @@ def _receivers() -> ModuleType:
 
 
 def avatar_channels_wrong(quick: bool) -> int:
-    """Channels outside 1/255 (iFacialMocap: its own half percent) as each protocol's receiver reads them, over random faces."""
+    """Channels outside 1/255 (iFacialMocap: its own half percent) as each protocol's receiver reads them,
+    over random faces.
+    """
     receivers = _receivers()
     rng = np.random.default_rng(0)
     trials = 20 if quick else 300
     wrong = checked = 0
-    for protocol, limit in (("vmc", 1 / 255), ("vrchat", 1 / 255), ("livelink", 1 / 255), ("ifacialmocap", 0.005 + 1e-6)):
+    for protocol, limit in (
+        ("vmc", 1 / 255),
+        ("vrchat", 1 / 255),
+        ("livelink", 1 / 255),
+        ("ifacialmocap", 0.005 + 1e-6),
+    ):
         heard = receivers.Receiver()
         sender = open_avatar(f"{protocol}://127.0.0.1:{heard.port}")
         for i in range(trials):
@@ -81,7 +102,10 @@ def avatar_channels_wrong(quick: bool) -> int:
                 values = receivers.read_livelink(packets[0])["values"]
             else:
                 values = receivers.read_ifacialmocap(packets[0])[0]
-            wrong += sum(abs(float(w) - values.get(name, 9.0)) > limit for name, w in zip(ARKIT_52, face.weights, strict=True))
+            wrong += sum(
+                abs(float(w) - values.get(name, 9.0)) > limit
+                for name, w in zip(ARKIT_52, face.weights, strict=True)
+            )
             checked += 52
         sender.close()
         heard.close()
@@ -90,7 +114,9 @@ def avatar_channels_wrong(quick: bool) -> int:
 
 
 def avatar_core_pct(quick: bool) -> float:
-    """Share of a core that the whole avatar path (face in, smoothing, packets out) takes at 60 faces/s: the costliest protocol."""
+    """Share of a core that the whole avatar path (face in, smoothing, packets out) takes at 60 faces/s: the
+    costliest protocol.
+    """
     worst = 0.0
     count = 300 if quick else 1800
     rng = np.random.default_rng(0)
@@ -126,7 +152,9 @@ def joint_figures(quick: bool) -> None:
     animatronic = _driven()
     rng = np.random.default_rng(1)
     joints = animatronic.map.config.joints.values()
-    speed, acceleration = (np.array([getattr(joint, name) for joint in joints]) for name in ("speed", "acceleration"))
+    speed, acceleration = (
+        np.array([getattr(joint, name) for joint in joints]) for name in ("speed", "acceleration")
+    )
     low, high = (np.array([joint.range[k] for joint in joints]) for k in (0, 1))
     dt = 1 / animatronic.map.config.rate_hz
     took, track = [], []
@@ -150,17 +178,23 @@ def joint_figures(quick: bool) -> None:
     velocity = np.diff(positions, axis=0, prepend=positions[:1]) / dt
     change = np.diff(velocity, axis=0, prepend=0 * velocity[:1]) / dt
     violations = int(((positions < low) | (positions > high)).sum())
-    violations += int((np.abs(velocity) > speed * (1 + 1e-9)).sum()) + int((np.abs(change) > acceleration * (1 + 1e-6) + 1e-9).sum())
+    violations += int((np.abs(velocity) > speed * (1 + 1e-9)).sum()) + int(
+        (np.abs(change) > acceleration * (1 + 1e-6) + 1e-9).sum()
+    )
     away = np.abs(positions - animatronic.solver.neutral).max(axis=1) > 0.005
     late = stamps[np.flatnonzero(away)[-1] + 1] if away.any() else last
-    bench.note(f"a face to its joint command: median {np.median(took[50:]):.2f} ms, 90th percentile {np.percentile(took[50:], 90):.2f} ms")
+    bench.note(
+        f"a face to its joint command: median {np.median(took[50:]):.2f} ms, 90th percentile {np.percentile(took[50:], 90):.2f} ms"
+    )
     bench.report("joint_p99_ms", float(np.percentile(took[50:], 99)), "ms", len(took) - 50)
     bench.report("joint_limit_violations", violations, "commands", positions.size)
     bench.report("neutral_s", float(late - last) / NS, "s", 1)
 
 
 def emotion_pose(name: str) -> F64:
-    """(J,) where the example face ends, five seconds of faces later, start-up slowness and limits included, when fed one emotion."""
+    """(J,) where the example face ends, five seconds of faces later, start-up slowness and limits included,
+    when fed one emotion.
+    """
     animatronic = _driven()
     now, last = T0, animatronic.solver.neutral
     for _ in range(50 * 5):
@@ -177,7 +211,8 @@ def legibility() -> int:
     robot = animatronic.map.config
     span = np.array([joint.range[1] - joint.range[0] for joint in robot.joints.values()])
     poses = {
-        name: np.array([robot.poses[name].get(joint, robot.joints[joint].neutral) for joint in robot.joints]) for name in EMOTIONS
+        name: np.array([robot.poses[name].get(joint, robot.joints[joint].neutral) for joint in robot.joints])
+        for name in EMOTIONS
     }
     right = 0
     for name in EMOTIONS:

@@ -1,4 +1,6 @@
-"""sEMG: cost and delay of the streaming filters, against LibEMG and NeuroKit2 in the same run; then sources and simulator."""
+"""sEMG: cost and delay of the streaming filters, against LibEMG and NeuroKit2 in the same run; then sources
+and simulator.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ START = 1_800_000_000 * NS
 PEER = Path(tempfile.gettempdir()) / "eifer_peer_libemg"
 """LibEMG pins numpy below 2, so it lives in an environment of its own."""
 
-# LibEMG as its own online classes use it: the streamer puts new samples into shared memory, OnlineDataHandler.get_data
-# filters the whole buffer, the window is rectified and averaged. The buffer is as short as a 200 ms window allows.
+# LibEMG as its own online classes use it: the streamer puts new samples into shared memory,
+# OnlineDataHandler.get_data filters the whole buffer, the window is rectified and averaged. The buffer is as
+# short as a 200 ms window allows.
 _LIBEMG = """
 import json, sys, time
 from multiprocessing import Lock
@@ -83,7 +86,9 @@ def component_share(seconds: float) -> float:
     names = tuple(f"ch{n}" for n in range(CHANNELS))
     component = EmgProcessing(EmgConfig())
     component.setup()
-    chunks = [EmgChunk(START + round(i / RATE * NS), RATE, names, x[i : i + HOP], i) for i in range(0, len(x), HOP)]
+    chunks = [
+        EmgChunk(START + round(i / RATE * NS), RATE, names, x[i : i + HOP], i) for i in range(0, len(x), HOP)
+    ]
     for emission in component.handle("emg/raw", chunks[0]):
         del emission
     begin = time.process_time()
@@ -94,10 +99,14 @@ def component_share(seconds: float) -> float:
 
 
 def step_delay_ms(trials: int) -> float:
-    """Time from the onset of white noise until the 100 Hz output, interpolated, has half its level; mean over `trials` channels."""
+    """Time from the onset of white noise until the 100 Hz output, interpolated, has half its level; mean over
+    `trials` channels.
+    """
     rng = np.random.default_rng(1)
     step = 4096
-    x = np.concatenate([rng.standard_normal((step, trials)) * 1e-9, rng.standard_normal((3 * step, trials)) * 1e-4])
+    x = np.concatenate(
+        [rng.standard_normal((step, trials)) * 1e-9, rng.standard_normal((3 * step, trials)) * 1e-4]
+    )
     # the onset falls between output instants in turn, so that the grid does not quantise the result
     delays = []
     for shift in range(0, 10_000_000, 2_500_000):
@@ -119,18 +128,25 @@ def libemg_share(seconds: float, quick: bool) -> float | str:
             return f"LibEMG is not in {PEER}; a run without --quick installs it"
         subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
         install = subprocess.run(
-            [str(python), "-m", "pip", "install", "-q", "libemg==2.0.3", "numpy<2"], capture_output=True, text=True, timeout=1800
+            [str(python), "-m", "pip", "install", "-q", "libemg==2.0.3", "numpy<2"],
+            capture_output=True,
+            text=True,
+            timeout=1800,
         )
         if install.returncode:
             return f"LibEMG could not be installed: {install.stderr.strip().splitlines()[-1]}"
-    done = subprocess.run([str(python), "-c", _LIBEMG, str(seconds)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [str(python), "-c", _LIBEMG, str(seconds)], capture_output=True, text=True, timeout=600
+    )
     if done.returncode:
         return f"LibEMG does not run here: {done.stderr.strip().splitlines()[-1]}"
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def neurokit_share(seconds: float, channels: int) -> float | str:
-    """NeuroKit2's CPU seconds per second of signal for 64 channels; it works offline on one channel at a time."""
+    """NeuroKit2's CPU seconds per second of signal for 64 channels; it works offline on one channel at a
+    time.
+    """
     if importlib.util.find_spec("neurokit2") is None:
         return "neurokit2 is not installed"
     import neurokit2
@@ -147,7 +163,9 @@ def run(quick: bool) -> None:
     seconds = 5.0 if quick else 30.0
     share = filter_share(seconds)
     bench.report("emg64_core_pct", share * 100, "% of a core", int(seconds * RATE / HOP))
-    bench.report("emg64_component_core_pct", component_share(seconds) * 100, "% of a core", int(seconds * RATE / HOP))
+    bench.report(
+        "emg64_component_core_pct", component_share(seconds) * 100, "% of a core", int(seconds * RATE / HOP)
+    )
     trials = 100 if quick else 1000
     bench.report("envelope_t50_ms", step_delay_ms(trials), "ms", trials * 4)
     for figure, peer in (
@@ -160,13 +178,19 @@ def run(quick: bool) -> None:
         else:
             bench.report(figure, peer / share, "x", int(seconds * RATE / HOP))
     for area, names in (
-        ("emg_sources", ("lsl",)), ("emg_sim", ("sim_emg_x_realtime", "spectrum")), ("emg_camera", ("sim_camera_fps",)),
+        ("emg_sources", ("lsl",)),
+        ("emg_sim", ("sim_emg_x_realtime", "spectrum")),
+        ("emg_camera", ("sim_camera_fps",)),
     ):
         if importlib.util.find_spec(f"bench.{area}") is None:
             bench.note(f"bench/{area}.py is not there")
             continue
         module = importlib.import_module(f"bench.{area}")
-        found = [module.run] if hasattr(module, "run") else [getattr(module, name) for name in names if hasattr(module, name)]
+        found = (
+            [module.run]
+            if hasattr(module, "run")
+            else [getattr(module, name) for name in names if hasattr(module, name)]
+        )
         if not found:
             bench.note(f"bench/{area}.py has neither run nor {', '.join(names)}")
         for function in found:

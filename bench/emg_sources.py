@@ -1,7 +1,8 @@
 """LSL at 64 channels x 4000 Hz from another process: age of samples, evenness of stamps, losses.
 
-The sender pushes 8 samples every 2 ms, runs 200 ppm slow and stamps each push with an error of 8 ms (normal). It numbers its
-samples and tells when it started; both processes read the same steady clock, so the true time of every sample is known.
+The sender pushes 8 samples every 2 ms, runs 200 ppm slow and stamps each push with an error of 8 ms (normal).
+It numbers its samples and tells when it started; both processes read the same steady clock, so the true time
+of every sample is known.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ SETTLE_S = 10.0
 
 @dataclass(frozen=True)
 class Run:
-    """newest_s: age of the newest sample of each chunk when it came out. every_s: of every sample. error_s: stamp against
-    true time, per sample after SETTLE_S. raw_error_s: the same before correction. lost: sample numbers that never came. counted:
-    losses the source itself reported.
+    """newest_s: age of the newest sample of each chunk when it came out. every_s: of every sample.
+
+    error_s: stamp against true time, per sample after SETTLE_S. raw_error_s: the same before correction.
+    lost: sample numbers that never came. counted: losses the source itself reported.
     """
 
     newest_s: np.ndarray
@@ -47,7 +49,9 @@ def send(name: str, seconds: float) -> None:
     import pylsl
 
     rng = np.random.default_rng(0)
-    outlet = pylsl.StreamOutlet(pylsl.StreamInfo(name, "EMG", CHANNELS, RATE_HZ, "float32", name), max_buffered=60)
+    outlet = pylsl.StreamOutlet(
+        pylsl.StreamInfo(name, "EMG", CHANNELS, RATE_HZ, "float32", name), max_buffered=60
+    )
     print("ready", flush=True)
     while not outlet.have_consumers():
         time.sleep(0.005)
@@ -72,8 +76,11 @@ def measure(seconds: float) -> Run:
 
     name = f"eifer-bench-{pylsl.local_clock():.6f}"
     sender = subprocess.Popen(
-        [sys.executable, "-m", "bench.emg_sources", name, str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, "-m", "bench.emg_sources", name, str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert sender.stdout is not None
     assert sender.stdin is not None
@@ -104,16 +111,38 @@ def measure(seconds: float) -> Run:
     raw = np.concatenate([o[3] for o in out]) - true
     settled = numbers > SETTLE_S * RATE_HZ
     return Run(
-        np.asarray([o[0] - (start + o[1][-1] * period) for o in out]), np.concatenate([o[0] - (start + o[1] * period) for o in out]),
-        error[settled], raw[settled], int(numbers[-1] - numbers[0] + 1 - len(numbers)), sum(o[4] for o in out), len(numbers),
+        np.asarray([o[0] - (start + o[1][-1] * period) for o in out]),
+        np.concatenate([o[0] - (start + o[1] * period) for o in out]),
+        error[settled],
+        raw[settled],
+        int(numbers[-1] - numbers[0] + 1 - len(numbers)),
+        sum(o[4] for o in out),
+        len(numbers),
     )
 
 
 def lsl_age_ms(run: Run) -> None:
-    """How long the newest sample of a chunk has existed when the chunk comes out; and the same for every sample."""
-    report("lsl_age_ms", float(np.median(run.newest_s) * 1e3), "ms, median age of the newest sample of a chunk", len(run.newest_s))
-    report("lsl_age_p99_ms", float(np.percentile(run.newest_s, 99) * 1e3), "ms, 99th percentile", len(run.newest_s))
-    report("lsl_age_all_ms", float(np.median(run.every_s) * 1e3), "ms, median age of all samples at 5 ms chunks", len(run.every_s))
+    """How long the newest sample of a chunk has existed when the chunk comes out; and the same for every
+    sample.
+    """
+    report(
+        "lsl_age_ms",
+        float(np.median(run.newest_s) * 1e3),
+        "ms, median age of the newest sample of a chunk",
+        len(run.newest_s),
+    )
+    report(
+        "lsl_age_p99_ms",
+        float(np.percentile(run.newest_s, 99) * 1e3),
+        "ms, 99th percentile",
+        len(run.newest_s),
+    )
+    report(
+        "lsl_age_all_ms",
+        float(np.median(run.every_s) * 1e3),
+        "ms, median age of all samples at 5 ms chunks",
+        len(run.every_s),
+    )
 
 
 def lsl_dejitter_sd_ms(run: Run) -> None:

@@ -1,7 +1,8 @@
-"""Faces under sensors: simulated people that no network has seen, real faces under real sensors, speed, and what `auto` chooses.
+"""Faces under sensors: simulated people that no network has seen, real faces under real sensors, speed, and
+what `auto` chooses.
 
-Figures of networks that are not installed are reported as None. Shape and expression count in the vertex errors (after the best rigid
-alignment); the expression alone has figures of its own.
+Figures of networks that are not installed are reported as None. Shape and expression count in the vertex
+errors (after the best rigid alignment); the expression alone has figures of its own.
 """
 
 from __future__ import annotations
@@ -32,15 +33,22 @@ from eifer_ros.types import F32, U8, Frame
 
 
 def sheet() -> None:
-    """`real_sensor_movement_acc`: what a user of the reconstruction gets, each picture as the first of a stream.
+    """`real_sensor_movement_acc`: what a user of the reconstruction gets, each picture as the first of a
+    stream.
 
-    Beside it without the choice of `auto` (`_sensors`), and the network alone, on one crop (`_crop`) and on the mean of seven (`_7_crops`).
+    Beside it without the choice of `auto` (`_sensors`), and the network alone, on one crop (`_crop`) and on
+    the mean of seven (`_7_crops`).
     """
     path = sensor_sheet.reference_sheet()
     names = [f"real_sensor_movement_acc{end}" for end in ("", "_sensors", "_crop", "_7_crops")]
     if path is None or not installed(ENCODER):
         for name in names:
-            report(name, None, "no encoder installed" if path is not None else "the sheet is not on this machine", 0)
+            report(
+                name,
+                None,
+                "no encoder installed" if path is not None else "the sheet is not on this machine",
+                0,
+            )
         return
     estimators: Sequence[sensor_sheet.Estimator] = (
         sensor_sheet.component_estimator(ReconstructionConfig()),
@@ -67,26 +75,58 @@ def simulated(quick: bool) -> None:
     people = PARTICIPANTS[:2] if quick else PARTICIPANTS
     found = scores(judge(people, chosen, 1 if quick else 4), head)
     by = {(one.way, one.variant): one for one in found}
-    words = {"E_N": "encoder of bare faces", "E_S": "encoder of faces under sensors", "landmarks": "landmark fit",
-             "restored": "landmark fit after restoring", "E_S crop": "encoder alone, true crop"}
+    words = {
+        "E_N": "encoder of bare faces",
+        "E_S": "encoder of faces under sensors",
+        "landmarks": "landmark fit",
+        "restored": "landmark fit after restoring",
+        "E_S crop": "encoder alone, true crop",
+    }
     for one in found:
         name = f"{one.way.lower().replace(' ', '_').replace('e_', 'e')}_{one.variant}"
-        report(f"face_error_{name}_mm", one.vertex_mm, f"mm, {words[one.way]}, {one.variant} pictures; expression alone "
-               f"{one.expression_mm:.2f} mm, r {one.r:.3f}, found {100 * one.found:.0f} %", one.moments)
+        report(
+            f"face_error_{name}_mm",
+            one.vertex_mm,
+            f"mm, {words[one.way]}, {one.variant} pictures; expression alone "
+            f"{one.expression_mm:.2f} mm, r {one.r:.3f}, found {100 * one.found:.0f} %",
+            one.moments,
+        )
     _ratios(by, found, len(people))
 
 
 def _ratios(by: dict[tuple[str, str], Scores], found: Sequence[Scores], people: int) -> None:
     judged = f"{people} people"
     closure, alone = gap_closure(found), gap_closure(found, "expression_mm")
-    report("face_gap_closure", closure if np.isfinite(closure) else None, f"of the gap, shape and expression, {judged}", people)
-    report("face_gap_closure_expression", alone if np.isfinite(alone) else None, f"of the gap, expression alone, {judged}", people)
+    report(
+        "face_gap_closure",
+        closure if np.isfinite(closure) else None,
+        f"of the gap, shape and expression, {judged}",
+        people,
+    )
+    report(
+        "face_gap_closure_expression",
+        alone if np.isfinite(alone) else None,
+        f"of the gap, expression alone, {judged}",
+        people,
+    )
     mine, own, bare = by.get(("E_S", "sensors")), by.get(("E_S", "bare")), by.get(("E_N", "bare"))
     other = by.get(("E_N", "sensors"))
-    report("face_expression_r_ratio", mine.r / own.r if mine and own else None, "r under sensors over r on the same bare faces", people)
-    report("face_expression_r_ratio_en", mine.r / bare.r if mine and bare else None, "r under sensors over E_N's r on bare faces", people)
+    report(
+        "face_expression_r_ratio",
+        mine.r / own.r if mine and own else None,
+        "r under sensors over r on the same bare faces",
+        people,
+    )
+    report(
+        "face_expression_r_ratio_en",
+        mine.r / bare.r if mine and bare else None,
+        "r under sensors over E_N's r on bare faces",
+        people,
+    )
     spread = mine.shape_spread_mm / other.shape_spread_mm if mine and other else None
-    report("face_shape_spread_ratio", spread, "spread of one person's shape over E_N's, under sensors", people)
+    report(
+        "face_shape_spread_ratio", spread, "spread of one person's shape over E_N's, under sensors", people
+    )
 
 
 def restored(quick: bool) -> None:
@@ -97,13 +137,20 @@ def restored(quick: bool) -> None:
         return
     people = 2 if quick else restoration.PEOPLE
     for name, measure, unit in (
-        ("restored_psnr_db", restoration.restored_psnr_db, "dB on the face"), ("restored_ssim", restoration.restored_ssim, "on the face"),
-        ("restored_detect_pct", restoration.restored_detect_pct, "% of restored pictures in which a landmark detector finds the face"),
+        ("restored_psnr_db", restoration.restored_psnr_db, "dB on the face"),
+        ("restored_ssim", restoration.restored_ssim, "on the face"),
+        (
+            "restored_detect_pct",
+            restoration.restored_detect_pct,
+            "% of restored pictures in which a landmark detector finds the face",
+        ),
     ):
         value, count = measure(people)
         report(name, value, unit, count)
     every = restoration.shipped(people)
-    report("sensors_detect_pct", every.sensors_detect_pct, "% of the same pictures under sensors", every.frames)
+    report(
+        "sensors_detect_pct", every.sensors_detect_pct, "% of the same pictures under sensors", every.frames
+    )
 
 
 def _median_ms(work: Callable[[Scene], Any], some: Sequence[Scene], turns: int) -> float:
@@ -119,7 +166,9 @@ def _median_ms(work: Callable[[Scene], Any], some: Sequence[Scene], turns: int) 
 
 
 def speed(quick: bool) -> None:
-    """`encoder_path_ms` (crop, encoder, fit, head), `restore_path_ms` (and the restored picture), `encoder_speed_ratio_smirk`."""
+    """`encoder_path_ms` (crop, encoder, fit, head), `restore_path_ms` (and the restored picture),
+    `encoder_speed_ratio_smirk`.
+    """
     names = ("encoder_path_ms", "restore_path_ms", "encoder_speed_ratio_smirk")
     if not installed(ENCODER):
         for name in names:
@@ -148,7 +197,12 @@ def speed(quick: bool) -> None:
                     paste(scene.sensors, restored)
 
             restore = _median_ms(both, some, turns)
-        report("restore_path_ms", restore, "ms, median, one core: encoder path and restored picture", turns * len(some))
+        report(
+            "restore_path_ms",
+            restore,
+            "ms, median, one core: encoder path and restored picture",
+            turns * len(some),
+        )
         report("encoder_speed_ratio_smirk", *_against_smirk(head, some, turns))
     finally:
         if before is not None:
@@ -188,7 +242,11 @@ def _against_smirk(head: HeadModel, some: Sequence[Scene], turns: int) -> tuple[
     smirk = _median_ms(theirs, some, turns)
     mine = _median_ms(lambda scene: encoder.read(scene.sensors, [scene.crop]), some, turns)
     torch.set_num_threads(threads)
-    return smirk / mine, f"times faster; SMIRK's encoder in PyTorch {smirk:.1f} ms, this one {mine:.1f} ms, one thread", turns * len(some)
+    return (
+        smirk / mine,
+        f"times faster; SMIRK's encoder in PyTorch {smirk:.1f} ms, this one {mine:.1f} ms, one thread",
+        turns * len(some),
+    )
 
 
 def chosen_by_auto(pictures: Sequence[U8], step_ns: int = 41_666_667) -> dict[str, float | int | str]:
@@ -199,17 +257,28 @@ def chosen_by_auto(pictures: Sequence[U8], step_ns: int = 41_666_667) -> dict[st
     for number, picture in enumerate(pictures):
         list(component.handle(CAMERA, Frame(number * step_ns, picture)))
         used.append(str(component.health().values["estimator_used"]))
-    return {**component.health().values, "share_landmarks": used.count("landmarks") / max(len(used), 1), "pictures": len(used)}
+    return {
+        **component.health().values,
+        "share_landmarks": used.count("landmarks") / max(len(used), 1),
+        "pictures": len(used),
+    }
 
 
 def auto(quick: bool) -> None:
-    """What `auto` takes on a bare photograph, on a real video of a bare face, and on the twenty faces under sensors."""
+    """What `auto` takes on a bare photograph, on a real video of a bare face, and on the twenty faces under
+    sensors.
+    """
     try:
         from skimage import data
 
         picture = np.ascontiguousarray(data.astronaut()[:300, 60:400])
         found = chosen_by_auto([picture] * 30)
-        report("auto_astronaut", str(found["estimator_used"]), f"{found['estimator_reason']}; residual {found['residual_pct_iod']} %", 30)
+        report(
+            "auto_astronaut",
+            str(found["estimator_used"]),
+            f"{found['estimator_reason']}; residual {found['residual_pct_iod']} %",
+            30,
+        )
     except ImportError:
         report("auto_astronaut", None, "scikit-image is not installed", 0)
     sheet_path = sensor_sheet.reference_sheet()
@@ -225,12 +294,24 @@ def auto(quick: bool) -> None:
             break
         frames.append(np.ascontiguousarray(image[:, :, ::-1]))
     found = chosen_by_auto(frames)
-    report("auto_video", str(found["estimator_used"]), f"{100 * float(found['share_landmarks']):.0f} % of pictures by landmarks, "
-           f"{found['lost']} lost; {found['estimator_reason']}", len(frames))
+    report(
+        "auto_video",
+        str(found["estimator_used"]),
+        f"{100 * float(found['share_landmarks']):.0f} % of pictures by landmarks, "
+        f"{found['lost']} lost; {found['estimator_reason']}",
+        len(frames),
+    )
     taken = [
-        chosen_by_auto([tile])["estimator_used"] for row in sensor_sheet.tiles(sheet_path) for tile in (row[:1] if quick else row)
+        chosen_by_auto([tile])["estimator_used"]
+        for row in sensor_sheet.tiles(sheet_path)
+        for tile in (row[:1] if quick else row)
     ]
-    report("auto_real_sensors", taken.count("sensors"), f"of {len(taken)} real faces under sensors read by the encoder", len(taken))
+    report(
+        "auto_real_sensors",
+        taken.count("sensors"),
+        f"of {len(taken)} real faces under sensors read by the encoder",
+        len(taken),
+    )
 
 
 def run(quick: bool) -> None:

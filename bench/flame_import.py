@@ -14,7 +14,9 @@ from eifer_ros.head.model import HeadModel, load_head
 
 
 def flame_import_max_error(quick: bool = False) -> float:
-    """Largest difference of any coordinate, in metres (reported in micrometres), over random shapes, expressions and joint angles."""
+    """Largest difference of any coordinate, in metres (reported in micrometres), over random shapes,
+    expressions and joint angles.
+    """
     helper = Path(__file__).parents[1] / "test" / "head" / "fabricated_flame.py"
     spec = importlib.util.spec_from_file_location("fabricated_flame", helper)
     assert spec is not None

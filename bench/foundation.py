@@ -37,7 +37,9 @@ def shared_data(name: str) -> Path | None:
 
 
 def rigid_errors(estimate: np.ndarray, truth: np.ndarray, scaled: bool = False) -> np.ndarray:
-    """(N,) distances after the best rotation and shift (and scale) of `estimate` (N, 3) onto `truth` (Kabsch 1976, Umeyama 1991)."""
+    """(N,) distances after the best rotation and shift (and scale) of `estimate` (N, 3) onto `truth` (Kabsch
+    1976, Umeyama 1991).
+    """
     a, b = estimate - estimate.mean(axis=0), truth - truth.mean(axis=0)
     u, values, vt = np.linalg.svd(a.T @ b)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
@@ -46,7 +48,9 @@ def rigid_errors(estimate: np.ndarray, truth: np.ndarray, scaled: bool = False) 
 
 
 def depth_at_landmarks(head: HeadModel, samples: Samples, index: int, rng: np.random.Generator) -> np.ndarray:
-    """(478,) what a depth camera sees where the landmarks were found: the true surface with 2 mm of noise in every pixel."""
+    """(478,) what a depth camera sees where the landmarks were found: the true surface with 2 mm of noise in
+    every pixel.
+    """
     vertices = head.vertices(samples.shapes[index], samples.expressions[index])
     pixels = projection.project(vertices, samples.poses[index], samples.intrinsics[index])
     _, _, depth = raster.rasterise(pixels, head.faces, SIZE, SIZE)
@@ -60,7 +64,13 @@ def fit_samples(head: HeadModel, samples: Samples, with_depth: bool = False) -> 
     model = LandmarkModel.of(head)
     fit = LandmarkFit(model, load_table(head, model))
     face = head.regions["face"]
-    rows: dict[str, list[np.ndarray | float]] = {"found": [], "rigid": [], "scaled": [], "ms": [], "residual": []}
+    rows: dict[str, list[np.ndarray | float]] = {
+        "found": [],
+        "rigid": [],
+        "scaled": [],
+        "ms": [],
+        "residual": [],
+    }
     for index, points in enumerate(samples.landmarks):
         if index == 0 or samples.person[index] != samples.person[index - 1]:
             fit.reset()
@@ -82,11 +92,15 @@ def fit_samples(head: HeadModel, samples: Samples, with_depth: bool = False) -> 
 def correlations(head: HeadModel, found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Pearson r of every visible coefficient that moves."""
     moving = [i for i in visible_actions(head.expression_names) if truth[:, i].std() > MOVES]
-    return np.array([np.corrcoef(found[:, i], truth[:, i])[0, 1] if found[:, i].std() > 1e-9 else 0.0 for i in moving])
+    return np.array(
+        [np.corrcoef(found[:, i], truth[:, i])[0, 1] if found[:, i].std() > 1e-9 else 0.0 for i in moving]
+    )
 
 
 def fit_on_renders(quick: bool) -> None:
-    """`fit_vertex_error_mm`, `fit_expression_r`: known identities and expressions, yaw within 0.5 rad, one camera, no depth."""
+    """`fit_vertex_error_mm`, `fit_expression_r`: known identities and expressions, yaw within 0.5 rad, one
+    camera, no depth.
+    """
     head = load_head()
     people, pictures = (4, 10) if quick else (20, 30)
     samples = collect(head, people, pictures, SEED)
@@ -94,13 +108,40 @@ def fit_on_renders(quick: bool) -> None:
     count = len(rows["rigid"])
     r = correlations(head, rows["found"], samples.expressions)
     moving = [i for i in visible_actions(head.expression_names) if samples.expressions[:, i].std() > MOVES]
-    report("fit_vertex_error_mm", float(rows["rigid"].mean()), "mm, face region, rigid alignment, no depth camera", count)
-    report("fit_vertex_error_scaled_mm", float(rows["scaled"].mean()), "mm, the same with the head's size aligned too", count)
+    report(
+        "fit_vertex_error_mm",
+        float(rows["rigid"].mean()),
+        "mm, face region, rigid alignment, no depth camera",
+        count,
+    )
+    report(
+        "fit_vertex_error_scaled_mm",
+        float(rows["scaled"].mean()),
+        "mm, the same with the head's size aligned too",
+        count,
+    )
     depth = fit_samples(head, samples, with_depth=True)
-    report("fit_vertex_error_depth_mm", float(depth["rigid"].mean()), "mm, face region, rigid alignment, with a depth camera", count)
-    pooled = float(np.corrcoef(rows["found"][:, moving].ravel(), samples.expressions[:, moving].ravel())[0, 1])
-    report("fit_expression_r", pooled, f"Pearson r over all values of the {len(moving)} coefficients that move", count)
-    report("fit_expression_r_each", float(r.mean()), f"mean over {len(r)} coefficients of each one's own Pearson r", count)
+    report(
+        "fit_vertex_error_depth_mm",
+        float(depth["rigid"].mean()),
+        "mm, face region, rigid alignment, with a depth camera",
+        count,
+    )
+    pooled = float(
+        np.corrcoef(rows["found"][:, moving].ravel(), samples.expressions[:, moving].ravel())[0, 1]
+    )
+    report(
+        "fit_expression_r",
+        pooled,
+        f"Pearson r over all values of the {len(moving)} coefficients that move",
+        count,
+    )
+    report(
+        "fit_expression_r_each",
+        float(r.mean()),
+        f"mean over {len(r)} coefficients of each one's own Pearson r",
+        count,
+    )
 
 
 def speed(quick: bool) -> None:
@@ -139,7 +180,8 @@ def _portrait() -> np.ndarray:
 def run_video(component: Component, path: Path, limit: int | None = None) -> dict[str, float]:
     """Every picture of a video file through `component`.
 
-    Counts, frames/s (decoding included), p99 of picture -> FaceState in ms, mean residual in % of the eye distance.
+    Counts, frames/s (decoding included), p99 of picture -> FaceState in ms, mean residual in % of the eye
+    distance.
     """
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -161,13 +203,17 @@ def run_video(component: Component, path: Path, limit: int | None = None) -> dic
                 residuals.append(float(component.health().values["residual_pct_iod"]))
     elapsed = time.perf_counter() - begin
     return {
-        "total": total, "tracked": tracked, "fps": total / elapsed, "p99_ms": float(np.quantile(latencies, 0.99)),
+        "total": total,
+        "tracked": tracked,
+        "fps": total / elapsed,
+        "p99_ms": float(np.quantile(latencies, 0.99)),
         "residual_pct": float(np.mean(residuals)) if residuals else float("nan"),
     }
 
 
 def video(quick: bool) -> None:
-    """`video_tracked_frames`, `video_residual_pct_iod`, `video_fps`, `frame_to_face_p99_ms` on the real video, one process.
+    """`video_tracked_frames`, `video_residual_pct_iod`, `video_fps`, `frame_to_face_p99_ms` on the real
+    video, one process.
 
     The landmark fit; what `auto` makes of the same video has `_auto` at its figures' ends.
     """
@@ -182,7 +228,12 @@ def video(quick: bool) -> None:
         found = run_video(component, path, 120 if quick else None)
         total = int(found["total"])
         report(f"video_tracked_frames{end}", int(found["tracked"]), f"of {total} frames", total)
-        report(f"video_residual_pct_iod{end}", found["residual_pct"], "% of the distance of the outer eye corners", int(found["tracked"]))
+        report(
+            f"video_residual_pct_iod{end}",
+            found["residual_pct"],
+            "% of the distance of the outer eye corners",
+            int(found["tracked"]),
+        )
         report(f"video_fps{end}", found["fps"], "frames/s", total)
         report(f"frame_to_face_p99_ms{end}", found["p99_ms"], "ms", total)
 

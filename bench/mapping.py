@@ -1,10 +1,11 @@
 """Muscles to face, face to muscles, lag and fusion, on simulated participants.
 
-Each participant makes two sessions of the whole programme. Everything is fitted to the first (its own calibration included) and
-judged on the second, whose timing, strengths, noise and electrode places differ. sEMG: motor units with the usual artefacts
-in the full run, the fast mode (shaped noise) with --quick. Faces the mappings are fitted to: the truth at 30 Hz as a landmark
-fit would give it (`camera_faces`: gain and offset errors per coefficient, slow and white noise); judged against the truth itself.
-The camera of the fusion is the same, 40 ms late.
+Each participant makes two sessions of the whole programme. Everything is fitted to the first (its own
+calibration included) and judged on the second, whose timing, strengths, noise and electrode places differ.
+sEMG: motor units with the usual artefacts in the full run, the fast mode (shaped noise) with --quick. Faces
+the mappings are fitted to: the truth at 30 Hz as a landmark fit would give it (`camera_faces`: gain and
+offset errors per coefficient, slow and white noise); judged against the truth itself. The camera of the
+fusion is the same, 40 ms late.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ from eifer_ros.types import NS, EmgChunk, FaceOrigin, FaceState, MuscleActivity,
 from . import note, report
 
 MODELS = {
-    "ridge, no lags": FitSettings(kind="ridge", longest_s=0.0, lags=1), "ridge": FitSettings(kind="ridge"), "rff": FitSettings(),
-    "mlp": FitSettings(kind="mlp"), "tcn": FitSettings(kind="tcn"),
+    "ridge, no lags": FitSettings(kind="ridge", longest_s=0.0, lags=1),
+    "ridge": FitSettings(kind="ridge"),
+    "rff": FitSettings(),
+    "mlp": FitSettings(kind="mlp"),
+    "tcn": FitSettings(kind="tcn"),
 }
 CAMERA_HZ, CAMERA_LATENCY_S = 30.0, 0.040
 BLIND_EVERY_S, BLIND_S = 15.0, 5.0
@@ -66,7 +70,9 @@ def run(quick: bool) -> None:
     length, mode = (126.0, "fast") if quick else (180.0, "units")
     models = list(MODELS) if not quick else ["ridge, no lags", "ridge", "rff"]
     aheads = (0.0, 0.04) if quick else (0.0, 0.02, 0.04, 0.06)
-    note(f"mapping: {len(seeds)} participants, two sessions of {length:.0f} s, sEMG '{mode}', faces: truth with landmark-fit-like noise")
+    note(
+        f"mapping: {len(seeds)} participants, two sessions of {length:.0f} s, sEMG '{mode}', faces: truth with landmark-fit-like noise"
+    )
     judge = functools.partial(_participant, length=length, mode=mode, models=models, aheads=aheads)
     with ProcessPoolExecutor(max_workers=2) as pool:
         results = []
@@ -76,22 +82,75 @@ def run(quick: bool) -> None:
     _tables(results, models)
     rff = [result["models"]["rff"] for result in results]
     count = len(results)
-    report("emg2exp_r", float(np.median([row["r"] for row in rff])), "median over participants of median over coefficients", count)
-    report("emg2exp_r2", float(np.median([row["r2"] for row in rff])), "median over participants of median over coefficients", count)
+    report(
+        "emg2exp_r",
+        float(np.median([row["r"] for row in rff])),
+        "median over participants of median over coefficients",
+        count,
+    )
+    report(
+        "emg2exp_r2",
+        float(np.median([row["r2"] for row in rff])),
+        "median over participants of median over coefficients",
+        count,
+    )
     for name in models:
-        figure = "emg2exp_vertex_ratio" if name == "rff" else f"emg2exp_vertex_ratio_{name.replace(', ', '_').replace(' ', '_')}"
-        report(figure, float(np.mean([result["models"][name]["ratio"] for result in results])), "of the mean face's error", count)
+        figure = (
+            "emg2exp_vertex_ratio"
+            if name == "rff"
+            else f"emg2exp_vertex_ratio_{name.replace(', ', '_').replace(' ', '_')}"
+        )
+        report(
+            figure,
+            float(np.mean([result["models"][name]["ratio"] for result in results])),
+            "of the mean face's error",
+            count,
+        )
     ahead = {value: float(np.median([result["ahead"][value] for result in results])) for value in aheads}
-    note("R2 against look-ahead: " + ", ".join(f"{1e3 * value:.0f} ms {r2:.3f}" for value, r2 in ahead.items()))
+    note(
+        "R2 against look-ahead: " + ", ".join(f"{1e3 * value:.0f} ms {r2:.3f}" for value, r2 in ahead.items())
+    )
     report("lookahead40_r2_loss", ahead[0.0] - ahead[0.04], "R2", count)
-    report("exp2emg_rho", float(np.median(np.concatenate([result["rho"] for result in results]))), "Spearman", count)
-    report("exp2emg_smape", float(np.median(np.concatenate([result["smape"] for result in results]))), "%", count)
+    report(
+        "exp2emg_rho",
+        float(np.median(np.concatenate([result["rho"] for result in results]))),
+        "Spearman",
+        count,
+    )
+    report(
+        "exp2emg_smape", float(np.median(np.concatenate([result["smape"] for result in results]))), "%", count
+    )
     fusion = [result["fusion"] for result in results]
-    report("fusion_blind_ratio", float(np.mean([row["blind"] for row in fusion])), "of the EMG-only error, mean", count)
-    report("fusion_good_ratio", float(max(row["good"] for row in fusion)), "of vision alone live, worst participant", count)
-    report("fusion_perfect_ratio", float(max(row["perfect"] for row in fusion)), "of a camera without error live, worst participant", count)
-    report("fusion_back_ms", float(max(row["back_ms"] for row in fusion)), "ms after the camera sees again, worst participant", count)
-    report("lag_error_ms", float(max(result["lag_error_ms"] for result in results)), "ms, worst of 30..150 ms with +-200 ppm", count)
+    report(
+        "fusion_blind_ratio",
+        float(np.mean([row["blind"] for row in fusion])),
+        "of the EMG-only error, mean",
+        count,
+    )
+    report(
+        "fusion_good_ratio",
+        float(max(row["good"] for row in fusion)),
+        "of vision alone live, worst participant",
+        count,
+    )
+    report(
+        "fusion_perfect_ratio",
+        float(max(row["perfect"] for row in fusion)),
+        "of a camera without error live, worst participant",
+        count,
+    )
+    report(
+        "fusion_back_ms",
+        float(max(row["back_ms"] for row in fusion)),
+        "ms after the camera sees again, worst participant",
+        count,
+    )
+    report(
+        "lag_error_ms",
+        float(max(result["lag_error_ms"] for result in results)),
+        "ms, worst of 30..150 ms with +-200 ppm",
+        count,
+    )
     _timing(seeds[0], length)
 
 
@@ -119,8 +178,12 @@ def _activity(person: Participant, processing: EmgProcessing, length_s: float, c
                 yield made.item, item
 
 
-def camera_faces(person: Participant, times: Any, truth: Any, seed: int, noise: float = 1.0) -> list[FaceState]:
-    """The truth as a landmark fit sees it: gain 5 %, offset 0.015, slow error 0.025 (0.5 s), white error 0.02 per coefficient."""
+def camera_faces(
+    person: Participant, times: Any, truth: Any, seed: int, noise: float = 1.0
+) -> list[FaceState]:
+    """The truth as a landmark fit sees it: gain 5 %, offset 0.015, slow error 0.025 (0.5 s), white error 0.02
+    per coefficient.
+    """
     rng = np.random.default_rng(seed)
     when = np.arange(0.0, times[-1], 1.0 / CAMERA_HZ)
     clean = np.stack([np.interp(when, times, column) for column in truth.T], axis=1)
@@ -130,14 +193,26 @@ def camera_faces(person: Participant, times: Any, truth: Any, seed: int, noise: 
     for row in range(1, len(slow)):
         slow[row] = keep * slow[row - 1] + np.sqrt(1 - keep**2) * steps[row]
     gain, offset = 1 + noise * rng.normal(0.0, 0.05, 52), noise * np.abs(rng.normal(0.0, 0.015, 52))
-    seen = np.clip(clean * gain + offset + noise * (0.025 * slow + rng.normal(0.0, 0.02, clean.shape)), 0.0, 1.0).astype(np.float32)
+    seen = np.clip(
+        clean * gain + offset + noise * (0.025 * slow + rng.normal(0.0, 0.02, clean.shape)), 0.0, 1.0
+    ).astype(np.float32)
     names = person.head.expression_names
     lids = [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]
     none, std = np.zeros(3, np.float32), np.full(52, max(0.035 * noise, 0.005), np.float32)
     return [
         FaceState(
-            person.stamp(float(at)), person.head.id, FaceOrigin.VISION, person.shape, row, std, none, none,
-            np.zeros((2, 3), np.float32), row[lids], np.eye(4), 1.0,
+            person.stamp(float(at)),
+            person.head.id,
+            FaceOrigin.VISION,
+            person.shape,
+            row,
+            std,
+            none,
+            none,
+            np.zeros((2, 3), np.float32),
+            row[lids],
+            np.eye(4),
+            1.0,
         )
         for at, row in zip(when, seen, strict=True)
     ]
@@ -145,24 +220,37 @@ def camera_faces(person: Participant, times: Any, truth: Any, seed: int, noise: 
 
 def _series(recorded: Recorded, calibration: Calibration, faces: list[FaceState]) -> tuple[Series, Any]:
     envelope = np.stack([item.envelope for item in recorded.activity])
-    rows = [replace(item, activation=calibration.activation(item.envelope).astype(np.float32)) for item in recorded.activity]
+    rows = [
+        replace(item, activation=calibration.activation(item.envelope).astype(np.float32))
+        for item in recorded.activity
+    ]
     return assemble(rows, faces, recorded.person.head.expression_names), envelope
 
 
 def _fit(series: Series, envelope: Any, person: Participant, settings: FitSettings) -> Mapping:
     bounds = person.head.expression_bounds
     return fit(
-        series, profile="live", lower=bounds[:, 0], upper=bounds[:, 1], shape=person.shape, envelope=envelope, filter_delay_s=DELAY_S,
+        series,
+        profile="live",
+        lower=bounds[:, 0],
+        upper=bounds[:, 1],
+        shape=person.shape,
+        envelope=envelope,
+        filter_delay_s=DELAY_S,
         settings=settings,
     )[0]
 
 
-def _participant(seed: int, *, length: float, mode: Any, models: list[str], aheads: tuple[float, ...]) -> dict[str, Any]:
+def _participant(
+    seed: int, *, length: float, mode: Any, models: list[str], aheads: tuple[float, ...]
+) -> dict[str, Any]:
     first = record(Participant(seed, 0, emg_mode=mode), length, seed)
     second = record(Participant(seed, 1, emg_mode=mode), length, seed + 1)
     calibration = calibrate_recording(first.activity, first.person.markers(0.0, length))
     series, envelope = _series(first, calibration, first.faces)
-    held, _ = _series(second, calibration, camera_faces(second.person, second.times, second.truth, 0, noise=0.0))
+    held, _ = _series(
+        second, calibration, camera_faces(second.person, second.times, second.truth, 0, noise=0.0)
+    )
     mean_face = np.nanmean(series.face, axis=0)[:52]
     out: dict[str, Any] = {"models": {}, "ahead": {}}
     for name in models:
@@ -195,15 +283,22 @@ def _judged(mapping: Mapping, held: Series, mean_face: Any, recorded: Recorded) 
     ours = _without_gaze(predicted, truth, head)
     for region in REGIONS:
         basis = displacement_basis(head, region)
-        error, base = vertex_error_mm(basis, ours[thin], truth[thin]), vertex_error_mm(basis, still[thin], truth[thin])
+        error, base = (
+            vertex_error_mm(basis, ours[thin], truth[thin]),
+            vertex_error_mm(basis, still[thin], truth[thin]),
+        )
         regions[region] = float(error.mean()), float(base.mean())
     times = held.times[rows][thin] + seconds(held.start - recorded.person.start)
     for take in recorded.person.script.takes(0.0, float(recorded.times[-1])):
         inside = (times >= take.start_s) & (times < take.end_s)
         if inside.any():
-            movements.setdefault(take.label, []).append((float(error[inside].mean()), float(base[inside].mean())))
+            movements.setdefault(take.label, []).append(
+                (float(error[inside].mean()), float(base[inside].mean()))
+            )
     return {
-        "r": float(np.median(np.nan_to_num(r))), "r2": float(np.median(r2)), "ratio": regions["face"][0] / regions["face"][1],
+        "r": float(np.median(np.nan_to_num(r))),
+        "r2": float(np.median(r2)),
+        "ratio": regions["face"][0] / regions["face"][1],
         "regions": regions,
         "movements": {label: tuple(np.mean(values, axis=0)) for label, values in movements.items()},
     }
@@ -218,7 +313,9 @@ def _without_gaze(estimate: Any, truth: Any, head: Any) -> Any:
 
 
 def _true_envelopes(recorded: Recorded) -> Any:
-    """(T, 22) what each muscle alone would give through the envelope filter, as a share of its 99th percentile."""
+    """(T, 22) what each muscle alone would give through the envelope filter, as a share of its 99th
+    percentile.
+    """
     from scipy import signal
 
     levels, law = recorded.person._amplitude
@@ -230,12 +327,16 @@ def _true_envelopes(recorded: Recorded) -> Any:
 
 
 def _muscles(mapping: Mapping, seen: Series, first: Recorded, second: Recorded) -> tuple[Any, Any]:
-    """Spearman and SMAPE of every muscle that reaches 0.3 of its 99th percentile in a movement, over that movement."""
+    """Spearman and SMAPE of every muscle that reaches 0.3 of its 99th percentile in a movement, over that
+    movement.
+    """
     spec = replace(mapping.exp2emg.spec, ahead_s=0.0)
     features, _, rows = training_pairs(seen, spec, seen.face, seen.activation)
     scale = np.sqrt((mapping.envelope_scale**2).sum(axis=1))
     activation = mapping.exp2emg.predict(features)
-    estimate = np.sqrt((activation * mapping.envelope_scale[:, 1]) ** 2 + mapping.envelope_scale[:, 0] ** 2) / scale
+    estimate = (
+        np.sqrt((activation * mapping.envelope_scale[:, 1]) ** 2 + mapping.envelope_scale[:, 0] ** 2) / scale
+    )
     times = seen.times[rows] + mapping.exp2emg.spec.ahead_s + seconds(seen.start - second.person.start)
     truth = np.stack([np.interp(times, second.times, column) for column in _true_envelopes(second).T], axis=1)
     rho, error = [], []
@@ -250,13 +351,18 @@ def _muscles(mapping: Mapping, seen: Series, first: Recorded, second: Recorded) 
 
 
 def _lags(recorded: Recorded, calibration: Calibration, seed: int) -> float:
-    """Largest error in ms over lags from 30 to 150 ms, the camera's clock 200 ppm fast or slow. The muscles stay the same."""
+    """Largest error in ms over lags from 30 to 150 ms, the camera's clock 200 ppm fast or slow.
+
+    The muscles stay the same.
+    """
     person, worst = recorded.person, 0.0
     for number, lag_s in enumerate(LAGS_S):
         other = Participant(person.seed, person.session, lag_s=lag_s, emg_mode=person._emg_mode)
         faces = camera_faces(other, recorded.times, other.expression_at(recorded.times), seed)
         drift = 200e-6 * (-1) ** number
-        drifting = [replace(face, stamp=face.stamp + round((face.stamp - person.start) * drift)) for face in faces]
+        drifting = [
+            replace(face, stamp=face.stamp + round((face.stamp - person.start) * drift)) for face in faces
+        ]
         found = estimate(_series(recorded, calibration, drifting)[0], DELAY_S)
         worst = max(worst, 1e3 * abs(found.lag_s - lag_s - drift * recorded.times[-1] / 2))
     return worst
@@ -265,16 +371,30 @@ def _lags(recorded: Recorded, calibration: Calibration, seed: int) -> float:
 # ---------------------------------------------------------------- fusion
 
 
-def _live(mapping: Mapping, recorded: Recorded, calibration: Calibration, faces: list[FaceState], end_s: float) -> dict[str, Any]:
-    """The component, fed as live: activity at once, faces late, one tick each 10 ms. Values (T, 52) by kind at the ticks."""
+def _live(
+    mapping: Mapping, recorded: Recorded, calibration: Calibration, faces: list[FaceState], end_s: float
+) -> dict[str, Any]:
+    """The component, fed as live: activity at once, faces late, one tick each 10 ms.
+
+    Values (T, 52) by kind at the ticks.
+    """
     component = MuscleMapping(MappingConfig(), mapping)
     component.setup()
     person = recorded.person
     arrivals: list[tuple[int, str, Any]] = [
-        (item.stamp, "emg/activity", replace(item, activation=calibration.activation(item.envelope).astype(np.float32)))
-        for item in recorded.activity if item.stamp < person.stamp(end_s)
+        (
+            item.stamp,
+            "emg/activity",
+            replace(item, activation=calibration.activation(item.envelope).astype(np.float32)),
+        )
+        for item in recorded.activity
+        if item.stamp < person.stamp(end_s)
     ]
-    arrivals += [(face.stamp + nanoseconds(CAMERA_LATENCY_S), "face/vision", face) for face in faces if face.stamp < person.stamp(end_s)]
+    arrivals += [
+        (face.stamp + nanoseconds(CAMERA_LATENCY_S), "face/vision", face)
+        for face in faces
+        if face.stamp < person.stamp(end_s)
+    ]
     arrivals += [(person.stamp(float(at)) + 1, "tick", None) for at in np.arange(2.0, end_s, 0.01)]
     held: dict[str, Any] = {}
     rows: dict[str, list[Any]] = {"times": [], "fused": [], "emg": [], "vision": []}
@@ -292,7 +412,9 @@ def _live(mapping: Mapping, recorded: Recorded, calibration: Calibration, faces:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def _fusion(mapping: Mapping, recorded: Recorded, calibration: Calibration, end_s: float = 62.0) -> dict[str, float]:
+def _fusion(
+    mapping: Mapping, recorded: Recorded, calibration: Calibration, end_s: float = 62.0
+) -> dict[str, float]:
     """Errors live: everything is compared with the truth at the instant it is given out."""
     head = recorded.person.head
     basis = displacement_basis(head)[::4]
@@ -301,7 +423,8 @@ def _fusion(mapping: Mapping, recorded: Recorded, calibration: Calibration, end_
         rows = _live(mapping, recorded, calibration, faces, end_s)
         truth = recorded.person.expression_at(rows["times"])
         return rows["times"], {
-            kind: vertex_error_mm(basis, _without_gaze(rows[kind], truth, head), truth) for kind in ("fused", "emg", "vision")
+            kind: vertex_error_mm(basis, _without_gaze(rows[kind], truth, head), truth)
+            for kind in ("fused", "emg", "vision")
         }
 
     def covered(at: Any) -> Any:
@@ -309,22 +432,29 @@ def _fusion(mapping: Mapping, recorded: Recorded, calibration: Calibration, end_
 
     times, good = errors(recorded.faces)
     _, perfect = errors(camera_faces(recorded.person, recorded.times, recorded.truth, 0, noise=0.0))
-    _, blind = errors([face for face in recorded.faces if not covered(seconds(face.stamp - recorded.person.start))])
+    _, blind = errors(
+        [face for face in recorded.faces if not covered(seconds(face.stamp - recorded.person.start))]
+    )
     dark = covered(times - CAMERA_LATENCY_S)
     # mean error by time since the camera came back, beside that of a camera never covered
     since = (times - CAMERA_LATENCY_S) % BLIND_EVERY_S
     seen = (since < 2.0) & (times > BLIND_EVERY_S)
     steps = np.arange(0.0, 1.0, 0.05)
     again, usual = (
-        np.array([error["fused"][seen & (since >= s) & (since < s + 0.05)].mean() for s in steps]) for error in (blind, good)
+        np.array([error["fused"][seen & (since >= s) & (since < s + 0.05)].mean() for s in steps])
+        for error in (blind, good)
     )
     late = np.flatnonzero(again > 1.1 * usual)
     return {
-        "good": float(good["fused"].mean() / good["vision"].mean()), "perfect": float(perfect["fused"].mean() / perfect["vision"].mean()),
+        "good": float(good["fused"].mean() / good["vision"].mean()),
+        "perfect": float(perfect["fused"].mean() / perfect["vision"].mean()),
         "blind": float(blind["fused"][dark].mean() / blind["emg"][dark].mean()),
         "back_ms": float(1e3 * (steps[late[-1]] + 0.05)) if len(late) else 0.0,
-        "fused_mm": float(good["fused"].mean()), "vision_mm": float(good["vision"].mean()), "emg_mm": float(good["emg"].mean()),
-        "dark_fused_mm": float(blind["fused"][dark].mean()), "dark_emg_mm": float(blind["emg"][dark].mean()),
+        "fused_mm": float(good["fused"].mean()),
+        "vision_mm": float(good["vision"].mean()),
+        "emg_mm": float(good["emg"].mean()),
+        "dark_fused_mm": float(blind["fused"][dark].mean()),
+        "dark_emg_mm": float(blind["emg"][dark].mean()),
     }
 
 
@@ -350,7 +480,10 @@ def _timing(seed: int, length: float) -> None:
         mapping.emg2exp.predict_one(row)
         took.append(time.perf_counter() - start)
     report("predict_ms", 1e3 * float(np.median(took)), "ms, median", len(took))
-    processing, component = EmgProcessing(EmgConfig(scheme="fridlund")), MuscleMapping(MappingConfig(), mapping)
+    processing, component = (
+        EmgProcessing(EmgConfig(scheme="fridlund")),
+        MuscleMapping(MappingConfig(), mapping),
+    )
     for each in (processing, component):
         each.setup()
     processing.use_calibration(calibration)
@@ -358,13 +491,24 @@ def _timing(seed: int, length: float) -> None:
     person = recorded.person
     names, chunk = person.channel_info().channels, 20
     for first in range(0, person.sample_index(30.0), chunk):
-        item = EmgChunk(person.stamp(first / person.true_rate_hz), person.rate_hz, names, person.samples(first, chunk), first)
+        item = EmgChunk(
+            person.stamp(first / person.true_rate_hz),
+            person.rate_hz,
+            names,
+            person.samples(first, chunk),
+            first,
+        )
         start = time.perf_counter()
         for made in processing.handle("emg/raw", item):
             for face in component.handle("emg/activity", made.item):
                 if face.port == EMG_FACE:
                     late.append((item.end_stamp - face.item.stamp) / NS + time.perf_counter() - start)
-    report("emg_to_face_p99_ms", 1e3 * float(np.percentile(late, 99)), "ms from the sample, chunks of 9.8 ms included", len(late))
+    report(
+        "emg_to_face_p99_ms",
+        1e3 * float(np.percentile(late, 99)),
+        "ms from the sample, chunks of 9.8 ms included",
+        len(late),
+    )
 
 
 def _tables(results: list[dict[str, Any]], models: list[str]) -> None:
@@ -372,19 +516,37 @@ def _tables(results: list[dict[str, Any]], models: list[str]) -> None:
     note(f"{'model':16s} {'r':>6s} {'R2':>6s} " + " ".join(f"{region:>9s}" for region in REGIONS))
     for name in models:
         rows = [result["models"][name] for result in results]
-        ratios = [np.mean([row["regions"][region][0] / row["regions"][region][1] for row in rows]) for region in REGIONS]
+        ratios = [
+            np.mean([row["regions"][region][0] / row["regions"][region][1] for row in rows])
+            for region in REGIONS
+        ]
         r, r2 = (float(np.median([row[key] for row in rows])) for key in ("r", "r2"))
         note(f"{name:16s} {r:6.3f} {r2:6.3f} " + " ".join(f"{ratio:9.2f}" for ratio in ratios))
-    note(f"{'movement':16s} " + " ".join(f"{name:>15s}" for name in models) + "       mean face   (mm on the face)")
+    note(
+        f"{'movement':16s} "
+        + " ".join(f"{name:>15s}" for name in models)
+        + "       mean face   (mm on the face)"
+    )
     for label in results[0]["models"][models[0]]["movements"]:
         cells = [
-            [result["models"][name]["movements"][label] for result in results if label in result["models"][name]["movements"]]
+            [
+                result["models"][name]["movements"][label]
+                for result in results
+                if label in result["models"][name]["movements"]
+            ]
             for name in models
         ]
-        note(f"{label:16s} " + " ".join(f"{np.mean(cell, axis=0)[0]:15.2f}" for cell in cells) + f" {np.mean(cells[0], axis=0)[1]:15.2f}")
+        note(
+            f"{label:16s} "
+            + " ".join(f"{np.mean(cell, axis=0)[0]:15.2f}" for cell in cells)
+            + f" {np.mean(cells[0], axis=0)[1]:15.2f}"
+        )
     keys = ("fused_mm", "vision_mm", "emg_mm", "dark_fused_mm", "dark_emg_mm")
     means = {key: float(np.mean([result["fusion"][key] for result in results])) for key in keys}
-    note("live errors, mm: " + ", ".join(f"{key.removesuffix('_mm')} {value:.2f}" for key, value in means.items()))
+    note(
+        "live errors, mm: "
+        + ", ".join(f"{key.removesuffix('_mm')} {value:.2f}" for key, value in means.items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Micro-expressions: motion per vertex against the static estimator, false motion, time, each module removed in turn; spotting.
+"""Micro-expressions: motion per vertex against the static estimator, false motion, time, each module removed
+in turn; spotting.
 
-People that nothing was learnt from (`evaluation.protocol.PARTICIPANTS`), micro-expressions of the simulated participant between 8 and
-12 % of the full movement, no blink within the clip. Motion is counted from the half second before the onset: from its mean for the truth
-and for the static estimator, from its own running neutral for the motion estimator.
+People that nothing was learnt from (`evaluation.protocol.PARTICIPANTS`), micro-expressions of the simulated
+participant between 8 and 12 % of the full movement, no blink within the clip. Motion is counted from the half
+second before the onset: from its mean for the truth and for the static estimator, from its own running
+neutral for the motion estimator.
 """
 
 from __future__ import annotations
@@ -62,7 +64,11 @@ class Static:
         """Its face of one picture."""
         assert frame.intrinsics is not None
         found = self.estimator.estimate(frame, frame.intrinsics, elapsed_s)
-        return None if found is None else state_of(self.head, self.estimator.model, frame.stamp, found, self._blink)
+        return (
+            None
+            if found is None
+            else state_of(self.head, self.estimator.model, frame.stamp, found, self._blink)
+        )
 
 
 def tenth(seed: int, sensors: bool) -> tuple[Participant, MicroEvent]:
@@ -98,13 +104,20 @@ def clip(static: Static, skin: FaceSkin, seed: int, rate_hz: float, sensors: boo
 def people(quick: bool) -> Sequence[tuple[int, float, bool]]:
     """Who, at which rate, under sensors or bare: half each, crossed."""
     chosen = PARTICIPANTS[:3] if quick else PARTICIPANTS
-    return [(seed, (100.0, 200.0)[i // 2 % 2] if not quick else 100.0, i % 2 == 0) for i, seed in enumerate(chosen)]
+    return [
+        (seed, (100.0, 200.0)[i // 2 % 2] if not quick else 100.0, i % 2 == 0)
+        for i, seed in enumerate(chosen)
+    ]
 
 
 def static_motion(head: HeadModel, skin: FaceSkin, one: Clip) -> F64:
-    """(T, M, 3) m motion of the static estimator from the mean of its own neutral; with the shape it ends on, which is the best it has."""
+    """(T, M, 3) m motion of the static estimator from the mean of its own neutral; with the shape it ends on,
+    which is the best it has.
+    """
     shape = one.states[-1].shape
-    faces = np.array([head.vertices(shape, s.expression, eyes=s.eyes)[skin.vertices] for s in one.states], np.float64)
+    faces = np.array(
+        [head.vertices(shape, s.expression, eyes=s.eyes)[skin.vertices] for s in one.states], np.float64
+    )
     return np.asarray(faces - faces[np.array(one.before)].mean(axis=0))
 
 
@@ -161,22 +174,43 @@ def per_vertex(quick: bool) -> None:
             rs.append(correlation(found[during], true[during]))
         tail = "" if name == "all" else f"_{name}"
         ratio = float(np.mean(np.array(errors) / np.array(base)))
-        report(f"micro_motion_error_ratio{tail}", ratio, "error per vertex over the static estimator's, mean of people, 10 % intensity",
-               len(clips))
-        report(f"micro_motion_r{tail}", float(np.mean(rs)), "r of motion per vertex with the truth, mean", len(clips))
+        report(
+            f"micro_motion_error_ratio{tail}",
+            ratio,
+            "error per vertex over the static estimator's, mean of people, 10 % intensity",
+            len(clips),
+        )
+        report(
+            f"micro_motion_r{tail}",
+            float(np.mean(rs)),
+            "r of motion per vertex with the truth, mean",
+            len(clips),
+        )
         if name == "all":
             over = float(np.mean(np.array(errors) / np.array(none)))
-            report("micro_motion_error_over_motion", over, "error over the true motion (1 is what 'nothing moves' scores)", len(clips))
+            report(
+                "micro_motion_error_over_motion",
+                over,
+                "error over the true motion (1 is what 'nothing moves' scores)",
+                len(clips),
+            )
             report("micro_motion_error_mm", float(np.mean(errors)), "mm, root mean square", len(clips))
             report("micro_static_error_mm", float(np.mean(base)), "mm, static estimator", len(clips))
             for one, error, s, r in zip(clips, errors, base, rs, strict=True):
                 where = f"{one.label} {one.rate_hz:.0f}/s {'sensors' if one.sensors else 'bare'}"
                 note(f"{where}: {error:.4f} mm, static {s:.4f} mm, r {r:.3f}")
-    report("micro_static_r", float(np.mean([correlation(s[d], t[d]) for s, t, d in still])), "r of the static estimator", len(clips))
+    report(
+        "micro_static_r",
+        float(np.mean([correlation(s[d], t[d]) for s, t, d in still])),
+        "r of the static estimator",
+        len(clips),
+    )
 
 
 def still_head(quick: bool) -> None:
-    """`micro_still_mm`: face and head perfectly still, noise of the camera alone; `micro_sway_mm`: the head sways, the face rests."""
+    """`micro_still_mm`: face and head perfectly still, noise of the camera alone; `micro_sway_mm`: the head
+    sways, the face rests.
+    """
     head = load_head()
     skin, static = FaceSkin.of(head), Static(head)
     chosen = PARTICIPANTS[:2] if quick else PARTICIPANTS[:6]
@@ -199,7 +233,12 @@ def still_head(quick: bool) -> None:
                 if result is not None and step >= 15:
                     fields.append(result.motion(head)[skin.vertices])
             found.append(rms_mm(np.array(fields, np.float64)))
-        report(figure, float(np.mean(found)), "mm RMS per vertex, face at rest" + (", head sways" if sways else ", head still"), len(found))
+        report(
+            figure,
+            float(np.mean(found)),
+            "mm RMS per vertex, face at rest" + (", head sways" if sways else ", head still"),
+            len(found),
+        )
 
 
 def _posed(person: Participant, face: FaceState, pose_s: float, time_s: float) -> FaceState:
@@ -229,12 +268,19 @@ def speed(quick: bool) -> None:
                 estimator.update(frame, state)
                 cpus.append(time.process_time() - cpu)
                 walls.append(estimator.time_s)
-            note(f"turn {turn}: wall {1e3 * np.median(walls):.2f} ms, processor {1e3 * np.median(cpus):.2f} ms")
+            note(
+                f"turn {turn}: wall {1e3 * np.median(walls):.2f} ms, processor {1e3 * np.median(cpus):.2f} ms"
+            )
     finally:
         cv2.setNumThreads(threads)
         if before is not None:
             os.sched_setaffinity(0, before)
-    report("micro_ms", 1e3 * float(np.median(walls)), "ms added to a picture, median, one core, 128 px flow", len(walls))
+    report(
+        "micro_ms",
+        1e3 * float(np.median(walls)),
+        "ms added to a picture, median, one core, 128 px flow",
+        len(walls),
+    )
     report("micro_cpu_ms", 1e3 * float(np.median(cpus)), "ms of processor time, median", len(cpus))
 
 
@@ -254,7 +300,9 @@ def picture(quick: bool) -> None:
     cv2.imwrite(str(Path(out) / "micro_motion.png"), np.vstack(rows)[:, :, ::-1])
 
 
-def _row(head: HeadModel, skin: FaceSkin, one: Clip, by: float = 12.0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _row(
+    head: HeadModel, skin: FaceSkin, one: Clip, by: float = 12.0
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """The frame at the apex; true, reconstructed and static motion times `by`, coloured by its length."""
     true = true_motion(one)
     apex = int(np.argmax(np.where(one.during, (true**2).sum(axis=(1, 2)), 0.0)))
@@ -271,8 +319,12 @@ def _row(head: HeadModel, skin: FaceSkin, one: Clip, by: float = 12.0) -> np.nda
         share = np.zeros(len(neutral), np.float32)
         share[skin.vertices] = np.clip(np.linalg.norm(found, axis=1) / top, 0.0, 1.0)
         colour = np.column_stack([0.62 + 0.33 * share, 0.62 - 0.42 * share, 0.62 - 0.50 * share])
-        tiles.append(shade.render(moved, head.faces, K, state.head_pose, (640, 480), colour=colour)[:, 80:560])
-    return np.asarray(cv2.resize(np.hstack(tiles), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+        tiles.append(
+            shade.render(moved, head.faces, K, state.head_pose, (640, 480), colour=colour)[:, 80:560]
+        )
+    return np.asarray(
+        cv2.resize(np.hstack(tiles), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def spotting(quick: bool) -> None:

@@ -1,8 +1,10 @@
-"""Micro-expressions spotted in pictures, in EMG and in both, on people nobody learnt from; called by `bench/micro.py`.
+"""Micro-expressions spotted in pictures, in EMG and in both, on people nobody learnt from; called by
+`bench/micro.py`.
 
-Spotting as in MEGC: an event counts as found where the intervals overlap by at least half of their union. The picture is drawn, read by
-the reconstruction under sensors (25 pictures a second) and by the micro-motion estimator (every picture); the muscles are simulated
-electrodes through the EMG component. Everything goes through the component as it would live.
+Spotting as in MEGC: an event counts as found where the intervals overlap by at least half of their union. The
+picture is drawn, read by the reconstruction under sensors (25 pictures a second) and by the micro-motion
+estimator (every picture); the muscles are simulated electrodes through the EMG component. Everything goes
+through the component as it would live.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ def activity(participant: Participant, begin_s: float, end_s: float) -> Iterator
     for number, start in enumerate(range(first, last, CHUNK)):
         stamp = participant.stamp(start / participant.true_rate_hz)
         samples = participant.samples(start, min(CHUNK, last - start))
-        for emission in component.handle("emg/raw", EmgChunk(stamp, participant.rate_hz, electrodes.names, samples, number * CHUNK)):
+        for emission in component.handle(
+            "emg/raw", EmgChunk(stamp, participant.rate_hz, electrodes.names, samples, number * CHUNK)
+        ):
             if isinstance(emission.item, MuscleActivity):
                 yield emission.item
 
@@ -100,7 +104,9 @@ def spotter(**config: object) -> Spotter:
 
 def feed(component: Spotter, port: str, item: Item) -> list[FaceEvent]:
     """The events an item leads to."""
-    return [emission.item for emission in component.handle(port, item) if isinstance(emission.item, FaceEvent)]
+    return [
+        emission.item for emission in component.handle(port, item) if isinstance(emission.item, FaceEvent)
+    ]
 
 
 def true_muscle_events(participant: Participant, begin_s: float, end_s: float) -> list[FaceEvent]:
@@ -147,7 +153,9 @@ def watch(person: int, program: str, seconds: float) -> dict[str, Counts]:
     counts = {}
     for sense, events in given.items():
         counts[sense] = Counts()
-        counts[sense].add(events, participant.face_events(first, last), participant.stamp(first), participant.stamp(last))
+        counts[sense].add(
+            events, participant.face_events(first, last), participant.stamp(first), participant.stamp(last)
+        )
     return counts
 
 
@@ -155,10 +163,16 @@ def feel(person: int, program: str, seconds: float) -> dict[str, Counts]:
     """One person, the muscles alone."""
     participant = Participant(person, program=program, sensors=False)
     component, end_s = spotter(), BEGIN_S + seconds
-    given = [event for item in activity(participant, BEGIN_S, end_s) for event in feed(component, "emg/activity", item)]
+    given = [
+        event
+        for item in activity(participant, BEGIN_S, end_s)
+        for event in feed(component, "emg/activity", item)
+    ]
     first, last = BEGIN_S + SETTLE_S, end_s - TAIL_S
     counts = Counts()
-    counts.add(given, true_muscle_events(participant, first, last), participant.stamp(first), participant.stamp(last))
+    counts.add(
+        given, true_muscle_events(participant, first, last), participant.stamp(first), participant.stamp(last)
+    )
     return {"emg": counts}
 
 
@@ -178,14 +192,24 @@ def figures(quick: bool) -> None:
         for sense, one in counts.items():
             true = one.total.found + one.total.missed
             report(f"micro_f1_{sense}{suffix}", one.total.f1, "F1 at IoU 0.5", true)
-            report(f"micro_precision_{sense}{suffix}", one.total.precision, "share", one.total.found + one.total.false)
+            report(
+                f"micro_precision_{sense}{suffix}",
+                one.total.precision,
+                "share",
+                one.total.found + one.total.false,
+            )
             report(f"micro_recall_{sense}{suffix}", one.total.recall, "share", true)
             report(f"micro_false_{sense}{suffix}", one.total.false / one.minutes, "1/min", one.total.false)
             table = confusion([(found.label, event.label) for found, event in one.total.pairs], MICRO_CLASSES)
             report(f"micro_accuracy_{sense}{suffix}", accuracy(table), "share of 8 classes", one.total.found)
             report(f"micro_uf1_{sense}{suffix}", unweighted_f1(table), "UF1", one.total.found)
             if one.leads:
-                report(f"micro_lead_ms{suffix}", 1e3 * float(np.median(one.leads)), "ms EMG onset before the picture's", len(one.leads))
+                report(
+                    f"micro_lead_ms{suffix}",
+                    1e3 * float(np.median(one.leads)),
+                    "ms EMG onset before the picture's",
+                    len(one.leads),
+                )
     note("micro: events of 5 to 20 % of a full movement; matched with the truth at IoU 0.5 (MEGC)")
 
 

@@ -1,12 +1,14 @@
-"""The whole pipeline under a real ROS 2, seen by a subscriber in another process, in two runs of the `pipeline` node.
+"""The whole pipeline under a real ROS 2, seen by a subscriber in another process, in two runs of the
+`pipeline` node.
 
-`source:=performer`: the simulated participant is drawn in the same process, 640x480 at 30 Hz, 22 channels at 2048 Hz. From this run:
-`ros_face_hz`, `ros_activity_hz`, `ros_camera_hz`, `ros_performer_vision_hz`, `ros_emg_lost`, `ros_performer_pipeline_cores`.
+`source:=performer`: the simulated participant is drawn in the same process, 640x480 at 30 Hz, 22 channels at
+2048 Hz. From this run: `ros_face_hz`, `ros_activity_hz`, `ros_camera_hz`, `ros_performer_vision_hz`,
+`ros_emg_lost`, `ros_performer_pipeline_cores`.
 
-`source:=topic`: what a laboratory has. Another process publishes pictures and EMG drawn beforehand (`bench/ros_player.py`) in place of
-the drivers; the pipeline process alone is measured. From this run: `ros_vision_hz`, `ros_camera_to_face_p50_ms` and `_p99_ms` (from the
-stamp that the player gives a picture before it publishes it to the arrival of its face at the subscriber), `ros_cores`,
-`ros_topic_emg_lost`.
+`source:=topic`: what a laboratory has. Another process publishes pictures and EMG drawn beforehand
+(`bench/ros_player.py`) in place of the drivers; the pipeline process alone is measured. From this run:
+`ros_vision_hz`, `ros_camera_to_face_p50_ms` and `_p99_ms` (from the stamp that the player gives a picture
+before it publishes it to the arrival of its face at the subscriber), `ros_cores`, `ros_topic_emg_lost`.
 
 `ros_performer_cores` is what the performer node takes alone.
 """
@@ -46,15 +48,23 @@ def run(quick: bool) -> None:
 
         from eifer_msgs.msg import EmgChunk  # noqa: F401
     except ImportError as error:
-        bench.note(f"ros: not measured, {error}; source a ROS 2 installation and a workspace with eifer_msgs (docs/ros.md)")
+        bench.note(
+            f"ros: not measured, {error}; source a ROS 2 installation and a workspace with eifer_msgs (docs/ros.md)"
+        )
         return
     os.environ.setdefault("ROS_DOMAIN_ID", DOMAIN)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     seconds = 12.0 if quick else 60.0
     with _node("pipeline", f"{NAMESPACE}/pipeline") as process:
         seen = _watch(process.pid, seconds, "face/fused")
-    bench.note("ros: the following figures are of source:=performer, the simulated participant drawn in the pipeline's own process")
-    for topic, figure in {**FACES, "camera/camera_info": "ros_camera_hz", "face/vision": "ros_performer_vision_hz"}.items():
+    bench.note(
+        "ros: the following figures are of source:=performer, the simulated participant drawn in the pipeline's own process"
+    )
+    for topic, figure in {
+        **FACES,
+        "camera/camera_info": "ros_camera_hz",
+        "face/vision": "ros_performer_vision_hz",
+    }.items():
         bench.report(figure, len(seen.stamps[topic]) / seen.span_s, "Hz", len(seen.stamps[topic]))
     bench.report("ros_emg_lost", seen.lost_samples, "samples", seen.samples)
     bench.report("ros_performer_pipeline_cores", seen.cores, "cores", 1)
@@ -63,8 +73,12 @@ def run(quick: bool) -> None:
         chosen = ("-p", "components:=[reconstruction, emg, mapping]")
         with _node("pipeline", f"{NAMESPACE}/pipeline", *chosen) as process, _player(Path(folder)):
             lab = _watch(process.pid, seconds, "face/fused")
-    bench.note("ros: the following figures are of source:=topic, pictures and EMG published by another process; the pipeline's alone")
-    bench.report("ros_vision_hz", len(lab.stamps["face/vision"]) / lab.span_s, "Hz", len(lab.stamps["face/vision"]))
+    bench.note(
+        "ros: the following figures are of source:=topic, pictures and EMG published by another process; the pipeline's alone"
+    )
+    bench.report(
+        "ros_vision_hz", len(lab.stamps["face/vision"]) / lab.span_s, "Hz", len(lab.stamps["face/vision"])
+    )
     delays = 1e3 * np.asarray([arrival - stamp / 1e9 for stamp, arrival in lab.faces.items()])
     p50, p99 = (float(np.percentile(delays, percent)) if delays.size else None for percent in (50, 99))
     bench.report("ros_camera_to_face_p50_ms", p50, "ms", delays.size)
@@ -95,8 +109,19 @@ def _node(name: str, full_name: str, *arguments: str) -> Iterator[subprocess.Pop
     log = Path(tempfile.gettempdir()) / f"eifer_bench_{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", start, "--ros-args", "-r", f"__ns:={namespace}", "-p", "autostart:=true", *arguments],
-            stdout=output, stderr=subprocess.STDOUT,
+            [
+                sys.executable,
+                "-c",
+                start,
+                "--ros-args",
+                "-r",
+                f"__ns:={namespace}",
+                "-p",
+                "autostart:=true",
+                *arguments,
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield process
@@ -138,7 +163,9 @@ class _Seen:
         self._next = first + count
 
     def stamped(self, topic: str) -> Callable[[Any], None]:
-        """Take messages of a topic as they came, so that the one who measures costs little: the stamp is what a header begins with."""
+        """Take messages of a topic as they came, so that the one who measures costs little: the stamp is what
+        a header begins with.
+        """
 
         def take(message: bytes) -> None:
             now = time.time()
@@ -177,7 +204,9 @@ def _watch(pid: int, seconds: float, awaited: str) -> _Seen:
 
     node.create_subscription(EmgChunk, "emg/raw", on("emg/raw", seen.chunk), QoSProfile(depth=200))
     for topic, kind in (
-        ("camera/camera_info", CameraInfo), ("face/vision", FlameParameters), ("face/fused", FlameParameters),
+        ("camera/camera_info", CameraInfo),
+        ("face/vision", FlameParameters),
+        ("face/fused", FlameParameters),
         ("emg/activity", MuscleActivity),
     ):
         node.create_subscription(kind, topic, on(topic, seen.stamped(topic)), QoSProfile(depth=50), raw=True)

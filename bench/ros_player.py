@@ -1,7 +1,9 @@
-"""A laboratory's drivers, played: a process that publishes recorded pictures at 30 Hz and EMG as 22 x 2048 Hz.
+"""A laboratory's drivers, played: a process that publishes recorded pictures at 30 Hz and EMG as 22 x 2048
+Hz.
 
-`draw` makes what is played from the simulated participant; `python -m bench.ros_player FOLDER NAMESPACE` plays it until SIGINT or SIGTERM.
-Pictures run to and fro, EMG from its beginning again with a counter that runs on; both are stamped as they are sent.
+`draw` makes what is played from the simulated participant; `python -m bench.ros_player FOLDER NAMESPACE`
+plays it until SIGINT or SIGTERM. Pictures run to and fro, EMG from its beginning again with a counter that
+runs on; both are stamped as they are sent.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def draw(folder: Path, seconds: float) -> None:
     """Pictures and EMG of `seconds` into `folder`, the participant moving."""
     frames: list[Any] = []
     chunks: list[Any] = []
-    for emission in simulate(seconds / 60.0, PerformerConfig(start_s=6.0, artefacts=("white", "mains", "blink"))):
+    for emission in simulate(
+        seconds / 60.0, PerformerConfig(start_s=6.0, artefacts=("white", "mains", "blink"))
+    ):
         item = emission.item
         if isinstance(item, Frame):
             frames.append(item.image)
@@ -36,7 +40,9 @@ def draw(folder: Path, seconds: float) -> None:
         elif isinstance(item, EmgChunk):
             chunks.append(item.samples)
         elif isinstance(item, EmgChannelInfo):
-            (folder / "channels.bin").write_bytes(messages.serialise(conversions.to_wire(item, "emg/raw_channels")[0].message))
+            (folder / "channels.bin").write_bytes(
+                messages.serialise(conversions.to_wire(item, "emg/raw_channels")[0].message)
+            )
             (folder / "names.txt").write_text("\n".join(item.channels))
     np.save(folder / "pictures.npy", np.stack(frames))
     np.save(folder / "emg.npy", np.concatenate(chunks))
@@ -62,11 +68,24 @@ def play(folder: Path, namespace: str) -> None:
     described = publisher("emg/raw_channels", "eifer_msgs/msg/EmgChannelInfo", latched)
     described.publish((folder / "channels.bin").read_bytes())
     senders = [
-        threading.Thread(target=_pictures, args=(folder, stop, {
-            topic: publisher(topic, kind, QoSProfile(depth=2))
-            for topic, kind in (("camera/image_raw", "sensor_msgs/msg/Image"), ("camera/camera_info", "sensor_msgs/msg/CameraInfo"))
-        })),
-        threading.Thread(target=_emg, args=(folder, stop, publisher("emg/raw", "eifer_msgs/msg/EmgChunk", QoSProfile(depth=200)))),
+        threading.Thread(
+            target=_pictures,
+            args=(
+                folder,
+                stop,
+                {
+                    topic: publisher(topic, kind, QoSProfile(depth=2))
+                    for topic, kind in (
+                        ("camera/image_raw", "sensor_msgs/msg/Image"),
+                        ("camera/camera_info", "sensor_msgs/msg/CameraInfo"),
+                    )
+                },
+            ),
+        ),
+        threading.Thread(
+            target=_emg,
+            args=(folder, stop, publisher("emg/raw", "eifer_msgs/msg/EmgChunk", QoSProfile(depth=200))),
+        ),
     ]
     for sender in senders:
         sender.start()
@@ -79,15 +98,19 @@ def play(folder: Path, namespace: str) -> None:
 def _pictures(folder: Path, stop: threading.Event, publishers: dict[str, Any]) -> None:
     pictures = np.load(folder / "pictures.npy", mmap_mode="r")
     intrinsics = np.load(folder / "intrinsics.npy")
-    # one message of each kind is made; from then on only stamp and pixels change: bytes 4 to 12, and the last ones
+    # one message of each kind is made; from then on only stamp and pixels change: bytes 4 to 12, and the last
+    # ones
     frame = Frame(0, np.ascontiguousarray(pictures[0]), intrinsics)
-    made = {wire.topic: bytearray(messages.serialise(wire.message)) for wire in conversions.frame_to_wire(frame, "camera/image_raw")}
+    made = {
+        wire.topic: bytearray(messages.serialise(wire.message))
+        for wire in conversions.frame_to_wire(frame, "camera/image_raw")
+    }
     image = made["camera/image_raw"]
     begin, size = image.index(pictures[0].tobytes()[:64]), pictures[0].nbytes
     course = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
     due, number = time.monotonic(), 0
     while not stop.wait(max(due - time.monotonic(), 0.0)):
-        image[begin:begin + size] = pictures[course[number % len(course)]].data
+        image[begin : begin + size] = pictures[course[number % len(course)]].data
         stamp = np.array(divmod(time.time_ns(), 10**9), np.uint32).tobytes()
         for topic, publisher in publishers.items():
             made[topic][4:12] = stamp
@@ -103,7 +126,7 @@ def _emg(folder: Path, stop: threading.Event, publisher: Any) -> None:
     while not stop.wait(max(due - time.monotonic(), 0.0)):
         start = number % whole * CHUNK
         taken = time.time_ns() - round(CHUNK / RATE_HZ * 1e9)  # a packet leaves when its last sample is there
-        chunk = EmgChunk(taken, RATE_HZ, names, samples[start:start + CHUNK], number * CHUNK)
+        chunk = EmgChunk(taken, RATE_HZ, names, samples[start : start + CHUNK], number * CHUNK)
         publisher.publish(messages.serialise(conversions.to_wire(chunk, "emg/raw")[0].message))
         due, number = due + CHUNK / RATE_HZ, number + 1
 

@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+# fmt: off
 TARGETS: dict[str, dict[str, str]] = {
     "foundation": {
         "video_tracked_frames": "at least 460", "video_residual_pct_iod": "at most 2.5", "video_fps": "at least 60",
@@ -50,6 +51,7 @@ TARGETS: dict[str, dict[str, str]] = {
     },
     "data": {"batch_speedup_2": "at least 1.7", "batch_lost": "0"},
 }
+# fmt: on
 
 
 def rows(lines: list[str]) -> list[dict[str, str]]:
@@ -61,15 +63,30 @@ def rows(lines: list[str]) -> list[dict[str, str]]:
     out = []
     for name in known:
         value = found[name]["value"]
-        shown = "not measured" if value is None else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+        shown = (
+            "not measured"
+            if value is None
+            else f"{value:g}"
+            if isinstance(value, (int, float))
+            else str(value)
+        )
         target = TARGETS[areas[name]][name] if name in areas else ""
-        out.append({"figure": f"`{name}`", "target": target, "value": f"{shown} {found[name]['unit']}".strip(), "n": str(found[name]["n"])})
+        out.append(
+            {
+                "figure": f"`{name}`",
+                "target": target,
+                "value": f"{shown} {found[name]['unit']}".strip(),
+                "n": str(found[name]["n"]),
+            }
+        )
     return out
 
 
 def main() -> None:
     """Print the table of the files named."""
-    lines = [line for name in sys.argv[1:] for line in Path(name).read_text().splitlines() if line.startswith("{")]
+    lines = [
+        line for name in sys.argv[1:] for line in Path(name).read_text().splitlines() if line.startswith("{")
+    ]
     print("| figure | target | value | n |\n|---|---|---|---|")
     for row in rows(lines):
         print("| " + " | ".join(row.values()) + " |")

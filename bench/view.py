@@ -1,6 +1,8 @@
-"""The live page and the report: frames a second, server load, stamp to pixels, memory, and the cost of a report.
+"""The live page and the report: frames a second, server load, stamp to pixels, memory, and the cost of a
+report.
 
-The page is looked at in a headless Chromium without a graphics card, which is the harder path: the server draws the heads.
+The page is looked at in a headless Chromium without a graphics card, which is the harder path: the server
+draws the heads.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ T0 = 1_790_000_000 * NS
 
 
 class Scene:
-    """Faces, muscles and pictures of a participant who goes through the movements, at no cost worth speaking of."""
+    """Faces, muscles and pictures of a participant who goes through the movements, at no cost worth speaking
+    of.
+    """
 
     def __init__(self, rate_s: float = 3.0) -> None:
         self._head = load_head()
@@ -49,7 +53,11 @@ class Scene:
     def _pull(self, name: str) -> F64:
         out = np.zeros(len(ACTUATORS))
         for muscle, level in FUNCTIONAL[name].items():
-            indices = [ACTUATORS.index(muscle)] if muscle in ACTUATORS else [muscle_index(muscle, side) for side in ("right", "left")]
+            indices = (
+                [ACTUATORS.index(muscle)]
+                if muscle in ACTUATORS
+                else [muscle_index(muscle, side) for side in ("right", "left")]
+            )
             out[indices] = level
         return out
 
@@ -62,15 +70,33 @@ class Scene:
         which, share = self.movement(t)
         zero = np.zeros(3, np.float32)
         return FaceState(
-            stamp, self._head.id, origin, self._shape, (share * self._faces[which]).astype(np.float32), self._std, zero, zero,
-            np.zeros((2, 3), np.float32), np.zeros(2, np.float32), projection.facing_pose(0.6, yaw=0.2 * np.sin(t)), 0.9,
+            stamp,
+            self._head.id,
+            origin,
+            self._shape,
+            (share * self._faces[which]).astype(np.float32),
+            self._std,
+            zero,
+            zero,
+            np.zeros((2, 3), np.float32),
+            np.zeros(2, np.float32),
+            projection.facing_pose(0.6, yaw=0.2 * np.sin(t)),
+            0.9,
         )
 
     def muscles(self, stamp: Stamp, t: float) -> MuscleActivity:
         which, share = self.movement(t)
         level = (share * self._pulls[which][: len(FRIDLUND.muscles)]).astype(np.float32)
         envelope = self._noise[int(100 * t) % 997] + 180e-6 * level
-        return MuscleActivity(stamp, "fridlund", FRIDLUND.muscles, envelope, level, np.full(len(level), 0.95, np.float32), profile="live")
+        return MuscleActivity(
+            stamp,
+            "fridlund",
+            FRIDLUND.muscles,
+            envelope,
+            level,
+            np.full(len(level), 0.95, np.float32),
+            profile="live",
+        )
 
     def frame(self, stamp: Stamp, t: float) -> Frame:
         left = int(30 * t) % 60
@@ -105,7 +131,12 @@ def _page(quick: bool) -> None:
 
     if chromium.executable() is None:
         bench.note("no Chromium: view_fps, view_core_pct, view_latency_ms not measured")
-        for figure, unit in (("view_fps", "Hz"), ("view_core_pct", "%"), ("view_latency_ms", "ms"), ("view_memory_mb_per_min", "MB/min")):
+        for figure, unit in (
+            ("view_fps", "Hz"),
+            ("view_core_pct", "%"),
+            ("view_latency_ms", "ms"),
+            ("view_memory_mb_per_min", "MB/min"),
+        ):
             bench.report(figure, None, unit, 0)
         return
     seconds = 8.0 if quick else 60.0
@@ -129,7 +160,9 @@ def _page(quick: bool) -> None:
         bench.report("view_core_pct", 100 * (load - alone), "%", 1)
         shown = np.array(viewer.shown_ms)
         bench.report("view_latency_ms", float(np.median(shown)) if len(shown) else None, "ms", len(shown))
-        bench.report("view_latency_p95_ms", float(np.percentile(shown, 95)) if len(shown) else None, "ms", len(shown))
+        bench.report(
+            "view_latency_p95_ms", float(np.percentile(shown, 95)) if len(shown) else None, "ms", len(shown)
+        )
         if not quick:
             _load(stop, 540.0)
         grown = (_rss_mb() - memory) / ((time.monotonic() - begin) / 60)
@@ -156,7 +189,9 @@ def _report(quick: bool) -> None:
     scene = Scene(4.0)
     folder = Path(tempfile.mkdtemp())
     try:
-        with BagWriter(folder / "session", session={"participant": "bench"}, wait=True, min_free_bytes=1 << 20) as bag:
+        with BagWriter(
+            folder / "session", session={"participant": "bench"}, wait=True, min_free_bytes=1 << 20
+        ) as bag:
             for step in range(round(6000 * minutes)):
                 t, stamp = step / 100, T0 + step * NS // 100
                 bag.write("emg/activity", scene.muscles(stamp, t))

@@ -15,12 +15,22 @@ from .commands.console import out_console
 from .errors import EiferError
 
 app = typer.Typer(
-    name="eifer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    name="eifer",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
     help="A face under electrodes, live, as parameters of a 3D head, and its muscles, in both directions.",
 )
 PANELS = {
     "Start": (overview.demo, overview.doctor),
-    "Faces and recordings": (recording.run, recording.record, recording.replay, recording.info, recording.recover),
+    "Faces and recordings": (
+        recording.run,
+        recording.record,
+        recording.replay,
+        recording.info,
+        recording.recover,
+    ),
     "Muscles": (muscles.simulate, muscles.calibrate, muscles.fit, muscles.montage),
     "See and drive": (page.view, page.report, outputs.drive),
     "Data": (data.import_, data.export, data.sync, data.evaluate, data.batch),
@@ -41,13 +51,17 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Entry point: an EiferError becomes one line and its exit code; EIFER_DEBUG=1 shows the traceback as well."""
+    """Entry point: an EiferError becomes one line and its exit code; EIFER_DEBUG=1 shows the traceback as
+    well.
+    """
     try:
         app(standalone_mode=True)
     except EiferError as error:

@@ -1,17 +1,20 @@
 """Device clock -> host clock.
 
-A device counts its own samples, ticks or milliseconds; the host sees each count only when it arrives, late by a varying
-queueing delay that is never negative. The map from counter to host time is the line under all arrivals that lies closest to
-them, found over a sliding window. The line touches the arrivals that queued least, so a slow consumer, a burst or a busy
-host does not bias it; its slope is the drift of the device clock.
+A device counts its own samples, ticks or milliseconds; the host sees each count only when it arrives, late by
+a varying queueing delay that is never negative. The map from counter to host time is the line under all
+arrivals that lies closest to them, found over a sliding window. The line touches the arrivals that queued
+least, so a slow consumer, a burst or a busy host does not bias it; its slope is the drift of the device
+clock.
 
-Method: the linear programme of Moon, Skelly & Towsley, "Estimation and removal of clock skew from network delay
-measurements" (INFOCOM 1999, section 4). Its solution is the edge of the lower convex hull above the mean abscissa.
+Method: the linear programme of Moon, Skelly & Towsley, "Estimation and removal of clock skew from network
+delay measurements" (INFOCOM 1999, section 4). Its solution is the edge of the lower convex hull above the
+mean abscissa.
 
-What no such method can see is the smallest delay itself (exposure, transfer): it stays in the offset. Give it as `latency_s`
-where it is known.
+What no such method can see is the smallest delay itself (exposure, transfer): it stays in the offset. Give it
+as `latency_s` where it is known.
 
-Nothing here reads a clock: arrival stamps are passed in. `steady_epoch` makes a host clock for callers that need one.
+Nothing here reads a clock: arrival stamps are passed in. `steady_epoch` makes a host clock for callers that
+need one.
 """
 
 from __future__ import annotations
@@ -43,10 +46,10 @@ def steady_epoch() -> Callable[[], Stamp]:
 class ClockState:
     """What a DeviceClock has learnt, for diagnostics.
 
-    offset_s: host time minus device time (counter x tick) at the latest observation. drift_ppm: above 0 where the device
-    clock is slow, in host microseconds per device second. residual_s: median queueing delay of the window above the
-    line. span_s: device time the estimate rests on. jumps: times the model had to start again. observations: arrivals
-    since the last start.
+    offset_s: host time minus device time (counter x tick) at the latest observation. drift_ppm: above 0 where
+    the device clock is slow, in host microseconds per device second. residual_s: median queueing delay of the
+    window above the line. span_s: device time the estimate rests on. jumps: times the model had to start
+    again. observations: arrivals since the last start.
     """
 
     offset_s: float
@@ -59,18 +62,20 @@ class ClockState:
     def values(self) -> dict[str, float | int | str]:
         """Name and value pairs for `Health.values`."""
         return {
-            "clock_offset_s": round(self.offset_s, 6), "clock_drift_ppm": round(self.drift_ppm, 2),
-            "clock_residual_ms": round(self.residual_s * 1e3, 3), "clock_jumps": self.jumps,
+            "clock_offset_s": round(self.offset_s, 6),
+            "clock_drift_ppm": round(self.drift_ppm, 2),
+            "clock_residual_ms": round(self.residual_s * 1e3, 3),
+            "clock_jumps": self.jumps,
         }
 
 
 class DeviceClock:
     """Maps a running device counter onto host stamps.
 
-    tick_s: nominal duration of one count (1/rate for a sample counter, 1e-3 for milliseconds). window_s: how far back
-    arrivals count. max_drift_ppm: no crystal is worse than this; a slope beyond it is noise. jump_s: an arrival this much too
-    early, or `hold_s` of arrivals all this much too late, means that one of the clocks jumped. latency_s: known
-    fixed delay between acquisition and arrival.
+    tick_s: nominal duration of one count (1/rate for a sample counter, 1e-3 for milliseconds). window_s: how
+    far back arrivals count. max_drift_ppm: no crystal is worse than this; a slope beyond it is noise. jump_s:
+    an arrival this much too early, or `hold_s` of arrivals all this much too late, means that one of the
+    clocks jumped. latency_s: known fixed delay between acquisition and arrival.
 
         clock = DeviceClock(1 / 2000)
         clock.observe(last_index + 1, arrival)
@@ -78,10 +83,21 @@ class DeviceClock:
     """
 
     def __init__(
-        self, tick_s: float, *, window_s: float = 60.0, max_drift_ppm: float = 500.0, jump_s: float = 0.25, hold_s: float = 1.0,
+        self,
+        tick_s: float,
+        *,
+        window_s: float = 60.0,
+        max_drift_ppm: float = 500.0,
+        jump_s: float = 0.25,
+        hold_s: float = 1.0,
         latency_s: float = 0.0,
     ) -> None:
-        for name, value in (("tick_s", tick_s), ("window_s", window_s), ("jump_s", jump_s), ("hold_s", hold_s)):
+        for name, value in (
+            ("tick_s", tick_s),
+            ("window_s", window_s),
+            ("jump_s", jump_s),
+            ("hold_s", hold_s),
+        ):
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"DeviceClock {name} is {value}; it must be above 0")
         self.tick_s = tick_s
@@ -109,7 +125,9 @@ class DeviceClock:
     # ---- learning -------------------------------------------------------------------------------------------------------
 
     def observe(self, counter: float, arrival: Stamp) -> bool:
-        """One arrival: `counter` reached the host at `arrival` (ns). True where this revealed a jump of either clock.
+        """One arrival: `counter` reached the host at `arrival` (ns).
+
+        True where this revealed a jump of either clock.
 
         For a chunk of samples pass the counter of its end: the last sample is the one that waited least.
         """
@@ -171,7 +189,9 @@ class DeviceClock:
         self._delays.append(y - self._line(x))
 
     def _fit(self) -> None:
-        """The supporting line of the lower hull at the mean abscissa, its slope held within what a crystal can do."""
+        """The supporting line of the lower hull at the mean abscissa, its slope held within what a crystal
+        can do.
+        """
         hull: list[tuple[float, float]] = []
         for _, x, y in self._bins:
             while len(hull) >= 2 and _turn(hull[-2], hull[-1], (x, y)) <= 0:
@@ -191,8 +211,8 @@ class DeviceClock:
     def stamp(self, counter: float) -> Stamp:
         """Host stamp of `counter`. Strictly increasing from call to call, whatever the clocks did.
 
-        A correction of the model is taken up gradually: between two calls output time runs at most half faster or slower
-        than the device. Only after a jump may it leap, and only forward.
+        A correction of the model is taken up gradually: between two calls output time runs at most half
+        faster or slower than the device. Only after a jump may it leap, and only forward.
         """
         if self._origin is None:
             raise InputError("a stamp was asked of a device clock that has observed no arrival yet")
@@ -231,7 +251,12 @@ class DeviceClock:
         host_s = origin[1] / NS + self._x + self._line(self._x) - self._latency_ns / NS
         span = bins[-1][1] - bins[0][1]
         return ClockState(
-            host_s - device_s, self._slope * 1e6, max(ordered[len(ordered) // 2], 0.0), span, self._jumps, self._count,
+            host_s - device_s,
+            self._slope * 1e6,
+            max(ordered[len(ordered) // 2], 0.0),
+            span,
+            self._jumps,
+            self._count,
         )
 
 

@@ -1,7 +1,8 @@
 """The whole contract between the science and whatever runs it.
 
-A component is a plain class: typed items in, typed items out, one validated config. It knows nothing of topics, threads or
-clocks. A host (`hosts/local.py`, `hosts/ros.py`) feeds it, reads its health, and carries what it emits.
+A component is a plain class: typed items in, typed items out, one validated config. It knows nothing of
+topics, threads or clocks. A host (`hosts/local.py`, `hosts/ros.py`) feeds it, reads its health, and carries
+what it emits.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from .types import Item, Stamp
 class Port:
     """One input or output of a component.
 
-    name: relative topic name (`camera/image_raw`). item: the type that flows. keep_all: a full queue must not drop
-    items silently (EMG); otherwise the oldest goes first (pictures). latched: a late subscriber gets the last one.
-    lazy: made only while somebody listens.
+    name: relative topic name (`camera/image_raw`). item: the type that flows. keep_all: a full queue must not
+    drop items silently (EMG); otherwise the oldest goes first (pictures). latched: a late subscriber gets the
+    last one. lazy: made only while somebody listens.
     """
 
     name: str
@@ -60,8 +61,9 @@ class Health:
 class Component:
     """Base of every component: override what applies.
 
-    Calls come from one thread at a time. `setup` does what is slow (loading models, warming them up, opening devices),
-    so that the first item is as fast as the thousandth. `reset` forgets all state when time jumps or a bag loops.
+    Calls come from one thread at a time. `setup` does what is slow (loading models, warming them up, opening
+    devices), so that the first item is as fast as the thousandth. `reset` forgets all state when time jumps
+    or a bag loops.
     """
 
     config_type: ClassVar[type[BaseModel]]
@@ -74,7 +76,9 @@ class Component:
         """Load, warm up, open. Errors: ModelError, DeviceError, MissingExtra."""
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
-        """Take one item from the input `port`; give what it leads to; of an iterator each item travels on before the next is asked for."""
+        """Take one item from the input `port`; give what it leads to; of an iterator each item travels on
+        before the next is asked for.
+        """
         return ()
 
     def tick(self, now: Stamp) -> Iterable[Emission]:
@@ -102,11 +106,16 @@ class Source(Component):
     """False where items may be taken as fast as they can be used (files, simulation)."""
 
     def produce(self) -> Iterator[Emission]:
-        """Items in stamp order until the source ends or `stop` is called. Blocks while waiting for the device."""
+        """Items in stamp order until the source ends or `stop` is called.
+
+        Blocks while waiting for the device.
+        """
         raise NotImplementedError
 
     def branches(self) -> tuple[Callable[[], Iterator[Emission]], ...]:
-        """`produce` in parts that a live host may run at the same time, each in a thread of its own; one part unless overridden."""
+        """`produce` in parts that a live host may run at the same time, each in a thread of its own; one part
+        unless overridden.
+        """
         return (self.produce,)
 
     def stop(self) -> None:

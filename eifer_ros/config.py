@@ -7,8 +7,8 @@ The same file serves the local host and `ros2 run --params-file`:
         ros__parameters:
           min_confidence: 0.5
 
-A parameter is data: its description, unit, range and whether it may change at run time stand beside it, once, and feed
-YAML validation, ROS parameter descriptors and the docs:
+A parameter is data: its description, unit, range and whether it may change at run time stand beside it, once,
+and feed YAML validation, ROS parameter descriptors and the docs:
 
     class ReconstructionConfig(Config):
         min_confidence: float = parameter(0.5, "below this a face counts as lost", ge=0, le=1)
@@ -29,17 +29,23 @@ T = TypeVar("T", bound="Config")
 
 
 class Config(BaseModel):
-    """Base of every component's parameters: unknown keys are refused, values are checked on change, NaN is refused."""
+    """Base of every component's parameters: unknown keys are refused, values are checked on change, NaN is
+    refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def parameter(default: Any, description: str, *, unit: str = "", read_only: bool = True, **limits: Any) -> Any:
+def parameter(
+    default: Any, description: str, *, unit: str = "", read_only: bool = True, **limits: Any
+) -> Any:
     """One parameter. `limits` are pydantic's (`ge`, `le`, `gt`, `lt`, `min_length`, `pattern`, ...).
 
     read_only: fixed once the component is set up, as in rcl_interfaces/ParameterDescriptor.
     """
-    return Field(default, description=description, json_schema_extra={"unit": unit, "read_only": read_only}, **limits)
+    return Field(
+        default, description=description, json_schema_extra={"unit": unit, "read_only": read_only}, **limits
+    )
 
 
 Kind = Literal["bool", "int", "float", "text", "texts", "numbers"]
@@ -50,8 +56,9 @@ Kind = Literal["bool", "int", "float", "text", "texts", "numbers"]
 class ParameterField:
     """One parameter as data, for ROS descriptors and for the docs.
 
-    low, high: bounds of a number, None where there is none; low_open, high_open: the bound itself is not allowed. choices: the only
-    values allowed, empty where any is. rule: what a text must look like, empty where anything goes.
+    low, high: bounds of a number, None where there is none; low_open, high_open: the bound itself is not
+    allowed. choices: the only values allowed, empty where any is. rule: what a text must look like, empty
+    where anything goes.
     """
 
     name: str
@@ -78,7 +85,12 @@ class ParameterField:
 
 
 _KINDS: dict[str, Kind] = {
-    "boolean": "bool", "integer": "int", "number": "float", "string": "text", "array": "texts", "object": "numbers",
+    "boolean": "bool",
+    "integer": "int",
+    "number": "float",
+    "string": "text",
+    "array": "texts",
+    "object": "numbers",
 }
 
 
@@ -87,12 +99,33 @@ def parameter_fields(model: type[BaseModel]) -> tuple[ParameterField, ...]:
     fields = []
     for name, schema in model.model_json_schema()["properties"].items():
         choices = tuple(schema.get("enum", ())) or ((schema["const"],) if "const" in schema else ())
-        rule = f"matches {schema['pattern']}" if "pattern" in schema else "not empty" if schema.get("minLength") else ""
-        low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
-        fields.append(ParameterField(
-            name, _KINDS[schema["type"]], model.model_fields[name].default, schema.get("description", ""), schema.get("unit", ""),
-            schema.get("read_only", True), low, high, "exclusiveMinimum" in schema, "exclusiveMaximum" in schema, choices, rule,
-        ))
+        rule = (
+            f"matches {schema['pattern']}"
+            if "pattern" in schema
+            else "not empty"
+            if schema.get("minLength")
+            else ""
+        )
+        low, high = (
+            schema.get("minimum", schema.get("exclusiveMinimum")),
+            schema.get("maximum", schema.get("exclusiveMaximum")),
+        )
+        fields.append(
+            ParameterField(
+                name,
+                _KINDS[schema["type"]],
+                model.model_fields[name].default,
+                schema.get("description", ""),
+                schema.get("unit", ""),
+                schema.get("read_only", True),
+                low,
+                high,
+                "exclusiveMinimum" in schema,
+                "exclusiveMaximum" in schema,
+                choices,
+                rule,
+            )
+        )
     return tuple(fields)
 
 
@@ -141,7 +174,9 @@ def load_yaml(path: Path) -> dict[str, dict[str, Any]]:
         for key, inner in value.items():
             if key == "ros__parameters":
                 if inner is not None and not isinstance(inner, dict):
-                    raise ConfigError(f"{path}: ros__parameters of '{node}' must be a mapping, found {inner!r}")
+                    raise ConfigError(
+                        f"{path}: ros__parameters of '{node}' must be a mapping, found {inner!r}"
+                    )
                 nodes.setdefault(node, {}).update(inner or {})
             elif str(key).strip("/") in ("**", "*"):
                 walk("*", inner)

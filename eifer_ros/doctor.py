@@ -17,10 +17,21 @@ from .errors import EiferError
 from .head.model import load_head
 
 BASE = (
-    "numpy", "scipy", "onnxruntime", "opencv-python-headless", "numba", "transforms3d", "rosbags", "mcap", "pydantic", "PyYAML",
-    "typer", "rich",
+    "numpy",
+    "scipy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "numba",
+    "transforms3d",
+    "rosbags",
+    "mcap",
+    "pydantic",
+    "PyYAML",
+    "typer",
+    "rich",
 )
 
+# fmt: off
 EXTRAS: dict[str, tuple[tuple[tuple[str, str], ...], str]] = {
     "realsense": ((("pyrealsense2", "pyrealsense2"),), "Intel RealSense cameras: colour, aligned depth, metric head pose"),
     "lsl": ((("pylsl", "pylsl"), ("pyxdf", "pyxdf")), "Lab Streaming Layer: live EMG from most lab amplifiers, and XDF files"),
@@ -35,6 +46,7 @@ EXTRAS: dict[str, tuple[tuple[tuple[str, str], ...], str]] = {
     "tensorboard": ((("tensorboard", "tensorboard"),), "curves and pictures of a training run in TensorBoard"),
     "train": ((("torch", "torch"), ("anny", "anny"), ("onnx", "onnx")), "training networks and rebuilding the open head"),
 }
+# fmt: on
 """Extra -> ((distribution, module) ..., what it adds)."""
 
 MODELS = ("open_head.npz", "face_detector.onnx", "face_landmarks.onnx")
@@ -97,13 +109,25 @@ def _machine(report: Report) -> None:
     detail = platform.python_version() + ("" if supported else "; eifer is tested on 3.11 to 3.13")
     report.add("machine", "Python", "ok" if supported else "problem", detail)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    report.add("machine", "processor", "ok" if cores >= 2 else "problem", f"{cores} cores usable; the live pipeline wants two")
+    report.add(
+        "machine",
+        "processor",
+        "ok" if cores >= 2 else "problem",
+        f"{cores} cores usable; the live pipeline wants two",
+    )
     for name in threads.VARIABLES:
         value = os.environ.get(name, "unset")
-        report.add("machine", name, "ok" if value == "1" else "problem", f"{value}; 1 is right for small matrices, more costs time")
+        report.add(
+            "machine",
+            name,
+            "ok" if value == "1" else "problem",
+            f"{value}; 1 is right for small matrices, more costs time",
+        )
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     state = "ok" if free > 2 else "problem"
-    report.add("machine", "disk", state, f"{free:.0f} GB free here; ten minutes of camera and EMG take about 1 GB")
+    report.add(
+        "machine", "disk", state, f"{free:.0f} GB free here; ten minutes of camera and EMG take about 1 GB"
+    )
 
 
 def _extras(report: Report) -> None:
@@ -113,10 +137,19 @@ def _extras(report: Report) -> None:
             try:
                 importlib.import_module(module)
             except Exception as error:  # a broken binary must become a line, not a crash
-                why = "" if isinstance(error, ModuleNotFoundError) and error.name == module else f" ({type(error).__name__}: {error})"
+                why = (
+                    ""
+                    if isinstance(error, ModuleNotFoundError) and error.name == module
+                    else f" ({type(error).__name__}: {error})"
+                )
                 absent.append(distribution + why)
         if absent:
-            report.add("extras", extra, "missing", f"adds {purpose}: pip install 'eifer_ros[{extra}]' ({', '.join(absent)} not usable)")
+            report.add(
+                "extras",
+                extra,
+                "missing",
+                f"adds {purpose}: pip install 'eifer_ros[{extra}]' ({', '.join(absent)} not usable)",
+            )
         else:
             report.add("extras", extra, "ok", purpose)
 
@@ -138,10 +171,17 @@ def _models(report: Report) -> None:
 def _ros(report: Report) -> None:
     try:
         importlib.import_module("rclpy")
-        report.add("ros", "ROS 2", "ok", f"rclpy found, distribution {os.environ.get('ROS_DISTRO', 'unknown')}")
+        report.add(
+            "ros", "ROS 2", "ok", f"rclpy found, distribution {os.environ.get('ROS_DISTRO', 'unknown')}"
+        )
     except Exception as error:
         why = "" if isinstance(error, ModuleNotFoundError) else f" ({type(error).__name__}: {error})"
-        report.add("ros", "ROS 2", "none", f"not found{why}; not needed. With it: source /opt/ros/<distribution>/setup.bash")
+        report.add(
+            "ros",
+            "ROS 2",
+            "none",
+            f"not found{why}; not needed. With it: source /opt/ros/<distribution>/setup.bash",
+        )
 
 
 def _devices(report: Report) -> None:
@@ -151,7 +191,12 @@ def _devices(report: Report) -> None:
     for device in list_devices():
         report.add("cameras", device.name, "ok", f"--camera {device.url}")
     if not any(finding.group == "cameras" for finding in report.findings):
-        report.add("cameras", "cameras", "none", "none found; a video file or the simulated participant serves as well")
+        report.add(
+            "cameras",
+            "cameras",
+            "none",
+            "none found; a video file or the simulated participant serves as well",
+        )
     for source in list_sources():
         if source.problem:
             report.add("emg", source.name, "missing" if not source.installed else "none", source.problem)

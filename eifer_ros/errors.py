@@ -1,6 +1,7 @@
 """One family of exceptions. Each message says what was wrong, where, and what would be right.
 
-The command line prints the message on one line and exits with `exit_code`; it never prints a traceback for these.
+The command line prints the message on one line and exits with `exit_code`; it never prints a traceback for
+these.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""What the launch files share: arguments, lifecycle nodes that start themselves by events, and the topics worth recording.
+"""What the launch files share: arguments, lifecycle nodes that start themselves by events, and the topics
+worth recording.
 
-Needs ROS 2's launch and launch_ros, and otherwise the standard library alone: `ros2 launch` runs in the system's Python.
+Needs ROS 2's launch and launch_ros, and otherwise the standard library alone: `ros2 launch` runs in the
+system's Python.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext
-from launch.actions import DeclareLaunchArgument, EmitEvent, ExecuteProcess, RegisterEventHandler, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
@@ -27,7 +35,13 @@ from .wire.qos import TOPICS
 PACKAGE = "eifer_ros"
 NEVER_RECORDED = frozenset({"camera/image_raw", "face/restored", "face/occlusion"})
 """Raw pictures (the compressed ones are recorded) and pictures that are only made while somebody looks."""
-SENSORS = ("camera/image_raw/compressed", "camera/camera_info", "camera/depth/image_raw", "emg/raw", "emg/raw_channels")
+SENSORS = (
+    "camera/image_raw/compressed",
+    "camera/camera_info",
+    "camera/depth/image_raw",
+    "emg/raw",
+    "emg/raw_channels",
+)
 """What comes from devices; everything else can be made again from it."""
 
 _COMMON = {
@@ -46,10 +60,15 @@ def share(*parts: str) -> Path:
 
 
 def common_arguments(**defaults: str) -> list[Any]:
-    """The arguments every launch file takes, with other defaults where given, and whole log lines from every process."""
+    """The arguments every launch file takes, with other defaults where given, and whole log lines from every
+    process.
+    """
     return [
         SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
-        *(argument(name, defaults.get(name, default), description) for name, (default, description) in _COMMON.items()),
+        *(
+            argument(name, defaults.get(name, default), description)
+            for name, (default, description) in _COMMON.items()
+        ),
     ]
 
 
@@ -81,34 +100,60 @@ def params_file(context: LaunchContext) -> str:
 
 
 def lifecycle_node(
-    context: LaunchContext, executable: str, *, parameters: Iterable[Any] = (), remappings: Iterable[tuple[str, str]] = (),
+    context: LaunchContext,
+    executable: str,
+    *,
+    parameters: Iterable[Any] = (),
+    remappings: Iterable[tuple[str, str]] = (),
 ) -> list[Any]:
     """A node of this package that is configured when its process runs and activated when it is configured.
 
-    A node that cannot be configured says why and stays unconfigured: put it right and `ros2 lifecycle set <node> configure`.
+    A node that cannot be configured says why and stays unconfigured: put it right and `ros2 lifecycle set
+    <node> configure`.
     """
     node = LifecycleNode(
-        package=PACKAGE, executable=executable, name=executable, namespace=LaunchConfiguration("namespace"), output="screen",
-        parameters=[*parameters, {"use_sim_time": is_true(context, "use_sim_time")}], remappings=list(remappings),
+        package=PACKAGE,
+        executable=executable,
+        name=executable,
+        namespace=LaunchConfiguration("namespace"),
+        output="screen",
+        parameters=[*parameters, {"use_sim_time": is_true(context, "use_sim_time")}],
+        remappings=list(remappings),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-        respawn=is_true(context, "use_respawn"), respawn_delay=2.0, emulate_tty=True,
+        respawn=is_true(context, "use_respawn"),
+        respawn_delay=2.0,
+        emulate_tty=True,
     )
     autostart = IfCondition(LaunchConfiguration("autostart"))
-    configure = RegisterEventHandler(OnProcessStart(
-        target_action=node, on_start=[_change(node, Transition.TRANSITION_CONFIGURE)],
-    ), condition=autostart)
-    activate = RegisterEventHandler(OnStateTransition(
-        target_lifecycle_node=node, start_state="configuring", goal_state="inactive",
-        entities=[_change(node, Transition.TRANSITION_ACTIVATE)],
-    ), condition=autostart)
+    configure = RegisterEventHandler(
+        OnProcessStart(
+            target_action=node,
+            on_start=[_change(node, Transition.TRANSITION_CONFIGURE)],
+        ),
+        condition=autostart,
+    )
+    activate = RegisterEventHandler(
+        OnStateTransition(
+            target_lifecycle_node=node,
+            start_state="configuring",
+            goal_state="inactive",
+            entities=[_change(node, Transition.TRANSITION_ACTIVATE)],
+        ),
+        condition=autostart,
+    )
     return [configure, activate, node]
 
 
 def when_active(node: Any, actions: list[Any]) -> Any:
     """`actions`, once the lifecycle node is active."""
-    return RegisterEventHandler(OnStateTransition(
-        target_lifecycle_node=node, start_state="activating", goal_state="active", entities=actions,
-    ))
+    return RegisterEventHandler(
+        OnStateTransition(
+            target_lifecycle_node=node,
+            start_state="activating",
+            goal_state="active",
+            entities=actions,
+        )
+    )
 
 
 def _change(node: Any, transition: int) -> Any:
@@ -118,8 +163,17 @@ def _change(node: Any, transition: int) -> Any:
 def rviz(context: LaunchContext, config: str) -> Any:
     """RViz with a configuration of this package; its relative topics lie in the namespace."""
     return Node(
-        package="rviz2", executable="rviz2", namespace=LaunchConfiguration("namespace"), output="screen",
-        arguments=["-d", str(share("config", config)), "--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        output="screen",
+        arguments=[
+            "-d",
+            str(share("config", config)),
+            "--ros-args",
+            "--log-level",
+            LaunchConfiguration("log_level"),
+        ],
         parameters=[{"use_sim_time": is_true(context, "use_sim_time")}],
     )
 
@@ -131,38 +185,67 @@ def absolute(namespace: str, topic: str) -> str:
 
 
 def recorded_topics(namespace: str) -> list[str]:
-    """The topics of a recording, in full: everything that is made except `NEVER_RECORDED`, transforms and health."""
-    return [*(absolute(namespace, topic) for topic in TOPICS if topic not in NEVER_RECORDED), "/tf", "/tf_static", "/diagnostics"]
+    """The topics of a recording, in full: everything that is made except `NEVER_RECORDED`, transforms and
+    health.
+    """
+    return [
+        *(absolute(namespace, topic) for topic in TOPICS if topic not in NEVER_RECORDED),
+        "/tf",
+        "/tf_static",
+        "/diagnostics",
+    ]
 
 
 def qos_overrides(namespace: str) -> dict[str, Mapping[str, Any]]:
-    """Subscriptions of a recorder, by full topic: as deep as the publishers' queues, so that no EMG is lost while the disk works."""
+    """Subscriptions of a recorder, by full topic: as deep as the publishers' queues, so that no EMG is lost
+    while the disk works.
+    """
     return {
         absolute(namespace, topic): {
-            "history": "keep_last", "depth": max(10, standard.value.depth), "reliability": "reliable",
+            "history": "keep_last",
+            "depth": max(10, standard.value.depth),
+            "reliability": "reliable",
             "durability": "transient_local" if standard.value.latched else "volatile",
         }
-        for topic, standard in TOPICS.items() if topic not in NEVER_RECORDED
+        for topic, standard in TOPICS.items()
+        if topic not in NEVER_RECORDED
     }
 
 
 def bag_record(context: LaunchContext, folder: str, remapped: Mapping[str, str] | None = None) -> Any:
-    """`ros2 bag record` into MCAP with the explicit list of topics; `folder` empty leaves the name to rosbag2.
+    """`ros2 bag record` into MCAP with the explicit list of topics; `folder` empty leaves the name to
+    rosbag2.
 
-    remapped: full topic that is recorded in the place of a relative one, where pictures come from somebody else's driver.
+    remapped: full topic that is recorded in the place of a relative one, where pictures come from somebody
+    else's driver.
     """
     namespace = value(context, "namespace")
     foreign = {absolute(namespace, topic): name for topic, name in (remapped or {}).items()}
     topics = [foreign.get(topic, topic) for topic in recorded_topics(namespace)]
-    overrides = {topic: profile for topic, profile in qos_overrides(namespace).items() if topic not in foreign}
-    text = "".join(f"{topic}:\n" + "".join(f"  {key}: {entry}\n" for key, entry in profile.items()) for topic, profile in overrides.items())
-    with tempfile.NamedTemporaryFile("w", prefix="eifer_bag_qos_", suffix=".yaml", delete=False, encoding="utf-8") as file:
+    overrides = {
+        topic: profile for topic, profile in qos_overrides(namespace).items() if topic not in foreign
+    }
+    text = "".join(
+        f"{topic}:\n" + "".join(f"  {key}: {entry}\n" for key, entry in profile.items())
+        for topic, profile in overrides.items()
+    )
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="eifer_bag_qos_", suffix=".yaml", delete=False, encoding="utf-8"
+    ) as file:
         file.write(text)
     return ExecuteProcess(
         cmd=[
-            "ros2", "bag", "record", "--storage", "mcap", "--qos-profile-overrides-path", file.name,
-            *(["--output", folder] if folder else []), *(["--use-sim-time"] if is_true(context, "use_sim_time") else []),
-            "--topics", *topics,
+            "ros2",
+            "bag",
+            "record",
+            "--storage",
+            "mcap",
+            "--qos-profile-overrides-path",
+            file.name,
+            *(["--output", folder] if folder else []),
+            *(["--use-sim-time"] if is_true(context, "use_sim_time") else []),
+            "--topics",
+            *topics,
         ],
         output="screen",
     )

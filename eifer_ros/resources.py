@@ -28,7 +28,10 @@ def _roots() -> Iterator[Path]:
 
 
 def find(kind: str, name: str) -> Path:
-    """Path of `kind`/`name`, e.g. `find("models", "open_head.npz")`. Raises InputError that lists where it looked."""
+    """Path of `kind`/`name`, e.g. `find("models", "open_head.npz")`.
+
+    Raises InputError that lists where it looked.
+    """
     tried = []
     for root in _roots():
         path = root / kind / name

@@ -1,11 +1,11 @@
 """The nouns of the domain. Numpy inside, SI units, frozen dataclasses; they know nothing of middleware.
 
-Every item carries the acquisition stamp of what it was made from, in integer nanoseconds since the Unix epoch, never the
-time at which it was published. A value that is not known is NaN, and a status says so.
+Every item carries the acquisition stamp of what it was made from, in integer nanoseconds since the Unix
+epoch, never the time at which it was published. A value that is not known is NaN, and a status says so.
 
-The dataclasses check shapes and element types when they are built (`InputError`), so that a wrong array fails where it is
-made and not three components later. Whether values are finite is checked at the wire (`wire/conversions.py`), because NaN
-is a legitimate "unknown" inside.
+The dataclasses check shapes and element types when they are built (`InputError`), so that a wrong array fails
+where it is made and not three components later. Whether values are finite is checked at the wire
+(`wire/conversions.py`), because NaN is a legitimate "unknown" inside.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ U8: TypeAlias = npt.NDArray[np.uint8]
 
 NS = 1_000_000_000
 
+# fmt: off
 ARKIT_52: tuple[str, ...] = (
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
     "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
@@ -40,6 +41,7 @@ ARKIT_52: tuple[str, ...] = (
     "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
     "tongueOut",
 )
+# fmt: on
 """The 52 ARKit blendshape names in alphabetical order, the order used everywhere in eifer."""
 
 
@@ -86,7 +88,9 @@ def nanoseconds(value_s: float) -> int:
 def _array(owner: str, name: str, value: Any, dtype: type, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """`value` as a contiguous read-only array of `dtype`; `None` in `shape` allows any length."""
     array: npt.NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
-    fits = array.ndim == len(shape) and all(want is None or want == got for want, got in zip(shape, array.shape, strict=True))
+    fits = array.ndim == len(shape) and all(
+        want is None or want == got for want, got in zip(shape, array.shape, strict=True)
+    )
     if not fits:
         wanted = " x ".join("any" if n is None else str(n) for n in shape)
         got = " x ".join(str(n) for n in array.shape) or "scalar"
@@ -106,8 +110,8 @@ def _unit(owner: str, name: str, value: float) -> None:
 class Frame:
     """One camera picture.
 
-    image: (H, W, 3) uint8 RGB. intrinsics: (3, 3) pinhole matrix K in pixels, or None where unknown. depth: (H, W)
-    float32 metres aligned to the image, NaN or 0 where unmeasured, or None.
+    image: (H, W, 3) uint8 RGB. intrinsics: (3, 3) pinhole matrix K in pixels, or None where unknown. depth:
+    (H, W) float32 metres aligned to the image, NaN or 0 where unmeasured, or None.
     """
 
     stamp: Stamp
@@ -118,12 +122,18 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
-            raise InputError(f"Frame.image is {self.image.dtype} {self.image.shape}; it must be uint8 height x width x 3 (RGB)")
+            raise InputError(
+                f"Frame.image is {self.image.dtype} {self.image.shape}; it must be uint8 height x width x 3 (RGB)"
+            )
         if self.intrinsics is not None:
-            object.__setattr__(self, "intrinsics", _array("Frame", "intrinsics", self.intrinsics, np.float64, (3, 3)))
+            object.__setattr__(
+                self, "intrinsics", _array("Frame", "intrinsics", self.intrinsics, np.float64, (3, 3))
+            )
         if self.depth is not None:
             height, width = self.image.shape[:2]
-            object.__setattr__(self, "depth", _array("Frame", "depth", self.depth, np.float32, (height, width)))
+            object.__setattr__(
+                self, "depth", _array("Frame", "depth", self.depth, np.float32, (height, width))
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -135,10 +145,10 @@ class Frame:
 class EmgChunk:
     """A run of consecutive EMG samples.
 
-    stamp: of the first sample. rate_hz: nominal sampling rate. samples: (N, C) float32 volts. first_index: running
-    counter of the first sample since the source started, counting lost samples too. lost: samples missing
-    immediately before this chunk. raw_stamps: (N,) float64 seconds on the source's own clock before any correction,
-    or length 0 where the source has none.
+    stamp: of the first sample. rate_hz: nominal sampling rate. samples: (N, C) float32 volts. first_index:
+    running counter of the first sample since the source started, counting lost samples too. lost: samples
+    missing immediately before this chunk. raw_stamps: (N,) float64 seconds on the source's own clock before
+    any correction, or length 0 where the source has none.
     """
 
     stamp: Stamp
@@ -151,13 +161,21 @@ class EmgChunk:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        object.__setattr__(self, "samples", _array("EmgChunk", "samples", self.samples, np.float32, (None, len(self.channels))))
+        object.__setattr__(
+            self,
+            "samples",
+            _array("EmgChunk", "samples", self.samples, np.float32, (None, len(self.channels))),
+        )
         count = 0 if len(self.raw_stamps) == 0 else len(self.samples)
-        object.__setattr__(self, "raw_stamps", _array("EmgChunk", "raw_stamps", self.raw_stamps, np.float64, (count,)))
+        object.__setattr__(
+            self, "raw_stamps", _array("EmgChunk", "raw_stamps", self.raw_stamps, np.float64, (count,))
+        )
         if not self.rate_hz > 0:
             raise InputError(f"EmgChunk.rate_hz is {self.rate_hz}; it must be above 0")
         if self.first_index < 0 or self.lost < 0:
-            raise InputError(f"EmgChunk counters must not be negative (first_index {self.first_index}, lost {self.lost})")
+            raise InputError(
+                f"EmgChunk counters must not be negative (first_index {self.first_index}, lost {self.lost})"
+            )
 
     @property
     def end_stamp(self) -> Stamp:
@@ -170,8 +188,8 @@ class MuscleActivity:
     """Muscle activity at one instant, M muscles or channels.
 
     envelope: (M,) float32 volts. activation: (M,) float32, 0..1 of the participant's calibration, NaN before
-    calibration. quality: (M,) float32, 0 unusable .. 1 perfect contact, NaN where not judged. profile: filter profile the
-    envelope was made with (`live`, `rms100`, ...), empty where unknown.
+    calibration. quality: (M,) float32, 0 unusable .. 1 perfect contact, NaN where not judged. profile: filter
+    profile the envelope was made with (`live`, `rms100`, ...), empty where unknown.
     """
 
     stamp: Stamp
@@ -194,12 +212,12 @@ class MuscleActivity:
 class FaceState:
     """Parameters of a head model at one instant.
 
-    head_model: id of the head model the coefficients belong to. shape: (S,) and expression: (E,) float32 coefficients
-    in the model's own units. expression_std: (E,) float32 standard deviation of each, NaN where unknown.
-    jaw, neck: (3,) axis-angle rad in the parent joint's frame. eyes: (2, 3) axis-angle rad, left then right.
-    eyelids: (2,) closure 0 open .. 1 closed, left then right. head_pose: (4, 4) float64 rigid transform from
-    head model coordinates (m; x to the subject's left, y up, z out of the face) to the camera optical frame
-    (x right, y down, z forward). confidence: 0..1.
+    head_model: id of the head model the coefficients belong to. shape: (S,) and expression: (E,) float32
+    coefficients in the model's own units. expression_std: (E,) float32 standard deviation of each, NaN where
+    unknown. jaw, neck: (3,) axis-angle rad in the parent joint's frame. eyes: (2, 3) axis-angle rad, left
+    then right. eyelids: (2,) closure 0 open .. 1 closed, left then right. head_pose: (4, 4) float64 rigid
+    transform from head model coordinates (m; x to the subject's left, y up, z out of the face) to the camera
+    optical frame (x right, y down, z forward). confidence: 0..1.
     """
 
     stamp: Stamp
@@ -219,22 +237,41 @@ class FaceState:
     def __post_init__(self) -> None:
         count = len(self.expression)
         for name, dtype, shape in (
-            ("shape", np.float32, (None,)), ("expression", np.float32, (None,)), ("expression_std", np.float32, (count,)),
-            ("jaw", np.float32, (3,)), ("neck", np.float32, (3,)), ("eyes", np.float32, (2, 3)),
-            ("eyelids", np.float32, (2,)), ("head_pose", np.float64, (4, 4)),
+            ("shape", np.float32, (None,)),
+            ("expression", np.float32, (None,)),
+            ("expression_std", np.float32, (count,)),
+            ("jaw", np.float32, (3,)),
+            ("neck", np.float32, (3,)),
+            ("eyes", np.float32, (2, 3)),
+            ("eyelids", np.float32, (2,)),
+            ("head_pose", np.float64, (4, 4)),
         ):
             object.__setattr__(self, name, _array("FaceState", name, getattr(self, name), dtype, shape))
         _unit("FaceState", "confidence", self.confidence)
 
     @staticmethod
-    def lost(stamp: Stamp, head_model: str, origin: FaceOrigin, shape_size: int, expression_size: int) -> FaceState:
+    def lost(
+        stamp: Stamp, head_model: str, origin: FaceOrigin, shape_size: int, expression_size: int
+    ) -> FaceState:
         """The state that says: no face in sight. Every parameter NaN, confidence 0."""
+
         def nan(*shape: int) -> F32:
             return np.full(shape, np.nan, np.float32)
 
         return FaceState(
-            stamp, head_model, origin, nan(shape_size), nan(expression_size), nan(expression_size), nan(3), nan(3), nan(2, 3),
-            nan(2), np.full((4, 4), np.nan), 0.0, FaceStatus.LOST,
+            stamp,
+            head_model,
+            origin,
+            nan(shape_size),
+            nan(expression_size),
+            nan(expression_size),
+            nan(3),
+            nan(3),
+            nan(2, 3),
+            nan(2),
+            np.full((4, 4), np.nan),
+            0.0,
+            FaceStatus.LOST,
         )
 
 
@@ -248,7 +285,9 @@ class Blendshapes:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "weights", _array("Blendshapes", "weights", self.weights, np.float32, (len(self.names),)))
+        object.__setattr__(
+            self, "weights", _array("Blendshapes", "weights", self.weights, np.float32, (len(self.names),))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +308,9 @@ class JointTargets:
 
 @dataclass(frozen=True, slots=True)
 class HeadModelInfo:
-    """What a receiver must know to read coefficients: names and bounds, E expression coefficients, S shape coefficients."""
+    """What a receiver must know to read coefficients: names and bounds, E expression coefficients, S shape
+    coefficients.
+    """
 
     stamp: Stamp
     head_model: str
@@ -285,7 +326,9 @@ class HeadModelInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "expression_names", tuple(self.expression_names))
         for name in ("expression_lower", "expression_upper"):
-            value = _array("HeadModelInfo", name, getattr(self, name), np.float32, (len(self.expression_names),))
+            value = _array(
+                "HeadModelInfo", name, getattr(self, name), np.float32, (len(self.expression_names),)
+            )
             object.__setattr__(self, name, value)
 
 
@@ -293,7 +336,8 @@ class HeadModelInfo:
 class EmgChannelInfo:
     """What a receiver must know to read EMG: names, montage, scheme and where each electrode sits.
 
-    positions: (C, 2) float32 scheme coordinates in -100..100, x < 0 on the subject's right, NaN where unknown.
+    positions: (C, 2) float32 scheme coordinates in -100..100, x < 0 on the subject's right, NaN where
+    unknown.
     """
 
     stamp: Stamp
@@ -308,7 +352,9 @@ class EmgChannelInfo:
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "muscles", tuple(self.muscles))
         if len(self.muscles) != len(self.channels):
-            raise InputError(f"EmgChannelInfo has {len(self.channels)} channels but {len(self.muscles)} muscles")
+            raise InputError(
+                f"EmgChannelInfo has {len(self.channels)} channels but {len(self.muscles)} muscles"
+            )
         positions = _array("EmgChannelInfo", "positions", self.positions, np.float32, (len(self.channels), 2))
         object.__setattr__(self, "positions", positions)
 
@@ -333,7 +379,10 @@ class Marker:
 MARKER_PHASES = ("start", "end", "note")
 
 EVENT_REGIONS: tuple[str, ...] = ("eye_left", "eye_right", "lips_left", "lips_right")
-"""Where a micro-expression shows: the four parts of the face of HTNet (Wang et al. 2024); left and right are the subject's."""
+"""Where a micro-expression shows: the four parts of the face of HTNet (Wang et al.
+
+2024); left and right are the subject's.
+"""
 
 UNKNOWN_LABEL = "unknown"
 """Label of an event that is none of the known classes, or not surely one of them."""
@@ -343,8 +392,9 @@ UNKNOWN_LABEL = "unknown"
 class FaceDisplacement:
     """Where the skin is, relative to what the head model's coefficients say, vertex by vertex.
 
-    displacement: (V, 3) float32 m in head model coordinates (x to the subject's left, y up, z out of the face), one row per vertex of
-    `head_model`; NaN nowhere. confidence: 0..1. It belongs to the FaceState of the same stamp and origin.
+    displacement: (V, 3) float32 m in head model coordinates (x to the subject's left, y up, z out of the
+    face), one row per vertex of `head_model`; NaN nowhere. confidence: 0..1. It belongs to the FaceState of
+    the same stamp and origin.
     """
 
     stamp: Stamp
@@ -355,7 +405,9 @@ class FaceDisplacement:
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "displacement", _array("FaceDisplacement", "displacement", self.displacement, np.float32, (None, 3))
+            self,
+            "displacement",
+            _array("FaceDisplacement", "displacement", self.displacement, np.float32, (None, 3)),
         )
         _unit("FaceDisplacement", "confidence", self.confidence)
 
@@ -364,11 +416,12 @@ class FaceDisplacement:
 class FaceEvent:
     """A micro-expression: a small, fast movement of the face.
 
-    stamp: of the apex. onset, offset: stamps of its beginning and end, onset <= stamp <= offset. region: the one of `EVENT_REGIONS`
-    that moves most, equal to regions[0]; regions: all that move, strongest first; empty and "" where it is not known. label: the most
-    likely of `classes`, or "unknown". probabilities: (K,) float32, one per class, 0..1; no classes where nothing was recognised.
-    score: how far the event stands out, in the spotter's own unit, higher is surer. lead_s: how long before the picture's onset that
-    of the EMG came (negative: after), NaN where one sense alone saw it.
+    stamp: of the apex. onset, offset: stamps of its beginning and end, onset <= stamp <= offset. region: the
+    one of `EVENT_REGIONS` that moves most, equal to regions[0]; regions: all that move, strongest first;
+    empty and "" where it is not known. label: the most likely of `classes`, or "unknown". probabilities: (K,)
+    float32, one per class, 0..1; no classes where nothing was recognised. score: how far the event stands
+    out, in the spotter's own unit, higher is surer. lead_s: how long before the picture's onset that of the
+    EMG came (negative: after), NaN where one sense alone saw it.
     """
 
     stamp: Stamp
@@ -386,7 +439,9 @@ class FaceEvent:
     def __post_init__(self) -> None:
         object.__setattr__(self, "regions", tuple(self.regions))
         object.__setattr__(self, "classes", tuple(self.classes))
-        probabilities = _array("FaceEvent", "probabilities", self.probabilities, np.float32, (len(self.classes),))
+        probabilities = _array(
+            "FaceEvent", "probabilities", self.probabilities, np.float32, (len(self.classes),)
+        )
         object.__setattr__(self, "probabilities", probabilities)
         if not self.onset <= self.stamp <= self.offset:
             raise InputError(
@@ -398,9 +453,13 @@ class FaceEvent:
         if len(set(self.regions)) != len(self.regions):
             raise InputError(f"FaceEvent.regions names a region twice: {', '.join(self.regions)}")
         if self.region != (self.regions[0] if self.regions else ""):
-            raise InputError(f"FaceEvent.region is '{self.region}'; it must be the first of regions ({', '.join(self.regions) or 'none'})")
+            raise InputError(
+                f"FaceEvent.region is '{self.region}'; it must be the first of regions ({', '.join(self.regions) or 'none'})"
+            )
         if self.label != UNKNOWN_LABEL and self.classes and self.label not in self.classes:
-            raise InputError(f"FaceEvent.label is '{self.label}'; it must be '{UNKNOWN_LABEL}' or one of {', '.join(self.classes)}")
+            raise InputError(
+                f"FaceEvent.label is '{self.label}'; it must be '{UNKNOWN_LABEL}' or one of {', '.join(self.classes)}"
+            )
 
     @property
     def duration_s(self) -> float:
@@ -409,7 +468,16 @@ class FaceEvent:
 
 
 Item: TypeAlias = (
-    Frame | EmgChunk | MuscleActivity | FaceState | Blendshapes | JointTargets | HeadModelInfo | EmgChannelInfo | Marker
-    | FaceDisplacement | FaceEvent
+    Frame
+    | EmgChunk
+    | MuscleActivity
+    | FaceState
+    | Blendshapes
+    | JointTargets
+    | HeadModelInfo
+    | EmgChannelInfo
+    | Marker
+    | FaceDisplacement
+    | FaceEvent
 )
 """Anything that flows between components."""

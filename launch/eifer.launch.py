@@ -1,8 +1,9 @@
 """The full pipeline: `ros2 launch eifer_ros eifer.launch.py source:=performer`.
 
-Camera, reconstruction, EMG processing and mapping run in one process (`composed:=true`), so that raw pictures stay off the wire.
-source:=performer is the simulated participant; source:=realsense a camera of its own and the amplifier of `emg_source`;
-source:=topic takes the pictures of a driver that runs already (realsense-ros, v4l2_camera, ...) and EMG from emg/raw.
+Camera, reconstruction, EMG processing and mapping run in one process (`composed:=true`), so that raw pictures
+stay off the wire. source:=performer is the simulated participant; source:=realsense a camera of its own and
+the amplifier of `emg_source`; source:=topic takes the pictures of a driver that runs already (realsense-ros,
+v4l2_camera, ...) and EMG from emg/raw.
 """
 
 from typing import Any
@@ -38,20 +39,33 @@ def compose(context: LaunchContext) -> list[Any]:
     if source == "topic":
         given["image_transport"] = transport
         compressed = f"{image}/compressed"
-        remapped = {"camera/image_raw": image, "camera/image_raw/compressed": compressed, "camera/camera_info": info}
+        remapped = {
+            "camera/image_raw": image,
+            "camera/image_raw/compressed": compressed,
+            "camera/camera_info": info,
+        }
     actions: list[Any] = []
     if launching.is_true(context, "composed"):
         actions += launching.lifecycle_node(
-            context, "pipeline", parameters=[{"components": components, "params_file": params_file, **given}],
+            context,
+            "pipeline",
+            parameters=[{"components": components, "params_file": params_file, **given}],
             remappings=remapped.items(),
         )
     else:
         for name in components:
-            own = {key.removeprefix(f"{name}."): entry for key, entry in given.items() if key.startswith(f"{name}.")}
+            own = {
+                key.removeprefix(f"{name}."): entry
+                for key, entry in given.items()
+                if key.startswith(f"{name}.")
+            }
             if name == "reconstruction" and source == "topic":
                 own["image_transport"] = transport
             actions += launching.lifecycle_node(
-                context, name, parameters=[params_file, own] if own else [params_file], remappings=remapped.items(),
+                context,
+                name,
+                parameters=[params_file, own] if own else [params_file],
+                remappings=remapped.items(),
             )
     if launching.is_true(context, "rviz"):
         actions += launching.lifecycle_node(context, "face_view", parameters=[params_file])
@@ -63,18 +77,55 @@ def compose(context: LaunchContext) -> list[Any]:
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, then what they ask for."""
-    return LaunchDescription([
-        *launching.common_arguments(),
-        launching.argument("source", "performer", "where pictures and EMG come from", ["performer", "realsense", "topic"]),
-        launching.argument("image_topic", "/camera/camera/color/image_raw", "source:=topic: the driver's pictures"),
-        launching.argument("camera_info_topic", "/camera/camera/color/camera_info", "source:=topic: their intrinsics"),
-        launching.argument("image_transport", "raw", "source:=topic: raw, or compressed for image_topic/compressed", ["raw", "compressed"]),
-        launching.argument("emg", "true", "source:=realsense: open the amplifier of emg_source in the parameter file", ["true", "false"]),
-        launching.argument("composed", "true", "everything in one process; false gives each node its own", ["true", "false"]),
-        launching.argument("avatar", "false", "send the face to avatars as well (section avatar of the parameter file)", ["true", "false"]),
-        launching.argument("micro", "false", "follow small, fast motion and spot micro-expressions", ["true", "false"]),
-        launching.argument("rviz", "false", "show pictures, head, muscle map and transforms in RViz", ["true", "false"]),
-        launching.argument("record", "false", "record with `ros2 bag record` (MCAP, compressed pictures)", ["true", "false"]),
-        launching.argument("bag", "", "folder of the recording; empty lets rosbag2 name one by the time"),
-        OpaqueFunction(function=compose),
-    ])
+    return LaunchDescription(
+        [
+            *launching.common_arguments(),
+            launching.argument(
+                "source", "performer", "where pictures and EMG come from", ["performer", "realsense", "topic"]
+            ),
+            launching.argument(
+                "image_topic", "/camera/camera/color/image_raw", "source:=topic: the driver's pictures"
+            ),
+            launching.argument(
+                "camera_info_topic", "/camera/camera/color/camera_info", "source:=topic: their intrinsics"
+            ),
+            launching.argument(
+                "image_transport",
+                "raw",
+                "source:=topic: raw, or compressed for image_topic/compressed",
+                ["raw", "compressed"],
+            ),
+            launching.argument(
+                "emg",
+                "true",
+                "source:=realsense: open the amplifier of emg_source in the parameter file",
+                ["true", "false"],
+            ),
+            launching.argument(
+                "composed",
+                "true",
+                "everything in one process; false gives each node its own",
+                ["true", "false"],
+            ),
+            launching.argument(
+                "avatar",
+                "false",
+                "send the face to avatars as well (section avatar of the parameter file)",
+                ["true", "false"],
+            ),
+            launching.argument(
+                "micro", "false", "follow small, fast motion and spot micro-expressions", ["true", "false"]
+            ),
+            launching.argument(
+                "rviz", "false", "show pictures, head, muscle map and transforms in RViz", ["true", "false"]
+            ),
+            launching.argument(
+                "record",
+                "false",
+                "record with `ros2 bag record` (MCAP, compressed pictures)",
+                ["true", "false"],
+            ),
+            launching.argument("bag", "", "folder of the recording; empty lets rosbag2 name one by the time"),
+            OpaqueFunction(function=compose),
+        ]
+    )

@@ -1,7 +1,8 @@
 """Record what runs in the namespace: `ros2 launch eifer_ros record.launch.py bag:=take1`.
 
-recorder:=rosbag2 runs `ros2 bag record` on the explicit list of eifer's topics. recorder:=eifer writes the same kind of recording with
-eifer's own recorder node: EMG in full through slow disks, the session's record inside, readable after a crash.
+recorder:=rosbag2 runs `ros2 bag record` on the explicit list of eifer's topics. recorder:=eifer writes the
+same kind of recording with eifer's own recorder node: EMG in full through slow disks, the session's record
+inside, readable after a crash.
 """
 
 from typing import Any
@@ -23,9 +24,13 @@ def compose(context: LaunchContext) -> list[Any]:
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, then the recorder."""
-    return LaunchDescription([
-        *launching.common_arguments(),
-        launching.argument("bag", "", "folder of the recording; empty names one by the time. Never overwritten"),
-        launching.argument("recorder", "rosbag2", "who records", ["rosbag2", "eifer"]),
-        OpaqueFunction(function=compose),
-    ])
+    return LaunchDescription(
+        [
+            *launching.common_arguments(),
+            launching.argument(
+                "bag", "", "folder of the recording; empty names one by the time. Never overwritten"
+            ),
+            launching.argument("recorder", "rosbag2", "who records", ["rosbag2", "eifer"]),
+            OpaqueFunction(function=compose),
+        ]
+    )

@@ -16,12 +16,20 @@ from hypothesis import HealthCheck, settings
 import eifer_ros.threads  # noqa: F401  (before anything that loads a BLAS)
 
 settings.register_profile(
-    "eifer", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "eifer",
+    deadline=None,
+    max_examples=40,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("eifer")
 
-# a shell starts what it puts into the background with Ctrl-C ignored, and so would every program that a test starts and interrupts
-if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+# a shell starts what it puts into the background with Ctrl-C ignored, and so would every program that a test
+# starts and interrupts
+if (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +51,9 @@ def root() -> Path:
 
 
 @pytest.fixture
-def eifer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
+def eifer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., SimpleNamespace]:
     """Run a command in this process; gives exit code, standard output and standard error."""
 
     from eifer_ros import cli  # the command line is not loaded for tests that do not use it

@@ -84,10 +84,15 @@ def test_the_overlay_changes_the_face_and_leaves_the_corner_alone(result: Path, 
     assert difference[300:400, 480:].mean() < 4
 
 
-def test_a_replay_gives_the_same_faces_as_the_recording_it_was_made_from(result: Path, tmp_path: Path, eifer: Eifer) -> None:
+def test_a_replay_gives_the_same_faces_as_the_recording_it_was_made_from(
+    result: Path, tmp_path: Path, eifer: Eifer
+) -> None:
     for name in ("a", "b"):
         assert eifer("replay", result / "bag", "--out", tmp_path / name, "--json").code == 0
-    first, second = ([item for _, topic, item in read(tmp_path / name / "bag") if topic == "face/vision"] for name in ("a", "b"))
+    first, second = (
+        [item for _, topic, item in read(tmp_path / name / "bag") if topic == "face/vision"]
+        for name in ("a", "b")
+    )
     assert len(first) == 24
     for one, other in zip(first, second, strict=True):
         assert one.stamp == other.stamp
@@ -151,11 +156,19 @@ def test_a_video_without_a_face_says_so_keeps_the_recording_and_fails(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("reconstruction:\n  ros__parameters:\n    min_confidense: 0.5\n", ["min_confidense", "did you mean 'min_confidence'"]),
-        ("reconstruction:\n  ros__parameters:\n    min_confidence: 7\n", ["min_confidence = 7", "less than or equal to 1"]),
+        (
+            "reconstruction:\n  ros__parameters:\n    min_confidense: 0.5\n",
+            ["min_confidense", "did you mean 'min_confidence'"],
+        ),
+        (
+            "reconstruction:\n  ros__parameters:\n    min_confidence: 7\n",
+            ["min_confidence = 7", "less than or equal to 1"],
+        ),
     ],
 )
-def test_a_wrong_config_is_refused_by_key(tmp_path: Path, face_video: Path, eifer: Eifer, text: str, words: list[str]) -> None:
+def test_a_wrong_config_is_refused_by_key(
+    tmp_path: Path, face_video: Path, eifer: Eifer, text: str, words: list[str]
+) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     done = eifer("run", "--camera", f"video:{face_video}", "--out", tmp_path / "out", "--config", path)
@@ -200,7 +213,9 @@ def test_a_bag_of_another_project_is_refused_by_its_topics(tmp_path: Path, eifer
     one_line(done.err, "/turtle1/name")
 
 
-def test_a_truncated_bag_is_refused_with_the_way_out_and_the_way_out_works(result: Path, tmp_path: Path, eifer: Eifer) -> None:
+def test_a_truncated_bag_is_refused_with_the_way_out_and_the_way_out_works(
+    result: Path, tmp_path: Path, eifer: Eifer
+) -> None:
     whole = (result / "bag" / "bag.mcap").read_bytes()
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(whole[: int(len(whole) * 0.7)])
@@ -215,7 +230,9 @@ def test_a_truncated_bag_is_refused_with_the_way_out_and_the_way_out_works(resul
     assert sum(topic == "camera/image_raw" for _, topic, _ in read(tmp_path / "saved")) > 5
 
 
-def test_a_flame_file_of_the_wrong_shape_is_named_and_nothing_is_written(tmp_path: Path, eifer: Eifer) -> None:
+def test_a_flame_file_of_the_wrong_shape_is_named_and_nothing_is_written(
+    tmp_path: Path, eifer: Eifer
+) -> None:
     path = tmp_path / "generic_model.pkl"
     path.write_bytes(pickle.dumps({"v_template": np.zeros((10, 3))}, protocol=2))
     done = eifer("head", "import-flame", path, "--out", tmp_path / "flame.npz")
@@ -232,15 +249,30 @@ def test_doctor_tells_what_is_there_and_what_an_extra_would_add(eifer: Eifer) ->
     for finding in report["findings"]:
         if finding["group"] == "extras" and finding["state"] == "missing":
             assert f"eifer_ros[{finding['name']}]" in finding["detail"]
-    assert "eifer_ros[" in eifer("doctor").out or all(f["state"] == "ok" for f in report["findings"] if f["group"] == "extras")
+    assert "eifer_ros[" in eifer("doctor").out or all(
+        f["state"] == "ok" for f in report["findings"] if f["group"] == "extras"
+    )
 
 
 def test_an_interrupted_recording_is_closed_whole(tmp_path: Path) -> None:
     """A real process, a real SIGINT while it records the simulated camera live."""
     out = tmp_path / "take"
     process = subprocess.Popen(
-        [sys.executable, "-m", "eifer_ros.cli", "record", "--emg", "performer:3", "--out", str(out), "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        [
+            sys.executable,
+            "-m",
+            "eifer_ros.cli",
+            "record",
+            "--emg",
+            "performer:3",
+            "--out",
+            str(out),
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     try:
         file, deadline = out / "take.mcap", time.monotonic() + 90

@@ -17,9 +17,17 @@ EPOCH = 1_760_000_000 * NS
 
 
 def device(
-    seed: int, rate_hz: float, seconds: float, drift_ppm: float, offset_s: float, delay_s: float,
+    seed: int,
+    rate_hz: float,
+    seconds: float,
+    drift_ppm: float,
+    offset_s: float,
+    delay_s: float,
 ) -> tuple[list[int], list[int]]:
-    """True stamps of samples 0, 1, ... and the stamps at which they reach the host, late by exponential delays."""
+    """True stamps of samples 0, 1, ...
+
+    and the stamps at which they reach the host, late by exponential delays.
+    """
     rng = np.random.default_rng(seed)
     count = int(rate_hz * seconds)
     true = [EPOCH + round((offset_s + k / rate_hz * (1 + drift_ppm * 1e-6)) * NS) for k in range(count)]
@@ -29,15 +37,19 @@ def device(
 
 @settings(max_examples=15, deadline=None)
 @given(
-    drift=st.floats(-200, 200), offset=st.floats(-1000, 1000), rate=st.sampled_from([30.0, 60.0, 100.0]),
+    drift=st.floats(-200, 200),
+    offset=st.floats(-1000, 1000),
+    rate=st.sampled_from([30.0, 60.0, 100.0]),
     seed=st.integers(0, 2**16),
 )
-def test_drift_and_offset_are_recovered_under_one_sided_jitter(drift: float, offset: float, rate: float, seed: int) -> None:
+def test_drift_and_offset_are_recovered_under_one_sided_jitter(
+    drift: float, offset: float, rate: float, seed: int
+) -> None:
     true, arrivals = device(seed, rate, 40.0, drift, offset, 0.008)
     clock = DeviceClock(1 / rate)
     out = [clock.update(k, arrival) for k, arrival in enumerate(arrivals)]
     assert clock.state.drift_ppm == pytest.approx(drift, abs=40)
-    settled = np.array(out[len(out) // 2:]) - np.array(true[len(out) // 2:])
+    settled = np.array(out[len(out) // 2 :]) - np.array(true[len(out) // 2 :])
     # The mean delay is 8 ms; its minimum envelope is far below it.
     assert np.abs(settled).max() < 1.5e-3 * NS
     last = len(out) - 1
@@ -72,7 +84,10 @@ def test_bursts_are_spread_over_the_time_they_were_sampled_in() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(-50, 200), st.integers(-3 * NS, 3 * NS)), min_size=2, max_size=200), st.floats(1e-4, 0.1))
+@given(
+    st.lists(st.tuples(st.floats(-50, 200), st.integers(-3 * NS, 3 * NS)), min_size=2, max_size=200),
+    st.floats(1e-4, 0.1),
+)
 def test_stamps_always_increase_whatever_the_clocks_do(steps: list[tuple[float, int]], tick_s: float) -> None:
     clock = DeviceClock(tick_s)
     counter, arrival, previous = 0.0, EPOCH, -1
@@ -133,7 +148,9 @@ def test_a_host_that_was_busy_for_half_a_second_is_no_jump() -> None:
     for k in range(2000):
         due = EPOCH + k * NS // 100
         held = EPOCH + 10 * NS
-        arrival = held if held - NS // 2 < due < held else due  # fifty arrivals wait for the host and come at once
+        arrival = (
+            held if held - NS // 2 < due < held else due
+        )  # fifty arrivals wait for the host and come at once
         out.append(clock.update(k, arrival))
     assert clock.state.jumps == 0
     assert np.abs(np.array(out) - EPOCH - np.arange(2000) * NS // 100).max() < 1000

@@ -44,8 +44,14 @@ def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("camera:\n  ros__parameters:\n    rate_h: 60.0\n", ["unknown key 'rate_h'", "did you mean 'rate_hz'", "params.yaml"]),
-        ("camera:\n  ros__parameters:\n    rate_hz: 1000.0\n", ["rate_hz = 1000.0", "less than or equal to 240"]),
+        (
+            "camera:\n  ros__parameters:\n    rate_h: 60.0\n",
+            ["unknown key 'rate_h'", "did you mean 'rate_hz'", "params.yaml"],
+        ),
+        (
+            "camera:\n  ros__parameters:\n    rate_hz: 1000.0\n",
+            ["rate_hz = 1000.0", "less than or equal to 240"],
+        ),
         ("camera:\n  ros__parameters:\n    rate_hz: .nan\n", ["rate_hz", "finite"]),
         ("camera:\n  ros__parameters:\n    rate_hz: fast\n", ["rate_hz = 'fast'", "number"]),
         ("camera:\n  rate_hz: 30\n", ["ros__parameters"]),
@@ -53,7 +59,9 @@ def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path: 
         ("- 1\n", ["mapping of node names"]),
     ],
 )
-def test_a_wrong_file_is_refused_in_one_line_that_names_what_is_wrong(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_a_wrong_file_is_refused_in_one_line_that_names_what_is_wrong(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
     with pytest.raises(ConfigError) as error:
         config.load(Sample, "camera", write(tmp_path, text))
     assert all(word in str(error.value) for word in words), str(error.value)
@@ -76,10 +84,27 @@ def test_parameters_are_data_for_descriptors_and_docs() -> None:
         on: bool = parameter(True, "whether")
 
     fields = {field.name: field for field in config.parameter_fields(Every)}
-    assert [field.kind for field in fields.values()] == ["float", "int", "text", "texts", "numbers", "text", "bool"]
-    assert (fields["rate_hz"].low, fields["rate_hz"].low_open, fields["rate_hz"].high, fields["rate_hz"].high_open) == (0, True, 240, False)
+    assert [field.kind for field in fields.values()] == [
+        "float",
+        "int",
+        "text",
+        "texts",
+        "numbers",
+        "text",
+        "bool",
+    ]
+    assert (
+        fields["rate_hz"].low,
+        fields["rate_hz"].low_open,
+        fields["rate_hz"].high,
+        fields["rate_hz"].high_open,
+    ) == (0, True, 240, False)
     assert fields["rate_hz"].constraint == "above 0, at most 240"
-    assert (fields["rate_hz"].unit, fields["rate_hz"].read_only, fields["count"].read_only) == ("Hz", True, False)
+    assert (fields["rate_hz"].unit, fields["rate_hz"].read_only, fields["count"].read_only) == (
+        "Hz",
+        True,
+        False,
+    )
     assert fields["mode"].constraint == "one of a, b"
     assert fields["path"].constraint == "not empty"
     assert fields["names"].default == () and fields["gains"].default == {}

@@ -24,16 +24,25 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 SHARED = ROOT / "eifer_ros" / "launching.py"
 CONFIGS = {
-    "camera": CameraConfig, "emg_source": EmgInputConfig, "performer": PerformerConfig, "reconstruction": ReconstructionConfig,
-    "emg": EmgConfig, "mapping": MappingConfig, "spotter": SpotterConfig, "avatar": AvatarConfig, "animatronic": AnimatronicConfig,
+    "camera": CameraConfig,
+    "emg_source": EmgInputConfig,
+    "performer": PerformerConfig,
+    "reconstruction": ReconstructionConfig,
+    "emg": EmgConfig,
+    "mapping": MappingConfig,
+    "spotter": SpotterConfig,
+    "avatar": AvatarConfig,
+    "animatronic": AnimatronicConfig,
 }
 
 
 def calls(tree: ast.AST, name: str) -> list[ast.Call]:
     """Every call of a function or method of that name."""
     return [
-        node for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and (getattr(node.func, "id", None) == name or getattr(node.func, "attr", None) == name)
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "id", None) == name or getattr(node.func, "attr", None) == name)
     ]
 
 
@@ -57,7 +66,9 @@ def declared(tree: ast.AST) -> dict[str, str | None]:
     for call in calls(tree, "argument"):
         found[str(text(call.args[0]))] = text(call.args[2])
     for call in calls(tree, "DeclareLaunchArgument"):
-        found[str(text(call.args[0]))] = next((text(keyword.value) for keyword in call.keywords if keyword.arg == "description"), None)
+        found[str(text(call.args[0]))] = next(
+            (text(keyword.value) for keyword in call.keywords if keyword.arg == "description"), None
+        )
     return found
 
 
@@ -69,7 +80,13 @@ def tree(request: pytest.FixtureRequest) -> ast.Module:
 
 
 def test_there_is_one_launch_file_per_use() -> None:
-    assert {path.name.removesuffix(".launch.py") for path in FILES} >= {"eifer", "record", "replay", "simulate", "animatronic"}
+    assert {path.name.removesuffix(".launch.py") for path in FILES} >= {
+        "eifer",
+        "record",
+        "replay",
+        "simulate",
+        "animatronic",
+    }
 
 
 def test_every_launch_file_describes_itself_and_every_argument(tree: ast.Module) -> None:
@@ -93,7 +110,9 @@ def test_launch_files_need_nothing_that_the_python_of_ros_lacks() -> None:
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""] if not node.level else []
                 assert not node.level or node.module == "wire.qos", f"{path.name}: {node.module}"
-                assert node.module != "eifer_ros" or [alias.name for alias in node.names] == ["launching"], path.name
+                assert node.module != "eifer_ros" or [alias.name for alias in node.names] == ["launching"], (
+                    path.name
+                )
             for name in names:
                 top = name.split(".")[0]
                 assert top in allowed or top in sys.stdlib_module_names, f"{path.name} imports {name}"
@@ -103,21 +122,32 @@ def test_topics_and_quality_of_service_load_with_the_standard_library_alone() ->
     import subprocess
 
     script = "import eifer_ros.wire.qos as qos; print(len(qos.TOPICS))"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}"],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_every_node_that_is_launched_is_an_executable_of_the_package() -> None:
     setup = ast.parse((ROOT / "setup.py").read_text())
-    nodes = next(ast.literal_eval(node.value) for node in ast.walk(setup) if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "NODES")
+    nodes = next(
+        ast.literal_eval(node.value)
+        for node in ast.walk(setup)
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "NODES"
+    )
     for path in FILES:
         for call in calls(ast.parse(path.read_text()), "lifecycle_node"):
             name = text(call.args[1])
             assert name is None or name in nodes, f"{path.name}: {name}"
     for node in nodes:
         source = ROOT / "eifer_ros" / "nodes" / f"{node}.py"
-        assert any(isinstance(entry, ast.FunctionDef) and entry.name == "main" for entry in ast.parse(source.read_text()).body), source
+        assert any(
+            isinstance(entry, ast.FunctionDef) and entry.name == "main"
+            for entry in ast.parse(source.read_text()).body
+        ), source
 
 
 def test_the_parameter_file_of_the_pipeline_is_valid_for_every_node() -> None:

@@ -21,7 +21,12 @@ def test_colcon_sees_both_packages_with_their_ros_types_from_the_repository_root
     if importlib.util.find_spec("colcon_ros") is None:
         pytest.skip("colcon is not installed: pip install 'eifer_ros[test]'")
     done = subprocess.run(
-        [sys.executable, "-m", "colcon", "list"], cwd=root, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"}
+        [sys.executable, "-m", "colcon", "list"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"},
     )
     found = {tuple(line.split("\t")) for line in done.stdout.splitlines()}
     assert ("eifer_msgs", "eifer_msgs", "(ros.ament_cmake)") in found, done.stderr
@@ -46,8 +51,15 @@ def test_every_pinned_version_satisfies_what_the_package_asks_for(root: Path) ->
     from packaging.requirements import Requirement
 
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = [Requirement(text) for text in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]]
-    lines = [line for line in (root / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    wanted = [
+        Requirement(text)
+        for text in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    ]
+    lines = [
+        line
+        for line in (root / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     pinned = {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}
     for requirement in wanted:
         pin = pinned.get(requirement.name.lower())
@@ -64,10 +76,37 @@ def test_the_base_asks_for_no_torch_and_no_old_numpy(root: Path) -> None:
 
 def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".venv*", ".git", "*_out", ".*_cache", "__pycache__", "*.egg-info", "build", "install", "log", "test"))
+    shutil.copytree(
+        root,
+        source,
+        ignore=shutil.ignore_patterns(
+            ".venv*",
+            ".git",
+            "*_out",
+            ".*_cache",
+            "__pycache__",
+            "*.egg-info",
+            "build",
+            "install",
+            "log",
+            "test",
+        ),
+    )
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)],
-        check=True, capture_output=True,
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(tmp_path),
+            str(source),
+        ],
+        check=True,
+        capture_output=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     files = zipfile.ZipFile(wheel).namelist()

@@ -40,7 +40,10 @@ def test_a_parameter_shows_kind_default_range_unit_and_whether_it_may_change(too
         names: list[str] = parameter([], "who")
 
     rows = tool.parameters(Example)
-    assert rows[2] == "| `gain` | double | `1.5` | above 0.0, at most 3.0 | how much \\| &lt;more> [V] *(run time)* |"
+    assert (
+        rows[2]
+        == "| `gain` | double | `1.5` | above 0.0, at most 3.0 | how much \\| &lt;more> [V] *(run time)* |"
+    )
     assert rows[3] == "| `names` | string array | `[]` |  | who |"
 
 

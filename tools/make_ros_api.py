@@ -25,6 +25,7 @@ from eifer_ros.wire import conversions, qos  # noqa: E402
 TARGET = ROOT / "docs" / "ros_api.md"
 PARTS: dict[str, Part] = {name: make() for name, make in MAKERS.items()}
 
+# fmt: off
 OFFERED: dict[str, tuple[tuple[str, str, str], ...]] = {
     "SetReference": ((
         "service `reconstruction/set_reference`", "eifer_msgs/srv/SetReference", "the face as it is now becomes the neutral reference",
@@ -47,6 +48,7 @@ OFFERED: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("transform `face_<face_id>`", "/tf", "REP-155: origin at the sellion, x out, z up; parent: the camera's optical frame"),
     ),
 }
+# fmt: on
 """What the extras of `nodes/` offer besides streams, by class. test/ros compares it with running nodes."""
 
 
@@ -80,9 +82,13 @@ def _port_type(port: Port) -> str:
 
 def _quality(topic: str) -> str:
     profile = qos.profile(topic)
-    return ", ".join([
-        "reliable" if profile.reliable else "best effort", *(["transient local"] if profile.latched else []), f"depth {profile.depth}",
-    ])
+    return ", ".join(
+        [
+            "reliable" if profile.reliable else "best effort",
+            *(["transient local"] if profile.latched else []),
+            f"depth {profile.depth}",
+        ]
+    )
 
 
 def _companions(port: Port) -> list[tuple[str, str, str]]:
@@ -113,7 +119,9 @@ def _topics() -> list[str]:
                 types[topic], notes[topic] = kind, note
     lines = ["## Topics", "", "| topic | type | made by | QoS offered | |", "|---|---|---|---|---|"]
     for topic in sorted(types):
-        lines.append(f"| `{topic}` | {types[topic]} | {', '.join(makers[topic])} | {_quality(topic)} | {notes[topic]} |")
+        lines.append(
+            f"| `{topic}` | {types[topic]} | {', '.join(makers[topic])} | {_quality(topic)} | {notes[topic]} |"
+        )
     return [*lines, "", "`replay` makes whatever was recorded.", ""]
 
 
@@ -132,7 +140,14 @@ def _plain(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-KINDS = {"bool": "bool", "int": "integer", "float": "double", "text": "string", "texts": "string array", "numbers": "double per name"}
+KINDS = {
+    "bool": "bool",
+    "int": "integer",
+    "float": "double",
+    "text": "string",
+    "texts": "string array",
+    "numbers": "double per name",
+}
 
 
 def parameters(model: type[Config]) -> list[str]:
@@ -143,7 +158,9 @@ def parameters(model: type[Config]) -> list[str]:
         unit = f" [{field.unit}]" if field.unit else ""
         when = "" if field.read_only else " *(run time)*"
         allowed, description = _plain(field.constraint), _plain(field.description)
-        lines.append(f"| `{name}` | {KINDS[field.kind]} | {_code(field.default)} | {allowed} | {description}{unit}{when} |")
+        lines.append(
+            f"| `{name}` | {KINDS[field.kind]} | {_code(field.default)} | {allowed} | {description}{unit}{when} |"
+        )
     return [*lines, ""]
 
 
@@ -156,12 +173,23 @@ def _part(part: Part) -> list[str]:
     summary = (part.component.__doc__ or "").strip().splitlines()[0]
     lines = [f"### {part.name}", "", summary, ""]
     if part.name in ("replay", "recorder"):
-        lines.append("- publishes what was recorded" if part.name == "replay" else "- subscribes to every topic of eifer, or to `topics`")
+        lines.append(
+            "- publishes what was recorded"
+            if part.name == "replay"
+            else "- subscribes to every topic of eifer, or to `topics`"
+        )
     else:
         lines += _streams("subscribes", part.component.inputs) + _streams("publishes", part.component.outputs)
     for extra in part.extras:
         lines += [f"- {name} ({kind}): {purpose}" for name, kind, purpose in OFFERED[extra.__name__]]
-    shared = [title for title, wanted in (("taking pictures", part.pictures_in), ("publishing pictures", part.pictures_out)) if wanted]
+    shared = [
+        title
+        for title, wanted in (
+            ("taking pictures", part.pictures_in),
+            ("publishing pictures", part.pictures_out),
+        )
+        if wanted
+    ]
     if shared:
         lines.append(f"- also the parameters of nodes {' and '.join(shared)}")
     model: Any = part.component.config_type
@@ -169,22 +197,35 @@ def _part(part: Part) -> list[str]:
 
 
 def _nodes() -> list[str]:
-    lines = ["## Nodes", "", "The executable, the node and its section in a parameter file have the same name.", "", "Every node has:", ""]
+    lines = [
+        "## Nodes",
+        "",
+        "The executable, the node and its section in a parameter file have the same name.",
+        "",
+        "Every node has:",
+        "",
+    ]
     lines += parameters(HostConfig)
     lines += ["Nodes that take pictures have:", "", *parameters(PictureInConfig)]
     lines += ["Nodes that publish pictures have:", "", *parameters(PictureOutConfig)]
     for part in PARTS.values():
         lines += _part(part)
     return [
-        *lines, "### pipeline", "",
+        *lines,
+        "### pipeline",
+        "",
         "Several of the nodes above in one process and one lifecycle, so that pictures and raw EMG stay off the wire. Topics are the same.",
         "The parameters of each carry its name as a prefix, `reconstruction.min_confidence`. Inputs that nothing inside makes are topics.",
-        f"Without `components` it runs {', '.join(CHOSEN)}.", "", *parameters(CompositionConfig),
+        f"Without `components` it runs {', '.join(CHOSEN)}.",
+        "",
+        *parameters(CompositionConfig),
     ]
 
 
 def launch_arguments(path: Path) -> tuple[str, list[tuple[str, str, str, str]]]:
-    """First line of a launch file's docstring, and (name, default, choices, description) of its own arguments."""
+    """First line of a launch file's docstring, and (name, default, choices, description) of its own
+    arguments.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = []
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -195,7 +236,9 @@ def launch_arguments(path: Path) -> tuple[str, list[tuple[str, str, str, str]]]:
         elif called == "DeclareLaunchArgument":
             given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
             name = ast.literal_eval(call.args[0])
-            found.append((name, given["default_value"], ", ".join(given.get("choices", ())), given["description"]))
+            found.append(
+                (name, given["default_value"], ", ".join(given.get("choices", ())), given["description"])
+            )
     return (ast.get_docstring(tree) or "").splitlines()[0], found
 
 
@@ -207,12 +250,33 @@ def _common() -> dict[str, tuple[str, str]]:
 
 
 def _launch() -> list[str]:
-    lines = ["## Launch files", "", "All but example_face take:", "", "| argument | default | |", "|---|---|---|"]
-    lines += [f"| `{name}` | {_code(default)} | {description} |" for name, (default, description) in _common().items()]
+    lines = [
+        "## Launch files",
+        "",
+        "All but example_face take:",
+        "",
+        "| argument | default | |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | {_code(default)} | {description} |"
+        for name, (default, description) in _common().items()
+    ]
     for path in sorted((ROOT / "launch").glob("*.launch.py")):
         title, arguments = launch_arguments(path)
-        lines += ["", f"### {path.name}", "", title, "", "| argument | default | choices | |", "|---|---|---|---|"]
-        lines += [f"| `{name}` | {_code(default)} | {choices} | {description} |" for name, default, choices, description in arguments]
+        lines += [
+            "",
+            f"### {path.name}",
+            "",
+            title,
+            "",
+            "| argument | default | choices | |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{name}` | {_code(default)} | {choices} | {description} |"
+            for name, default, choices, description in arguments
+        ]
     return lines
 
 

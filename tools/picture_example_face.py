@@ -1,4 +1,5 @@
-"""Draws the example face in six emotions, as the whole drive path leaves it: face -> blendshapes -> joints within limits -> URDF.
+"""Draws the example face in six emotions, as the whole drive path leaves it: face -> blendshapes -> joints
+within limits -> URDF.
 
 python tools/picture_example_face.py [OUT.png]
 """
@@ -32,7 +33,11 @@ def sheet() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "docs" / "images" / "example_face.png"
+    out = (
+        Path(sys.argv[1])
+        if len(sys.argv) > 1
+        else Path(__file__).parents[1] / "docs" / "images" / "example_face.png"
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     picture = cv2.cvtColor(sheet(), cv2.COLOR_RGB2BGR)
     if not cv2.imwrite(str(out), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9]):

@@ -34,17 +34,28 @@ class AnimatronicConfig(Config):
     """Parameters of the animatronic component."""
 
     joint_map: str = parameter("example_face.yaml", "the robot's joint map: a path, or a name in models/")
-    source: str = parameter("auto", "what to follow: blendshapes (as the avatar component shapes them), face, or auto: blendshapes where "
-                                    "they arrive, else the face", pattern="^(auto|blendshapes|face)$")
+    source: str = parameter(
+        "auto",
+        "what to follow: blendshapes (as the avatar component shapes them), face, or auto: blendshapes where "
+        "they arrive, else the face",
+        pattern="^(auto|blendshapes|face)$",
+    )
     head_model: str = parameter("open_head", "name in models/ or path of the .npz that faces belong to")
     follow_head: bool = parameter(True, "move neck joints with the head", read_only=False)
-    armed: bool = parameter(False, "arm at set-up instead of waiting for the service; only for robots that cannot hurt anybody")
+    armed: bool = parameter(
+        False, "arm at set-up instead of waiting for the service; only for robots that cannot hurt anybody"
+    )
     hardware: bool = parameter(True, "use the joint map's driver section; off drives only the topics")
-    preview: bool = parameter(False, "publish joint_states, also while disarmed, for RViz (not beside a joint_state_broadcaster)")
+    preview: bool = parameter(
+        False, "publish joint_states, also while disarmed, for RViz (not beside a joint_state_broadcaster)"
+    )
 
 
 class Animatronic(Component):
-    """Joint commands of an animatronic face. `arm`, `release`, `stop` and `clear_stop` may be called from any thread."""
+    """Joint commands of an animatronic face.
+
+    `arm`, `release`, `stop` and `clear_stop` may be called from any thread.
+    """
 
     config_type = AnimatronicConfig
     inputs = (Port("face/blendshapes", Blendshapes), *(Port(name, FaceState) for name in _FACES))
@@ -52,7 +63,11 @@ class Animatronic(Component):
     tick_hz = 200.0
 
     def __init__(
-        self, config: AnimatronicConfig, driver: Driver | None = None, *, sleep: Callable[[float], object] = time.sleep
+        self,
+        config: AnimatronicConfig,
+        driver: Driver | None = None,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.config = config
         self._sleep = sleep
@@ -61,12 +76,21 @@ class Animatronic(Component):
         self._speed = np.array([joint.speed for joint in joints])
         self.solver = JointSolver(self.map)
         limiter = Limiter(
-            self.solver.lower, self.solver.upper, self._speed, np.array([joint.acceleration for joint in joints]),
-            1.0 / self.map.config.rate_hz, self.map.config.smoothing_s,
+            self.solver.lower,
+            self.solver.upper,
+            self._speed,
+            np.array([joint.acceleration for joint in joints]),
+            1.0 / self.map.config.rate_hz,
+            self.map.config.smoothing_s,
         )
         robot = self.map.config
         self.guard = Guard(
-            limiter, self.solver.neutral, hold_s=robot.hold_s, ease_s=robot.ease_s, slew_s=robot.slew_s, slew_share=robot.slew_share,
+            limiter,
+            self.solver.neutral,
+            hold_s=robot.hold_s,
+            ease_s=robot.ease_s,
+            slew_s=robot.slew_s,
+            slew_share=robot.slew_share,
             resume=robot.resume,
         )
         self.driver = driver if driver is not None else (make_driver(self.map) if config.hardware else None)
@@ -137,7 +161,11 @@ class Animatronic(Component):
         with self._lock:
             if isinstance(item, FaceState):
                 self._take_face(port, item)
-            elif isinstance(item, Blendshapes) and self.config.source != "face" and self._advances(port, item.stamp):
+            elif (
+                isinstance(item, Blendshapes)
+                and self.config.source != "face"
+                and self._advances(port, item.stamp)
+            ):
                 self._heard["blendshapes"] = item.stamp
                 self._offer(_ordered(item))
         return ()
@@ -174,7 +202,9 @@ class Animatronic(Component):
         if not np.isfinite(weights).all():
             self.dropped += 1
             return
-        self._wish = self.solver(np.clip(weights, 0.0, 1.0), self._head if self.config.follow_head else np.zeros(3))
+        self._wish = self.solver(
+            np.clip(weights, 0.0, 1.0), self._head if self.config.follow_head else np.zeros(3)
+        )
         if self.guard.offer(self._wish):
             self.accepted += 1
         else:
@@ -187,7 +217,12 @@ class Animatronic(Component):
             try:
                 if self.guard.wants_resume:
                     self._power_on()
-                elif self._powered and self.driver is not None and self._ticked is not None and now - self._ticked > _STALL:
+                elif (
+                    self._powered
+                    and self.driver is not None
+                    and self._ticked is not None
+                    and now - self._ticked > _STALL
+                ):
                     self.driver.enable()
             except DeviceError as error:
                 self._fail(error)
@@ -274,9 +309,15 @@ class Animatronic(Component):
         """State and counters."""
         state = self.guard.state
         values: dict[str, float | int | str] = {
-            "state": state.value, "commands": self.commands, "accepted": self.accepted, "dropped": self.dropped, "repeated": self.repeated,
+            "state": state.value,
+            "commands": self.commands,
+            "accepted": self.accepted,
+            "dropped": self.dropped,
+            "repeated": self.repeated,
         }
-        level = {State.STOPPED: Level.ERROR, State.STOPPING: Level.ERROR, State.RELEASED: Level.STALE}.get(state, Level.OK)
+        level = {State.STOPPED: Level.ERROR, State.STOPPING: Level.ERROR, State.RELEASED: Level.STALE}.get(
+            state, Level.OK
+        )
         if self._problem:
             return Health(max(level, Level.WARN), self._problem, values)
         return Health(level, f"{self.map.config.name}: {state.value}", values)
@@ -311,5 +352,8 @@ def _joint_map_path(name: str) -> Path:
 
 
 def open_animatronic(joint_map: str | Path, *, hardware: bool = True, armed: bool = False) -> Animatronic:
-    """An animatronic component for a joint map, not set up yet. Raises ConfigError or InputError for a map or URDF that is wrong."""
+    """An animatronic component for a joint map, not set up yet.
+
+    Raises ConfigError or InputError for a map or URDF that is wrong.
+    """
     return Animatronic(AnimatronicConfig(joint_map=str(joint_map), hardware=hardware, armed=armed))

@@ -1,8 +1,8 @@
 """Dynamixel X series over protocol 2.0 (dynamixel-sdk), position mode.
 
-Beside the software's limits each servo gets its own profile velocity (from the joint's speed) and the bus watchdog: when commands stop
-coming for `watchdog_s`, as after a crash of this process, the servo stops by itself. After such a stop it takes no goals until 0 is
-written to the watchdog, which `enable` does.
+Beside the software's limits each servo gets its own profile velocity (from the joint's speed) and the bus
+watchdog: when commands stop coming for `watchdog_s`, as after a crash of this process, the servo stops by
+itself. After such a stop it takes no goals until 0 is written to the watchdog, which `enable` does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class DynamixelDriver:
         sign = np.array([-1.0 if servo.inverted else 1.0 for servo in self._servos])
         self._scale = sign * np.array([servo.ratio for servo in self._servos]) * COUNTS_PER_RAD
         self._centre = np.array([servo.centre for servo in self._servos], np.float64)
-        speeds = [joint.speed * servo.ratio for joint, servo in zip(joint_map.config.joints.values(), self._servos, strict=True)]
+        speeds = [
+            joint.speed * servo.ratio
+            for joint, servo in zip(joint_map.config.joints.values(), self._servos, strict=True)
+        ]
         self._profile = [max(1, math.ceil(speed / VELOCITY_UNIT)) for speed in speeds]
         self._port: Any = None
         self._packets: Any = None
@@ -53,7 +56,10 @@ class DynamixelDriver:
         self._enabled = False
 
     def open(self) -> None:
-        """Open the port and ping every servo. Raises DeviceError that names the port, or the joint and id that does not answer."""
+        """Open the port and ping every servo.
+
+        Raises DeviceError that names the port, or the joint and id that does not answer.
+        """
         try:
             import dynamixel_sdk as sdk
         except ImportError:
@@ -64,7 +70,9 @@ class DynamixelDriver:
         except OSError as error:  # serial.SerialException is one
             raise DeviceError(f"Dynamixel port {self._config.port} cannot be opened ({error})") from None
         if not opened:
-            raise DeviceError(f"Dynamixel port {self._config.port}: {self._config.baud} bit/s is not a speed that Dynamixels use")
+            raise DeviceError(
+                f"Dynamixel port {self._config.port}: {self._config.baud} bit/s is not a speed that Dynamixels use"
+            )
         self._port = port
         self._packets = sdk.PacketHandler(PROTOCOL)
         self._write = sdk.GroupSyncWrite(port, self._packets, *GOAL_POSITION)
@@ -92,13 +100,17 @@ class DynamixelDriver:
                 if not self._read.isAvailable(number, *PRESENT_POSITION)
             ]
             silent = ", ".join(missing) or "the servos"
-            raise DeviceError(f"{self._config.port}: no position from {silent} ({self._packets.getTxRxResult(result)})")
+            raise DeviceError(
+                f"{self._config.port}: no position from {silent} ({self._packets.getTxRxResult(result)})"
+            )
         raw = np.array([self._read.getData(number, *PRESENT_POSITION) for number in self._ids], np.int64)
         counts = np.where(raw > 0x7FFFFFFF, raw - (1 << 32), raw)  # signed 32 bit
         return np.asarray((counts - self._centre) / self._scale)
 
     def enable(self) -> None:
-        """Watchdog cleared, profile set, torque on, watchdog armed; the goal is the present position, so that nothing jumps."""
+        """Watchdog cleared, profile set, torque on, watchdog armed; the goal is the present position, so that
+        nothing jumps.
+        """
         present = self.positions()
         for name, number, profile in zip(self._names, self._ids, self._profile, strict=True):
             self._set(BUS_WATCHDOG, name, number, 0)
@@ -121,7 +133,9 @@ class DynamixelDriver:
             self._write.addParam(number, count.to_bytes(4, "little"))
         result = self._write.txPacket()
         if result != 0:
-            raise DeviceError(f"{self._config.port}: goals could not be sent ({self._packets.getTxRxResult(result)})")
+            raise DeviceError(
+                f"{self._config.port}: goals could not be sent ({self._packets.getTxRxResult(result)})"
+            )
 
     def disable(self) -> None:
         """Watchdog and torque off. Tries every servo before it says which did not answer."""
@@ -154,7 +168,8 @@ class DynamixelDriver:
         self._check(result, status, name, number, f"refused {value} at address {register[0]}")
 
     def _asked(self, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """The answer to `ask`, asked again where none came: a bus loses a packet now and then, and all that is asked may be repeated.
+        """The answer to `ask`, asked again where none came: a bus loses a packet now and then, and all that
+        is asked may be repeated.
 
         The result code is the last but one value of two or more, or the only one.
         """

@@ -1,11 +1,11 @@
 """Between the wish and the servo: arming, stop, silence, and the limits.
 
-A host calls `step(now)` at least as often as the command rate. Commands lie on a fixed time grid; a call that comes late by up to
-`CATCH_UP` steps catches up, a longer stall counts as standing still. States:
+A host calls `step(now)` at least as often as the command rate. Commands lie on a fixed time grid; a call that
+comes late by up to `CATCH_UP` steps catches up, a longer stall counts as standing still. States:
 
-    DISARMED --arm--> ACTIVE --silence--> HOLDING --hold_s--> EASING --at neutral--> RELEASED --faces again--> ACTIVE (slowly at first)
-    any --stop--> STOPPING --at rest--> STOPPED (latched until clear_stop, then DISARMED)
-    any but STOPPED --release--> EASING --at neutral--> DISARMED
+    DISARMED --arm--> ACTIVE --silence--> HOLDING --hold_s--> EASING --at neutral--> RELEASED --faces again-->
+    ACTIVE (slowly at first) any --stop--> STOPPING --at rest--> STOPPED (latched until clear_stop, then
+    DISARMED) any but STOPPED --release--> EASING --at neutral--> DISARMED
 """
 
 from __future__ import annotations
@@ -42,7 +42,15 @@ class Guard:
     """Decides what is sent, and when. Times are the host's stamps; nothing here reads a clock."""
 
     def __init__(
-        self, limiter: Limiter, neutral: F64, *, hold_s: float, ease_s: float, slew_s: float, slew_share: float, resume: bool = True
+        self,
+        limiter: Limiter,
+        neutral: F64,
+        *,
+        hold_s: float,
+        ease_s: float,
+        slew_s: float,
+        slew_share: float,
+        resume: bool = True,
     ) -> None:
         self.limiter = limiter
         self.neutral = neutral
@@ -80,7 +88,9 @@ class Guard:
         return self.state == State.RELEASED and self._fresh and self.resume
 
     def arm(self, present: npt.ArrayLike | None = None) -> bool:
-        """Start commanding, slowly at first. present: (J,) measured positions, where known; else the last commanded ones or neutral.
+        """Start commanding, slowly at first.
+
+        present: (J,) measured positions, where known; else the last commanded ones or neutral.
 
         False while stopped: a stop is latched.
         """
@@ -123,8 +133,12 @@ class Guard:
         return self.state != State.STOPPING
 
     def step(self, now: Stamp) -> tuple[Stamp, F64] | None:
-        """The command due at `now` as (grid stamp, (J,) rad), or None where nothing is due or nothing may be sent."""
-        if self._last_now is not None and now < self._last_now:  # time went back: start a new grid, stand still
+        """The command due at `now` as (grid stamp, (J,) rad), or None where nothing is due or nothing may be
+        sent.
+        """
+        if (
+            self._last_now is not None and now < self._last_now
+        ):  # time went back: start a new grid, stand still
             self.limiter.halt()
             self._due = None
             self._fresh_at = None if self._fresh_at is None else min(self._fresh_at, now)
@@ -183,7 +197,11 @@ class Guard:
         position = self.limiter.step(self.neutral, within_s=self._ease_left)
         self._ease_left = max(self._ease_left - self.limiter.dt, self.limiter.dt)
         resting = np.abs(self.limiter.velocity).max() * self.limiter.dt < AT_NEUTRAL_RAD
-        if self._ease_left <= self.limiter.dt and resting and np.abs(position - self.neutral).max() < AT_NEUTRAL_RAD:
+        if (
+            self._ease_left <= self.limiter.dt
+            and resting
+            and np.abs(position - self.neutral).max() < AT_NEUTRAL_RAD
+        ):
             self.state = State.DISARMED if self._releasing else State.RELEASED
             self._releasing = False
             self._fresh = False

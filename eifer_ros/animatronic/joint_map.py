@@ -1,4 +1,7 @@
-"""The joint map: which blendshapes move which joint, how far, how fast. One YAML file per robot, checked against its URDF."""
+"""The joint map: which blendshapes move which joint, how far, how fast.
+
+One YAML file per robot, checked against its URDF.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,14 @@ from ..types import ARKIT_52
 from .urdf import Urdf, load_urdf
 
 HEAD = ("headYaw", "headPitch", "headRoll")
-"""Sources beside the 52: the head's turn in rad, to the subject's left, down, to the subject's right shoulder."""
+"""Sources beside the 52: the head's turn in rad, to the subject's left, down, to the subject's right
+shoulder.
+"""
 SOURCES: tuple[str, ...] = (*ARKIT_52, *HEAD)
 EASE_MARGIN = 0.8
-"""Share of the easing time that the slowest way back to neutral may need: the rest is for motion that must be stopped first."""
+"""Share of the easing time that the slowest way back to neutral may need: the rest is for motion that must be
+stopped first.
+"""
 
 
 def _known_sources(given: dict[str, float]) -> dict[str, float]:
@@ -38,14 +45,20 @@ class Servo(Config):
     ratio: float = parameter(1.0, "servo rad per joint rad (gear or linkage)", gt=0, le=50)
     centre: int = parameter(2048, "Dynamixel counts at joint zero (4096 a turn)", ge=0, le=4095)
     centre_us: float = parameter(1500.0, "PCA9685 pulse at joint zero", unit="us", ge=400, le=2600)
-    us_per_rad: float = parameter(636.6, "PCA9685 pulse change per servo rad (1000 us per 90 degrees)", unit="us/rad", gt=0, le=3000)
-    pulse_us: tuple[float, float] = parameter((600.0, 2400.0), "shortest and longest pulse the servo takes", unit="us")
+    us_per_rad: float = parameter(
+        636.6, "PCA9685 pulse change per servo rad (1000 us per 90 degrees)", unit="us/rad", gt=0, le=3000
+    )
+    pulse_us: tuple[float, float] = parameter(
+        (600.0, 2400.0), "shortest and longest pulse the servo takes", unit="us"
+    )
 
 
 class Joint(Config):
     """One joint. position = neutral + direction * sum of weight * blendshape, then limited."""
 
-    blendshapes: dict[str, float] = parameter({}, "rad per unit of each blendshape (per rad for headYaw, headPitch, headRoll)")
+    blendshapes: dict[str, float] = parameter(
+        {}, "rad per unit of each blendshape (per rad for headYaw, headPitch, headRoll)"
+    )
     neutral: float = parameter(0.0, "position of the resting face", unit="rad")
     range: tuple[float, float] = parameter(..., "lowest and highest position ever commanded", unit="rad")
     speed: float = parameter(..., "limit", unit="rad/s", gt=0, le=100)
@@ -68,7 +81,9 @@ class Joint(Config):
 
 
 class Feature(Config):
-    """Something several joints bring about together: how far the blendshapes want it, and how much each joint gives."""
+    """Something several joints bring about together: how far the blendshapes want it, and how much each joint
+    gives.
+    """
 
     blendshapes: dict[str, float] = parameter(..., "wanted amount per unit of each blendshape")
     joints: dict[str, float] = parameter(..., "amount per rad of each joint")
@@ -90,7 +105,13 @@ class DriverConfig(Config):
     type: Literal["dynamixel", "pca9685"] = parameter(..., "which hardware")
     port: str = parameter("/dev/ttyUSB0", "serial port of a Dynamixel adapter")
     baud: int = parameter(1_000_000, "Dynamixel bus speed", unit="bit/s", gt=0)
-    watchdog_s: float = parameter(0.2, "Dynamixel servos stop by themselves after this much silence on the bus", unit="s", ge=0.04, le=2.54)
+    watchdog_s: float = parameter(
+        0.2,
+        "Dynamixel servos stop by themselves after this much silence on the bus",
+        unit="s",
+        ge=0.04,
+        le=2.54,
+    )
     bus: int = parameter(1, "I2C bus of the PCA9685 (/dev/i2c-1)", ge=0)
     address: int = parameter(0x40, "I2C address of the PCA9685", ge=0x03, le=0x77)
     frequency_hz: float = parameter(50.0, "PCA9685 pulse rate", unit="Hz", ge=24, le=400)
@@ -102,12 +123,16 @@ class JointMapConfig(Config):
     name: str = parameter(..., "name of the robot")
     urdf: str = parameter(..., "its URDF, relative to this file")
     rate_hz: float = parameter(50.0, "commands per second", unit="Hz", ge=20, le=200)
-    smoothing_s: float = parameter(0.1, "shortest time of a minimum-jerk move: longer is smoother and later", unit="s", ge=0.04, le=1)
+    smoothing_s: float = parameter(
+        0.1, "shortest time of a minimum-jerk move: longer is smoother and later", unit="s", ge=0.04, le=1
+    )
     hold_s: float = parameter(0.15, "how long a face that stops arriving is held", unit="s", ge=0.02, le=0.2)
     ease_s: float = parameter(0.9, "how long the way back to neutral takes then", unit="s", ge=0.1, le=1.0)
     slew_s: float = parameter(2.0, "how long joints move slowly after arming", unit="s", ge=0, le=30)
     slew_share: float = parameter(0.25, "share of speed and acceleration allowed in that time", gt=0, le=1)
-    resume: bool = parameter(True, "move again, slowly at first, when faces come back after silence; otherwise wait to be armed")
+    resume: bool = parameter(
+        True, "move again, slowly at first, when faces come back after silence; otherwise wait to be armed"
+    )
     joints: dict[str, Joint] = parameter(..., "by URDF joint name", min_length=1)
     couplings: dict[str, Coupling] = parameter({}, "groups of joints that are solved together")
     driver: DriverConfig | None = parameter(None, "direct servo output")
@@ -129,7 +154,10 @@ class JointMap:
 
 
 def load_joint_map(path: Path) -> JointMap:
-    """Read and check a joint map. Raises ConfigError that names the joint, blendshape or limit that is wrong; nothing has moved then."""
+    """Read and check a joint map.
+
+    Raises ConfigError that names the joint, blendshape or limit that is wrong; nothing has moved then.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -148,24 +176,38 @@ def load_joint_map(path: Path) -> JointMap:
 
 
 def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
-    """Everything that one model alone cannot see: the URDF, couplings, servos, and whether neutral can be reached in time."""
+    """Everything that one model alone cannot see: the URDF, couplings, servos, and whether neutral can be
+    reached in time.
+    """
     for name, joint in parsed.joints.items():
         where = f"{path}: joint '{name}'"
         known = robot.joints.get(name)
         if known is None:
-            movable = [other.name for other in robot.joints.values() if other.kind in ("revolute", "continuous") and other.mimic is None]
+            movable = [
+                other.name
+                for other in robot.joints.values()
+                if other.kind in ("revolute", "continuous") and other.mimic is None
+            ]
             there = ", ".join(movable) or "no joints"
-            raise ConfigError(f"{where} is not in {robot.path.name}{did_you_mean(name, movable)}; it has {there}")
+            raise ConfigError(
+                f"{where} is not in {robot.path.name}{did_you_mean(name, movable)}; it has {there}"
+            )
         if known.kind not in ("revolute", "continuous"):
-            raise ConfigError(f"{where} is {known.kind} in {robot.path.name}; only revolute and continuous joints can be commanded")
+            raise ConfigError(
+                f"{where} is {known.kind} in {robot.path.name}; only revolute and continuous joints can be commanded"
+            )
         if known.mimic is not None:
-            raise ConfigError(f"{where} follows '{known.mimic[0]}' in {robot.path.name} (mimic); command that one")
+            raise ConfigError(
+                f"{where} follows '{known.mimic[0]}' in {robot.path.name} (mimic); command that one"
+            )
         low, high = joint.range
         if low < known.lower - 1e-9 or high > known.upper + 1e-9:
             limits = f"[{known.lower:g}, {known.upper:g}] in {robot.path.name}"
             raise ConfigError(f"{where}: range [{low:g}, {high:g}] goes beyond the limits {limits}")
         if joint.speed > known.velocity:
-            raise ConfigError(f"{where}: speed {joint.speed:g} rad/s is above the limit {known.velocity:g} in {robot.path.name}")
+            raise ConfigError(
+                f"{where}: speed {joint.speed:g} rad/s is above the limit {known.velocity:g} in {robot.path.name}"
+            )
         needed = time_to_neutral(joint)
         if needed > EASE_MARGIN * parsed.ease_s:
             raise ConfigError(
@@ -178,14 +220,19 @@ def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
         for name, value in positions.items():
             if name not in parsed.joints:
                 hint = did_you_mean(name, parsed.joints)
-                raise ConfigError(f"{path}: pose '{pose}' names the joint '{name}', which is not in the map{hint}")
+                raise ConfigError(
+                    f"{path}: pose '{pose}' names the joint '{name}', which is not in the map{hint}"
+                )
             low, high = parsed.joints[name].range
             if not low <= value <= high:
-                raise ConfigError(f"{path}: pose '{pose}' puts '{name}' at {value:g}, outside its range [{low:g}, {high:g}]")
+                raise ConfigError(
+                    f"{path}: pose '{pose}' puts '{name}' at {value:g}, outside its range [{low:g}, {high:g}]"
+                )
 
 
 def time_to_neutral(joint: Joint) -> float:
-    """Seconds of a minimum-jerk move from the farther end of the range to neutral, plus stopping from full speed first.
+    """Seconds of a minimum-jerk move from the farther end of the range to neutral, plus stopping from full
+    speed first.
 
     Minimum-jerk moves (Flash & Hogan 1985) peak at 1.875 D/T in speed and 5.774 D/T^2 in acceleration.
     """
@@ -205,11 +252,17 @@ def _check_couplings(parsed: JointMapConfig, path: Path) -> None:
             for name in content.joints:
                 if name not in parsed.joints:
                     hint = did_you_mean(name, parsed.joints)
-                    raise ConfigError(f"{path}: coupling '{group}', feature '{feature}': joint '{name}' is not in the map{hint}")
+                    raise ConfigError(
+                        f"{path}: coupling '{group}', feature '{feature}': joint '{name}' is not in the map{hint}"
+                    )
                 if taken.setdefault(name, group) != group:
-                    raise ConfigError(f"{path}: joint '{name}' is in two couplings, '{taken[name]}' and '{group}'")
+                    raise ConfigError(
+                        f"{path}: joint '{name}' is in two couplings, '{taken[name]}' and '{group}'"
+                    )
                 if parsed.joints[name].blendshapes:
-                    raise ConfigError(f"{path}: joint '{name}' has blendshapes of its own and is in coupling '{group}'; only one can hold")
+                    raise ConfigError(
+                        f"{path}: joint '{name}' has blendshapes of its own and is in coupling '{group}'; only one can hold"
+                    )
 
 
 def _check_servos(parsed: JointMapConfig, path: Path) -> None:
@@ -220,7 +273,11 @@ def _check_servos(parsed: JointMapConfig, path: Path) -> None:
     for name, joint in parsed.joints.items():
         number = getattr(joint.servo, key) if joint.servo is not None else None
         if number is None:
-            raise ConfigError(f"{path}: joint '{name}' has no servo.{key}, which the driver '{parsed.driver.type}' needs")
+            raise ConfigError(
+                f"{path}: joint '{name}' has no servo.{key}, which the driver '{parsed.driver.type}' needs"
+            )
         if number in wired:
-            raise ConfigError(f"{path}: joints '{wired[number]}' and '{name}' have the same servo.{key} {number}")
+            raise ConfigError(
+                f"{path}: joints '{wired[number]}' and '{name}' have the same servo.{key} {number}"
+            )
         wired[number] = name

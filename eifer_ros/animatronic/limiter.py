@@ -1,12 +1,14 @@
 """Minimum-jerk motion that obeys position, speed and acceleration limits exactly.
 
-Each step plans a minimum-jerk move (a quintic, Flash & Hogan 1985) from the present position, speed and acceleration to rest at the target,
-and takes its first 1/rate seconds. What comes out is then limited hard. With speed v_k = (p_k - p_{k-1}) / dt the limits are
+Each step plans a minimum-jerk move (a quintic, Flash & Hogan 1985) from the present position, speed and
+acceleration to rest at the target, and takes its first 1/rate seconds. What comes out is then limited hard.
+With speed v_k = (p_k - p_{k-1}) / dt the limits are
 
     lower <= p_k <= upper,   |v_k| <= speed,   |v_k - v_{k-1}| / dt <= acceleration
 
-and the one thing kept true from step to step is that the joint can still stop in time: v^2 / (2 a) <= distance to the limit ahead. From
-there a step v' <= -a dt + sqrt(a^2 dt^2 + 2 a d) always exists that keeps it true, so the limits never conflict.
+and the one thing kept true from step to step is that the joint can still stop in time: v^2 / (2 a) <=
+distance to the limit ahead. From there a step v' <= -a dt + sqrt(a^2 dt^2 + 2 a d) always exists that keeps
+it true, so the limits never conflict.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Limiter:
     def step(self, target: F64, *, within_s: float | None = None, share: float = 1.0) -> F64:
         """The next (J,) positions towards `target`.
 
-        within_s: take this long instead of the shortest smooth time (for easing back). share: of speed and acceleration that may be
-        used; it may rise at any time, and fall only while the joints stand still.
+        within_s: take this long instead of the shortest smooth time (for easing back). share: of speed and
+        acceleration that may be used; it may rise at any time, and fall only while the joints stand still.
         """
         goal = np.clip(target, self.lower, self.upper)
         speed, acceleration = share * self.speed, share * self.acceleration
@@ -59,7 +61,9 @@ class Limiter:
         v_end = (vT + x * (aT + x * (3 * c3 + x * (4 * c4 + x * 5 * c5)))) / T
         a_end = (aT + x * (6 * c3 + x * (12 * c4 + x * 20 * c5))) / T**2
         self._v = np.where(free, v_end, velocity)
-        self._a = np.clip(np.where(free, a_end, (velocity - self.velocity) / self.dt), -acceleration, acceleration)
+        self._a = np.clip(
+            np.where(free, a_end, (velocity - self.velocity) / self.dt), -acceleration, acceleration
+        )
         return self._advance(velocity)
 
     def brake(self) -> F64:

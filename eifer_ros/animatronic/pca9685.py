@@ -1,7 +1,8 @@
 """Hobby servos on a PCA9685 (16 channels of 12-bit PWM over I2C), register by register.
 
-The chip keeps the last pulse for ever: when this process dies the servos hold. Wire its OE pin to something that notices. It cannot measure
-positions either, so joints move to the first command at the servo's own speed: the guard starts from neutral.
+The chip keeps the last pulse for ever: when this process dies the servos hold. Wire its OE pin to something
+that notices. It cannot measure positions either, so joints move to the first command at the servo's own
+speed: the guard starts from neutral.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ STEPS = 4096
 
 
 class Pca9685Driver:
-    """All servos of a joint map on one chip. `bus` is an SMBus (smbus2) or anything with its byte and block methods; opened if None."""
+    """All servos of a joint map on one chip.
+
+    `bus` is an SMBus (smbus2) or anything with its byte and block methods; opened if None.
+    """
 
     def __init__(self, joint_map: JointMap, bus: Any = None) -> None:
         driver = joint_map.config.driver
@@ -45,7 +49,10 @@ class Pca9685Driver:
         self._step_us = 0.0
 
     def open(self) -> None:
-        """Find the chip, set the pulse rate, all outputs off. Raises DeviceError that names bus and address."""
+        """Find the chip, set the pulse rate, all outputs off.
+
+        Raises DeviceError that names bus and address.
+        """
         if self._bus is None:
             try:
                 smbus2 = importlib.import_module("smbus2")
@@ -54,7 +61,9 @@ class Pca9685Driver:
             try:
                 self._bus = smbus2.SMBus(self._config.bus)
             except OSError as error:
-                raise DeviceError(f"I2C bus /dev/i2c-{self._config.bus} cannot be opened ({error.strerror or error})") from None
+                raise DeviceError(
+                    f"I2C bus /dev/i2c-{self._config.bus} cannot be opened ({error.strerror or error})"
+                ) from None
         prescale = int(np.clip(round(OSCILLATOR_HZ / (STEPS * self._config.frequency_hz)) - 1, 3, 255))
         self._step_us = (prescale + 1) * 1e6 / OSCILLATOR_HZ
         self._byte(ALL_LED_OFF_H, FULL_OFF)
@@ -64,7 +73,9 @@ class Pca9685Driver:
         self._byte(MODE2, TOTEM_POLE)
         self._byte(MODE1, AUTO_INCREMENT)
         if self._ask(PRESCALE) != prescale:
-            raise DeviceError(f"{self._where()}: what answers there is not a PCA9685 (it did not take the pulse rate)")
+            raise DeviceError(
+                f"{self._where()}: what answers there is not a PCA9685 (it did not take the pulse rate)"
+            )
         self._open = True
 
     def positions(self) -> F64 | None:
@@ -78,7 +89,9 @@ class Pca9685Driver:
         """One pulse width per joint."""
         pulses = self._centre_us + np.asarray(positions, np.float64) * self._us_per_rad
         pulses = np.clip(pulses, self._shortest, self._longest)
-        for channel, off in zip(self._channels, np.round(pulses / self._step_us).astype(int).tolist(), strict=True):
+        for channel, off in zip(
+            self._channels, np.round(pulses / self._step_us).astype(int).tolist(), strict=True
+        ):
             end = min(off, STEPS - 1)
             self._block(LED0_ON_L + 4 * channel, [0, 0, end & 0xFF, end >> 8])
 

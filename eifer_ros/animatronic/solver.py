@@ -26,8 +26,8 @@ class _Group:
 class JointSolver:
     """position = neutral + direction * weights @ sources, clipped; coupled joints by bounded least squares.
 
-    For a coupling with features f, joint contributions C and wanted amounts t = S sources: minimise over q in the ranges
-    sum_f weight_f (C q - t)_f^2 + rest |q|^2, with q the distance from neutral.
+    For a coupling with features f, joint contributions C and wanted amounts t = S sources: minimise over q in
+    the ranges sum_f weight_f (C q - t)_f^2 + rest |q|^2, with q the distance from neutral.
     """
 
     def __init__(self, joint_map: JointMap) -> None:
@@ -43,7 +43,10 @@ class JointSolver:
         self._groups = []
         directions = np.array([joint.direction for joint in joints.values()])
         for coupling in joint_map.config.couplings.values():
-            names = sorted({name for feature in coupling.features.values() for name in feature.joints}, key=self.names.index)
+            names = sorted(
+                {name for feature in coupling.features.values() for name in feature.joints},
+                key=self.names.index,
+            )
             rows = np.array([self.names.index(name) for name in names])
             gives = np.zeros((len(coupling.features), len(names)))
             wants = np.zeros((len(coupling.features), len(SOURCES)))
@@ -54,7 +57,15 @@ class JointSolver:
                 for source, amount in feature.blendshapes.items():
                     wants[k, SOURCES.index(source)] = root * amount
             gram = gives.T @ gives + coupling.rest * np.mean(np.diag(gives.T @ gives)) * np.eye(len(names))
-            self._groups.append(_Group(rows, gram, gives.T @ wants, (self.lower - self.neutral)[rows], (self.upper - self.neutral)[rows]))
+            self._groups.append(
+                _Group(
+                    rows,
+                    gram,
+                    gives.T @ wants,
+                    (self.lower - self.neutral)[rows],
+                    (self.upper - self.neutral)[rows],
+                )
+            )
 
     def __call__(self, weights: npt.ArrayLike, head: npt.ArrayLike = (0.0, 0.0, 0.0)) -> F64:
         """(J,) rad from (52,) weights and the head's (yaw, pitch, roll) rad. All must be finite."""

@@ -1,4 +1,6 @@
-"""The part of URDF that a joint map needs, and simple shapes for a picture: links, joints, limits, primitive visuals."""
+"""The part of URDF that a joint map needs, and simple shapes for a picture: links, joints, limits, primitive
+visuals.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ MOVABLE = ("revolute", "continuous", "prismatic")
 
 @dataclass(frozen=True)
 class Visual:
-    """A box (size x, y, z), cylinder (radius, length along z) or sphere (radius) in its link's frame, metres; colour RGBA 0..1."""
+    """A box (size x, y, z), cylinder (radius, length along z) or sphere (radius) in its link's frame, metres;
+    colour RGBA 0..1.
+    """
 
     shape: str
     size: tuple[float, ...]
@@ -26,7 +30,9 @@ class Visual:
 
 @dataclass(frozen=True)
 class UrdfJoint:
-    """origin: (4, 4) from the parent link to the joint at zero. lower, upper rad (or m); velocity rad/s, NaN where not given.
+    """origin: (4, 4) from the parent link to the joint at zero.
+
+    lower, upper rad (or m); velocity rad/s, NaN where not given.
 
     mimic: (joint, multiplier, offset) or None.
     """
@@ -54,15 +60,22 @@ class Urdf:
     root: str
 
     def poses(self, positions: dict[str, float]) -> dict[str, F64]:
-        """(4, 4) pose of each link in the root's frame. Joints that are not named stand at zero; mimics follow."""
+        """(4, 4) pose of each link in the root's frame.
+
+        Joints that are not named stand at zero; mimics follow.
+        """
         poses: dict[str, F64] = {self.root: np.eye(4)}
         waiting = list(self.joints.values())
         while waiting:
             ready = [joint for joint in waiting if joint.parent in poses]
             if not ready:
-                raise ConfigError(f"{self.path}: link '{waiting[0].parent}' is not connected to '{self.root}'")
+                raise ConfigError(
+                    f"{self.path}: link '{waiting[0].parent}' is not connected to '{self.root}'"
+                )
             for joint in ready:
-                poses[joint.child] = poses[joint.parent] @ joint.origin @ _motion(joint, self._position(joint, positions))
+                poses[joint.child] = (
+                    poses[joint.parent] @ joint.origin @ _motion(joint, self._position(joint, positions))
+                )
                 waiting.remove(joint)
         return poses
 
@@ -74,7 +87,10 @@ class Urdf:
 
 
 def load_urdf(path: Path) -> Urdf:
-    """Read a URDF. Raises InputError where it cannot be read, ConfigError where it says something impossible."""
+    """Read a URDF.
+
+    Raises InputError where it cannot be read, ConfigError where it says something impossible.
+    """
     try:
         root = ET.fromstring(path.read_bytes())
     except OSError as error:
@@ -83,10 +99,14 @@ def load_urdf(path: Path) -> Urdf:
         raise InputError(f"{path}: not valid XML ({error})") from None
     if root.tag != "robot":
         raise InputError(f"{path}: not a URDF; the top element is <{root.tag}>, it must be <robot>")
-    materials = {m.get("name", ""): _colour(m, path) for m in root.findall("material") if m.find("color") is not None}
+    materials = {
+        m.get("name", ""): _colour(m, path) for m in root.findall("material") if m.find("color") is not None
+    }
     visuals: dict[str, tuple[Visual, ...]] = {}
     for link in root.findall("link"):
-        visuals[link.get("name", "")] = tuple(v for element in link.findall("visual") for v in _visual(element, materials, path))
+        visuals[link.get("name", "")] = tuple(
+            v for element in link.findall("visual") for v in _visual(element, materials, path)
+        )
     joints: dict[str, UrdfJoint] = {}
     for element in root.findall("joint"):
         joint = _joint(element, path)
@@ -99,7 +119,9 @@ def load_urdf(path: Path) -> Urdf:
     children = {joint.child for joint in joints.values()}
     roots = [name for name in visuals if name not in children]
     if len(roots) != 1:
-        raise ConfigError(f"{path}: {len(roots)} links have no parent ({', '.join(roots) or 'none'}); a robot has exactly one root")
+        raise ConfigError(
+            f"{path}: {len(roots)} links have no parent ({', '.join(roots) or 'none'}); a robot has exactly one root"
+        )
     return Urdf(root.get("name", path.stem), path, joints, visuals, roots[0])
 
 
@@ -115,30 +137,54 @@ def _joint(element: ET.Element, path: Path) -> UrdfJoint:
         lower, upper = -np.inf, np.inf
     if limit is not None:
         if kind in ("revolute", "prismatic"):
-            lower, upper = (_number(limit.get(key, "0"), f"{where} limit {key}") for key in ("lower", "upper"))
+            lower, upper = (
+                _number(limit.get(key, "0"), f"{where} limit {key}") for key in ("lower", "upper")
+            )
         if limit.get("velocity"):
             velocity = _number(limit.get("velocity", ""), f"{where} limit velocity")
     if lower > upper:
         raise ConfigError(f"{where} has reversed limits: lower {lower:g} is above upper {upper:g}")
     axis_element = element.find("axis")
-    axis = _numbers(axis_element.get("xyz", "1 0 0") if axis_element is not None else "1 0 0", 3, f"{where} axis")
+    axis = _numbers(
+        axis_element.get("xyz", "1 0 0") if axis_element is not None else "1 0 0", 3, f"{where} axis"
+    )
     if kind in MOVABLE and not np.linalg.norm(axis) > 0:
         raise ConfigError(f"{where} has the axis 0 0 0")
     follows = None
     if mimic is not None:
-        multiplier, offset = (_number(mimic.get(key, default), f"{where} mimic") for key, default in (("multiplier", "1"), ("offset", "0")))
+        multiplier, offset = (
+            _number(mimic.get(key, default), f"{where} mimic")
+            for key, default in (("multiplier", "1"), ("offset", "0"))
+        )
         follows = (mimic.get("joint", ""), multiplier, offset)
     origin = _origin(element.find("origin"), where)
-    return UrdfJoint(name, kind, parent.get("link", ""), child.get("link", ""), origin, axis, lower, upper, velocity, follows)
+    return UrdfJoint(
+        name,
+        kind,
+        parent.get("link", ""),
+        child.get("link", ""),
+        origin,
+        axis,
+        lower,
+        upper,
+        velocity,
+        follows,
+    )
 
 
-def _visual(element: ET.Element, materials: dict[str, tuple[float, float, float, float]], path: Path) -> list[Visual]:
+def _visual(
+    element: ET.Element, materials: dict[str, tuple[float, float, float, float]], path: Path
+) -> list[Visual]:
     """The primitive of a visual; meshes are left to programs that have a mesh loader."""
     geometry = element.find("geometry")
     material = element.find("material")
     colour = (0.6, 0.6, 0.6, 1.0)
     if material is not None:
-        colour = _colour(material, path) if material.find("color") is not None else materials.get(material.get("name", ""), colour)
+        colour = (
+            _colour(material, path)
+            if material.find("color") is not None
+            else materials.get(material.get("name", ""), colour)
+        )
     if geometry is None or len(geometry) == 0:
         return []
     shape = geometry[0]

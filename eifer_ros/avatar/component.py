@@ -24,7 +24,10 @@ from .vmc import VmcSender
 from .vrchat import VrchatSender
 
 SENDERS: dict[str, type[Sender]] = {
-    "vmc": VmcSender, "vrchat": VrchatSender, "livelink": LiveLinkSender, "ifacialmocap": IFacialMocapSender,
+    "vmc": VmcSender,
+    "vrchat": VrchatSender,
+    "livelink": LiveLinkSender,
+    "ifacialmocap": IFacialMocapSender,
     "livelink-csv": LiveLinkCsvSender,
 }
 _BEST_FIRST = ("face/fused", "face/vision", "face/emg")
@@ -33,7 +36,10 @@ _GIVE_WAY = NS // 2
 
 
 def open_avatar(address: str) -> Sender:
-    """A sender for an address such as `vmc://127.0.0.1:39539`. Raises ConfigError, DeviceError (unreachable host) or InputError (file)."""
+    """A sender for an address such as `vmc://127.0.0.1:39539`.
+
+    Raises ConfigError, DeviceError (unreachable host) or InputError (file).
+    """
     target = parse(address)
     return SENDERS[target.protocol](target)
 
@@ -41,19 +47,30 @@ def open_avatar(address: str) -> Sender:
 class AvatarConfig(Config):
     """Parameters of the avatar component."""
 
-    targets: tuple[str, ...] = parameter((), "where to send, such as vmc://127.0.0.1:39539, vrchat://, livelink://pc?subject=Anna, "
-                                             "ifacialmocap://, livelink-csv:take.csv; empty publishes face/blendshapes only")
-    source: str = parameter("auto", "which face to follow: auto takes the best that arrives", pattern="^(auto|fused|vision|emg)$")
+    targets: tuple[str, ...] = parameter(
+        (),
+        "where to send, such as vmc://127.0.0.1:39539, vrchat://, livelink://pc?subject=Anna, "
+        "ifacialmocap://, livelink-csv:take.csv; empty publishes face/blendshapes only",
+    )
+    source: str = parameter(
+        "auto", "which face to follow: auto takes the best that arrives", pattern="^(auto|fused|vision|emg)$"
+    )
     head_model: str = parameter("open_head", "name in models/ or path of the .npz that the faces belong to")
     gain: dict[str, float] = parameter({}, "factor per blendshape name; 1 where not named")
     dead_zone: dict[str, float] = parameter({}, "weights up to this count as 0, per blendshape name")
     default_dead_zone: float = parameter(0.0, "dead zone of blendshapes that are not named", ge=0, le=0.9)
     upper: dict[str, float] = parameter({}, "upper limit per blendshape name; 1 where not named")
     lower: dict[str, float] = parameter({}, "lower limit per blendshape name; 0 where not named")
-    symmetry: float = parameter(0.0, "0 leaves left and right as they are, 1 makes both their mean", ge=0, le=1)
+    symmetry: float = parameter(
+        0.0, "0 leaves left and right as they are, 1 makes both their mean", ge=0, le=1
+    )
     smoothing: bool = parameter(True, "One-Euro smoothing of weights, gaze and head")
-    min_cutoff_hz: float = parameter(3.0, "smoothing at rest: lower is smoother and later", unit="Hz", gt=0, le=100)
-    beta: float = parameter(2.0, "how much the cut-off rises with speed: higher is quicker", unit="Hz s", ge=0, le=100)
+    min_cutoff_hz: float = parameter(
+        3.0, "smoothing at rest: lower is smoother and later", unit="Hz", gt=0, le=100
+    )
+    beta: float = parameter(
+        2.0, "how much the cut-off rises with speed: higher is quicker", unit="Hz s", ge=0, le=100
+    )
 
 
 class Avatar(Component):
@@ -67,7 +84,12 @@ class Avatar(Component):
         self.config = config
         self.senders: list[Sender] = []
         self._shape = Shaping(
-            config.gain, config.dead_zone, config.upper, config.lower, config.symmetry, config.default_dead_zone
+            config.gain,
+            config.dead_zone,
+            config.upper,
+            config.lower,
+            config.symmetry,
+            config.default_dead_zone,
         )
         self._targets = [parse(address) for address in config.targets]
         self._maps: dict[str, Retarget] = {}
@@ -93,13 +115,25 @@ class Avatar(Component):
             self.senders = opened
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
-        """A face in; its blendshapes out. Faces of a poorer source, of an unknown head or with broken numbers lead to nothing."""
+        """A face in; its blendshapes out.
+
+        Faces of a poorer source, of an unknown head or with broken numbers lead to nothing.
+        """
         if not isinstance(item, FaceState) or not self.follows(port, item.stamp):
             return
         face = self.face(item)
         if face is None:
             if self._last is not None:
-                self._deliver(AvatarFace(item.stamp, self._last.weights, self._last.head, self._last.gaze, self._last.position, False))
+                self._deliver(
+                    AvatarFace(
+                        item.stamp,
+                        self._last.weights,
+                        self._last.head,
+                        self._last.gaze,
+                        self._last.position,
+                        False,
+                    )
+                )
             return
         self._last = face
         self._deliver(face)

@@ -1,7 +1,9 @@
-"""iFacialMocap's text over UDP: its Unity and Blender add-ons and what else reads it (ifacialmocap.com, "for developers").
+"""iFacialMocap's text over UDP: its Unity and Blender add-ons and what else reads it (ifacialmocap.com, "for
+developers").
 
-`mouthSmile_R-0|...|=head#rx,ry,rz,tx,ty,tz|rightEye#rx,ry,rz|leftEye#rx,ry,rz|`: weights as whole percents, angles in degrees (x pitch,
-y yaw, z roll), head position in metres with y up. The format itself rounds a weight to 1/100.
+`mouthSmile_R-0|...|=head#rx,ry,rz,tx,ty,tz|rightEye#rx,ry,rz|leftEye#rx,ry,rz|`: weights as whole percents,
+angles in degrees (x pitch, y yaw, z roll), head position in metres with y up. The format itself rounds a
+weight to 1/100.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ NAMES: tuple[str, ...] = tuple(text_name(name) for name in ARKIT_52)
 
 
 class IFacialMocapSender(UdpSender):
-    """Options: `decimals=1` writes tenths of a percent, for receivers that parse floats; the default 0 is the official form."""
+    """Options: `decimals=1` writes tenths of a percent, for receivers that parse floats; the default 0 is the
+    official form.
+    """
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)

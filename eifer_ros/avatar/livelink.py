@@ -1,7 +1,9 @@
-"""Live Link Face over UDP: Unreal Engine, MetaHuman and what else understands Apple's ARKit through Epic's application.
+"""Live Link Face over UDP: Unreal Engine, MetaHuman and what else understands Apple's ARKit through Epic's
+application.
 
-One datagram per face: version (uint32, little-endian, 6), device id ("$" and a UUID), subject name (int32 length, text), frame number and
-subframe, frame rate (numerator, denominator), then 61 float32: the 52 weights and nine angles in rad. Big-endian but for the version.
+One datagram per face: version (uint32, little-endian, 6), device id ("$" and a UUID), subject name (int32
+length, text), frame number and subframe, frame rate (numerator, denominator), then 61 float32: the 52 weights
+and nine angles in rad. Big-endian but for the version.
 """
 
 from __future__ import annotations
@@ -20,16 +22,59 @@ from .targets import Target
 
 _EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
 ORDER: tuple[str, ...] = (
-    *(f"eye{part}Left" for part in _EYE), *(f"eye{part}Right" for part in _EYE),
-    "jawForward", "jawRight", "jawLeft", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthRight", "mouthLeft",
-    "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft",
-    "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
-    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp",
-    "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight",
+    *(f"eye{part}Left" for part in _EYE),
+    *(f"eye{part}Right" for part in _EYE),
+    "jawForward",
+    "jawRight",
+    "jawLeft",
+    "jawOpen",
+    "mouthClose",
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthRight",
+    "mouthLeft",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "browDownLeft",
+    "browDownRight",
+    "browInnerUp",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "noseSneerLeft",
+    "noseSneerRight",
     "tongueOut",
 )
 """The 52 in Live Link Face's order."""
-ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll")
+ANGLES = (
+    "HeadYaw",
+    "HeadPitch",
+    "HeadRoll",
+    "LeftEyeYaw",
+    "LeftEyePitch",
+    "LeftEyeRoll",
+    "RightEyeYaw",
+    "RightEyePitch",
+    "RightEyeRoll",
+)
 VERSION = 6
 _PICK = np.array([INDEX[name] for name in ORDER])
 
@@ -48,7 +93,9 @@ def timecode(stamp: Stamp, fps: int) -> tuple[int, float]:
 
 
 class LiveLinkSender(UdpSender):
-    """Options: `subject=` (name in Unreal's Live Link panel, default eifer), `uuid=` (device id), `fps=` of the time code (60)."""
+    """Options: `subject=` (name in Unreal's Live Link panel, default eifer), `uuid=` (device id), `fps=` of
+    the time code (60).
+    """
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -61,11 +108,17 @@ class LiveLinkSender(UdpSender):
             # the same subject keeps the same id, so that Unreal knows it again
             device = uuid.UUID(given) if given else uuid.uuid5(uuid.NAMESPACE_DNS, f"eifer.{self.subject}")
         except ValueError:
-            raise ConfigError(f"{target}: uuid = '{given}'; it must look like 12345678-1234-1234-1234-123456789abc") from None
+            raise ConfigError(
+                f"{target}: uuid = '{given}'; it must look like 12345678-1234-1234-1234-123456789abc"
+            ) from None
         self.fps = int(number_option(target, "fps", 60, 1, 1000))
         self._head = struct.pack("<I", VERSION) + f"${device}".encode() + struct.pack(">i", len(name)) + name
 
     def packets(self, face: AvatarFace) -> Sequence[bytes]:
         """The one datagram."""
         frame, fraction = timecode(face.stamp, self.fps)
-        return [self._head + struct.pack(">IfII", frame, fraction, self.fps, 1) + struct.pack(">B61f", 61, *values(face).tolist())]
+        return [
+            self._head
+            + struct.pack(">IfII", frame, fraction, self.fps, 1)
+            + struct.pack(">B61f", 61, *values(face).tolist())
+        ]

@@ -1,6 +1,8 @@
-"""CSV as Epic's Live Link Face application writes it: Unreal's importer, Blender add-ons, Furhat's gesture tool.
+"""CSV as Epic's Live Link Face application writes it: Unreal's importer, Blender add-ons, Furhat's gesture
+tool.
 
-`Timecode,BlendShapeCount,EyeBlinkLeft,...,TongueOut,HeadYaw,...,RightEyeRoll`; time code HH:MM:SS:FF.mmm (UTC) with FF frames of `fps`.
+`Timecode,BlendShapeCount,EyeBlinkLeft,...,TongueOut,HeadYaw,...,RightEyeRoll`; time code HH:MM:SS:FF.mmm
+(UTC) with FF frames of `fps`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ HEADER = ",".join(["Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] f
 
 
 class LiveLinkCsvSender(Sender):
-    """Writes one line per face to `livelink-csv:PATH`. Options: `fps=` of the time code (60). An existing file is never overwritten."""
+    """Writes one line per face to `livelink-csv:PATH`. Options: `fps=` of the time code (60).
+
+    An existing file is never overwritten.
+    """
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)

@@ -1,4 +1,6 @@
-"""One-Euro filter: Casiez, Roussel, Vogel 2012, "1 euro filter: a simple speed-based low-pass filter for noisy input"."""
+"""One-Euro filter: Casiez, Roussel, Vogel 2012, "1 euro filter: a simple speed-based low-pass filter for
+noisy input".
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ from ..types import F64, Stamp, seconds
 class OneEuro:
     """Smooths a vector: slow changes much, fast changes little.
 
-    min_cutoff_hz: cut-off at rest, lower is smoother. beta: how many Hz the cut-off rises per unit/s of speed, higher is quicker. A gap
-    longer than `gap_s`, or time going back, starts afresh.
+    min_cutoff_hz: cut-off at rest, lower is smoother. beta: how many Hz the cut-off rises per unit/s of
+    speed, higher is quicker. A gap longer than `gap_s`, or time going back, starts afresh.
     """
 
-    def __init__(self, min_cutoff_hz: float, beta: float, derivative_cutoff_hz: float = 1.0, gap_s: float = 0.5) -> None:
+    def __init__(
+        self, min_cutoff_hz: float, beta: float, derivative_cutoff_hz: float = 1.0, gap_s: float = 0.5
+    ) -> None:
         self.min_cutoff_hz = min_cutoff_hz
         self.beta = beta
         self.derivative_cutoff_hz = derivative_cutoff_hz
@@ -29,9 +33,17 @@ class OneEuro:
         self._slope: F64 | None = None
 
     def __call__(self, stamp: Stamp, value: npt.ArrayLike) -> F64:
-        """The smoothed value; the first one passes unchanged. A repeated stamp gives the last output again."""
+        """The smoothed value; the first one passes unchanged.
+
+        A repeated stamp gives the last output again.
+        """
         new = np.asarray(value, np.float64)
-        if self._stamp is None or self._value is None or self._slope is None or new.shape != self._value.shape:
+        if (
+            self._stamp is None
+            or self._value is None
+            or self._slope is None
+            or new.shape != self._value.shape
+        ):
             return self._start(stamp, new)
         step = seconds(stamp - self._stamp)
         if step == 0.0:

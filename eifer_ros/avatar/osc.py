@@ -1,7 +1,7 @@
 """Open Sound Control 1.0, the little that is needed: messages prepared once, numbers filled in for each face.
 
-Own code because speed matters here: a library that builds 60 messages from Python objects for each face costs more than the rest of the
-avatar path together. The tests read the bytes back with python-osc.
+Own code because speed matters here: a library that builds 60 messages from Python objects for each face costs
+more than the rest of the avatar path together. The tests read the bytes back with python-osc.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ def string(text: str) -> bytes:
 
 
 def floats(address: str, count: int, *names: str) -> bytes:
-    """The head of a message with string arguments `names`, then `count` floats to be appended with `struct.pack('>nf')`."""
-    return string(address) + string("," + "s" * len(names) + "f" * count) + b"".join(string(name) for name in names)
+    """The head of a message with string arguments `names`, then `count` floats to be appended with
+    `struct.pack('>nf')`.
+    """
+    return (
+        string(address)
+        + string("," + "s" * len(names) + "f" * count)
+        + b"".join(string(name) for name in names)
+    )
 
 
 def element(message: bytes) -> bytes:

@@ -19,8 +19,9 @@ DEFAULT_RATE_HZ = 60.0
 class Sender(ABC):
     """Sends faces to one application.
 
-    `send` never blocks and never raises for a network that drops packets: it counts. Faces beyond `rate_hz` are skipped.
-    sent: faces that left. skipped: beyond the rate. failed: faces the network would not take. bytes: payload so far.
+    `send` never blocks and never raises for a network that drops packets: it counts. Faces beyond `rate_hz`
+    are skipped. sent: faces that left. skipped: beyond the rate. failed: faces the network would not take.
+    bytes: payload so far.
     """
 
     def __init__(self, target: Target) -> None:
@@ -47,7 +48,8 @@ class Sender(ABC):
         if self._due is None or stamp < self._due - 2 * period or stamp > self._due + 2 * period:
             self._due = stamp + period  # the first face, a gap, or time that went back
             return True
-        # half a millisecond of tolerance: a 60 Hz source against a 60 Hz limit must not lose every other face to jitter
+        # half a millisecond of tolerance: a 60 Hz source against a 60 Hz limit must not lose every other face
+        # to jitter
         if stamp < self._due - NS // 2000:
             return False
         self._due += period
@@ -64,7 +66,11 @@ class Sender(ABC):
     def health(self) -> Health:
         """Counters; a warning while nobody takes the packets."""
         values: dict[str, float | int | str] = {
-            "target": str(self.target), "sent": self.sent, "skipped": self.skipped, "failed": self.failed, "bytes": self.bytes,
+            "target": str(self.target),
+            "sent": self.sent,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "bytes": self.bytes,
         }
         if self.last_error:
             return Health(Level.WARN, f"{self.target}: {self.last_error}", values)
@@ -76,7 +82,10 @@ class Sender(ABC):
 
 
 class UdpSender(Sender):
-    """Packets over UDP. Opening it resolves the host and asks the kernel for a route, so that a wrong host is said at once."""
+    """Packets over UDP.
+
+    Opening it resolves the host and asks the kernel for a route, so that a wrong host is said at once.
+    """
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -87,7 +96,9 @@ class UdpSender(Sender):
             self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise DeviceError(f"{target}: the host '{target.host}' cannot be reached ({error.strerror or error})") from None
+            raise DeviceError(
+                f"{target}: the host '{target.host}' cannot be reached ({error.strerror or error})"
+            ) from None
 
     @abstractmethod
     def packets(self, face: AvatarFace) -> Sequence[bytes]:
@@ -101,13 +112,16 @@ class UdpSender(Sender):
                 self.last_error = "the network is too slow; packets are dropped"
                 return False
             except ConnectionRefusedError:
-                # the answer to an earlier packet: nobody listens there yet. Try again, the application may start later.
+                # the answer to an earlier packet: nobody listens there yet. Try again, the application may
+                # start later.
                 self.last_error = f"nobody listens on port {self.target.port} of '{self.target.host}'"
                 return False
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise DeviceError(f"{self.target}: this sender was closed") from None
-                self.last_error = f"the host '{self.target.host}' cannot be reached ({error.strerror or error})"
+                self.last_error = (
+                    f"the host '{self.target.host}' cannot be reached ({error.strerror or error})"
+                )
                 return False
             self.bytes += len(packet)
         self.last_error = ""

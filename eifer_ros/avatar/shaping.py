@@ -11,12 +11,15 @@ from ..errors import ConfigError, did_you_mean
 from ..types import ARKIT_52, F32, F64
 
 _SIDEWAYS = ("jawLeft", "mouthLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeLookDownLeft")
-_TWO_SIDED = np.array([
-    (i, ARKIT_52.index(name.removesuffix("Left") + "Right"))
-    for i, name in enumerate(ARKIT_52)
-    if name.endswith("Left") and name not in _SIDEWAYS
-])
-"""Pairs that a symmetric face moves alike; sideways motion of jaw, mouth and gaze is no pair in that sense."""
+_TWO_SIDED = np.array(
+    [
+        (i, ARKIT_52.index(name.removesuffix("Left") + "Right"))
+        for i, name in enumerate(ARKIT_52)
+        if name.endswith("Left") and name not in _SIDEWAYS
+    ]
+)
+"""Pairs that a symmetric face moves alike; sideways motion of jaw, mouth and gaze is no pair in that sense.
+"""
 
 
 def channel_values(given: Mapping[str, float], default: float, what: str) -> F64:
@@ -32,8 +35,8 @@ def channel_values(given: Mapping[str, float], default: float, what: str) -> F64
 class Shaping:
     """weights -> dead zone -> gain -> symmetry -> limits, all per channel.
 
-    Below the dead zone a channel is 0; above it the rest of the range is stretched, so that 1 stays 1 and nothing jumps.
-    symmetry: 0 leaves left and right as they are, 1 makes both their mean.
+    Below the dead zone a channel is 0; above it the rest of the range is stretched, so that 1 stays 1 and
+    nothing jumps. symmetry: 0 leaves left and right as they are, 1 makes both their mean.
     """
 
     def __init__(
@@ -50,10 +53,15 @@ class Shaping:
         self.lower = channel_values(lower or {}, 0.0, "lower")
         self.upper = channel_values(upper or {}, 1.0, "upper")
         self.symmetry = symmetry
-        for name, values, low, high in (("gain", self.gain, 0.0, 10.0), ("dead_zone", self.dead_zone, 0.0, 0.9)):
+        for name, values, low, high in (
+            ("gain", self.gain, 0.0, 10.0),
+            ("dead_zone", self.dead_zone, 0.0, 0.9),
+        ):
             bad = np.flatnonzero(~((values >= low) & (values <= high)))
             if len(bad):
-                raise ConfigError(f"{name}: {ARKIT_52[bad[0]]} = {values[bad[0]]:g}; it must lie in {low:g}..{high:g}")
+                raise ConfigError(
+                    f"{name}: {ARKIT_52[bad[0]]} = {values[bad[0]]:g}; it must lie in {low:g}..{high:g}"
+                )
         bad = np.flatnonzero(~((self.lower >= 0) & (self.lower <= self.upper) & (self.upper <= 1)))
         if len(bad):
             i = bad[0]
@@ -64,7 +72,11 @@ class Shaping:
     def __call__(self, weights: npt.ArrayLike) -> F32:
         """(52,) shaped weights. NaN stays NaN."""
         w = np.asarray(weights, np.float64)
-        w = np.where(w <= self.dead_zone, 0.0, (w - self.dead_zone) / (1.0 - self.dead_zone)) if self.dead_zone.any() else w
+        w = (
+            np.where(w <= self.dead_zone, 0.0, (w - self.dead_zone) / (1.0 - self.dead_zone))
+            if self.dead_zone.any()
+            else w
+        )
         w = w * self.gain
         if self.symmetry > 0.0:
             w = w.copy()

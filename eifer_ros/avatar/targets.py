@@ -1,4 +1,6 @@
-"""Addresses of avatar applications: `vmc://127.0.0.1:39539`, `livelink-csv:take1.csv`, `livelink://pc.local?subject=Anna`."""
+"""Addresses of avatar applications: `vmc://127.0.0.1:39539`, `livelink-csv:take1.csv`,
+`livelink://pc.local?subject=Anna`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ PORTS: dict[str, int] = {"vmc": 39539, "vrchat": 9000, "livelink": 11111, "ifaci
 """Default port of each protocol that goes over UDP."""
 FILES = ("livelink-csv",)
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "vmc": ("case",), "vrchat": ("prefix",), "livelink": ("subject", "uuid", "fps"), "ifacialmocap": ("decimals",),
+    "vmc": ("case",),
+    "vrchat": ("prefix",),
+    "livelink": ("subject", "uuid", "fps"),
+    "ifacialmocap": ("decimals",),
     "livelink-csv": ("fps",),
 }
 """Options after `?`; `rate` (packets/s) is understood by all."""
@@ -46,8 +51,10 @@ def parse(address: str) -> Target:
     known = (*PORTS, *FILES)
     if scheme not in known:
         example = "vmc://127.0.0.1:39539"
-        raise ConfigError(f"avatar address '{address}': unknown protocol '{scheme}'{did_you_mean(scheme, known)}; known are "
-                          f"{', '.join(known)}, as in {example}")
+        raise ConfigError(
+            f"avatar address '{address}': unknown protocol '{scheme}'{did_you_mean(scheme, known)}; known are "
+            f"{', '.join(known)}, as in {example}"
+        )
     if scheme in FILES:
         path, _, query = rest.removeprefix("//").partition("?")
         if not path:
@@ -63,8 +70,12 @@ def parse(address: str) -> Target:
     if port == 0:
         raise ConfigError(f"avatar address '{address}': the port must be a number in 1..65535")
     if parts.path not in ("", "/"):
-        raise ConfigError(f"avatar address '{address}' has a path '{parts.path}', which {scheme} does not use")
-    return Target(scheme, parts.hostname or LOOPBACK, port or PORTS[scheme], "", _options(scheme, parts.query, address))
+        raise ConfigError(
+            f"avatar address '{address}' has a path '{parts.path}', which {scheme} does not use"
+        )
+    return Target(
+        scheme, parts.hostname or LOOPBACK, port or PORTS[scheme], "", _options(scheme, parts.query, address)
+    )
 
 
 def _options(scheme: str, query: str, address: str) -> dict[str, str]:
@@ -73,7 +84,9 @@ def _options(scheme: str, query: str, address: str) -> dict[str, str]:
     for name in options:
         if name not in allowed:
             hint = did_you_mean(name, allowed)
-            raise ConfigError(f"avatar address '{address}': {scheme} has no option '{name}'{hint}; it has {', '.join(allowed)}")
+            raise ConfigError(
+                f"avatar address '{address}': {scheme} has no option '{name}'{hint}; it has {', '.join(allowed)}"
+            )
     return options
 
 

@@ -1,7 +1,9 @@
-"""VMC protocol over OSC: VSeeFace, VMagicMirror, Warudo, VRM applications (protocol.vmc.info; "Performer -> Marionette").
+"""VMC protocol over OSC: VSeeFace, VMagicMirror, Warudo, VRM applications (protocol.vmc.info; "Performer ->
+Marionette").
 
-The 52 names go out as custom expressions ("Perfect Sync"), head and eyes as bone rotations. Unity axes: x to the avatar's right, y up,
-z ahead, left-handed; against ours x is mirrored, so a quaternion (x, y, z, w) becomes (x, -y, -z, w).
+The 52 names go out as custom expressions ("Perfect Sync"), head and eyes as bone rotations. Unity axes: x to
+the avatar's right, y up, z ahead, left-handed; against ours x is mirrored, so a quaternion (x, y, z, w)
+becomes (x, -y, -z, w).
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ BONES = ("Head", "LeftEye", "RightEye")
 
 
 class VmcSender(UdpSender):
-    """Options: `case=arkit` (browInnerUp, default) or `case=pascal` (BrowInnerUp), as the avatar's expressions are named."""
+    """Options: `case=arkit` (browInnerUp, default) or `case=pascal` (BrowInnerUp), as the avatar's
+    expressions are named.
+    """
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)

@@ -1,8 +1,8 @@
 """VRChat avatar parameters over OSC, named as VRCFaceTracking's Unified Expressions v2 (docs.vrcft.io).
 
-Base shapes go out one by one, and beside them the folded ones that most avatars listen to (`JawX`, `SmileFrownLeft`, ...: the positive
-shape minus the negative one). VRChat ignores parameters that an avatar lacks. `/tracking/eye/*` moves the eyes of avatars without
-parameters for them.
+Base shapes go out one by one, and beside them the folded ones that most avatars listen to (`JawX`,
+`SmileFrownLeft`, ...: the positive shape minus the negative one). VRChat ignores parameters that an avatar
+lacks. `/tracking/eye/*` moves the eyes of avatars without parameters for them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .sender import UdpSender
 from .targets import Target
 
 _SIDES = ("Left", "Right")
+# fmt: off
 _DIRECT = {
     "JawOpen": "jawOpen", "JawForward": "jawForward", "JawLeft": "jawLeft", "JawRight": "jawRight", "MouthClosed": "mouthClose",
     "MouthRaiserUpper": "mouthShrugUpper", "MouthRaiserLower": "mouthShrugLower", "TongueOut": "tongueOut",
@@ -26,6 +27,8 @@ _DIRECT = {
     "CheekPuffSuck": "cheekPuff", "MouthUpperLeft": "mouthLeft", "MouthLowerLeft": "mouthLeft", "MouthUpperRight": "mouthRight",
     "MouthLowerRight": "mouthRight", "BrowInnerUp": "browInnerUp",
 }
+# fmt: on
+# fmt: off
 _TWO_SIDED = {
     "EyeSquint": "eyeSquint", "EyeWide": "eyeWide", "EyeClosed": "eyeBlink", "BrowLowerer": "browDown", "BrowPinch": "browDown",
     "BrowDown": "browDown", "BrowOuterUp": "browOuterUp", "NoseSneer": "noseSneer", "CheekSquint": "cheekSquint",
@@ -34,14 +37,23 @@ _TWO_SIDED = {
     "MouthUpperDeepen": "mouthUpperUp", "MouthLowerDown": "mouthLowerDown",
     "EyeLookOut": "eyeLookOut", "EyeLookIn": "eyeLookIn", "EyeLookUp": "eyeLookUp", "EyeLookDown": "eyeLookDown",
 }
+# fmt: on
 _SHARED = {  # one ARKit channel for both sides
-    "BrowInnerUp": "browInnerUp", "CheekPuff": "cheekPuff", "LipPuckerUpper": "mouthPucker", "LipPuckerLower": "mouthPucker",
-    "LipFunnelUpper": "mouthFunnel", "LipFunnelLower": "mouthFunnel", "LipSuckUpper": "mouthRollUpper", "LipSuckLower": "mouthRollLower",
+    "BrowInnerUp": "browInnerUp",
+    "CheekPuff": "cheekPuff",
+    "LipPuckerUpper": "mouthPucker",
+    "LipPuckerLower": "mouthPucker",
+    "LipFunnelUpper": "mouthFunnel",
+    "LipFunnelLower": "mouthFunnel",
+    "LipSuckUpper": "mouthRollUpper",
+    "LipSuckLower": "mouthRollLower",
 }
 
 
 def parameter_matrix() -> tuple[tuple[str, ...], F64, F64]:
-    """Names (P,), matrix (P, 52) and offset (P,): parameter = matrix @ weights + offset, before clipping to -1..1."""
+    """Names (P,), matrix (P, 52) and offset (P,): parameter = matrix @ weights + offset, before clipping to
+    -1..1.
+    """
     rows: dict[str, dict[str, float]] = {}
     offsets: dict[str, float] = {}
     rows |= {name: {source: 1.0} for name, source in _DIRECT.items()}
@@ -50,7 +62,11 @@ def parameter_matrix() -> tuple[tuple[str, ...], F64, F64]:
         rows |= {f"{name}{side}": {source: 1.0} for name, source in _SHARED.items()}
         rows[f"SmileFrown{side}"] = {f"mouthSmile{side}": 1.0, f"mouthFrown{side}": -1.0}
         rows[f"SmileSad{side}"] = {f"mouthSmile{side}": 1.0, f"mouthFrown{side}": -1.0}
-        rows[f"BrowExpression{side}"] = {"browInnerUp": 0.5, f"browOuterUp{side}": 0.5, f"browDown{side}": -1.0}
+        rows[f"BrowExpression{side}"] = {
+            "browInnerUp": 0.5,
+            f"browOuterUp{side}": 0.5,
+            f"browDown{side}": -1.0,
+        }
         # 0 closed, 0.75 relaxed, 1 wide
         rows[f"EyeLid{side}"] = {f"eyeBlink{side}": -0.75, f"eyeWide{side}": 0.25}
         offsets[f"EyeLid{side}"] = 0.75
@@ -61,13 +77,24 @@ def parameter_matrix() -> tuple[tuple[str, ...], F64, F64]:
     rows["JawX"] = {"jawRight": 1.0, "jawLeft": -1.0}
     rows["JawZ"] = {"jawForward": 1.0}
     rows["MouthX"] = {"mouthRight": 1.0, "mouthLeft": -1.0}
-    for whole, part in (("BrowDown", "browDown"), ("BrowOuterUp", "browOuterUp"), ("MouthUpperUp", "mouthUpperUp"),
-                        ("MouthLowerDown", "mouthLowerDown"), ("NoseSneer", "noseSneer"), ("EyeSquint", "eyeSquint"),
-                        ("MouthStretch", "mouthStretch"), ("MouthPress", "mouthPress"), ("MouthDimple", "mouthDimple"),
-                        ("CheekSquint", "cheekSquint")):
+    for whole, part in (
+        ("BrowDown", "browDown"),
+        ("BrowOuterUp", "browOuterUp"),
+        ("MouthUpperUp", "mouthUpperUp"),
+        ("MouthLowerDown", "mouthLowerDown"),
+        ("NoseSneer", "noseSneer"),
+        ("EyeSquint", "eyeSquint"),
+        ("MouthStretch", "mouthStretch"),
+        ("MouthPress", "mouthPress"),
+        ("MouthDimple", "mouthDimple"),
+        ("CheekSquint", "cheekSquint"),
+    ):
         rows[whole] = {f"{part}{side}": 0.5 for side in _SIDES}
     rows["BrowUp"] = {"browInnerUp": 0.5, "browOuterUpLeft": 0.25, "browOuterUpRight": 0.25}
-    rows["SmileFrown"] = {**{f"mouthSmile{side}": 0.5 for side in _SIDES}, **{f"mouthFrown{side}": -0.5 for side in _SIDES}}
+    rows["SmileFrown"] = {
+        **{f"mouthSmile{side}": 0.5 for side in _SIDES},
+        **{f"mouthFrown{side}": -0.5 for side in _SIDES},
+    }
     names = tuple(rows)
     matrix = np.zeros((len(names), len(ARKIT_52)))
     for row, name in enumerate(names):

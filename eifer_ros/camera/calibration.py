@@ -30,14 +30,21 @@ class Calibration:
 
     @staticmethod
     def load(path: str | Path) -> Calibration:
-        """Read a file with image_width, image_height, camera_matrix and distortion_coefficients. Raises ConfigError."""
+        """Read a file with image_width, image_height, camera_matrix and distortion_coefficients.
+
+        Raises ConfigError.
+        """
         path = Path(path).expanduser()
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: camera calibration cannot be read ({getattr(error, 'strerror', None) or error})") from None
+            raise ConfigError(
+                f"{path}: camera calibration cannot be read ({getattr(error, 'strerror', None) or error})"
+            ) from None
         except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: camera calibration is not valid YAML ({getattr(error, 'problem', error)})") from None
+            raise ConfigError(
+                f"{path}: camera calibration is not valid YAML ({getattr(error, 'problem', error)})"
+            ) from None
         try:
             model = tree.get("distortion_model", "plumb_bob")
             matrix = np.array(tree["camera_matrix"]["data"], np.float64).reshape(3, 3)
@@ -49,15 +56,24 @@ class Calibration:
                 "and distortion_coefficients.data, as camera_calibration writes them"
             ) from None
         if model not in ("plumb_bob", "rational_polynomial"):
-            raise ConfigError(f"{path}: distortion_model is '{model}'; plumb_bob and rational_polynomial are supported")
-        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0 and width > 0 and height > 0):
+            raise ConfigError(
+                f"{path}: distortion_model is '{model}'; plumb_bob and rational_polynomial are supported"
+            )
+        if not (
+            np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0 and width > 0 and height > 0
+        ):
             raise ConfigError(f"{path}: focal lengths and image size must be above 0")
         if distortion.size not in (0, 4, 5, 8, 12, 14) or not np.isfinite(distortion).all():
-            raise ConfigError(f"{path}: {distortion.size} distortion coefficients; 0, 4, 5, 8, 12 or 14 finite numbers are needed")
+            raise ConfigError(
+                f"{path}: {distortion.size} distortion coefficients; 0, 4, 5, 8, 12 or 14 finite numbers are needed"
+            )
         return Calibration(width, height, matrix, distortion)
 
     def intrinsics(self, width: int, height: int) -> F64:
-        """(3, 3) matrix K in pixels for a picture of that size. Raises ConfigError where the aspect ratio differs."""
+        """(3, 3) matrix K in pixels for a picture of that size.
+
+        Raises ConfigError where the aspect ratio differs.
+        """
         across, down = width / self.width, height / self.height
         if abs(across - down) > 0.01 * across:
             raise ConfigError(
@@ -80,7 +96,9 @@ class Calibration:
             return image, matrix
         maps = self._maps.get((width, height))
         if maps is None:
-            first, second = cv2.initUndistortRectifyMap(matrix, self.distortion, None, matrix, (width, height), cv2.CV_16SC2)
+            first, second = cv2.initUndistortRectifyMap(
+                matrix, self.distortion, None, matrix, (width, height), cv2.CV_16SC2
+            )
             maps = self._maps.setdefault((width, height), (first, second))
         return np.asarray(cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR), np.uint8), matrix
 

@@ -14,14 +14,22 @@ from .video import OUTPUT
 class CameraConfig(Config):
     """Parameters of node `camera`. Those that the kind of camera does not have are without effect."""
 
-    url: str = parameter("webcam:0", "what to open: webcam:0, video:FILE, folder:DIR, realsense[:SERIAL or :FILE.db3]", min_length=1)
+    url: str = parameter(
+        "webcam:0",
+        "what to open: webcam:0, video:FILE, folder:DIR, realsense[:SERIAL or :FILE.db3]",
+        min_length=1,
+    )
     width: int = parameter(640, "picture width (webcam, realsense)", unit="px", ge=16, le=8192)
     height: int = parameter(480, "picture height (webcam, realsense)", unit="px", ge=16, le=8192)
     fps: float = parameter(30.0, "frame rate (webcam, realsense, folder)", unit="Hz", gt=0, le=1000)
     depth: bool = parameter(True, "also stream depth (realsense)")
     calibration: str = parameter("", "camera calibration YAML (webcam, video, folder); empty where unknown")
-    start_stamp: int = parameter(0, "stamp of the first frame (video, folder, recording); 0 takes now", unit="ns", ge=0)
-    speed: float = parameter(0.0, "video, folder, recording: 1 plays in real time, 0 as fast as frames are taken", ge=0)
+    start_stamp: int = parameter(
+        0, "stamp of the first frame (video, folder, recording); 0 takes now", unit="ns", ge=0
+    )
+    speed: float = parameter(
+        0.0, "video, folder, recording: 1 plays in real time, 0 as fast as frames are taken", ge=0
+    )
 
 
 class Camera(Source):
@@ -34,7 +42,9 @@ class Camera(Source):
         self.config = config
         probe = open_camera(config.url)
         wanted: dict[str, Any] = {
-            name: getattr(config, name) for name in probe.config_type.model_fields if name in config.model_fields_set
+            name: getattr(config, name)
+            for name in probe.config_type.model_fields
+            if name in config.model_fields_set
         }
         if "fps" in wanted and wanted["fps"] == int(wanted["fps"]):
             wanted["fps"] = int(wanted["fps"])  # the RealSense SDK counts in whole frames

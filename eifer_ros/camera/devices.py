@@ -21,10 +21,18 @@ def webcams(root: Path = Path("/sys/class/video4linux")) -> list[CameraDevice]:
     found = []
     for entry in root.glob("video*") if root.is_dir() else ():
         match = re.fullmatch(r"video(\d+)", entry.name)
-        if match is None or _text(entry / "index") not in ("", "0"):  # index 1 and up are metadata nodes of the same camera
+        if match is None or _text(entry / "index") not in (
+            "",
+            "0",
+        ):  # index 1 and up are metadata nodes of the same camera
             continue
         number = int(match[1])
-        found.append((number, CameraDevice(f"webcam:{number}", _text(entry / "name") or "camera", f"/dev/video{number}")))
+        found.append(
+            (
+                number,
+                CameraDevice(f"webcam:{number}", _text(entry / "name") or "camera", f"/dev/video{number}"),
+            )
+        )
     return [device for _, device in sorted(found, key=lambda pair: pair[0])]
 
 

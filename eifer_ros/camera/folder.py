@@ -27,21 +27,29 @@ class FolderConfig(Config):
 
     path: str = parameter("", "folder of pictures")
     fps: float = parameter(30.0, "pictures per second", unit="Hz", gt=0, le=1000)
-    start_stamp: int = parameter(0, "stamp of the first picture; 0 takes the time at which the folder is opened", unit="ns", ge=0)
-    speed: float = parameter(0.0, "1 plays in real time, 2 twice as fast, 0 as fast as frames are taken", ge=0)
-    calibration: str = parameter("", "camera calibration YAML as camera_calibration writes it; empty where unknown")
+    start_stamp: int = parameter(
+        0, "stamp of the first picture; 0 takes the time at which the folder is opened", unit="ns", ge=0
+    )
+    speed: float = parameter(
+        0.0, "1 plays in real time, 2 twice as fast, 0 as fast as frames are taken", ge=0
+    )
+    calibration: str = parameter(
+        "", "camera calibration YAML as camera_calibration writes it; empty where unknown"
+    )
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts frame_9 before frame_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+    return [
+        (0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part
+    ]
 
 
 class FolderSource(Source):
     """Every picture of a folder once, `fps` apart; EXIF orientation is honoured.
 
-    All pictures must have one size. Errors: InputError for a missing folder, one without pictures, a picture that cannot
-    be decoded or whose size differs from the first one's, each by name.
+    All pictures must have one size. Errors: InputError for a missing folder, one without pictures, a picture
+    that cannot be decoded or whose size differs from the first one's, each by name.
     """
 
     config_type = FolderConfig
@@ -70,7 +78,9 @@ class FolderSource(Source):
             raise InputError(f"{folder}: not a folder; for a video file use video:{folder}")
         files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not files:
-            raise InputError(f"{folder}: no pictures in this folder; wanted are files that end in {', '.join(SUFFIXES)}")
+            raise InputError(
+                f"{folder}: no pictures in this folder; wanted are files that end in {', '.join(SUFFIXES)}"
+            )
         self._files = sorted(files, key=lambda path: (natural(path.name), path.name))
         read_picture(self._files[0])
         self._start = self.config.start_stamp or self._now()

@@ -8,7 +8,10 @@ from .realsense import devices, load_sdk
 
 
 def list_devices() -> list[CameraDevice]:
-    """Every webcam and RealSense found. A RealSense SDK that is missing or does not load is simply no source of cameras."""
+    """Every webcam and RealSense found.
+
+    A RealSense SDK that is missing or does not load is simply no source of cameras.
+    """
     found = webcams()
     try:
         sdk = load_sdk()

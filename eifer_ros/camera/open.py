@@ -53,15 +53,19 @@ def register(scheme: str, opener: Opener, usage: str) -> None:
 
 
 def open_camera(url: str, **options: Any) -> Source:
-    """The camera that `url` names, not yet set up; `options` are fields of its config, as is what follows a `?`: `folder:DIR?fps=200`.
+    """The camera that `url` names, not yet set up; `options` are fields of its config, as is what follows a
+    `?`: `folder:DIR?fps=200`.
 
-    What the URL says goes before `options`. A file whose name holds a `?` is taken by its name. Raises ConfigError for an unknown
-    scheme or option. What is wrong with the file or device itself shows in `setup`.
+    What the URL says goes before `options`. A file whose name holds a `?` is taken by its name. Raises
+    ConfigError for an unknown scheme or option. What is wrong with the file or device itself shows in
+    `setup`.
     """
     scheme, _, rest = url.partition(":")
     if scheme not in SCHEMES:
         usage = "; ".join(text for _, text in SCHEMES.values())
-        raise ConfigError(f"camera '{url}': unknown kind '{scheme}'{did_you_mean(scheme, SCHEMES)}; write {usage}")
+        raise ConfigError(
+            f"camera '{url}': unknown kind '{scheme}'{did_you_mean(scheme, SCHEMES)}; write {usage}"
+        )
     opener, _ = SCHEMES[scheme]
     base, mark, query = rest.partition("?")
     if mark and not Path(rest).expanduser().exists():

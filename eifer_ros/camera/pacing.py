@@ -22,7 +22,10 @@ class Pacer:
         self._start: tuple[Stamp, float] | None = None
 
     def wait(self, stamp: Stamp) -> bool:
-        """Return when `stamp` is due; False where `stop` was called. The first item, and one that goes back in time, is due."""
+        """Return when `stamp` is due; False where `stop` was called.
+
+        The first item, and one that goes back in time, is due.
+        """
         if self.speed > 0:
             now = self._monotonic()
             if self._start is None or stamp < self._start[0]:

@@ -30,13 +30,18 @@ class RealSenseConfig(Config):
     height: int = parameter(480, "picture height", unit="px", ge=16, le=8192)
     fps: int = parameter(30, "frame rate", unit="Hz", ge=1, le=300)
     depth: bool = parameter(True, "also stream depth, aligned to the colour picture")
-    start_stamp: int = parameter(0, "recording: stamp of the first frame; 0 keeps the stamps of the recording", unit="ns", ge=0)
+    start_stamp: int = parameter(
+        0, "recording: stamp of the first frame; 0 keeps the stamps of the recording", unit="ns", ge=0
+    )
     speed: float = parameter(0.0, "recording: 1 plays in real time, 0 as fast as frames are taken", ge=0)
     silence_s: float = parameter(0.5, "no frame for this long shows in health", unit="s", gt=0, le=1)
 
 
 def load_sdk() -> Any:
-    """The pyrealsense2 module. MissingExtra where it is not installed, DeviceError where it is but does not load."""
+    """The pyrealsense2 module.
+
+    MissingExtra where it is not installed, DeviceError where it is but does not load.
+    """
     try:
         import pyrealsense2
     except ModuleNotFoundError:
@@ -50,9 +55,10 @@ def load_sdk() -> Any:
 class RealSenseSource(Source):
     """Frames with intrinsics and depth in metres (NaN where unmeasured), stamped by the camera's own clock.
 
-    A hardware clock is mapped onto the host by `DeviceClock`; clocks that the SDK already maps (global or system time) are
-    taken as they are. A recording is replayed with its own stamps and every frame once. A camera that falls silent is started
-    again with growing pauses. Lens distortion is left in the picture; `distortion_max` in health shows the largest coefficient.
+    A hardware clock is mapped onto the host by `DeviceClock`; clocks that the SDK already maps (global or
+    system time) are taken as they are. A recording is replayed with its own stamps and every frame once. A
+    camera that falls silent is started again with growing pauses. Lens distortion is left in the picture;
+    `distortion_max` in health shows the largest coefficient.
 
     sdk: what to use instead of pyrealsense2. Errors at setup: MissingExtra, DeviceError for no
     such camera, InputError for a recording that cannot be played or has no colour stream.
@@ -62,8 +68,12 @@ class RealSenseSource(Source):
     outputs: ClassVar[tuple[Port, ...]] = (OUTPUT,)
 
     def __init__(
-        self, config: RealSenseConfig, sdk: Any = None, now: Callable[[], Stamp] | None = None,
-        monotonic: Callable[[], float] = time.monotonic, retry_s: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0),
+        self,
+        config: RealSenseConfig,
+        sdk: Any = None,
+        now: Callable[[], Stamp] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        retry_s: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0),
     ) -> None:
         self.config = config
         self.live = not config.path
@@ -104,7 +114,9 @@ class RealSenseSource(Source):
         except RuntimeError as error:
             self._release()
             if self.config.path:
-                raise InputError(f"{self.config.path}: not a RealSense recording that can be played ({error})") from None
+                raise InputError(
+                    f"{self.config.path}: not a RealSense recording that can be played ({error})"
+                ) from None
             raise DeviceError(
                 f"{self._name} cannot be started at {self.config.width} x {self.config.height}, {self.config.fps} Hz ({error})"
             ) from None
@@ -116,7 +128,9 @@ class RealSenseSource(Source):
     def _find(self) -> None:
         found = [serial for serial, _ in devices(self._sdk)]
         if not found or (self.config.serial and self.config.serial not in found):
-            raise DeviceError(f"{self._name} is not connected; RealSense cameras found: {', '.join(found) or 'none'}")
+            raise DeviceError(
+                f"{self._name} is not connected; RealSense cameras found: {', '.join(found) or 'none'}"
+            )
 
     def _start(self) -> None:
         rs = self._sdk
@@ -129,10 +143,13 @@ class RealSenseSource(Source):
             size_and_rate = (self.config.width, self.config.height, rs.format.rgb8, self.config.fps)
             settings.enable_stream(rs.stream.color, *size_and_rate)
             if self.config.depth:
-                settings.enable_stream(rs.stream.depth, self.config.width, self.config.height, rs.format.z16, self.config.fps)
+                settings.enable_stream(
+                    rs.stream.depth, self.config.width, self.config.height, rs.format.z16, self.config.fps
+                )
         pipeline = rs.pipeline()
         if self.config.path:
-            # told before the start: afterwards the first frames would already have been played in real time, and lost
+            # told before the start: afterwards the first frames would already have been played in real time,
+            # and lost
             settings.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback().set_real_time(False)
         profile = pipeline.start(settings)
         self._pipeline = pipeline
@@ -174,11 +191,18 @@ class RealSenseSource(Source):
                 yield Emission(OUTPUT.name, frame)
 
     def _ended(self) -> bool:
-        return self._playback is not None and self._playback.current_status() != self._sdk.playback_status.playing
+        return (
+            self._playback is not None
+            and self._playback.current_status() != self._sdk.playback_status.playing
+        )
 
     def _watch(self) -> None:
         """A live camera that stays silent is let go, to be started again."""
-        if self.live and self._last_seen is not None and self._monotonic() - self._last_seen > 2 * self.config.silence_s:
+        if (
+            self.live
+            and self._last_seen is not None
+            and self._monotonic() - self._last_seen > 2 * self.config.silence_s
+        ):
             self._release()
 
     def _restart(self) -> None:
@@ -240,7 +264,9 @@ class RealSenseSource(Source):
         if not aligned:
             return None
         counts = np.asanyarray(aligned.get_data())
-        return np.where(counts > 0, counts * np.float32(aligned.get_units()), np.float32(np.nan)).astype(np.float32)
+        return np.where(counts > 0, counts * np.float32(aligned.get_units()), np.float32(np.nan)).astype(
+            np.float32
+        )
 
     def _pixels(self, colour: Any) -> U8:
         data = np.asanyarray(colour.get_data())
@@ -267,7 +293,9 @@ class RealSenseSource(Source):
             return Health(Level.STALE, "RealSense is not open", values)
         silent_s = self._monotonic() - self._last_seen if self._last_seen is not None else 0.0
         if self.live and (self._pipeline is None or silent_s > self.config.silence_s):
-            return Health(Level.ERROR, f"RealSense has been silent for {silent_s:.1f} s; reconnecting", values)
+            return Health(
+                Level.ERROR, f"RealSense has been silent for {silent_s:.1f} s; reconnecting", values
+            )
         return Health(Level.OK, "running", values)
 
     def _release(self) -> None:
@@ -291,7 +319,8 @@ def devices(sdk: Any) -> list[tuple[str, str]]:
     found = []
     for device in sdk.context().query_devices():
         serial, name = (
-            device.get_info(key) if device.supports(key) else "" for key in (sdk.camera_info.serial_number, sdk.camera_info.name)
+            device.get_info(key) if device.supports(key) else ""
+            for key in (sdk.camera_info.serial_number, sdk.camera_info.name)
         )
         found.append((serial, name or "RealSense"))
     return found

@@ -18,7 +18,8 @@ from ..types import NS, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
 from .pacing import Pacer
 
-# FFmpeg prints its own complaints about a broken file; ours says it in one line. OpenCV reads this once, at its first video.
+# FFmpeg prints its own complaints about a broken file; ours says it in one line. OpenCV reads this once, at
+# its first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 OUTPUT = Port("camera/image_raw", Frame)
@@ -29,9 +30,15 @@ class VideoConfig(Config):
     """Parameters of a video file as a camera."""
 
     path: str = parameter("", "video file")
-    start_stamp: int = parameter(0, "stamp of the first frame; 0 takes the time at which the file is opened", unit="ns", ge=0)
-    speed: float = parameter(0.0, "1 plays in real time, 2 twice as fast, 0 as fast as frames are taken", ge=0)
-    calibration: str = parameter("", "camera calibration YAML as camera_calibration writes it; empty where unknown")
+    start_stamp: int = parameter(
+        0, "stamp of the first frame; 0 takes the time at which the file is opened", unit="ns", ge=0
+    )
+    speed: float = parameter(
+        0.0, "1 plays in real time, 2 twice as fast, 0 as fast as frames are taken", ge=0
+    )
+    calibration: str = parameter(
+        "", "camera calibration YAML as camera_calibration writes it; empty where unknown"
+    )
 
 
 class VideoSource(Source):
@@ -68,7 +75,9 @@ class VideoSource(Source):
         done, first = capture.read() if capture.isOpened() else (False, None)
         if not done or first is None:
             capture.release()
-            raise InputError(f"{path}: not a video that can be decoded; MP4, MOV, MKV, WebM or AVI with H.264, HEVC, VP9 or MPEG-4")
+            raise InputError(
+                f"{path}: not a video that can be decoded; MP4, MOV, MKV, WebM or AVI with H.264, HEVC, VP9 or MPEG-4"
+            )
         rate = capture.get(cv2.CAP_PROP_FPS)
         self._period_ns = round(NS / rate) if 0.1 <= rate <= 10_000 else NS // 30
         self._expected = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
@@ -101,7 +110,9 @@ class VideoSource(Source):
             stamp = self._start + offset
             if not self._pacer.wait(stamp):
                 return
-            picture, matrix = pinhole(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), self._calibration)
+            picture, matrix = pinhole(
+                np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), self._calibration
+            )
             self._delivered += 1
             yield Emission(OUTPUT.name, Frame(stamp, picture, matrix))
             done, image = self._capture.read()
@@ -120,7 +131,11 @@ class VideoSource(Source):
             values["frames_without_time"] = self._repaired
         # containers are often off by a frame or two; a cut file is off by far more
         if self._ended and self._expected - self._delivered > max(2, self._expected // 100):
-            return Health(Level.WARN, f"{self.config.path} ended after {self._delivered} of {self._expected} frames: cut off?", values)
+            return Health(
+                Level.WARN,
+                f"{self.config.path} ended after {self._delivered} of {self._expected} frames: cut off?",
+                values,
+            )
         return Health(Level.OK, "video ended" if self._ended else "playing", values)
 
     def close(self) -> None:

@@ -29,9 +29,13 @@ class WebcamConfig(Config):
     width: int = parameter(640, "picture width asked of the camera", unit="px", ge=16, le=8192)
     height: int = parameter(480, "picture height asked of the camera", unit="px", ge=16, le=8192)
     fps: float = parameter(30.0, "frame rate asked of the camera", unit="Hz", gt=0, le=1000)
-    pixel_format: str = parameter("MJPG", "V4L2 four-character code; MJPG reaches full rate over USB 2", pattern=r"^[A-Z0-9]{4}$")
+    pixel_format: str = parameter(
+        "MJPG", "V4L2 four-character code; MJPG reaches full rate over USB 2", pattern=r"^[A-Z0-9]{4}$"
+    )
     silence_s: float = parameter(0.5, "no picture for this long shows in health", unit="s", gt=0, le=1)
-    calibration: str = parameter("", "camera calibration YAML as camera_calibration writes it; empty where unknown")
+    calibration: str = parameter(
+        "", "camera calibration YAML as camera_calibration writes it; empty where unknown"
+    )
 
 
 class Capture(Protocol):
@@ -54,19 +58,25 @@ class Capture(Protocol):
 
 
 class WebcamSource(Source):
-    """A V4L2 camera. A thread of its own reads it, so that a slow consumer gets the newest picture and not a queue.
+    """A V4L2 camera.
 
-    A camera that is unplugged while running is tried again with growing pauses; meanwhile health says so. Stamps are the
-    driver's (taken when the picture was captured) where it gives them on the host's monotonic clock, else the arrival.
-    Errors at setup: DeviceError where there is no such camera or it gives no picture.
+    A thread of its own reads it, so that a slow consumer gets the newest picture and not a queue.
+
+    A camera that is unplugged while running is tried again with growing pauses; meanwhile health says so.
+    Stamps are the driver's (taken when the picture was captured) where it gives them on the host's monotonic
+    clock, else the arrival. Errors at setup: DeviceError where there is no such camera or it gives no
+    picture.
     """
 
     config_type = WebcamConfig
     outputs: ClassVar[tuple[Port, ...]] = (OUTPUT,)
 
     def __init__(
-        self, config: WebcamConfig, open_capture: Callable[[WebcamConfig], Capture] | None = None,
-        now: Callable[[], Stamp] | None = None, monotonic: Callable[[], float] = time.monotonic,
+        self,
+        config: WebcamConfig,
+        open_capture: Callable[[WebcamConfig], Capture] | None = None,
+        now: Callable[[], Stamp] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
         retry_s: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 5.0),
     ) -> None:
         self.config = config
@@ -94,7 +104,11 @@ class WebcamSource(Source):
             if capture is not None:
                 capture.release()
             found = ", ".join(f"{camera.url} ({camera.name})" for camera in webcams()) or "none"
-            wrong = "gives no picture (is another program using it?)" if capture is not None else "cannot be opened"
+            wrong = (
+                "gives no picture (is another program using it?)"
+                if capture is not None
+                else "cannot be opened"
+            )
             raise DeviceError(f"webcam {self.config.device} {wrong}; cameras found: {found}")
         self._capture = capture
         self._keep(image)
@@ -112,7 +126,9 @@ class WebcamSource(Source):
                 if self._stopping.is_set() or self._newest is None:
                     return
                 (stamp, image), self._newest = self._newest, None
-            picture, matrix = pinhole(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), self._calibration)
+            picture, matrix = pinhole(
+                np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), self._calibration
+            )
             yield Emission(OUTPUT.name, Frame(stamp, picture, matrix))
 
     def _read(self) -> None:
@@ -170,7 +186,9 @@ class WebcamSource(Source):
     def health(self) -> Health:
         """Error while the camera is silent or gone."""
         values: dict[str, float | int | str] = {
-            "frames": self._seen, "frames_skipped": self._skipped, "reconnects": self._reconnects,
+            "frames": self._seen,
+            "frames_skipped": self._skipped,
+            "reconnects": self._reconnects,
         }
         silent_s = self._monotonic() - self._last_seen if self._last_seen is not None else 0.0
         values["silent_s"] = round(silent_s, 2)
@@ -180,7 +198,9 @@ class WebcamSource(Source):
             message = f"webcam {self.config.device} is gone for {silent_s:.1f} s; reconnecting (attempt {self._attempt + 1})"
             return Health(Level.ERROR, message, values)
         if silent_s > self.config.silence_s:
-            return Health(Level.ERROR, f"webcam {self.config.device} has been silent for {silent_s:.1f} s", values)
+            return Health(
+                Level.ERROR, f"webcam {self.config.device} has been silent for {silent_s:.1f} s", values
+            )
         return Health(Level.OK, "running", values)
 
     def close(self) -> None:
@@ -199,9 +219,13 @@ def device_number(device: str) -> int:
     """The N of /dev/videoN for `0`, `/dev/video0` or a link to it. Raises ConfigError."""
     if device.strip().isdigit():
         return int(device)
-    match = re.fullmatch(r"/dev/video(\d+)", str(Path(device).resolve()) if device.startswith("/") else device)
+    match = re.fullmatch(
+        r"/dev/video(\d+)", str(Path(device).resolve()) if device.startswith("/") else device
+    )
     if match is None:
-        raise ConfigError(f"webcam device is '{device}'; it must be a number, /dev/videoN or a link to one in /dev/v4l")
+        raise ConfigError(
+            f"webcam device is '{device}'; it must be a number, /dev/videoN or a link to one in /dev/v4l"
+        )
     return int(match[1])
 
 

@@ -1,4 +1,6 @@
-"""What commands share: results on standard output; progress, prompts and errors on standard error; tables; a way to stop."""
+"""What commands share: results on standard output; progress, prompts and errors on standard error; tables; a
+way to stop.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,30 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 out_console = Console(soft_wrap=True)
 err_console = Console(stderr=True, soft_wrap=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else, on standard output.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, nothing else, on standard output.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Parameters in ROS 2 YAML format (see config/).")]
-CAMERA_HELP = "video:FILE, webcam:0, folder:DIR, bag:DIR, performer:SEED, realsense or realsense:SERIAL_OR_FILE"
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Parameters in ROS 2 YAML format (see config/).")
+]
+CAMERA_HELP = (
+    "video:FILE, webcam:0, folder:DIR, bag:DIR, performer:SEED, realsense or realsense:SERIAL_OR_FILE"
+)
 EMG_HELP = "lsl:NAME, brainflow:BOARD, delsys:HOST, sessantaquattro, file:PATH, performer:SEED"
 
 
@@ -34,7 +50,14 @@ def bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, words: None
         return
     text = TextColumn("{task.fields[words]}")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        text,
+    )
     with Progress(*columns, console=err_console, transient=True) as progress:
         task = progress.add_task(what, total=None, words="")
 
@@ -50,7 +73,13 @@ def stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     if quiet:
         yield lambda stage, share: None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err_console) as progress:
         tasks: dict[str, TaskID] = {}
 
@@ -64,7 +93,9 @@ def stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
 
 @contextmanager
 def until_interrupted() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a run ends properly and its recording is closed; a second Ctrl-C aborts."""
+    """An event that Ctrl-C and SIGTERM set, so that a run ends properly and its recording is closed; a second
+    Ctrl-C aborts.
+    """
     event = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:

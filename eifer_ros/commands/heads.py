@@ -29,20 +29,35 @@ def head_show(
 @app.command("import-flame")
 def head_import_flame(
     file: Annotated[Path, typer.Argument(help="Official FLAME pickle: 2020, 2023 or 2023 Open.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Head model to write; default beside the pickle.")] = None,
-    head_id: Annotated[str | None, typer.Option("--id", help="Id of the head model; default from the file name.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the file, where its name does not tell.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Head model to write; default beside the pickle.")
+    ] = None,
+    head_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the head model; default from the file name.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the file, where its name does not tell.")
+    ] = None,
 ) -> None:
-    """Turn a FLAME file of your own into a head model. No code in the file is run. Nothing of FLAME is shipped with eifer."""
+    """Turn a FLAME file of your own into a head model. No code in the file is run.
+
+    Nothing of FLAME is shipped with eifer.
+    """
     from ..head.flame import import_flame
 
     target = out or file.with_suffix(".npz")
     with bar("importing", False):
         result = import_flame(file, target, head_id or target.stem, licence=licence)
     weakest = min(result.explained, key=lambda name: result.explained[name])
-    out_console.print(f"{target}: head model '{result.model.id}', {len(result.model.template)} vertices; use it with --head-model {target}")
-    out_console.print(f"surfaces agree to {result.surface_mm[0]:.1f} mm (median), {result.surface_mm[1]:.1f} mm (95th percentile)")
-    out_console.print(f"ARKit actions: weakest is {weakest}, {100 * result.explained[weakest]:.0f} % of its motion can be made")
+    out_console.print(
+        f"{target}: head model '{result.model.id}', {len(result.model.template)} vertices; use it with --head-model {target}"
+    )
+    out_console.print(
+        f"surfaces agree to {result.surface_mm[0]:.1f} mm (median), {result.surface_mm[1]:.1f} mm (95th percentile)"
+    )
+    out_console.print(
+        f"ARKit actions: weakest is {weakest}, {100 * result.explained[weakest]:.0f} % of its motion can be made"
+    )
     out_console.print(f"licence: {escape(result.model.licence)}")
 
 
@@ -56,5 +71,10 @@ def head_build(
     from ..head.build_open_head import build
 
     with bar("building", False) as progress:
-        build(out, samples=samples, seed=seed, progress=lambda step, share: progress(round(100 * share), 100, step))
+        build(
+            out,
+            samples=samples,
+            seed=seed,
+            progress=lambda step, share: progress(round(100 * share), 100, step),
+        )
     out_console.print(f"head model: {out}")

@@ -20,11 +20,18 @@ def _group() -> None:
 
 @app.command("import-smirk")
 def models_import_smirk(
-    checkpoint: Annotated[Path, typer.Argument(help="SMIRK's checkpoint (SMIRK_em1.pt), which you have from its authors.")],
-    head_model: Annotated[str, typer.Option("--head-model", help="The imported FLAME head its coefficients belong to.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="SMIRK's checkpoint (SMIRK_em1.pt), which you have from its authors.")
+    ],
+    head_model: Annotated[
+        str, typer.Option("--head-model", help="The imported FLAME head its coefficients belong to.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Network to write.")] = Path("smirk.onnx"),
 ) -> None:
-    """Turn SMIRK's published encoder into an ONNX network for a FLAME head of your own. No code in the file is run."""
+    """Turn SMIRK's published encoder into an ONNX network for a FLAME head of your own.
+
+    No code in the file is run.
+    """
     from ..errors import InputError, MissingExtra
     from ..head.model import load_head
 

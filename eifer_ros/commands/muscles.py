@@ -17,21 +17,45 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .console import CAMERA_HELP, ConfigFile, Json, Out, bar, err_console, out_console, show, until_interrupted
+from .console import (
+    CAMERA_HELP,
+    ConfigFile,
+    Json,
+    Out,
+    bar,
+    err_console,
+    out_console,
+    show,
+    until_interrupted,
+)
 
 
 def simulate(
     out: Out,
     minutes: Annotated[float, typer.Option(help="Length of the session.", min=0.01)] = 3.0,
-    seed: Annotated[int, typer.Option(help="Who performs: face, skin, muscles, electrode placement.", min=0)] = 7,
-    session: Annotated[int, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Who performs: face, skin, muscles, electrode placement.", min=0)
+    ] = 7,
+    session: Annotated[
+        int, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)
+    ] = 0,
     sensors: Annotated[str, typer.Option(help="on: electrodes and cables on the face; off: bare.")] = "on",
     scheme: Annotated[str, typer.Option(help="fridlund, kuramoto, both, or a scheme file.")] = "fridlund",
-    program: Annotated[str, typer.Option(
-        help="session, calibration, emotions, conversation, free, rest, maximum, micro or micro_talking.")] = "session",
-    emg_mode: Annotated[str, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")] = "fast",
-    lag: Annotated[float, typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15)] = 0.07,
-    fps: Annotated[float, typer.Option(help="Pictures per second; micro-expressions want 100 or more.", min=1, max=1000)] = 30.0,
+    program: Annotated[
+        str,
+        typer.Option(
+            help="session, calibration, emotions, conversation, free, rest, maximum, micro or micro_talking."
+        ),
+    ] = "session",
+    emg_mode: Annotated[
+        str, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")
+    ] = "fast",
+    lag: Annotated[
+        float, typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15)
+    ] = 0.07,
+    fps: Annotated[
+        float, typer.Option(help="Pictures per second; micro-expressions want 100 or more.", min=1, max=1000)
+    ] = 30.0,
     size: Annotated[str, typer.Option(help="Width and height of the pictures.")] = "640x480",
     camera: Annotated[bool, typer.Option(help="Render pictures.")] = True,
     emg: Annotated[bool, typer.Option(help="Make sEMG.")] = True,
@@ -45,24 +69,43 @@ def simulate(
 
     if sensors not in ("on", "off"):
         raise ConfigError(f"--sensors {sensors}: write on or off")
-    values = {"seed": seed, "session": session, "sensors": sensors == "on", "scheme": scheme, "program": program, "emg_mode": emg_mode}
+    values = {
+        "seed": seed,
+        "session": session,
+        "sensors": sensors == "on",
+        "scheme": scheme,
+        "program": program,
+        "emg_mode": emg_mode,
+    }
     width, cross, height = size.lower().partition("x")
     if not (cross and width.isdigit() and height.isdigit()):
         raise ConfigError(f"--size {size}: write width x height, as in 640x480")
-    config = build(PerformerConfig, values | {"lag_s": lag, "fps": fps, "width": int(width), "height": int(height)}, "simulate")
+    config = build(
+        PerformerConfig,
+        values | {"lag_s": lag, "fps": fps, "width": int(width), "height": int(height)},
+        "simulate",
+    )
     with until_interrupted() as stop, bar("simulating", as_json) as progress:
-        result = simulate_recording(out, minutes, config, camera=camera, emg=emg, progress=progress, stop=stop)
+        result = simulate_recording(
+            out, minutes, config, camera=camera, emg=emg, progress=progress, stop=stop
+        )
     rows = [(port, f"{count} items") for port, count in sorted(result["written"].items())]
     rows += [("bag", str(out)), ("size", f"{result['bytes'] / 1e6:.1f} MB")]
     show(result, as_json, f"Simulated participant {seed}, session {session}", rows)
 
 
 def fit(
-    session: Annotated[Path, typer.Argument(help="A recording of the movements: EMG with faces or pictures.")],
+    session: Annotated[
+        Path, typer.Argument(help="A recording of the movements: EMG with faces or pictures.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Mapping to write (.npz).")] = Path("mapping.npz"),
     model: Annotated[str, typer.Option(help="ridge, rff, mlp or tcn.")] = "rff",
-    ahead: Annotated[float, typer.Option(help="Predict the face this many seconds ahead of the muscles.", min=0, max=0.1)] = 0.0,
-    calibration: Annotated[Path | None, typer.Option(help="Calibration file; else made from the movements in the recording.")] = None,
+    ahead: Annotated[
+        float, typer.Option(help="Predict the face this many seconds ahead of the muscles.", min=0, max=0.1)
+    ] = 0.0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration file; else made from the movements in the recording.")
+    ] = None,
     faces: Annotated[str, typer.Option(help="auto, pictures, face/vision or truth/face.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -72,13 +115,16 @@ def fit(
 
     with bar("fitting", as_json) as progress:
         settings = FitSettings(kind=model, ahead_s=ahead)
-        result = fit_recording(session, out, settings, calibration=calibration, faces=faces, progress=progress).as_dict()
+        result = fit_recording(
+            session, out, settings, calibration=calibration, faces=faces, progress=progress
+        ).as_dict()
     lag = "unknown"
     if result["lag_s"] is not None:
         lag = f"{1e3 * result['lag_s']:.0f} ms (grade {result['lag_grade']}), clock drift {result['drift_ppm']:.0f} ppm"
     fitted_to = f"{result['seconds']:.0f} s, {result['muscles']} muscles ({result['scheme']}), faces from {result['faces_from']}"
     rows = [
-        ("mapping", str(out)), ("fitted to", fitted_to),
+        ("mapping", str(out)),
+        ("fitted to", fitted_to),
         ("skin follows muscle by", lag),
         ("muscles to face", f"held-out r {result['emg2exp']['r']:.2f}, R2 {result['emg2exp']['r2']:.2f}"),
         ("face to muscles", f"held-out r {result['exp2emg']['r']:.2f}, R2 {result['exp2emg']['r2']:.2f}"),
@@ -88,15 +134,27 @@ def fit(
 
 
 def calibrate(
-    source: Annotated[str, typer.Argument(help="A recording with markers, or a live amplifier: lsl:NAME, brainflow:BOARD, ...")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Recording: file to write. Live: folder for recording and calibration.yaml.")],
-    camera: Annotated[str | None, typer.Option(help=f"Record pictures as well, to fit a mapping to: {CAMERA_HELP}")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(help="A recording with markers, or a live amplifier: lsl:NAME, brainflow:BOARD, ..."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Recording: file to write. Live: folder for recording and calibration.yaml."
+        ),
+    ],
+    camera: Annotated[
+        str | None, typer.Option(help=f"Record pictures as well, to fit a mapping to: {CAMERA_HELP}")
+    ] = None,
     participant: Annotated[str, typer.Option(help="Name or code of the participant, kept in the file.")] = "",
     repetitions: Annotated[int, typer.Option(help="How often each movement is made.", min=1, max=10)] = 1,
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Find rest level and full scale of every channel, guided through eleven movements or from a recording of them."""
+    """Find rest level and full scale of every channel, guided through eleven movements or from a recording of
+    them.
+    """
     from .. import config as configuration
     from ..emg.component import EmgConfig
     from ..jobs.calibrate import calibrate_live, calibrate_recording
@@ -108,12 +166,29 @@ def calibrate(
     else:
         with until_interrupted() as stop, _prompts(as_json) as show:
             calibration, path = calibrate_live(
-                source, out, show, camera=camera, config=parameters, participant=participant, repetitions=repetitions, stop=stop
+                source,
+                out,
+                show,
+                camera=camera,
+                config=parameters,
+                participant=participant,
+                repetitions=repetitions,
+                stop=stop,
             )
     channels = [
-        {"channel": muscle, "rest_uv": 1e6 * rest, "p99_uv": 1e6 * p99, "state": "dead" if muscle in calibration.dead else
-         "weak" if muscle in calibration.weak else "good"}
-        for muscle, rest, p99 in zip(calibration.muscles, calibration.rest.tolist(), calibration.p99.tolist(), strict=True)
+        {
+            "channel": muscle,
+            "rest_uv": 1e6 * rest,
+            "p99_uv": 1e6 * p99,
+            "state": "dead"
+            if muscle in calibration.dead
+            else "weak"
+            if muscle in calibration.weak
+            else "good",
+        }
+        for muscle, rest, p99 in zip(
+            calibration.muscles, calibration.rest.tolist(), calibration.p99.tolist(), strict=True
+        )
     ]
     if as_json:
         print(json.dumps({"calibration": str(path), "channels": channels}, indent=2).replace("NaN", "null"))
@@ -138,9 +213,15 @@ def _prompts(quiet: bool) -> Iterator[Callable[[Any], None]]:
     with Live(console=err_console, refresh_per_second=12) as live:
 
         def show(prompt: Any) -> None:
-            style = {"perform": "bold green", "repeat": "bold yellow", "failed": "bold red"}.get(prompt.phase, "bold")
+            style = {"perform": "bold green", "repeat": "bold yellow", "failed": "bold red"}.get(
+                prompt.phase, "bold"
+            )
             bar = ProgressBar(total=1.0, completed=prompt.progress, width=40)
-            lines: list[Any] = [Text(prompt.text, style=style), Text(f"{prompt.movement}   {prompt.remaining_s:3.1f} s", style="dim"), bar]
+            lines: list[Any] = [
+                Text(prompt.text, style=style),
+                Text(f"{prompt.movement}   {prompt.remaining_s:3.1f} s", style="dim"),
+                bar,
+            ]
             if prompt.advice:
                 lines.insert(1, Text(prompt.advice, style="yellow"))
             live.update(Panel(Group(*lines), title=prompt.phase, width=80))

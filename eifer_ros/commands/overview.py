@@ -14,13 +14,17 @@ from .console import Json, out_console, show, stages, until_interrupted
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")] = Path("demo_out"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write into; must be new or empty.")
+    ] = Path("demo_out"),
     seed: Annotated[int, typer.Option(help="Who performs.", min=0)] = 7,
     sensors: Annotated[bool, typer.Option(help="Electrodes and cables on the face.")] = True,
     quick: Annotated[bool, typer.Option(help="Smaller pictures and a shorter performance.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run everything on a simulated participant: calibration, fit, live reconstruction, mapping and fusion; a bag and a page remain."""
+    """Run everything on a simulated participant: calibration, fit, live reconstruction, mapping and fusion; a
+    bag and a page remain.
+    """
     from ..jobs.demo import DemoSettings, run_demo
 
     settings = DemoSettings(seed=seed, sensors=sensors)
@@ -46,7 +50,12 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
-        marks = {"ok": "[green]ok[/]", "missing": "[yellow]not installed[/]", "none": "[dim]none[/]", "problem": "[red]problem[/]"}
+        marks = {
+            "ok": "[green]ok[/]",
+            "missing": "[yellow]not installed[/]",
+            "none": "[dim]none[/]",
+            "problem": "[red]problem[/]",
+        }
         table = Table(show_header=True, header_style="bold", pad_edge=False)
         for column in ("what", "", "state", "detail"):
             table.add_column(column)
@@ -54,7 +63,12 @@ def doctor(as_json: Json = False) -> None:
         for finding in report.findings:
             if group and finding.group != group:
                 table.add_section()
-            table.add_row("" if finding.group == group else finding.group, finding.name, marks[finding.state], escape(finding.detail))
+            table.add_row(
+                "" if finding.group == group else finding.group,
+                finding.name,
+                marks[finding.state],
+                escape(finding.detail),
+            )
             group = finding.group
         out_console.print(table)
         wrong = "[red]Something the base needs is wrong: see 'problem' above.[/]"

@@ -9,19 +9,42 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .console import CAMERA_HELP, EMG_HELP, ConfigFile, Json, Out, bar, err_console, number, out_console, show, until_interrupted
+from .console import (
+    CAMERA_HELP,
+    EMG_HELP,
+    ConfigFile,
+    Json,
+    Out,
+    bar,
+    err_console,
+    number,
+    out_console,
+    show,
+    until_interrupted,
+)
 
 
 def run(
     camera: Annotated[str, typer.Option(help=CAMERA_HELP)],
     out: Out,
     config: ConfigFile = None,
-    head_model: Annotated[str | None, typer.Option("--head-model", help="Head model by name, or an imported .npz file.")] = None,
+    head_model: Annotated[
+        str | None, typer.Option("--head-model", help="Head model by name, or an imported .npz file.")
+    ] = None,
     overlay: Annotated[bool, typer.Option(help="Write a video with the head over the face.")] = True,
-    duration: Annotated[float | None, typer.Option(help="End after so many seconds of pictures.", min=0.1)] = None,
-    view: Annotated[bool, typer.Option("--view", help="Serve the live page in a browser while it runs.")] = False,
-    micro: Annotated[bool | None, typer.Option(
-        "--micro/--no-micro", help="Follow small, fast motion and spot micro-expressions; wants 100 frames/s or more.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="End after so many seconds of pictures.", min=0.1)
+    ] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Serve the live page in a browser while it runs.")
+    ] = False,
+    micro: Annotated[
+        bool | None,
+        typer.Option(
+            "--micro/--no-micro",
+            help="Follow small, fast motion and spot micro-expressions; wants 100 frames/s or more.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
@@ -29,10 +52,18 @@ def run(
     from ..jobs.camera import run_camera
     from ..reconstruction.component import ReconstructionConfig
 
-    parameters = configuration.load(ReconstructionConfig, "reconstruction", config, head_model=head_model, micro=micro)
+    parameters = configuration.load(
+        ReconstructionConfig, "reconstruction", config, head_model=head_model, micro=micro
+    )
     with until_interrupted() as stop, bar("reconstructing", as_json) as progress:
         summary = run_camera(
-            camera, out, parameters, overlay=overlay, duration_s=duration, progress=progress, stop=stop,
+            camera,
+            out,
+            parameters,
+            overlay=overlay,
+            duration_s=duration,
+            progress=progress,
+            stop=stop,
             view=(lambda url: err_console.print(f"open {url}")) if view else None,
         )
     _show_run(summary, as_json)
@@ -46,10 +77,16 @@ def _show_run(summary: Any, as_json: bool) -> None:
     rows = [
         ("camera", summary.camera),
         ("estimator", f"{summary.estimator}{_used(summary.estimator_used)}, head model {summary.head_model}"),
-        ("frames", f"{summary.frames}, {summary.tracked} tracked, {summary.lost} without a face, {summary.dropped} dropped"),
+        (
+            "frames",
+            f"{summary.frames}, {summary.tracked} tracked, {summary.lost} without a face, {summary.dropped} dropped",
+        ),
         ("landmark residual", number(summary.residual_pct_iod, "% of the inter-ocular distance", 2)),
         ("speed", number(summary.fps, "frames/s")),
-        ("frame to FaceState", f"median {number(summary.frame_to_face_p50_ms, 'ms')}, p99 {number(summary.frame_to_face_p99_ms, 'ms')}"),
+        (
+            "frame to FaceState",
+            f"median {number(summary.frame_to_face_p50_ms, 'ms')}, p99 {number(summary.frame_to_face_p99_ms, 'ms')}",
+        ),
         *([("micro-expressions", str(summary.events))] if summary.events is not None else []),
         *((name, path) for name, path in summary.files.items()),
         *(("note", note) for note in summary.notes),
@@ -76,13 +113,20 @@ def record(
 
 def replay(
     bag: Annotated[Path, typer.Argument(help="A recording: its folder or its .mcap file.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Work on the pictures again and write the result here.")] = None,
-    speed: Annotated[float, typer.Option(help="1 real time, 2 twice as fast, 0 as fast as possible.", min=0)] = 1.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Work on the pictures again and write the result here.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="1 real time, 2 twice as fast, 0 as fast as possible.", min=0)
+    ] = 1.0,
     loop: Annotated[bool, typer.Option(help="Start again at the end.")] = False,
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Play a recording by its stamps. With --out, reconstruct its pictures again: same recording, same result."""
+    """Play a recording by its stamps.
+
+    With --out, reconstruct its pictures again: same recording, same result.
+    """
     from .. import config as configuration
     from ..jobs.camera import run_camera
     from ..reconstruction.component import ReconstructionConfig
@@ -97,10 +141,15 @@ def replay(
 
     with until_interrupted() as stop, bar("playing", as_json) as progress:
         counts = play(bag, speed=speed, loop=loop, progress=progress, stop=stop)
-    show(counts, as_json, f"Played {bag}", [(port, f"{count} items") for port, count in sorted(counts.items())])
+    show(
+        counts, as_json, f"Played {bag}", [(port, f"{count} items") for port, count in sorted(counts.items())]
+    )
 
 
-def info(bag: Annotated[Path, typer.Argument(help="A recording: its folder or its .mcap file.")], as_json: Json = False) -> None:
+def info(
+    bag: Annotated[Path, typer.Argument(help="A recording: its folder or its .mcap file.")],
+    as_json: Json = False,
+) -> None:
     """What a recording holds: topics, rates, gaps, lost samples."""
     from ..recording.info import info as examine
 
@@ -108,7 +157,11 @@ def info(bag: Annotated[Path, typer.Argument(help="A recording: its folder or it
     if as_json:
         print(json.dumps(result.as_dict(), indent=2))
         return
-    table = Table(title=f"{result.path}: {result.duration_s:.1f} s, {result.bytes / 1e6:.1f} MB", title_justify="left", pad_edge=False)
+    table = Table(
+        title=f"{result.path}: {result.duration_s:.1f} s, {result.bytes / 1e6:.1f} MB",
+        title_justify="left",
+        pad_edge=False,
+    )
     for column in ("topic", "type", "messages", "rate", "gaps"):
         table.add_column(column, justify="right" if column in ("messages", "rate") else "left")
     for topic in result.topics:
@@ -117,15 +170,25 @@ def info(bag: Annotated[Path, typer.Argument(help="A recording: its folder or it
         table.add_row(topic.topic, topic.type_name, str(topic.count), rate if rate != "unknown" else "", gaps)
     out_console.print(table)
     for emg in result.emg:
-        loss = f"{emg.lost + emg.not_recorded} samples lost" if emg.lost + emg.not_recorded else "no sample lost"
-        out_console.print(f"{emg.topic}: {len(emg.channels)} channels, {emg.samples} samples at {emg.measured_hz:.2f} Hz, {loss}")
+        loss = (
+            f"{emg.lost + emg.not_recorded} samples lost" if emg.lost + emg.not_recorded else "no sample lost"
+        )
+        out_console.print(
+            f"{emg.topic}: {len(emg.channels)} channels, {emg.samples} samples at {emg.measured_hz:.2f} Hz, {loss}"
+        )
     if result.session:
-        out_console.print("session: " + ", ".join(f"{key} {value}" for key, value in result.session.items() if value not in ("", None)))
+        out_console.print(
+            "session: "
+            + ", ".join(f"{key} {value}" for key, value in result.session.items() if value not in ("", None))
+        )
 
 
 def recover(
     bag: Annotated[Path, typer.Argument(help="A recording that was cut off: its folder or its .mcap file.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Recording to write; default <name>_recovered beside it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Recording to write; default <name>_recovered beside it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Save what is readable of a recording that was cut off mid-write. The original is not touched."""
@@ -134,7 +197,19 @@ def recover(
     with bar("recovering", as_json):
         result = salvage(bag, out)
     if as_json:
-        print(json.dumps({"out": str(result.out), "messages": result.messages, "seconds": result.duration_s, "counts": result.counts,
-                          "bytes_used": result.bytes_used, "bytes_total": result.bytes_total, "damaged_chunks": result.damaged}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "out": str(result.out),
+                    "messages": result.messages,
+                    "seconds": result.duration_s,
+                    "counts": result.counts,
+                    "bytes_used": result.bytes_used,
+                    "bytes_total": result.bytes_total,
+                    "damaged_chunks": result.damaged,
+                },
+                indent=2,
+            )
+        )
     else:
         out_console.print(str(result))

@@ -2,9 +2,9 @@
 
     a = sqrt(max(e^2 - rest^2, 0)) / P99,  clipped to 0..1
 
-per channel: `rest` is the median envelope of the face at rest, P99 the 99th percentile of the numerator over all movements
-(methods.md section 3; facial maximum voluntary contraction is not reliable). A calibration belongs to one filter profile, one
-scheme and named channels, and refuses others.
+per channel: `rest` is the median envelope of the face at rest, P99 the 99th percentile of the numerator over
+all movements (methods.md section 3; facial maximum voluntary contraction is not reliable). A calibration
+belongs to one filter profile, one scheme and named channels, and refuses others.
 
 `calibrate_recording` works on recorded activity; `calibration_session.py` guides a participant live.
 """
@@ -30,15 +30,17 @@ from .takes import Take, TakeJudge, TakeStore
 
 FORMAT = 1
 FLOOR_V = 1e-6
-"""Full scale is never below this nor below the channel's rest level: the noise of a muscle that no movement used would fill 0..1."""
+"""Full scale is never below this nor below the channel's rest level: the noise of a muscle that no movement
+used would fill 0..1.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Rest level and full scale of C channels, for one filter profile and scheme.
 
-    muscles: (C,) names as in MuscleActivity. rest, p99: (C,) V; NaN for a channel without usable contact. weak: channels that no
-    movement raised above the floor. takes: what it was made from.
+    muscles: (C,) names as in MuscleActivity. rest, p99: (C,) V; NaN for a channel without usable contact.
+    weak: channels that no movement raised above the floor. takes: what it was made from.
     """
 
     scheme: str
@@ -57,11 +59,15 @@ class Calibration:
         for name in ("rest", "p99"):
             value = np.asarray(getattr(self, name), np.float64)
             if value.shape != (len(self.muscles),):
-                raise InputError(f"calibration: {name} has {value.size} values for {len(self.muscles)} channels")
+                raise InputError(
+                    f"calibration: {name} has {value.size} values for {len(self.muscles)} channels"
+                )
             object.__setattr__(self, name, value)
         for muscle, rest, p99 in zip(self.muscles, self.rest, self.p99, strict=True):
             if rest < 0 or p99 <= 0 or np.isnan(rest) != np.isnan(p99):
-                raise InputError(f"calibration: {muscle} has rest {rest} V and P99 {p99} V; rest must be 0 or more and P99 above 0")
+                raise InputError(
+                    f"calibration: {muscle} has rest {rest} V and P99 {p99} V; rest must be 0 or more and P99 above 0"
+                )
 
     @property
     def dead(self) -> tuple[str, ...]:
@@ -69,16 +75,22 @@ class Calibration:
         return tuple(muscle for muscle, p99 in zip(self.muscles, self.p99, strict=True) if np.isnan(p99))
 
     def activation(self, envelope: npt.ArrayLike) -> npt.NDArray[Any]:
-        """(..., C) envelope in V -> (..., C) activation 0..1; NaN where the envelope is NaN or the channel is dead."""
+        """(..., C) envelope in V -> (..., C) activation 0..1; NaN where the envelope is NaN or the channel is
+        dead.
+        """
         e = np.asarray(envelope)
         return np.asarray(np.clip(np.sqrt(np.maximum(e**2 - self.rest**2, 0.0)) / self.p99, 0.0, 1.0))
 
     def matched(self, scheme: str, profile: str, muscles: Sequence[str]) -> Calibration:
         """This calibration in the channel order of `muscles`. Raises InputError naming what does not fit."""
         if profile != self.profile:
-            raise InputError(f"the calibration was made with filter profile '{self.profile}'; the stream uses '{profile}'")
+            raise InputError(
+                f"the calibration was made with filter profile '{self.profile}'; the stream uses '{profile}'"
+            )
         if scheme != self.scheme:
-            raise InputError(f"the calibration was made with electrode scheme '{self.scheme}'; the stream uses '{scheme}'")
+            raise InputError(
+                f"the calibration was made with electrode scheme '{self.scheme}'; the stream uses '{scheme}'"
+            )
         missing = [muscle for muscle in muscles if muscle not in self.muscles]
         absent = [muscle for muscle in self.muscles if muscle not in muscles]
         if missing or absent:
@@ -87,12 +99,21 @@ class Calibration:
             raise InputError(f"the calibration {' and '.join(wrong)}; calibrate again with this montage")
         order = [self.muscles.index(muscle) for muscle in muscles]
         return Calibration(
-            self.scheme, self.profile, tuple(muscles), self.rest[order], self.p99[order], self.stamp, self.takes, self.weak,
-            self.participant, self.mains_hz,
+            self.scheme,
+            self.profile,
+            tuple(muscles),
+            self.rest[order],
+            self.p99[order],
+            self.stamp,
+            self.takes,
+            self.weak,
+            self.participant,
+            self.mains_hz,
         )
 
     def save(self, path: Path) -> None:
         """Write a readable YAML file."""
+
         def number(value: float) -> float | None:
             return None if np.isnan(value) else float(f"{value:.6e}")
 
@@ -104,18 +125,33 @@ class Calibration:
             for i, muscle in enumerate(self.muscles)
         }
         takes = [
-            {"movement": take.movement, "start": take.start, "end": take.end, "accepted": take.accepted, "advice": take.advice}
+            {
+                "movement": take.movement,
+                "start": take.start,
+                "end": take.end,
+                "accepted": take.accepted,
+                "advice": take.advice,
+            }
             for take in self.takes
         ]
         made = datetime.fromtimestamp(self.stamp // NS, UTC).isoformat()
         tree = {
-            "eifer_calibration": FORMAT, "made": made, "stamp": self.stamp, "participant": self.participant, "scheme": self.scheme,
-            "profile": self.profile, "mains_hz": self.mains_hz, "channels": channels, "takes": takes,
+            "eifer_calibration": FORMAT,
+            "made": made,
+            "stamp": self.stamp,
+            "participant": self.participant,
+            "scheme": self.scheme,
+            "profile": self.profile,
+            "mains_hz": self.mains_hz,
+            "channels": channels,
+            "takes": takes,
         }
         text = "# Rest level and full scale of each EMG channel, volts. Belongs to this filter profile, scheme and set of channels.\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            path.write_text(
+                text + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8"
+            )
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
@@ -125,27 +161,46 @@ class Calibration:
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: calibration cannot be read ({getattr(error, 'strerror', None) or error})") from None
+            raise InputError(
+                f"{path}: calibration cannot be read ({getattr(error, 'strerror', None) or error})"
+            ) from None
         except yaml.YAMLError as error:
             raise InputError(f"{path}: calibration is not valid YAML ({error})") from None
         if not isinstance(tree, dict) or "eifer_calibration" not in tree:
             raise InputError(f"{path}: not an eifer calibration (no entry 'eifer_calibration')")
         if tree["eifer_calibration"] != FORMAT:
-            raise InputError(f"{path}: calibration format {tree['eifer_calibration']}; this version reads format {FORMAT}")
+            raise InputError(
+                f"{path}: calibration format {tree['eifer_calibration']}; this version reads format {FORMAT}"
+            )
         try:
             channels = tree["channels"]
             muscles = tuple(str(muscle) for muscle in channels)
             rest, p99 = (
-                np.array([np.nan if row[key] is None else float(row[key]) for row in channels.values()]) for key in ("rest_v", "p99_v")
+                np.array([np.nan if row[key] is None else float(row[key]) for row in channels.values()])
+                for key in ("rest_v", "p99_v")
             )
             takes = tuple(
-                Take(str(row["movement"]), int(row["start"]), int(row["end"]), bool(row["accepted"]), str(row.get("advice", "")))
+                Take(
+                    str(row["movement"]),
+                    int(row["start"]),
+                    int(row["end"]),
+                    bool(row["accepted"]),
+                    str(row.get("advice", "")),
+                )
                 for row in tree.get("takes") or []
             )
             weak = tuple(str(muscle) for muscle, row in channels.items() if row.get("state") == "weak")
             return Calibration(
-                str(tree["scheme"]), str(tree["profile"]), muscles, rest, p99, int(tree["stamp"]), takes, weak,
-                str(tree.get("participant", "")), float(tree.get("mains_hz", 50.0)),
+                str(tree["scheme"]),
+                str(tree["profile"]),
+                muscles,
+                rest,
+                p99,
+                int(tree["stamp"]),
+                takes,
+                weak,
+                str(tree.get("participant", "")),
+                float(tree.get("mains_hz", 50.0)),
             )
         except KeyError as error:
             raise InputError(f"{path}: calibration lacks the entry {error}") from None
@@ -158,7 +213,10 @@ class Calibration:
 def fit_calibration(
     judge: TakeJudge, store: TakeStore, takes: Sequence[Take], profile: str, participant: str, mains_hz: float
 ) -> Calibration:
-    """Rest and P99 from accepted takes. Raises InputError where there is no rest, no movement, or most channels are dead."""
+    """Rest and P99 from accepted takes.
+
+    Raises InputError where there is no rest, no movement, or most channels are dead.
+    """
     rests = [store.usable(take.start, take.end) for take in takes if take.accepted and take.movement == REST]
     moves = [store.usable(take.start, take.end) for take in takes if take.accepted and take.movement != REST]
     if not rests:
@@ -185,7 +243,16 @@ def fit_calibration(
             f"{len(dead)} of {count} channels have no contact ({', '.join(dead[:6])}); fix the electrodes and calibrate again"
         )
     return Calibration(
-        judge.scheme.name, profile, judge.muscles, rest, p99, takes[-1].end, tuple(takes), tuple(weak), participant, mains_hz
+        judge.scheme.name,
+        profile,
+        judge.muscles,
+        rest,
+        p99,
+        takes[-1].end,
+        tuple(takes),
+        tuple(weak),
+        participant,
+        mains_hz,
     )
 
 
@@ -202,31 +269,45 @@ def scheme_of(scheme: Scheme | str, muscles: Sequence[str]) -> Scheme:
     try:
         return load_scheme(scheme)
     except InputError:
-        return plain_scheme(muscles)  # a scheme known where it was recorded: names suffice, positions are not needed
+        return plain_scheme(
+            muscles
+        )  # a scheme known where it was recorded: names suffice, positions are not needed
 
 
 def calibrate_recording(
-    items: Iterable[MuscleActivity], markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]], *, profile: str = "live",
-    scheme: Scheme | None = None, participant: str = "", mains_hz: float = 50.0,
+    items: Iterable[MuscleActivity],
+    markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]],
+    *,
+    profile: str = "live",
+    scheme: Scheme | None = None,
+    participant: str = "",
+    mains_hz: float = 50.0,
 ) -> Calibration:
     """A calibration from recorded activity and the times of the movements.
 
-    markers: the start and end markers of the recording, or spans; movements outside the protocol (the emotional ones) are
-    passed over. A bad take is left out and kept in `takes` with the reason; a channel counts only where its contact was good.
-    Raises InputError where nothing usable remains: no items, no rest, no movement, most channels dead.
+    markers: the start and end markers of the recording, or spans; movements outside the protocol (the
+    emotional ones) are passed over. A bad take is left out and kept in `takes` with the reason; a channel
+    counts only where its contact was good. Raises InputError where nothing usable remains: no items, no rest,
+    no movement, most channels dead.
     """
     store = TakeStore()
     first: MuscleActivity | None = None
     for item in items:
         first = first or item
         if item.muscles != first.muscles or item.scheme != first.scheme:
-            raise InputError("the EMG channels or the scheme change within the recording; calibrate each part by itself")
+            raise InputError(
+                "the EMG channels or the scheme change within the recording; calibrate each part by itself"
+            )
         store.add(item)
     if first is None:
         raise InputError("the recording holds no muscle activity")
-    known = [(movement, span) for span in spans(markers) if (movement := movement_named(span.movement)) is not None]
+    known = [
+        (movement, span) for span in spans(markers) if (movement := movement_named(span.movement)) is not None
+    ]
     if not known:
-        raise InputError("no marker names a movement of the protocol: " + ", ".join(movement.name for movement in PROTOCOL))
+        raise InputError(
+            "no marker names a movement of the protocol: " + ", ".join(movement.name for movement in PROTOCOL)
+        )
     judge = TakeJudge(scheme_of(scheme or first.scheme, first.muscles), first.muscles, profile)
     # a channel without contact in most of the takes is dead for all of them
     counts = np.zeros(len(first.muscles))

@@ -1,7 +1,7 @@
 """Guides a participant through the calibration movements.
 
-The session has no clock and no screen: the caller brings items and the time, so the command line, the ROS action and the web
-page drive the same one, and a test runs it in no time.
+The session has no clock and no screen: the caller brings items and the time, so the command line, the ROS
+action and the web page drive the same one, and a test runs it in no time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from .takes import Take, TakeJudge, TakeStore
 class Prompt(NamedTuple):
     """What the participant should see now.
 
-    phase: `prepare`, `perform`, `relax`, `repeat` (as prepare, after a bad take), `done` or `failed`. remaining_s: seconds left
-    in the phase. progress: share of the protocol done, 0..1. advice: what was wrong with the last take, or empty.
+    phase: `prepare`, `perform`, `relax`, `repeat` (as prepare, after a bad take), `done` or `failed`.
+    remaining_s: seconds left in the phase. progress: share of the protocol done, 0..1. advice: what was wrong
+    with the last take, or empty.
     """
 
     movement: str
@@ -41,22 +42,45 @@ class CalibrationSession:
             show(prompt)
         calibration = session.result()
 
-    Each take is prepared, performed and relaxed from; it is judged at the end of `relax`, when its last items have arrived. A bad
-    one is repeated up to `attempts` times, then left out. The first `reaction_s` of a take do not count.
+    Each take is prepared, performed and relaxed from; it is judged at the end of `relax`, when its last items
+    have arrived. A bad one is repeated up to `attempts` times, then left out. The first `reaction_s` of a
+    take do not count.
     """
 
     def __init__(
-        self, scheme: Scheme | str, muscles: Sequence[str], profile: str = "live", *, movements: Sequence[str] = (), repetitions: int = 1,
-        attempts: int = 3, prepare_s: float = 2.0, perform_s: float = 3.0, relax_s: float = 2.0, rest_s: float = 5.0,
-        reaction_s: float = 0.6, participant: str = "", mains_hz: float = 50.0,
+        self,
+        scheme: Scheme | str,
+        muscles: Sequence[str],
+        profile: str = "live",
+        *,
+        movements: Sequence[str] = (),
+        repetitions: int = 1,
+        attempts: int = 3,
+        prepare_s: float = 2.0,
+        perform_s: float = 3.0,
+        relax_s: float = 2.0,
+        rest_s: float = 5.0,
+        reaction_s: float = 0.6,
+        participant: str = "",
+        mains_hz: float = 50.0,
     ) -> None:
         if not muscles:
             raise InputError("a calibration needs at least one channel")
-        if repetitions < 1 or attempts < 1 or min(prepare_s, perform_s, relax_s, rest_s) <= 0 or not 0 <= reaction_s < perform_s:
-            raise InputError("calibration: repetitions and attempts must be 1 or more, times above 0, reaction shorter than the take")
+        if (
+            repetitions < 1
+            or attempts < 1
+            or min(prepare_s, perform_s, relax_s, rest_s) <= 0
+            or not 0 <= reaction_s < perform_s
+        ):
+            raise InputError(
+                "calibration: repetitions and attempts must be 1 or more, times above 0, reaction shorter than the take"
+            )
         self._judge = TakeJudge(scheme_of(scheme, muscles), muscles, profile)
         self._profile, self._participant, self._mains_hz = profile, participant, mains_hz
-        self._plan = [REST_MOVEMENT, *(movement for movement in chosen_movements(movements) for _ in range(repetitions))]
+        self._plan = [
+            REST_MOVEMENT,
+            *(movement for movement in chosen_movements(movements) for _ in range(repetitions)),
+        ]
         self._attempts = attempts
         self._seconds = {"prepare": prepare_s, "repeat": prepare_s, "perform": perform_s, "relax": relax_s}
         self._rest_s, self._reaction_s = rest_s, reaction_s
@@ -82,10 +106,14 @@ class CalibrationSession:
 
     @property
     def markers(self) -> tuple[Marker, ...]:
-        """Start and end of every accepted take so far, to be recorded; `calibrate_recording` makes the same of them."""
+        """Start and end of every accepted take so far, to be recorded; `calibrate_recording` makes the same
+        of them.
+        """
         return tuple(
             Marker(stamp, take.movement, phase)
-            for take in self._takes if take.accepted for stamp, phase in ((take.start, "start"), (take.end, "end"))
+            for take in self._takes
+            if take.accepted
+            for stamp, phase in ((take.start, "start"), (take.end, "end"))
         )
 
     def update(self, now: Stamp, items: Iterable[MuscleActivity] = ()) -> Prompt:
@@ -109,12 +137,17 @@ class CalibrationSession:
             self._phase, self._failure = "failed", reason
 
     def result(self) -> Calibration:
-        """The calibration. Raises InputError saying what is missing where the session failed or is still running."""
+        """The calibration.
+
+        Raises InputError saying what is missing where the session failed or is still running.
+        """
         if self._phase == "failed":
             raise InputError(f"calibration failed: {self._failure}")
         if self._phase != "done":
             raise InputError("the calibration is not finished")
-        return fit_calibration(self._judge, self._store, self._takes, self._profile, self._participant, self._mains_hz)
+        return fit_calibration(
+            self._judge, self._store, self._takes, self._profile, self._participant, self._mains_hz
+        )
 
     def _length(self) -> float:
         if self._phase == "perform" and self._plan[self._index].name == REST:
@@ -173,17 +206,27 @@ class CalibrationSession:
 
     def _prompt(self, now: Stamp) -> Prompt:
         if self._phase == "done":
-            left = f" Without {', '.join(self._judge.muscles[i] for i in sorted(self._judge.dead))}." if self._judge.dead else ""
+            left = (
+                f" Without {', '.join(self._judge.muscles[i] for i in sorted(self._judge.dead))}."
+                if self._judge.dead
+                else ""
+            )
             return Prompt("", "done", f"Done, thank you.{left}", 0.0, 1.0, self._advice)
         if self._phase == "failed":
             return Prompt("", "failed", self._failure, 0.0, self._index / len(self._plan), self._advice)
         movement = self._plan[self._index]
         text = {
-            "prepare": f"Next: {movement.prompt}", "repeat": f"Once more: {movement.prompt}", "perform": movement.prompt,
+            "prepare": f"Next: {movement.prompt}",
+            "repeat": f"Once more: {movement.prompt}",
+            "perform": movement.prompt,
             "relax": "Relax.",
         }[self._phase]
         elapsed = (now - self._since) / NS if self._since is not None else 0.0
         return Prompt(
-            movement.name, self._phase, text, max(self._length() - elapsed, 0.0), self._index / len(self._plan),
+            movement.name,
+            self._phase,
+            text,
+            max(self._length() - elapsed, 0.0),
+            self._index / len(self._plan),
             self._advice if self._phase in ("repeat", "prepare") else "",
         )

@@ -1,4 +1,6 @@
-"""Raw EMG in, muscle activity at 100 Hz out: montage, filters, contact quality and calibration behind one contract."""
+"""Raw EMG in, muscle activity at 100 Hz out: montage, filters, contact quality and calibration behind one
+contract.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from .quality import GOOD, ContactMonitor
 from .resample import GridSampler
 
 _RATE_CHANGE = 0.01
-"""A nominal rate that differs by less than this share is the same amplifier with a better estimate of its clock."""
+"""A nominal rate that differs by less than this share is the same amplifier with a better estimate of its
+clock.
+"""
 _RECENT_NS = 5 * NS
 """How long a gap or a change stays in the health message."""
 
@@ -29,28 +33,44 @@ class EmgConfig(Config):
     """Parameters of `EmgProcessing`."""
 
     profile: Literal["live", "rms100", "emg2face", "eifer_mmm"] = parameter(
-        "live", "how raw EMG becomes an envelope; calibrations and mappings belong to one profile; eifer_mmm only with contents: envelope"
+        "live",
+        "how raw EMG becomes an envelope; calibrations and mappings belong to one profile; eifer_mmm only with contents: envelope",
     )
     contents: Literal["raw", "envelope"] = parameter(
-        "raw", "raw EMG, or envelopes something else made with this profile (the MMM data set): they are only brought to the output grid"
+        "raw",
+        "raw EMG, or envelopes something else made with this profile (the MMM data set): they are only brought to the output grid",
     )
     scheme: str = parameter("auto", "electrode scheme: auto, fridlund, kuramoto, plain, or a YAML file")
     montage: Literal["auto", "recorded", "bipolar", "average"] = parameter(
-        "auto", "recorded: as the amplifier gives them; bipolar: difference of two contacts; average: minus the mean of all channels"
+        "auto",
+        "recorded: as the amplifier gives them; bipolar: difference of two contacts; average: minus the mean of all channels",
     )
-    channel_map: tuple[str, ...] = parameter((), "entries 'F1 = ch 3' or 'F1 = ch 3, ch 4' (first minus second); empty: by name")
-    bad_channels: tuple[str, ...] = parameter((), "channels not to be used; they stay in the output as unknown")
+    channel_map: tuple[str, ...] = parameter(
+        (), "entries 'F1 = ch 3' or 'F1 = ch 3, ch 4' (first minus second); empty: by name"
+    )
+    bad_channels: tuple[str, ...] = parameter(
+        (), "channels not to be used; they stay in the output as unknown"
+    )
     mains_hz: Literal[0, 50, 60] = parameter(50, "mains frequency; 0 leaves the notches out", unit="Hz")
-    limit_v: float = parameter(LIMIT_V, "a sample beyond this is a fault: the amplifier's rail, if you know it", unit="V", gt=0, le=10)
-    jump_s: float = parameter(0.02, "a stamp this far off the expected one is a gap, not clock correction", unit="s", gt=0, le=1)
+    limit_v: float = parameter(
+        LIMIT_V,
+        "a sample beyond this is a fault: the amplifier's rail, if you know it",
+        unit="V",
+        gt=0,
+        le=10,
+    )
+    jump_s: float = parameter(
+        0.02, "a stamp this far off the expected one is a gap, not clock correction", unit="s", gt=0, le=1
+    )
     calibration: str = parameter("", "calibration file; empty: envelopes only, activation stays unknown")
 
 
 class EmgProcessing(Component):
     """EmgChunk -> MuscleActivity.
 
-    Whatever the stream does - gaps, other channels, another rate, time going back - is counted, shown in health, and answered by
-    a clean restart. Instants inside a gap are not published; after a restart an envelope is NaN until its filter has settled.
+    Whatever the stream does - gaps, other channels, another rate, time going back - is counted, shown in
+    health, and answered by a clean restart. Instants inside a gap are not published; after a restart an
+    envelope is NaN until its filter has settled.
     """
 
     config_type = EmgConfig
@@ -74,9 +94,19 @@ class EmgProcessing(Component):
         self._next_index: int | None = None
         self._counts = dict.fromkeys(
             (
-                "chunks", "samples", "lost_samples", "gaps", "source_restarts", "time_jumps", "rate_changes", "channel_changes",
-                "refused_samples", "refused_chunks", "instants",
-            ), 0,
+                "chunks",
+                "samples",
+                "lost_samples",
+                "gaps",
+                "source_restarts",
+                "time_jumps",
+                "rate_changes",
+                "channel_changes",
+                "refused_samples",
+                "refused_chunks",
+                "instants",
+            ),
+            0,
         )
         self._refused_before = 0
         self._source: tuple[str, ...] | None = None
@@ -86,7 +116,10 @@ class EmgProcessing(Component):
         self._silent = False
 
     def setup(self) -> None:
-        """Read scheme and calibration, compile the filters. Raises InputError for a file that does not fit."""
+        """Read scheme and calibration, compile the filters.
+
+        Raises InputError for a file that does not fit.
+        """
         if not self.profile.causal and self.config.contents == "raw":
             design(self.profile, 1000.0)  # says why in the words of the filter bank
         if self.config.scheme not in ("auto", "plain"):
@@ -99,7 +132,10 @@ class EmgProcessing(Component):
             warm.restart()
 
     def use_calibration(self, calibration: Calibration | None) -> None:
-        """Take this calibration from now on, or none. Raises InputError where it belongs to another profile, scheme or channels."""
+        """Take this calibration from now on, or none.
+
+        Raises InputError where it belongs to another profile, scheme or channels.
+        """
         if calibration is not None and calibration.profile != self.profile.name:
             raise InputError(
                 f"the calibration was made with filter profile '{calibration.profile}'; the stream uses '{self.profile.name}'"
@@ -110,7 +146,9 @@ class EmgProcessing(Component):
         self.calibration, self._matched, self._calibration_fault = calibration, matched, ""
 
     def handle(self, port: str, item: Item) -> Iterator[Emission]:
-        """Take one EmgChunk; yield the instants that became known, and the channel description when it changes."""
+        """Take one EmgChunk; yield the instants that became known, and the channel description when it
+        changes.
+        """
         if not isinstance(item, EmgChunk):
             raise InputError(f"{port} carries EmgChunk; got {type(item).__name__}")
         self._silent = False
@@ -153,11 +191,17 @@ class EmgProcessing(Component):
         self._recent = None
 
     def health(self) -> Health:
-        """Worst first: nothing usable, silence, a calibration that does not fit, contact, gaps, notes of the filter design."""
+        """Worst first: nothing usable, silence, a calibration that does not fit, contact, gaps, notes of the
+        filter design.
+        """
         values: dict[str, float | int | str] = {**self._counts, "profile": self.profile.name}
         if self.montage is None or self._filter is None:
             return Health(Level.ERROR if self._fault else Level.OK, self._fault or "waiting for EMG", values)
-        values |= {"scheme": self.montage.scheme.name, "montage": self.montage.kind, "channels": len(self.montage.channels)}
+        values |= {
+            "scheme": self.montage.scheme.name,
+            "montage": self.montage.kind,
+            "channels": len(self.montage.channels),
+        }
         values["rate_hz"] = self._rate_hz
         if self.montage.missing and len(self.montage.missing) < len(self.montage.scheme.names):
             values["missing_channels"] = ", ".join(self.montage.missing)
@@ -183,7 +227,9 @@ class EmgProcessing(Component):
         return Health(Level.OK, f"{len(self.montage.channels)} channels, {calibrated}", values)
 
     def _lost_before(self, chunk: EmgChunk) -> int:
-        """Samples missing before this chunk, by its own word and by the running counter; negative counters mean a new source."""
+        """Samples missing before this chunk, by its own word and by the running counter; negative counters
+        mean a new source.
+        """
         lost = chunk.lost + self._pending_lost
         if self._next_index is not None:
             skipped = chunk.first_index - self._next_index
@@ -197,13 +243,19 @@ class EmgProcessing(Component):
         return lost
 
     def _changed(self, chunk: EmgChunk) -> bool:
-        return self._source != chunk.channels or abs(chunk.rate_hz - self._rate_hz) > _RATE_CHANGE * self._rate_hz
+        return (
+            self._source != chunk.channels
+            or abs(chunk.rate_hz - self._rate_hz) > _RATE_CHANGE * self._rate_hz
+        )
 
     def _configure(self, chunk: EmgChunk) -> Iterator[Emission]:
         if self._rate_hz:
             changed = "rate_changes" if self._source == chunk.channels else "channel_changes"
             self._counts[changed] += 1
-            self._recent = (chunk.stamp, f"the stream has changed: {len(chunk.channels)} channels at {chunk.rate_hz:g} Hz")
+            self._recent = (
+                chunk.stamp,
+                f"the stream has changed: {len(chunk.channels)} channels at {chunk.rate_hz:g} Hz",
+            )
         self._rate_hz = chunk.rate_hz
         self._source = chunk.channels
         self.montage, self._filter, self._contact, self._matched = None, None, None, None
@@ -212,13 +264,21 @@ class EmgProcessing(Component):
             montage = self._montage_for(chunk)
             if self.config.contents == "raw":
                 self._filter = EnvelopeFilter(
-                    self.profile, chunk.rate_hz, len(montage.channels), mains_hz=self.config.mains_hz, limit_v=self.config.limit_v,
+                    self.profile,
+                    chunk.rate_hz,
+                    len(montage.channels),
+                    mains_hz=self.config.mains_hz,
+                    limit_v=self.config.limit_v,
                     jump_s=self.config.jump_s,
                 )
             else:
                 self._filter = GridSampler(chunk.rate_hz, len(montage.channels))
             self._contact = ContactMonitor(
-                chunk.rate_hz, montage.contacts, len(montage.source), mains_hz=self.config.mains_hz, rail_v=self.config.limit_v
+                chunk.rate_hz,
+                montage.contacts,
+                len(montage.source),
+                mains_hz=self.config.mains_hz,
+                rail_v=self.config.limit_v,
             )
         except EiferError as error:
             self._fault = f"EMG cannot be used: {error}"
@@ -229,7 +289,9 @@ class EmgProcessing(Component):
         self._refused_before = 0
         if self.calibration is not None:
             try:
-                self._matched = self.calibration.matched(montage.scheme.name, self.profile.name, montage.muscles)
+                self._matched = self.calibration.matched(
+                    montage.scheme.name, self.profile.name, montage.muscles
+                )
             except InputError as error:
                 self._calibration_fault = str(error)
         yield Emission("emg/channels", montage.info(chunk.stamp, chunk.rate_hz))
@@ -237,9 +299,17 @@ class EmgProcessing(Component):
     def _montage_for(self, chunk: EmgChunk) -> Montage:
         scheme = self._scheme
         if scheme is None:
-            scheme = plain_scheme(chunk.channels) if self.config.scheme == "plain" else guess_scheme(chunk.channels)
+            scheme = (
+                plain_scheme(chunk.channels)
+                if self.config.scheme == "plain"
+                else guess_scheme(chunk.channels)
+            )
         return build_montage(
-            chunk.channels, scheme, self.config.montage, channel_map=self.config.channel_map, bad=self.config.bad_channels
+            chunk.channels,
+            scheme,
+            self.config.montage,
+            channel_map=self.config.channel_map,
+            bad=self.config.bad_channels,
         )
 
     def _note_gap(self, chunk: EmgChunk, lost: int) -> None:
@@ -254,9 +324,15 @@ class EmgProcessing(Component):
         if jumped:
             self._counts["time_jumps"] += 1
         if lost:
-            self._recent = (chunk.stamp, f"gap in the EMG stream ({self._counts['lost_samples']} samples lost so far)")
+            self._recent = (
+                chunk.stamp,
+                f"gap in the EMG stream ({self._counts['lost_samples']} samples lost so far)",
+            )
         elif jumped:
-            self._recent = (chunk.stamp, f"time in the EMG stream jumped by {(chunk.stamp - expected) / NS:+.3f} s")
+            self._recent = (
+                chunk.stamp,
+                f"time in the EMG stream jumped by {(chunk.stamp - expected) / NS:+.3f} s",
+            )
 
     def _envelope(self, mixed: F64, stamp: Stamp, lost: int) -> Envelope:
         if isinstance(self._filter, EnvelopeFilter):
@@ -266,7 +342,9 @@ class EmgProcessing(Component):
             return envelope
         assert self._filter is not None
         expected = self._filter.expected
-        if expected is not None and (lost > 0 or abs(stamp - expected) > max(self.config.jump_s, 1.0 / self._rate_hz) * NS):
+        if expected is not None and (
+            lost > 0 or abs(stamp - expected) > max(self.config.jump_s, 1.0 / self._rate_hz) * NS
+        ):
             self._filter.restart()
         return Envelope(*self._filter.push(np.maximum(mixed, 0.0), stamp))
 
@@ -274,7 +352,11 @@ class EmgProcessing(Component):
         if not len(envelope.stamps):
             return
         contact = self._contact.last if self._contact is not None else None
-        quality = np.full(len(montage.channels), np.nan, np.float32) if contact is None else contact.score.astype(np.float32)
+        quality = (
+            np.full(len(montage.channels), np.nan, np.float32)
+            if contact is None
+            else contact.score.astype(np.float32)
+        )
         quality[self._bad] = 0.0
         if self._matched is not None:
             activation = self._matched.activation(envelope.values)
@@ -283,9 +365,18 @@ class EmgProcessing(Component):
         values, activation = envelope.values.astype(np.float32), activation.astype(np.float32)
         self._counts["instants"] += len(envelope.stamps)
         for row, stamp in enumerate(envelope.stamps.tolist()):
-            yield Emission("emg/activity", MuscleActivity(
-                stamp, montage.scheme.name, montage.muscles, values[row], activation[row], quality, profile=self.profile.name
-            ))
+            yield Emission(
+                "emg/activity",
+                MuscleActivity(
+                    stamp,
+                    montage.scheme.name,
+                    montage.muscles,
+                    values[row],
+                    activation[row],
+                    quality,
+                    profile=self.profile.name,
+                ),
+            )
 
     @property
     def unusable(self) -> tuple[str, ...]:
@@ -294,4 +385,8 @@ class EmgProcessing(Component):
         if self.montage is None:
             return ()
         poor = contact.score < GOOD if contact is not None else np.zeros(len(self.montage.channels), bool)
-        return tuple(name for name, low in zip(self.montage.channels, poor, strict=True) if low or name in self.montage.bad)
+        return tuple(
+            name
+            for name, low in zip(self.montage.channels, poor, strict=True)
+            if low or name in self.montage.bad
+        )

@@ -1,11 +1,13 @@
 """Raw EMG -> envelope, live: causal, stateful, and independent of how the stream is cut into chunks.
 
-Second-order sections in transposed direct form II run over all channels at once. A channel whose sample is not finite (or beyond
-`limit_v`, where no skin electrode can be) restarts alone at its next good sample, from the filter's steady state
-for that value, so that an electrode offset causes no step; its envelope is NaN until the filter has settled.
+Second-order sections in transposed direct form II run over all channels at once. A channel whose sample is
+not finite (or beyond `limit_v`, where no skin electrode can be) restarts alone at its next good sample, from
+the filter's steady state for that value, so that an electrode offset causes no step; its envelope is NaN
+until the filter has settled.
 
-Profiles after methods.md section 3: `live` and `rms100` of this project, `emg2face` of arXiv 2610.09304 (causal here), and
-`eifer_mmm` as published in the README of the MMM data set (Büchner et al.), which is not causal and runs offline only.
+Profiles after methods.md section 3: `live` and `rms100` of this project, `emg2face` of arXiv 2610.09304
+(causal here), and `eifer_mmm` as published in the README of the MMM data set (Büchner et al.), which is not
+causal and runs offline only.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ LIMIT_V = 1.0
 
 @dataclass(frozen=True)
 class Profile:
-    """How raw EMG becomes an envelope. Stored in calibrations and mappings, which refuse data of another profile.
+    """How raw EMG becomes an envelope.
 
-    band_hz: Butterworth band-pass of `band_order`. notch_q: quality of the notches at mains and its harmonics up to
-    `notch_to_hz`. smoother: `bessel` or `butterworth` (rectify, low-pass of `smooth_order` with -3 dB at `smooth_hz`), or `rms`
-    (over `window_s`). Bessel costs 2 % more ripple than Butterworth, does not overshoot and is 5 ms earlier. logarithm:
-    envelope e becomes 1 uV x ln(1 + e / 1 uV). out_hz: rate of the output grid.
+    Stored in calibrations and mappings, which refuse data of another profile.
+
+    band_hz: Butterworth band-pass of `band_order`. notch_q: quality of the notches at mains and its harmonics
+    up to `notch_to_hz`. smoother: `bessel` or `butterworth` (rectify, low-pass of `smooth_order` with -3 dB
+    at `smooth_hz`), or `rms` (over `window_s`). Bessel costs 2 % more ripple than Butterworth, does not
+    overshoot and is 5 ms earlier. logarithm: envelope e becomes 1 uV x ln(1 + e / 1 uV). out_hz: rate of the
+    output grid.
     """
 
     name: str
@@ -61,10 +66,25 @@ PROFILES: Mapping[str, Profile] = {
     for profile in (
         Profile("live", "20-450 Hz, notches, rectified, 2nd-order 6 Hz low-pass"),
         Profile("rms100", "20-450 Hz, notches, RMS over 100 ms", smoother="rms"),
-        Profile("emg2face", "20-450 Hz, notches, rectified, 4th-order 8 Hz low-pass, log(1 + e / 1 uV)", smoother="butterworth",
-                smooth_hz=8.0, smooth_order=4, logarithm=True),
-        Profile("eifer_mmm", "offline: 50 Hz notch Q 2, 10-500 Hz FIR, RMS over 500 ms, 30 Hz", causal=False, band_hz=(10.0, 500.0),
-                notch_q=2.0, notch_to_hz=0.0, smoother="rms", window_s=0.5, out_hz=30.0),
+        Profile(
+            "emg2face",
+            "20-450 Hz, notches, rectified, 4th-order 8 Hz low-pass, log(1 + e / 1 uV)",
+            smoother="butterworth",
+            smooth_hz=8.0,
+            smooth_order=4,
+            logarithm=True,
+        ),
+        Profile(
+            "eifer_mmm",
+            "offline: 50 Hz notch Q 2, 10-500 Hz FIR, RMS over 500 ms, 30 Hz",
+            causal=False,
+            band_hz=(10.0, 500.0),
+            notch_q=2.0,
+            notch_to_hz=0.0,
+            smoother="rms",
+            window_s=0.5,
+            out_hz=30.0,
+        ),
     )
 }
 
@@ -74,16 +94,19 @@ def profile_named(name: str) -> Profile:
     try:
         return PROFILES[name]
     except KeyError:
-        raise InputError(f"filter profile '{name}' is not known; the profiles are {', '.join(PROFILES)}") from None
+        raise InputError(
+            f"filter profile '{name}' is not known; the profiles are {', '.join(PROFILES)}"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
     """A profile's filters for one sampling rate.
 
-    band: (S, 6) second-order sections of band-pass and notches. smooth: (T, 6) sections of the envelope low-pass, T = 0 for RMS.
-    window: RMS length in samples, 0 for low-pass. delay_s: time until the envelope of a burst of white noise has risen to
-    half its level. settle_s: time after which it stays within 5 %. notes: what had to give way, one sentence each.
+    band: (S, 6) second-order sections of band-pass and notches. smooth: (T, 6) sections of the envelope
+    low-pass, T = 0 for RMS. window: RMS length in samples, 0 for low-pass. delay_s: time until the envelope
+    of a burst of white noise has risen to half its level. settle_s: time after which it stays within 5 %.
+    notes: what had to give way, one sentence each.
     """
 
     profile: Profile
@@ -100,18 +123,27 @@ class Design:
 
 
 def design(profile: Profile, rate_hz: float, mains_hz: float = 50.0) -> Design:
-    """Filters of a causal `profile` at `rate_hz`; mains_hz 0 leaves the notches out. Raises InputError below about 60 Hz."""
+    """Filters of a causal `profile` at `rate_hz`; mains_hz 0 leaves the notches out.
+
+    Raises InputError below about 60 Hz.
+    """
     if not profile.causal:
-        raise InputError(f"filter profile '{profile.name}' needs the whole recording; live use live, rms100 or emg2face")
+        raise InputError(
+            f"filter profile '{profile.name}' needs the whole recording; live use live, rms100 or emg2face"
+        )
     if not (np.isfinite(rate_hz) and rate_hz > 0):
         raise InputError(f"sampling rate is {rate_hz} Hz; it must be above 0")
     low, high = profile.band_hz
     top = min(high, 0.45 * rate_hz)
     notes = []
     if top < 1.3 * low:
-        raise InputError(f"{rate_hz:g} Hz is too slow for EMG: the band {low:g}-{high:g} Hz needs at least {1.3 * low / 0.45:.0f} Hz")
+        raise InputError(
+            f"{rate_hz:g} Hz is too slow for EMG: the band {low:g}-{high:g} Hz needs at least {1.3 * low / 0.45:.0f} Hz"
+        )
     if top < high:
-        notes.append(f"band {low:g}-{high:g} Hz cut to {low:g}-{top:g} Hz because the source samples at {rate_hz:g} Hz")
+        notes.append(
+            f"band {low:g}-{high:g} Hz cut to {low:g}-{top:g} Hz because the source samples at {rate_hz:g} Hz"
+        )
     if rate_hz < LOW_RATE_HZ:
         notes.append(f"{rate_hz:g} Hz is below {LOW_RATE_HZ:g} Hz: amplitudes miss most of the EMG band")
     band = signal.butter(profile.band_order, (low, top), "bandpass", fs=rate_hz, output="sos")
@@ -125,7 +157,9 @@ def design(profile: Profile, rate_hz: float, mains_hz: float = 50.0) -> Design:
     elif profile.smoother == "butterworth":
         smooth = signal.butter(profile.smooth_order, profile.smooth_hz, fs=rate_hz, output="sos")
     delay_s, settle_s = _step_times(band, smooth, window, rate_hz)
-    return Design(profile, rate_hz, mains_hz, band, smooth, window, (low, top), notches, delay_s, settle_s, tuple(notes))
+    return Design(
+        profile, rate_hz, mains_hz, band, smooth, window, (low, top), notches, delay_s, settle_s, tuple(notes)
+    )
 
 
 def _notches(profile: Profile, mains_hz: float, top_hz: float) -> tuple[float, ...]:
@@ -138,8 +172,8 @@ def _notches(profile: Profile, mains_hz: float, top_hz: float) -> tuple[float, .
 def _step_times(band: F64, smooth: F64, window: int, rate_hz: float) -> tuple[float, float]:
     """(time to 50 %, time to stay within 5 %) of the expected envelope after white noise sets in, s.
 
-    The standard deviation of filtered noise t after its onset is the root of the impulse response's energy up to t, so the
-    expected envelope needs no random numbers.
+    The standard deviation of filtered noise t after its onset is the root of the impulse response's energy up
+    to t, so the expected envelope needs no random numbers.
     """
     length = int(rate_hz * 2.0)
     impulse = np.zeros(length)
@@ -161,7 +195,10 @@ def _step_times(band: F64, smooth: F64, window: int, rate_hz: float) -> tuple[fl
 
 @numba.njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
 def _sections(sections: Any, state: Any, block: Any) -> None:
-    """All samples of a block (N, C) through all sections, in place. Channels innermost, so that the loop becomes SIMD."""
+    """All samples of a block (N, C) through all sections, in place.
+
+    Channels innermost, so that the loop becomes SIMD.
+    """
     rows, channels = block.shape
     for s in range(sections.shape[0]):
         b0, b1, b2 = sections[s, 0], sections[s, 1], sections[s, 2]
@@ -181,8 +218,9 @@ def _sections(sections: Any, state: Any, block: Any) -> None:
 def _moving_rms(window: Any, tail: Any, squares: Any, prefix: Any, position: Any, block: Any) -> None:
     """Root mean square of the last `window` samples, in place.
 
-    The sum is (what is left of the previous window-long run: `tail`) + (what has come of this run: `prefix`). Nothing is ever
-    subtracted, so that a huge artefact leaves no rounding error behind. position (1,): place in the run.
+    The sum is (what is left of the previous window-long run: `tail`) + (what has come of this run: `prefix`).
+    Nothing is ever subtracted, so that a huge artefact leaves no rounding error behind. position (1,): place
+    in the run.
     """
     channels = block.shape[1]
     ring = position[0]
@@ -204,7 +242,15 @@ def _moving_rms(window: Any, tail: Any, squares: Any, prefix: Any, position: Any
 
 @numba.njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
 def _chain(
-    band: Any, band_state: Any, smooth: Any, smooth_state: Any, window: Any, tail: Any, squares: Any, prefix: Any, position: Any,
+    band: Any,
+    band_state: Any,
+    smooth: Any,
+    smooth_state: Any,
+    window: Any,
+    tail: Any,
+    squares: Any,
+    prefix: Any,
+    position: Any,
     block: Any,
 ) -> None:
     """Band-pass, notches, rectify and smooth a block (N, C) in place."""
@@ -224,8 +270,21 @@ def _chain(
 
 @numba.njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
 def _run(
-    x: Any, limit: Any, band: Any, band_rest: Any, band_state: Any, smooth: Any, smooth_state: Any,
-    window: Any, tail: Any, squares: Any, prefix: Any, position: Any, age: Any, settle: Any, out: Any,
+    x: Any,
+    limit: Any,
+    band: Any,
+    band_rest: Any,
+    band_state: Any,
+    smooth: Any,
+    smooth_state: Any,
+    window: Any,
+    tail: Any,
+    squares: Any,
+    prefix: Any,
+    position: Any,
+    age: Any,
+    settle: Any,
+    out: Any,
 ) -> int:
     """Samples (N, C) -> envelope (N, C) in `out`; returns how many samples were refused.
 
@@ -281,13 +340,20 @@ class Envelope(NamedTuple):
 class EnvelopeFilter:
     """Streaming envelope of C channels with one profile.
 
-    The output does not depend on chunk sizes (to 1e-9 of its value). Counters: `gaps` (restarts of everything), `refused`
-    (samples that were not finite or beyond `limit_v`).
+    The output does not depend on chunk sizes (to 1e-9 of its value). Counters: `gaps` (restarts of
+    everything), `refused` (samples that were not finite or beyond `limit_v`).
     """
 
     def __init__(
-        self, profile: Profile | str, rate_hz: float, channels: int, *, mains_hz: float = 50.0, limit_v: float = LIMIT_V,
-        out_hz: float | None = None, jump_s: float = 0.05,
+        self,
+        profile: Profile | str,
+        rate_hz: float,
+        channels: int,
+        *,
+        mains_hz: float = 50.0,
+        limit_v: float = LIMIT_V,
+        out_hz: float | None = None,
+        jump_s: float = 0.05,
     ) -> None:
         chosen = profile_named(profile) if isinstance(profile, str) else profile
         self.design = design(chosen, rate_hz, mains_hz)
@@ -317,22 +383,36 @@ class EnvelopeFilter:
     def filtered(self, samples: npt.NDArray[Any]) -> F64:
         """(N, C) volts -> (N, C) envelope at the sampling rate, before the output grid and the logarithm."""
         if samples.ndim != 2 or samples.shape[1] != self.channels:
-            raise InputError(f"EMG samples have shape {samples.shape}; this filter was made for N x {self.channels}")
+            raise InputError(
+                f"EMG samples have shape {samples.shape}; this filter was made for N x {self.channels}"
+            )
         if samples.dtype not in (np.float32, np.float64):
             samples = samples.astype(np.float64)
         out = np.empty(samples.shape)
         self.refused += _run(
-            np.ascontiguousarray(samples), self.limit_v, self.design.band, self._band_rest, self._band_state, self.design.smooth,
-            self._smooth_state, self.design.window, self._tail, self._squares, self._prefix, self._position, self._age,
-            self._settle, out,
+            np.ascontiguousarray(samples),
+            self.limit_v,
+            self.design.band,
+            self._band_rest,
+            self._band_state,
+            self.design.smooth,
+            self._smooth_state,
+            self.design.window,
+            self._tail,
+            self._squares,
+            self._prefix,
+            self._position,
+            self._age,
+            self._settle,
+            out,
         )
         return out
 
     def push(self, samples: npt.NDArray[Any], stamp: Stamp, lost: int = 0) -> Envelope:
         """Take (N, C) volts whose first row was taken at `stamp`, `lost` samples missing before it.
 
-        Returns the output instants that became known. A loss, or a stamp more than `jump_s` off the expected one, restarts
-        everything: no instant inside a gap is ever made up.
+        Returns the output instants that became known. A loss, or a stamp more than `jump_s` off the expected
+        one, restarts everything: no instant inside a gap is ever made up.
         """
         expected = self.sampler.expected
         if expected is not None and (lost > 0 or abs(stamp - expected) > self.jump_ns):
@@ -345,19 +425,27 @@ class EnvelopeFilter:
 
 
 def eifer_mmm_envelope(
-    samples: npt.NDArray[Any], rate_hz: float, stamp: Stamp = 0, *, montage: Montage | None = None, mains_hz: float = 50.0
+    samples: npt.NDArray[Any],
+    rate_hz: float,
+    stamp: Stamp = 0,
+    *,
+    montage: Montage | None = None,
+    mains_hz: float = 50.0,
 ) -> Envelope:
     """The envelope of a whole recording as the MMM data set publishes it (README, section sEMG), at 30 Hz.
 
-    samples: (N, S) volts, monopolar with a bipolar `montage`, or bipolar already. Steps: mean of each channel removed, NaN to
-    0; pairs; notch at mains, Q 2, forward; FIR 10-500 Hz, 129 taps, Hamming, shifted back to zero phase; root of the centred
-    moving mean of squares over 0.5 s (2048 samples at 4096 Hz); Fourier resampling to 30 Hz, ringing below zero cut
-    off. The README does not say how the ends are treated; here the signal is zero beyond them.
+    samples: (N, S) volts, monopolar with a bipolar `montage`, or bipolar already. Steps: mean of each channel
+    removed, NaN to 0; pairs; notch at mains, Q 2, forward; FIR 10-500 Hz, 129 taps, Hamming, shifted back to
+    zero phase; root of the centred moving mean of squares over 0.5 s (2048 samples at 4096 Hz); Fourier
+    resampling to 30 Hz, ringing below zero cut off. The README does not say how the ends are treated; here
+    the signal is zero beyond them.
     """
     profile = PROFILES["eifer_mmm"]
     x = np.asarray(samples, np.float64)
     if x.ndim != 2 or not len(x):
-        raise InputError(f"EMG samples have shape {x.shape}; they must be samples x channels, at least one sample")
+        raise InputError(
+            f"EMG samples have shape {x.shape}; they must be samples x channels, at least one sample"
+        )
     finite = np.isfinite(x)
     mean = np.where(finite, x, 0.0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
     x = np.where(finite, x - mean, 0.0)

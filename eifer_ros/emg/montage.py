@@ -1,9 +1,9 @@
 """Electrode schemes, and how amplifier channels become a scheme's channels.
 
-Positions are those of the package `electromyogram` (Büchner et al., Jena; MIT) on the canonical face: x and y in -100..100,
-x < 0 on the subject's right, x = 0 the midline, y = 0 the Frankfort plane; on the canonical texture u = (x + 100) / 200 and
-v = (100 - y) / 200. Sites after Fridlund & Cacioppo 1986 ("Guidelines for human electromyographic research",
-Psychophysiology 23) and Kuramoto et al. 2019.
+Positions are those of the package `electromyogram` (Büchner et al., Jena; MIT) on the canonical face: x and y
+in -100..100, x < 0 on the subject's right, x = 0 the midline, y = 0 the Frankfort plane; on the canonical
+texture u = (x + 100) / 200 and v = (100 - y) / 200. Sites after Fridlund & Cacioppo 1986 ("Guidelines for
+human electromyographic research", Psychophysiology 23) and Kuramoto et al. 2019.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..types import F64, EmgChannelInfo, Stamp
 CONTACT_OFFSET_M = 0.005
 """Distance of each contact of a bipolar pair from the named site, along the fibre."""
 
-# number of the right-hand channel, muscle, MMM's German name, short name of the Jena protocol, site and fibre on the right side.
-# Fibre directions from the course between origin and insertion in anatomical atlases.
+# number of the right-hand channel, muscle, MMM's German name, short name of the Jena protocol, site and fibre
+# on the right side. Fibre directions from the course between origin and insertion in anatomical atlases.
 _FRIDLUND: tuple[tuple[int, str, str, str, tuple[float, float], tuple[float, float]], ...] = (
     (1, "medial_frontalis", "Medialer Frontalis", "med Front", (-10, 65), (0.0, 1.0)),
     (3, "lateral_frontalis", "Lateraler Frontalis", "lat Front", (-32, 60), (-0.2, 1.0)),
@@ -42,7 +42,9 @@ _FRIDLUND: tuple[tuple[int, str, str, str, tuple[float, float], tuple[float, flo
     (19, "zygomaticus_major", "Zygomaticus", "Zyg", (-53, -23), (0.7, -0.7)),
     (21, "masseter", "Masseter", "Mass", (-70, -50), (-0.25, -1.0)),
 )
+# fmt: off
 _KURAMOTO_PAIRS = {1: (20, 66), 3: (32, 56), 5: (44, 13), 7: (25, -9), 9: (20, -67), 13: (63, 40), 15: (58, 6), 17: (72, -50)}
+# fmt: on
 _KURAMOTO_MIDLINE = {19: (0, 47), 20: (0, -26), 24: (0, 26)}
 _SIDES = {"right": ("r", "re", "right", "rechts"), "left": ("l", "li", "left", "links")}
 _CONTACT = re.compile(r"(?P<stem>.*?\w)[ _]?(?P<contact>\+|-|(?<![A-Za-z])[ab]|(?<=[ _])[ab])$")
@@ -59,9 +61,10 @@ def _key(word: str) -> str:
 class Scheme:
     """Where electrodes sit and what they see: C channels.
 
-    names: (C,) short channel names (`F1`). muscles: (C,) names used in MuscleActivity; the channel names where the scheme
-    names no muscle. positions: (C, 2) scheme coordinates. fibres: (C, 2) unit vectors along the muscle fibre in scheme
-    coordinates, NaN where unknown. bipolar: each channel is the difference of two contacts. aliases: other spellings -> name.
+    names: (C,) short channel names (`F1`). muscles: (C,) names used in MuscleActivity; the channel names
+    where the scheme names no muscle. positions: (C, 2) scheme coordinates. fibres: (C, 2) unit vectors along
+    the muscle fibre in scheme coordinates, NaN where unknown. bipolar: each channel is the difference of two
+    contacts. aliases: other spellings -> name.
     """
 
     name: str
@@ -78,7 +81,9 @@ class Scheme:
         own = [(name, name) for name in self.names] + list(zip(self.muscles, self.names, strict=True))
         for word, name in [*own, *self.aliases.items()]:
             if name not in self.names:
-                raise InputError(f"scheme '{self.name}': alias '{word}' points at '{name}', which is not one of its channels")
+                raise InputError(
+                    f"scheme '{self.name}': alias '{word}' points at '{name}', which is not one of its channels"
+                )
             known = lookup.setdefault(_key(word), name)
             if known != name:
                 raise InputError(f"scheme '{self.name}': '{word}' would mean both {known} and {name}")
@@ -92,11 +97,15 @@ class Scheme:
         """Position of the channel that `word` stands for. Raises InputError with the nearest spelling."""
         name = self.resolve(word)
         if name is None:
-            raise InputError(f"scheme '{self.name}' has no channel '{word}'{did_you_mean(word, [*self.names, *self.muscles])}")
+            raise InputError(
+                f"scheme '{self.name}' has no channel '{word}'{did_you_mean(word, [*self.names, *self.muscles])}"
+            )
         return self.names.index(name)
 
     def mirrored(self, word: str) -> str:
-        """The channel on the other side of the face; the channel itself on the midline or where there is none."""
+        """The channel on the other side of the face; the channel itself on the midline or where there is
+        none.
+        """
         here = self.index(word)
         gaps = np.linalg.norm(self.positions - self.positions[here] * (-1, 1), axis=1)
         other = int(np.nanargmin(gaps)) if np.isfinite(gaps).any() else here
@@ -120,11 +129,20 @@ def _fridlund() -> Scheme:
             channel = number if side == "right" else number + 1
             rows[channel] = (f"{muscle}_{side}", _mirror(position, side), _mirror(fibre, side))
             for stem in (muscle, german, short):
-                aliases |= {word: f"F{channel}" for suffix in suffixes for word in (f"{stem} {suffix}", f"{suffix} {stem}")}
+                aliases |= {
+                    word: f"F{channel}"
+                    for suffix in suffixes
+                    for word in (f"{stem} {suffix}", f"{suffix} {stem}")
+                }
     order = sorted(rows)
     return Scheme(
-        "fridlund", tuple(f"F{n}" for n in order), tuple(rows[n][0] for n in order), np.array([rows[n][1] for n in order]),
-        _unit([rows[n][2] for n in order]), True, aliases,
+        "fridlund",
+        tuple(f"F{n}" for n in order),
+        tuple(rows[n][0] for n in order),
+        np.array([rows[n][1] for n in order]),
+        _unit([rows[n][2] for n in order]),
+        True,
+        aliases,
     )
 
 
@@ -135,7 +153,12 @@ def _kuramoto() -> Scheme:
     order = sorted(sites)
     names = tuple(f"K{n}" for n in order)
     return Scheme(
-        "kuramoto", names, names, np.array([sites[n] for n in order]), np.full((len(order), 2), np.nan), False,
+        "kuramoto",
+        names,
+        names,
+        np.array([sites[n] for n in order]),
+        np.full((len(order), 2), np.nan),
+        False,
         {f"E{n}": f"K{n}" for n in order},
     )
 
@@ -144,7 +167,9 @@ FRIDLUND = _fridlund()
 KURAMOTO = _kuramoto()
 SCHEMES: Mapping[str, Scheme] = {"fridlund": FRIDLUND, "kuramoto": KURAMOTO}
 
-MMM_COLUMNS: tuple[str, ...] = tuple(f"{german}_{side}" for german in sorted(row[2] for row in _FRIDLUND) for side in "lr")
+MMM_COLUMNS: tuple[str, ...] = tuple(
+    f"{german}_{side}" for german in sorted(row[2] for row in _FRIDLUND) for side in "lr"
+)
 """The 22 columns of an MMM envelope file: alphabetical, left before right."""
 
 
@@ -155,7 +180,8 @@ def plain_scheme(channels: Sequence[str]) -> Scheme:
 
 
 def load_scheme(name: str) -> Scheme:
-    """`fridlund`, `kuramoto`, the name of a file in config/schemes/, or the path of a YAML file (format: docs/emg.md).
+    """`fridlund`, `kuramoto`, the name of a file in config/schemes/, or the path of a YAML file (format:
+    docs/emg.md).
 
     Raises InputError that names the file, the channel and what would be right.
     """
@@ -180,8 +206,8 @@ def load_scheme(name: str) -> Scheme:
 
 
 def scheme_from_mapping(tree: Any, where: str) -> Scheme:
-    """A scheme from parsed YAML: `name`, `reference` (bipolar or monopolar) and `channels`, each with `name`, `position` [x, y]
-    and optionally `muscle`, `fibre` [x, y] and `aliases`.
+    """A scheme from parsed YAML: `name`, `reference` (bipolar or monopolar) and `channels`, each with `name`,
+    `position` [x, y] and optionally `muscle`, `fibre` [x, y] and `aliases`.
     """
     if not isinstance(tree, dict) or not isinstance(tree.get("channels"), list) or not tree["channels"]:
         raise InputError(f"{where}: a scheme needs 'name', 'reference' and a list 'channels'")
@@ -202,12 +228,16 @@ def scheme_from_mapping(tree: Any, where: str) -> Scheme:
         here += f" ({row['name']})"
         extra = set(row) - {"name", "muscle", "position", "fibre", "aliases"}
         if extra:
-            raise InputError(f"{here}: unknown key '{min(extra)}'; a channel has name, muscle, position, fibre, aliases")
+            raise InputError(
+                f"{here}: unknown key '{min(extra)}'; a channel has name, muscle, position, fibre, aliases"
+            )
         if row["name"] in names:
             raise InputError(f"{here}: the name occurs twice")
         position = _pair(row.get("position"), f"{here}: position")
         if np.abs(position).max() > 100:
-            raise InputError(f"{here}: position {position.tolist()} is off the face; both values must lie in -100..100")
+            raise InputError(
+                f"{here}: position {position.tolist()} is off the face; both values must lie in -100..100"
+            )
         names.append(row["name"])
         muscles.append(str(row.get("muscle") or row["name"]))
         positions.append(position)
@@ -221,7 +251,13 @@ def scheme_from_mapping(tree: Any, where: str) -> Scheme:
         raise InputError(f"{where}: muscle '{twice}' is named by two channels; add a side or a number")
     bipolar = tree.get("reference", "monopolar") == "bipolar"
     return Scheme(
-        str(tree.get("name") or "user"), tuple(names), tuple(muscles), np.array(positions), np.array(fibres), bipolar, aliases
+        str(tree.get("name") or "user"),
+        tuple(names),
+        tuple(muscles),
+        np.array(positions),
+        np.array(fibres),
+        bipolar,
+        aliases,
     )
 
 
@@ -242,7 +278,10 @@ def _fibre(value: Any, where: str) -> F64:
 
 
 def guess_scheme(channels: Sequence[str]) -> Scheme:
-    """The built-in scheme that knows most of `channels`, or a plain one where neither knows at least half of them."""
+    """The built-in scheme that knows most of `channels`, or a plain one where neither knows at least half of
+    them.
+    """
+
     def known(scheme: Scheme) -> int:
         return sum(scheme.resolve(_contact(channel)[0]) is not None for channel in channels)
 
@@ -262,10 +301,10 @@ def _contact(channel: str) -> tuple[str, str]:
 class Montage:
     """A linear map from S amplifier channels to C scheme channels.
 
-    matrix: (C, S). channels, muscles: (C,) names after the map. contacts: for each channel the amplifier channels whose
-    contact it depends on (without those that only enter the common average). missing: scheme channels without a source.
-    ignored: amplifier channels not used. bad: channels declared unusable; they stay in the output as NaN.
-    kind: `monopolar`, `bipolar` or `average`.
+    matrix: (C, S). channels, muscles: (C,) names after the map. contacts: for each channel the amplifier
+    channels whose contact it depends on (without those that only enter the common average). missing: scheme
+    channels without a source. ignored: amplifier channels not used. bad: channels declared unusable; they
+    stay in the output as NaN. kind: `monopolar`, `bipolar` or `average`.
     """
 
     scheme: Scheme
@@ -292,7 +331,10 @@ class Montage:
         object.__setattr__(self, "_reference", (self.matrix < 0).any(axis=0))
 
     def apply(self, samples: npt.NDArray[Any]) -> F64:
-        """(N, S) samples to (N, C) float64. A sample that is not finite makes only the channels NaN that sit on that contact."""
+        """(N, S) samples to (N, C) float64.
+
+        A sample that is not finite makes only the channels NaN that sit on that contact.
+        """
         x = np.asarray(samples, np.float64)
         if self._selection is not None:
             out = x[:, self._selection]
@@ -324,7 +366,13 @@ class Montage:
     def info(self, stamp: Stamp, rate_hz: float) -> EmgChannelInfo:
         """What a subscriber must know about the channels of MuscleActivity."""
         return EmgChannelInfo(
-            stamp, self.channels, self.muscles, self.scheme.name, self.kind, rate_hz, self.positions.astype(np.float32)
+            stamp,
+            self.channels,
+            self.muscles,
+            self.scheme.name,
+            self.kind,
+            rate_hz,
+            self.positions.astype(np.float32),
         )
 
 
@@ -338,11 +386,12 @@ def build_montage(
 ) -> Montage:
     """The map from the amplifier's channel names to `scheme`.
 
-    kind: `recorded` takes each channel as it is (an amplifier that measures pairs itself, or a monopolar scheme); `bipolar`
-    subtracts the second contact of a pair from the first (names like `F1a`/`F1b`, `Zyg li +`/`Zyg li -`); `average` subtracts the
-    mean of all good channels of the scheme; `auto` is bipolar where contacts are marked, else recorded. channel_map: entries
-    `F1 = AUX 3` or `F1 = ch 1, ch 2` (first minus second) for amplifiers whose names say nothing. bad: channels of the scheme
-    or the amplifier that are not to be used. Raises InputError naming the channel that does not fit.
+    kind: `recorded` takes each channel as it is (an amplifier that measures pairs itself, or a monopolar
+    scheme); `bipolar` subtracts the second contact of a pair from the first (names like `F1a`/`F1b`, `Zyg li
+    +`/`Zyg li -`); `average` subtracts the mean of all good channels of the scheme; `auto` is bipolar where
+    contacts are marked, else recorded. channel_map: entries `F1 = AUX 3` or `F1 = ch 1, ch 2` (first minus
+    second) for amplifiers whose names say nothing. bad: channels of the scheme or the amplifier that are not
+    to be used. Raises InputError naming the channel that does not fit.
     """
     if kind not in ("auto", "recorded", "bipolar", "average"):
         raise InputError(f"montage '{kind}' is not known; it must be auto, recorded, bipolar or average")
@@ -374,9 +423,16 @@ def build_montage(
         label = "average"
     used = {index for contact in pairs.values() for index in contact}
     return Montage(
-        scheme, label, tuple(source), channels, tuple(scheme.muscles[scheme.names.index(name)] for name in channels), matrix,
-        tuple(pairs[name] for name in channels), tuple(name for name in scheme.names if name not in pairs),
-        tuple(name for index, name in enumerate(source) if index not in used), tuple(name for name in channels if name in unusable),
+        scheme,
+        label,
+        tuple(source),
+        channels,
+        tuple(scheme.muscles[scheme.names.index(name)] for name in channels),
+        matrix,
+        tuple(pairs[name] for name in channels),
+        tuple(name for name in scheme.names if name not in pairs),
+        tuple(name for index, name in enumerate(source) if index not in used),
+        tuple(name for name in channels if name in unusable),
     )
 
 
@@ -384,17 +440,23 @@ def _some(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _explicit(source: Sequence[str], scheme: Scheme, channel_map: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _explicit(
+    source: Sequence[str], scheme: Scheme, channel_map: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
     pairs: dict[str, tuple[int, ...]] = {}
     for entry in channel_map:
         left, equals, right = entry.partition("=")
         contacts = [word.strip() for word in right.split(",")]
         if not equals or not 1 <= len(contacts) <= 2 or not all(contacts):
-            raise InputError(f"channel_map entry '{entry}' must read 'F1 = amplifier channel' or 'F1 = first, second'")
+            raise InputError(
+                f"channel_map entry '{entry}' must read 'F1 = amplifier channel' or 'F1 = first, second'"
+            )
         name = scheme.names[scheme.index(left.strip())]
         for word in contacts:
             if word not in source:
-                raise InputError(f"channel_map entry '{entry}': the amplifier has no channel '{word}'{did_you_mean(word, source)}")
+                raise InputError(
+                    f"channel_map entry '{entry}': the amplifier has no channel '{word}'{did_you_mean(word, source)}"
+                )
         if name in pairs:
             raise InputError(f"channel_map names {name} twice")
         if len(set(contacts)) != len(contacts):
@@ -413,7 +475,9 @@ def _by_name(source: Sequence[str], scheme: Scheme, kind: str) -> dict[str, tupl
         stem, contact = _contact(channel)
         if name is not None:
             if name in direct:
-                raise InputError(f"amplifier channels '{source[direct[name][0]]}' and '{channel}' both mean {name}")
+                raise InputError(
+                    f"amplifier channels '{source[direct[name][0]]}' and '{channel}' both mean {name}"
+                )
             direct[name] = (index,)
         elif contact and (name := scheme.resolve(stem)) is not None:
             if contact in contacts.setdefault(name, {}):
@@ -428,7 +492,9 @@ def _by_name(source: Sequence[str], scheme: Scheme, kind: str) -> dict[str, tupl
         for name, found in contacts.items():
             if len(found) != 2:
                 lone = source[next(iter(found.values()))]
-                raise InputError(f"amplifier channel '{lone}' is one contact of {name}; the other one is missing")
+                raise InputError(
+                    f"amplifier channel '{lone}' is one contact of {name}; the other one is missing"
+                )
         return {name: (found["+"], found["-"]) for name, found in contacts.items()}
     return direct
 
@@ -444,15 +510,17 @@ def _bad_channels(
         elif (name := scheme.resolve(word)) is not None:
             unusable.add(name)
         else:
-            raise InputError(f"bad channel '{word}' is neither an amplifier channel nor one of the scheme{did_you_mean(word, source)}")
+            raise InputError(
+                f"bad channel '{word}' is neither an amplifier channel nor one of the scheme{did_you_mean(word, source)}"
+            )
     return unusable
 
 
 def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any] | None = None) -> F64:
     """(P, 3) model coordinates, m, of scheme positions (P, 2), on `vertices` or the template.
 
-    A thin-plate spline through the built-in electrode sites the head model carries, as `electromyogram` interpolates.
-    Raises ModelError where the head model carries none.
+    A thin-plate spline through the built-in electrode sites the head model carries, as `electromyogram`
+    interpolates. Raises ModelError where the head model carries none.
     """
     known: list[F64] = []
     places: list[npt.NDArray[Any]] = []
@@ -474,9 +542,13 @@ def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any
 
 
 def contact_points(
-    scheme: Scheme, head: HeadModel, vertices: npt.NDArray[Any] | None = None, offset_m: float = CONTACT_OFFSET_M
+    scheme: Scheme,
+    head: HeadModel,
+    vertices: npt.NDArray[Any] | None = None,
+    offset_m: float = CONTACT_OFFSET_M,
 ) -> F64:
-    """(C, 2, 3) model coordinates of both contacts of each channel, `offset_m` either way along the fibre over the skin.
+    """(C, 2, 3) model coordinates of both contacts of each channel, `offset_m` either way along the fibre
+    over the skin.
 
     Where the fibre is not known both contacts are the site itself.
     """
@@ -485,4 +557,6 @@ def contact_points(
     ahead, behind = (on_head(scheme.positions + sign * step * fibres, head, vertices) for sign in (1, -1))
     m_per_unit = np.linalg.norm(ahead - behind, axis=1, keepdims=True) / (2 * step)
     reach = np.divide(offset_m, m_per_unit, out=np.zeros_like(m_per_unit), where=m_per_unit > 0)
-    return np.stack([on_head(scheme.positions + sign * reach * fibres, head, vertices) for sign in (1, -1)], axis=1)
+    return np.stack(
+        [on_head(scheme.positions + sign * reach * fibres, head, vertices) for sign in (1, -1)], axis=1
+    )

@@ -18,9 +18,11 @@ _INK = (45, 45, 45)
 
 
 def scheme_picture(scheme: Scheme, head: HeadModel, width: int = 900) -> U8:
-    """(H, W, 3) uint8 RGB: the head from in front with both contacts of each channel, its name, and a list of muscles.
+    """(H, W, 3) uint8 RGB: the head from in front with both contacts of each channel, its name, and a list of
+    muscles.
 
-    The subject's right is on the left of the picture and red, the left blue. Raises InputError for a scheme without positions.
+    The subject's right is on the left of the picture and red, the left blue. Raises InputError for a scheme
+    without positions.
     """
     if not np.isfinite(scheme.positions).all():
         raise InputError(f"scheme '{scheme.name}' has no electrode positions to draw")
@@ -28,7 +30,9 @@ def scheme_picture(scheme: Scheme, head: HeadModel, width: int = 900) -> U8:
     side = width if not listed else int(width / 1.45)
     intrinsics, pose, vertices = _view(head, scheme, side)
     ground = np.full((side, side, 3), 250, np.uint8)
-    face = shade.render(vertices, head.faces, intrinsics, pose, (side, side), colour=(0.86, 0.83, 0.80), background=ground)
+    face = shade.render(
+        vertices, head.faces, intrinsics, pose, (side, side), colour=(0.86, 0.83, 0.80), background=ground
+    )
     contacts = contact_points(scheme, head)
     pixels = projection.project(contacts.reshape(-1, 3), pose, intrinsics).reshape(-1, 2, 3)
     canvas = np.full((side, width if listed else side, 3), 250, np.uint8)
@@ -55,7 +59,10 @@ def _view(head: HeadModel, scheme: Scheme, side: int) -> tuple[F64, F64, F64]:
     """Camera matrix, head pose and vertices so that the face fills the picture, from far enough to look flat."""
     sites = contact_points(scheme, head).reshape(-1, 3)
     face = head.template[head.regions["face"]] if "face" in head.regions else sites
-    low, high = np.minimum(face.min(axis=0), sites.min(axis=0)), np.maximum(face.max(axis=0), sites.max(axis=0))
+    low, high = (
+        np.minimum(face.min(axis=0), sites.min(axis=0)),
+        np.maximum(face.max(axis=0), sites.max(axis=0)),
+    )
     span = 1.12 * float((high - low)[:2].max())
     pose = projection.facing_pose(1.5, centre=(low + high) / 2)
     focal = side * 1.5 / span
@@ -100,7 +107,9 @@ def _draw_names(canvas: U8, scheme: Scheme, pixels: F64, side: int) -> None:
         corner = (round(float(best[0]) - wide / 2), round(float(best[1]) + high / 2))
         patch = canvas[corner[1] - high - 4 : corner[1] + 5, corner[0] - 4 : corner[0] + wide + 5]
         patch[:] = patch // 4 + 186
-        cv2.putText(canvas, scheme.names[index], corner, cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+        cv2.putText(
+            canvas, scheme.names[index], corner, cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA
+        )
 
 
 def _gap(place: F64, wide: float, high: float, other: F64) -> float:

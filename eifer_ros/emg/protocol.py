@@ -1,4 +1,6 @@
-"""The 11 functional movements of the EIFER protocol: what to tell the participant, and which muscles must answer."""
+"""The 11 functional movements of the EIFER protocol: what to tell the participant, and which muscles must
+answer.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,15 @@ from .montage import FRIDLUND, Scheme
 
 REST = "Face-At-Rest"
 NEAR = 15.0
-"""A channel within this distance, in scheme units, of a muscle's Fridlund site is expected to see that muscle."""
+"""A channel within this distance, in scheme units, of a muscle's Fridlund site is expected to see that
+muscle.
+"""
 
 
 @dataclass(frozen=True)
 class Movement:
-    """One functional movement: its protocol name, what to tell the participant, the muscles of which at least one must rise.
+    """One functional movement: its protocol name, what to tell the participant, the muscles of which at least
+    one must rise.
 
     rise: the least ratio of the take's 90th percentile to rest in the best of these muscles.
     """
@@ -31,6 +36,7 @@ class Movement:
     rise: float = 2.0
 
 
+# fmt: off
 PROTOCOL: tuple[Movement, ...] = (
     Movement(REST, "Relax the whole face. Look ahead, lips together, teeth apart."),
     Movement("Forehead", "Raise both eyebrows as high as you can.", ("medial_frontalis", "lateral_frontalis")),
@@ -46,6 +52,7 @@ PROTOCOL: tuple[Movement, ...] = (
     Movement("Snarl", "Bare your teeth, as if to snarl.", ("levator_labii_superioris", "depressor_supercilii")),
     Movement("Depress-Lip", "Pull the corners of your mouth down.", ("depressor_anguli_oris", "mentalis")),
 )
+# fmt: on
 """The 11 functional ("Schaede") tasks in the order in which the MMM data set numbers them."""
 REST_MOVEMENT = PROTOCOL[0]
 
@@ -53,10 +60,14 @@ _OTHER_NAMES = {"inflatecheeks": "Cheeks", "rest": REST, "neutral": REST}
 
 
 def movement_named(word: str) -> Movement | None:
-    """The movement of that name, whatever its case and punctuation (MMM also writes `-Smile-Closed`, `Inflate-Cheeks`), or None."""
+    """The movement of that name, whatever its case and punctuation (MMM also writes `-Smile-Closed`,
+    `Inflate-Cheeks`), or None.
+    """
     key = re.sub(r"[^a-z]", "", word.lower())
     key = re.sub(r"[^a-z]", "", _OTHER_NAMES.get(key, key).lower())
-    return next((movement for movement in PROTOCOL if re.sub(r"[^a-z]", "", movement.name.lower()) == key), None)
+    return next(
+        (movement for movement in PROTOCOL if re.sub(r"[^a-z]", "", movement.name.lower()) == key), None
+    )
 
 
 class Span(NamedTuple):
@@ -70,8 +81,8 @@ class Span(NamedTuple):
 def spans(markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]]) -> list[Span]:
     """Start and end markers paired by label, in order of their starts; spans pass as they are.
 
-    A start without an end (the recording stopped, or the movement was begun again) and an end without a start say nothing
-    and are left out, notes too.
+    A start without an end (the recording stopped, or the movement was begun again) and an end without a start
+    say nothing and are left out, notes too.
     """
     found: list[Span] = []
     begun: dict[str, Stamp] = {}
@@ -94,7 +105,9 @@ def chosen_movements(names: Sequence[str]) -> list[Movement]:
         movement = movement_named(name)
         if movement is None:
             known = [movement.name for movement in PROTOCOL]
-            raise InputError(f"movement '{name}' is not in the protocol{did_you_mean(name, known)}; it has {', '.join(known)}")
+            raise InputError(
+                f"movement '{name}' is not in the protocol{did_you_mean(name, known)}; it has {', '.join(known)}"
+            )
         if movement.name != REST:
             found.append(movement)
     if not found:
@@ -103,9 +116,13 @@ def chosen_movements(names: Sequence[str]) -> list[Movement]:
 
 
 def expected_channels(movement: Movement, scheme: Scheme, muscles: Sequence[str]) -> list[int]:
-    """Indices into `muscles` that should see the movement: by muscle name, else by nearness to the muscle's Fridlund site."""
+    """Indices into `muscles` that should see the movement: by muscle name, else by nearness to the muscle's
+    Fridlund site.
+    """
     sites = [
-        FRIDLUND.positions[i] for i, name in enumerate(FRIDLUND.muscles) if name.rsplit("_", 1)[0] in movement.muscles
+        FRIDLUND.positions[i]
+        for i, name in enumerate(FRIDLUND.muscles)
+        if name.rsplit("_", 1)[0] in movement.muscles
     ]
     found = []
     for index, muscle in enumerate(muscles):
@@ -113,6 +130,9 @@ def expected_channels(movement: Movement, scheme: Scheme, muscles: Sequence[str]
             found.append(index)
         elif muscle not in FRIDLUND.muscles and sites and scheme.resolve(muscle) is not None:
             place = scheme.positions[scheme.index(muscle)]
-            if np.isfinite(place).all() and min(float(np.linalg.norm(place - site)) for site in sites) <= NEAR:
+            if (
+                np.isfinite(place).all()
+                and min(float(np.linalg.norm(place - site)) for site in sites) <= NEAR
+            ):
                 found.append(index)
     return found

@@ -1,7 +1,8 @@
 """Contact quality of each channel, once a second, from samples that no filter has touched.
 
-A poor contact costs more than a poor model (emg2face, arXiv 2610.09304: r 0.65 against 0.79), and a band-passed envelope hides
-it. Five faults are looked for, each with a score from 0 (unusable) to 1; the channel's score is the worst of them:
+A poor contact costs more than a poor model (emg2face, arXiv 2610.09304: r 0.65 against 0.79), and a
+band-passed envelope hides it. Five faults are looked for, each with a score from 0 (unusable) to 1; the
+channel's score is the worst of them:
 
 | reason | measured | 1 at | 0 at |
 |---|---|---|---|
@@ -38,8 +39,8 @@ _CLIP_V = 1e-3  # a repeated extreme below this is a coarse converter, not a rai
 class Contact:
     """One judgement of C channels.
 
-    stamp: end of the second judged. score: (C,) 0 unusable .. 1 perfect. parts: (C, 5) score per entry of `REASONS`.
-    mains_v, motion_v, emg_v: (C,) RMS in volts; NaN where no sample was usable.
+    stamp: end of the second judged. score: (C,) 0 unusable .. 1 perfect. parts: (C, 5) score per entry of
+    `REASONS`. mains_v, motion_v, emg_v: (C,) RMS in volts; NaN where no sample was usable.
     """
 
     stamp: Stamp
@@ -64,13 +65,19 @@ class Contact:
 class ContactMonitor:
     """Collects a second of raw samples, judges it, and starts over.
 
-    Amplifier limits and stuck values are looked for on the amplifier's own channels (S), spectra on the channels of the
-    montage (C), because what is common to both contacts of a pair does no harm. contacts: for each of the C channels the
-    amplifier channels it sits on.
+    Amplifier limits and stuck values are looked for on the amplifier's own channels (S), spectra on the
+    channels of the montage (C), because what is common to both contacts of a pair does no harm. contacts: for
+    each of the C channels the amplifier channels it sits on.
     """
 
     def __init__(
-        self, rate_hz: float, contacts: Sequence[Sequence[int]], sources: int, *, mains_hz: float = 50.0, rail_v: float = LIMIT_V,
+        self,
+        rate_hz: float,
+        contacts: Sequence[Sequence[int]],
+        sources: int,
+        *,
+        mains_hz: float = 50.0,
+        rail_v: float = LIMIT_V,
         period_s: float = 1.0,
     ) -> None:
         self.rate_hz = rate_hz
@@ -101,7 +108,8 @@ class ContactMonitor:
             harmonic = np.round(frequency / self.mains_hz)
             mains = (harmonic >= 1) & (np.abs(frequency - harmonic * self.mains_hz) <= 2.0)
         masks = {
-            "mains": mains, "motion": (frequency >= 1.0) & (frequency < 20.0) & ~mains,
+            "mains": mains,
+            "motion": (frequency >= 1.0) & (frequency < 20.0) & ~mains,
             "emg": (frequency >= 20.0) & (frequency <= top) & ~mains,
         }
         return {name: mask.astype(np.float32) for name, mask in masks.items()}
@@ -111,7 +119,9 @@ class ContactMonitor:
         self._filled = self._lost = 0
         self.last = None
 
-    def push(self, raw: npt.NDArray[Any], mixed: npt.NDArray[Any], end: Stamp, lost: int = 0) -> list[Contact]:
+    def push(
+        self, raw: npt.NDArray[Any], mixed: npt.NDArray[Any], end: Stamp, lost: int = 0
+    ) -> list[Contact]:
         """Take (N, S) amplifier samples and the same instants after the montage (N, C), ending at `end`.
 
         lost: samples missing before them. Returns the judgements that became due, one per second of samples.
@@ -136,13 +146,20 @@ class ContactMonitor:
         mains, motion, emg = rms["mains"], rms["motion"], rms["emg"]
         floor = np.maximum(emg, _QUIET_V)
         rail, flat = self._stuck()
-        parts = np.stack([
-            rail,
-            np.where(emg < _QUIET_V, 0.0, flat),
-            _fall(np.log10(mains / floor + 1e-9), np.log10(4.0), np.log10(40.0)),
-            _fall(np.log10(motion / floor + 1e-9), np.log10(30.0), np.log10(300.0)),
-            _fall(((~np.isfinite(self._mixed)).sum(axis=0) + self._lost) / (self._count + self._lost), 0.0, 0.10),
-        ], axis=1)
+        parts = np.stack(
+            [
+                rail,
+                np.where(emg < _QUIET_V, 0.0, flat),
+                _fall(np.log10(mains / floor + 1e-9), np.log10(4.0), np.log10(40.0)),
+                _fall(np.log10(motion / floor + 1e-9), np.log10(30.0), np.log10(300.0)),
+                _fall(
+                    ((~np.isfinite(self._mixed)).sum(axis=0) + self._lost) / (self._count + self._lost),
+                    0.0,
+                    0.10,
+                ),
+            ],
+            axis=1,
+        )
         return Contact(stamp, parts.min(axis=1), parts, mains, motion, emg)
 
     def _stuck(self) -> tuple[F64, F64]:
@@ -154,19 +171,26 @@ class ContactMonitor:
         for extreme in (np.fmax.reduce(x, axis=0), np.fmin.reduce(x, axis=0)):
             if np.any(np.abs(extreme) > _CLIP_V):
                 at_limit |= (x == extreme) & (np.abs(extreme) > _CLIP_V)
-        return self._worst(_fall(at_limit.mean(axis=0), 0.002, 0.05)), self._worst(_fall(repeats.mean(axis=0), 0.90, 0.99))
+        return self._worst(_fall(at_limit.mean(axis=0), 0.002, 0.05)), self._worst(
+            _fall(repeats.mean(axis=0), 0.90, 0.99)
+        )
 
     def _worst(self, score: F64) -> F64:
         return np.asarray(np.where(self._contacts, score[None, :], 1.0).min(axis=1))
 
     def _spectrum(self) -> dict[str, F64]:
-        """RMS per band and channel, V, after taking out offset and slope. A sample that is no voltage counts as the mean."""
+        """RMS per band and channel, V, after taking out offset and slope.
+
+        A sample that is no voltage counts as the mean.
+        """
         x = np.ascontiguousarray(self._mixed.T)
         good = np.abs(x) < 2 * self.rail_v
         if good.all():
             x -= x.mean(axis=1, keepdims=True)
         else:
-            mean = np.where(good, x, 0.0).sum(axis=1, keepdims=True) / np.maximum(good.sum(axis=1, keepdims=True), 1)
+            mean = np.where(good, x, 0.0).sum(axis=1, keepdims=True) / np.maximum(
+                good.sum(axis=1, keepdims=True), 1
+            )
             x = np.where(good, x - mean, 0.0).astype(np.float32)
         x -= (x @ self._ramp)[:, None] * self._ramp
         x *= self._window

@@ -1,7 +1,8 @@
 """Values at exact instants: multiples of the output period on the stamp clock, never every n-th sample.
 
-Decimating 2048 Hz by 20 gives 102.4 Hz, 160 ms wrong after seven seconds (emg2face, arXiv 2610.09304, appendix). Here each
-output instant lies between two samples of known time and is interpolated there, so streams of different rates share one grid.
+Decimating 2048 Hz by 20 gives 102.4 Hz, 160 ms wrong after seven seconds (emg2face, arXiv 2610.09304,
+appendix). Here each output instant lies between two samples of known time and is interpolated there, so
+streams of different rates share one grid.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ..errors import InputError
 from ..types import F64, NS, Stamp
 
 _SAME_CLOCK_NS = 2.0
-"""A chunk whose stamp is this near to the prediction continues the old time base: stamps are rounded to a nanosecond."""
+"""A chunk whose stamp is this near to the prediction continues the old time base: stamps are rounded to a
+nanosecond.
+"""
 
 
 @numba.njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
@@ -43,16 +46,19 @@ def _interpolate(values: Any, previous: Any, before: Any, first: Any, step: Any,
 
 
 class GridSampler:
-    """Streaming linear interpolation of (N, C) values, taken at `rate_hz`, to instants k / out_hz on the stamp clock.
+    """Streaming linear interpolation of (N, C) values, taken at `rate_hz`, to instants k / out_hz on the
+    stamp clock.
 
-    The result does not depend on how the stream is cut into chunks. Raises InputError where `out_hz` has no whole
-    number of nanoseconds per period.
+    The result does not depend on how the stream is cut into chunks. Raises InputError where `out_hz` has no
+    whole number of nanoseconds per period.
     """
 
     def __init__(self, rate_hz: float, channels: int, out_hz: float = 100.0) -> None:
         period = NS / out_hz if out_hz > 0 else 0.5
         if abs(period - round(period)) > 1e-6:
-            raise InputError(f"output rate {out_hz} Hz has no period of whole nanoseconds; take 50, 100, 200 or 250")
+            raise InputError(
+                f"output rate {out_hz} Hz has no period of whole nanoseconds; take 50, 100, 200 or 250"
+            )
         self.rate_hz = rate_hz
         self.period_ns = round(period)
         self._channels = channels
@@ -74,7 +80,8 @@ class GridSampler:
     def push(self, values: npt.NDArray[np.float64], stamp: Stamp) -> tuple[npt.NDArray[np.int64], F64]:
         """Take (N, C) values whose first row was taken at `stamp`; return (K,) stamps and (K, C) values.
 
-        A chunk that starts a little late or early (clock correction) shifts the time base from there on. Instants never repeat.
+        A chunk that starts a little late or early (clock correction) shifts the time base from there on.
+        Instants never repeat.
         """
         count = len(values)
         if count == 0:

@@ -17,7 +17,10 @@ from .quality import GOOD
 
 @dataclass(frozen=True)
 class Take:
-    """One performance of a movement and what was found. advice: for the participant; empty where accepted without remark."""
+    """One performance of a movement and what was found.
+
+    advice: for the participant; empty where accepted without remark.
+    """
 
     movement: str
     start: Stamp
@@ -83,7 +86,8 @@ class TakeJudge:
     def advice(self, movement: Movement, envelope: F64, quality: F64, *, repeatable: bool = True) -> str:
         """Why a take must be repeated; empty where it is good.
 
-        repeatable: poor contact of a channel that matters is a reason. After the fact it is none: the take still serves the others.
+        repeatable: poor contact of a channel that matters is a reason. After the fact it is none: the take
+        still serves the others.
         """
         if len(envelope) < 10:
             return "no EMG arrived during the movement; check the amplifier"
@@ -97,7 +101,10 @@ class TakeJudge:
         level = self.volts(envelope)
         alive = [i for i in range(len(self.muscles)) if i not in silent and i not in self.dead]
         if movement.name == REST:
-            middle, peak = np.nanmedian(level[:, alive], axis=0), np.nanpercentile(level[:, alive], 95, axis=0)
+            middle, peak = (
+                np.nanmedian(level[:, alive], axis=0),
+                np.nanpercentile(level[:, alive], 95, axis=0),
+            )
             moved = [self.muscles[alive[i]] for i in np.flatnonzero((peak > 4 * middle) & (peak > 20e-6))]
             tense = [self.muscles[alive[i]] for i in np.flatnonzero(middle > 60e-6)]
             if moved or tense:

@@ -1,16 +1,20 @@
-"""Faces under sensors: every way to read a face, on simulated people that no network has seen, against the exact truth.
+"""Faces under sensors: every way to read a face, on simulated people that no network has seen, against the
+exact truth.
 
 Each person performs all 17 movements; every moment is rendered twice, bare and under sensors. Judged are
 
-- `E_N`: an encoder trained on bare faces only, picture by picture, as SMIRK does; its crop is cut from the true landmarks, so it never
+- `E_N`: an encoder trained on bare faces only, picture by picture, as SMIRK does; its crop is cut from the
+  true landmarks, so it never
   fails for want of a face: what it loses under sensors is the sensors' doing alone;
 - `landmarks`: the landmark fit, with its own detector and tracker;
-- `E_S`: the `sensors` estimator as it runs live, with its own tracker, and parts of it taken away: `E_S crop` reads picture by picture
+- `E_S`: the `sensors` estimator as it runs live, with its own tracker, and parts of it taken away: `E_S crop`
+  reads picture by picture
   from the true crop, as E_N does;
 - `restored`: the landmark fit on pictures from which the restorer took the sensors.
 
-Errors are in mm on the face region: `vertex_mm` of shape and expression after the best rigid alignment (Kabsch), `expression_mm` of the
-expression alone. A face that is not found is judged as the resting mean face.
+Errors are in mm on the face region: `vertex_mm` of shape and expression after the best rigid alignment
+(Kabsch), `expression_mm` of the expression alone. A face that is not found is judged as the resting mean
+face.
 """
 
 from __future__ import annotations
@@ -68,12 +72,15 @@ class Scene:
 
 
 def scenes(seed: int, moments: int = 4, size: tuple[int, int] = (480, 360)) -> Iterator[Scene]:
-    """All movements of participant `seed` in the order of time, `moments` of each, from before its height to after it.
+    """All movements of participant `seed` in the order of time, `moments` of each, from before its height to
+    after it.
 
     Raises InputError for a seed that may have been trained on.
     """
     if seed < UNSEEN:
-        raise InputError(f"participant {seed} may have been seen in training; evaluation takes seeds from {UNSEEN} on")
+        raise InputError(
+            f"participant {seed} may have been seen in training; evaluation takes seeds from {UNSEEN} on"
+        )
     person = Participant(seed, size=size)
     done = set()
     for take in person.script.takes(0.0, person.script.cycle_s):
@@ -84,9 +91,15 @@ def scenes(seed: int, moments: int = 4, size: tuple[int, int] = (480, 360)) -> I
             time_s = take.start_s + float(share) * (take.end_s - take.start_s)
             face = person.face_at(time_s)
             view = person.camera.render_pair(face.shape, face.expression, face.eyes, face.head_pose, time_s)
-            points = person.head.points(person.head.vertices(face.shape, face.expression, eyes=face.eyes))[list(POINTS)]
-            flat = projection.project(points.astype(np.float64), face.head_pose, person.camera.intrinsics)[:, :2]
-            yield Scene(seed, take.label, face, view.bare, view.with_sensors, person.camera.intrinsics, crop_of(flat))
+            points = person.head.points(person.head.vertices(face.shape, face.expression, eyes=face.eyes))[
+                list(POINTS)
+            ]
+            flat = projection.project(points.astype(np.float64), face.head_pose, person.camera.intrinsics)[
+                :, :2
+            ]
+            yield Scene(
+                seed, take.label, face, view.bare, view.with_sensors, person.camera.intrinsics, crop_of(flat)
+            )
 
 
 class Way(Protocol):
@@ -134,7 +147,9 @@ class EstimatorWay:
         frame = scene.frame(variant)
         elapsed_s = 1.0 if self._stamp is None else (frame.stamp - self._stamp) / 1e9
         self._stamp = frame.stamp
-        found = self._estimator.estimate(frame if self._prepare is None else self._prepare(frame), scene.intrinsics, elapsed_s)
+        found = self._estimator.estimate(
+            frame if self._prepare is None else self._prepare(frame), scene.intrinsics, elapsed_s
+        )
         if found is None:
             return None
         return found.fit.face[: self._estimator.model.expression_size].copy(), found.fit.shape
@@ -174,13 +189,19 @@ def ways(
         out["E_S crop"] = (EncoderWay(head, encoder), VARIANTS)
         out["E_S"] = (EstimatorWay(sensors()), VARIANTS)
     if installed(encoder) and installed(restorer):
-        out["restored"] = (EstimatorWay(landmarks(), Restoring(sensors(), FaceRestorer(restorer))), ("sensors",))
+        out["restored"] = (
+            EstimatorWay(landmarks(), Restoring(sensors(), FaceRestorer(restorer))),
+            ("sensors",),
+        )
     return out
 
 
 @dataclass
 class Readings:
-    """What one way read of one variant, N moments. person (N,), movement (N,), expression (N, E), shape (N, S), found (N,)."""
+    """What one way read of one variant, N moments.
+
+    person (N,), movement (N,), expression (N, E), shape (N, S), found (N,).
+    """
 
     person: list[int] = field(default_factory=list)
     movement: list[str] = field(default_factory=list)
@@ -202,8 +223,12 @@ Judged = dict[tuple[str, str], Readings]
 
 
 def judge(
-    people: Iterable[int], chosen: Mapping[str, tuple[Way, tuple[Variant, ...]]], moments: int = 4, *,
-    source: Callable[[int, int], Iterable[Scene]] = scenes, tell: Callable[[int, int], None] | None = None,
+    people: Iterable[int],
+    chosen: Mapping[str, tuple[Way, tuple[Variant, ...]]],
+    moments: int = 4,
+    *,
+    source: Callable[[int, int], Iterable[Scene]] = scenes,
+    tell: Callable[[int, int], None] | None = None,
 ) -> Judged:
     """Every way on every moment of `people`. tell: (persons done, persons)."""
     everyone = list(people)
@@ -219,7 +244,12 @@ def judge(
                 for scene in every:
                     read = way.read(scene, variant)
                     if read is None:
-                        kept.add(scene, np.zeros_like(scene.face.expression), np.zeros_like(scene.face.shape), False)
+                        kept.add(
+                            scene,
+                            np.zeros_like(scene.face.expression),
+                            np.zeros_like(scene.face.shape),
+                            False,
+                        )
                     else:
                         kept.add(scene, *read)
         if tell is not None:
@@ -229,9 +259,12 @@ def judge(
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one way on one variant. found: share of moments. vertex_mm, expression_mm: means over moments, see the module. r: median Pearson
-    correlation over the moving coefficients of each person. shape_spread_mm: how far the face at rest of one person moves about its mean
-    over a clip. regions: expression_mm by region. movements: vertex and expression_mm by movement. coefficients: median r by name.
+    """Of one way on one variant. found: share of moments.
+
+    vertex_mm, expression_mm: means over moments, see the module. r: median Pearson correlation over the
+    moving coefficients of each person. shape_spread_mm: how far the face at rest of one person moves about
+    its mean over a clip. regions: expression_mm by region. movements: vertex and expression_mm by movement.
+    coefficients: median r by name.
     """
 
     way: str
@@ -251,7 +284,9 @@ def scores(judged: Judged, head: HeadModel | None = None) -> list[Scores]:
     """`Scores` of everything that was judged."""
     model = load_head() if head is None else head
     truth = judged[("truth", "")]
-    return [_scores(model, truth, way, variant, one) for (way, variant), one in judged.items() if way != "truth"]
+    return [
+        _scores(model, truth, way, variant, one) for (way, variant), one in judged.items() if way != "truth"
+    ]
 
 
 def _scores(head: HeadModel, truth: Readings, way: str, variant: str, one: Readings) -> Scores:
@@ -262,9 +297,13 @@ def _scores(head: HeadModel, truth: Readings, way: str, variant: str, one: Readi
     shape_basis, expression_basis = head.shape_basis[region], head.expression_basis[region]
 
     def place(shape: F32, expression: F32) -> F32:
-        return np.asarray(head.template[region] + shape_basis @ shape + expression_basis @ expression, np.float32)
+        return np.asarray(
+            head.template[region] + shape_basis @ shape + expression_basis @ expression, np.float32
+        )
 
-    vertex_mm = np.array([rigid_vertex_error_mm(place(s[k], e[k]), place(true_s[k], true_e[k])) for k in range(len(e))])
+    vertex_mm = np.array(
+        [rigid_vertex_error_mm(place(s[k], e[k]), place(true_s[k], true_e[k])) for k in range(len(e))]
+    )
     persons, movements = np.array(truth.person), np.array(truth.movement)
     r, spread = [], []
     by_name: dict[str, list[float]] = {}
@@ -280,9 +319,19 @@ def _scores(head: HeadModel, truth: Readings, way: str, variant: str, one: Readi
             at_rest = np.einsum("vcs,ns->nvc", shape_basis, s[seen] - s[seen].mean(axis=0))
             spread.append(1e3 * float(np.linalg.norm(at_rest, axis=2).mean()))
     return Scores(
-        way, variant, len(e), float(np.mean(one.found)), float(vertex_mm.mean()), float(expression_mm.mean()), float(np.median(r)),
+        way,
+        variant,
+        len(e),
+        float(np.mean(one.found)),
+        float(vertex_mm.mean()),
+        float(expression_mm.mean()),
+        float(np.median(r)),
         float(np.mean(spread)) if spread else float("nan"),
-        {name: float(vertex_error_mm(displacement_basis(head, name), e, true_e).mean()) for name in REGIONS if name in head.regions},
+        {
+            name: float(vertex_error_mm(displacement_basis(head, name), e, true_e).mean())
+            for name in REGIONS
+            if name in head.regions
+        },
         {
             name: (float(vertex_mm[movements == name].mean()), float(expression_mm[movements == name].mean()))
             for name in dict.fromkeys(truth.movement)
@@ -296,11 +345,20 @@ def _pearson(a: F32, b: F32) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 else 0.0
 
 
-def gap_closure(found: Sequence[Scores], measure: Literal["vertex_mm", "expression_mm"] = "vertex_mm") -> float:
-    """(E_N sensors - E_S sensors) / (E_N sensors - E_N clean); 1 where sensors no longer matter. NaN where one was not judged."""
+def gap_closure(
+    found: Sequence[Scores], measure: Literal["vertex_mm", "expression_mm"] = "vertex_mm"
+) -> float:
+    """(E_N sensors - E_S sensors) / (E_N sensors - E_N clean); 1 where sensors no longer matter.
+
+    NaN where one was not judged.
+    """
     value = {(one.way, one.variant): float(getattr(one, measure)) for one in found}
     try:
-        disturbed, clean, robust = value[("E_N", "sensors")], value[("E_N", "bare")], value[("E_S", "sensors")]
+        disturbed, clean, robust = (
+            value[("E_N", "sensors")],
+            value[("E_N", "bare")],
+            value[("E_S", "sensors")],
+        )
     except KeyError:
         return float("nan")
     return (disturbed - robust) / (disturbed - clean)
@@ -310,8 +368,14 @@ def rows(found: Sequence[Scores]) -> list[dict[str, Any]]:
     """The table: one row for each way and variant, regions as columns."""
     return [
         {
-            "way": one.way, "pictures": one.variant, "moments": one.moments, "found": one.found, "vertex_mm": one.vertex_mm,
-            "expression_mm": one.expression_mm, "r": one.r, "shape_spread_mm": one.shape_spread_mm,
+            "way": one.way,
+            "pictures": one.variant,
+            "moments": one.moments,
+            "found": one.found,
+            "vertex_mm": one.vertex_mm,
+            "expression_mm": one.expression_mm,
+            "r": one.r,
+            "shape_spread_mm": one.shape_spread_mm,
             **{f"{name}_mm": value for name, value in one.regions.items()},
         }
         for one in found
@@ -330,13 +394,21 @@ def each(found: Sequence[Scores]) -> list[dict[str, Any]]:
 
 
 def side_by_side(
-    some: Sequence[Scene], chosen: Mapping[str, tuple[Way, tuple[Variant, ...]]], head: HeadModel | None = None, side: int = 200
+    some: Sequence[Scene],
+    chosen: Mapping[str, tuple[Way, tuple[Variant, ...]]],
+    head: HeadModel | None = None,
+    side: int = 200,
 ) -> U8:
-    """A picture: a row for each scene (of one person, in time order); camera, truth, then every way on bare and covered pictures."""
+    """A picture: a row for each scene (of one person, in time order); camera, truth, then every way on bare
+    and covered pictures.
+    """
     model = load_head() if head is None else head
-    titles = ["bare", "under sensors", "truth"] + [f"{name}, {variant}" for name, (_, variants) in chosen.items() for variant in variants]
+    titles = ["bare", "under sensors", "truth"] + [
+        f"{name}, {variant}" for name, (_, variants) in chosen.items() for variant in variants
+    ]
     columns: list[list[U8]] = [
-        [_window(scene.bare, scene.crop, side) for scene in some], [_window(scene.sensors, scene.crop, side) for scene in some],
+        [_window(scene.bare, scene.crop, side) for scene in some],
+        [_window(scene.sensors, scene.crop, side) for scene in some],
         [_head(model, scene, scene.face.expression, scene.face.shape, side) for scene in some],
     ]
     for way, variants in chosen.values():
@@ -345,29 +417,53 @@ def side_by_side(
             column = []
             for scene in some:
                 read = way.read(scene, variant)
-                column.append(np.full((side, side, 3), 40, np.uint8) if read is None else _head(model, scene, *read, side))
+                column.append(
+                    np.full((side, side, 3), 40, np.uint8)
+                    if read is None
+                    else _head(model, scene, *read, side)
+                )
             columns.append(column)
     grid = np.hstack([np.vstack(column) for column in columns])
     bar = np.full((26, grid.shape[1], 3), 34, np.uint8)
     for k, title in enumerate(titles):
-        cv2.putText(bar, title, (k * side + 6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 238, 242), 1, cv2.LINE_AA)
+        cv2.putText(
+            bar, title, (k * side + 6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 238, 242), 1, cv2.LINE_AA
+        )
     for k, scene in enumerate(some):
-        cv2.putText(grid, scene.movement, (6, (k + 1) * side - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 230, 120), 1, cv2.LINE_AA)
+        cv2.putText(
+            grid,
+            scene.movement,
+            (6, (k + 1) * side - 8),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.45,
+            (255, 230, 120),
+            1,
+            cv2.LINE_AA,
+        )
     return np.asarray(np.vstack([bar, grid]), np.uint8)
 
 
 def _window(image: U8, crop: Crop, side: int) -> U8:
     return np.asarray(
-        cv2.warpAffine(image, crop.matrix(side), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.uint8
+        cv2.warpAffine(image, crop.matrix(side), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP),
+        np.uint8,
     )
 
 
 def _head(head: HeadModel, scene: Scene, expression: F64 | F32, shape: F64 | F32, side: int) -> U8:
-    """The head in the true pose and through the scene's own crop, so that only the face differs between columns."""
+    """The head in the true pose and through the scene's own crop, so that only the face differs between
+    columns.
+    """
     size = scene.bare.shape[1], scene.bare.shape[0]
     gaze = head.gaze(expression)
     image = shade.render(
-        head.vertices(shape, expression, eyes=gaze), head.faces, scene.intrinsics, scene.face.head_pose, size, colour=show.colours(head),
-        light=(0.35, -0.55, -1.0), background=np.full((size[1], size[0], 3), show.BACKGROUND, np.uint8),
+        head.vertices(shape, expression, eyes=gaze),
+        head.faces,
+        scene.intrinsics,
+        scene.face.head_pose,
+        size,
+        colour=show.colours(head),
+        light=(0.35, -0.55, -1.0),
+        background=np.full((size[1], size[0], 3), show.BACKGROUND, np.uint8),
     )
     return _window(image, scene.crop, side)

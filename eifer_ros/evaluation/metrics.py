@@ -16,7 +16,8 @@ def displacement_basis(head: HeadModel, region: str = "face") -> F64:
 
 
 def vertex_error_mm(basis: F64, estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
-    """(T,) mean distance in mm between the vertices of two expressions (T, E) on the same head; `basis` from `displacement_basis`.
+    """(T,) mean distance in mm between the vertices of two expressions (T, E) on the same head; `basis` from
+    `displacement_basis`.
 
     What the person looks like and where the head is do not enter: this is the error of the expression alone.
     """
@@ -27,7 +28,9 @@ def vertex_error_mm(basis: F64, estimate: npt.NDArray[np.floating], truth: npt.N
 
 
 def rigid_vertex_error_mm(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> float:
-    """Mean distance in mm between two (N, 3) vertex sets after the best rigid alignment (Kabsch); shape and expression enter."""
+    """Mean distance in mm between two (N, 3) vertex sets after the best rigid alignment (Kabsch); shape and
+    expression enter.
+    """
     a, b = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
     ca, cb = a - a.mean(axis=0), b - b.mean(axis=0)
     u, _, vt = np.linalg.svd(ca.T @ cb)
@@ -36,7 +39,9 @@ def rigid_vertex_error_mm(estimate: npt.NDArray[np.floating], truth: npt.NDArray
 
 
 def smape(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
-    """(K,) symmetric mean absolute percentage error of (T, K): mean of 200 |e - t| / (|e| + |t|), in per cent."""
+    """(K,) symmetric mean absolute percentage error of (T, K): mean of 200 |e - t| / (|e| + |t|), in per
+    cent.
+    """
     e, t = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
     total = np.abs(e) + np.abs(t)
     share = np.where(total > 0, 200.0 * np.abs(e - t) / np.where(total > 0, total, 1.0), 0.0)

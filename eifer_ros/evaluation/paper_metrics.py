@@ -1,8 +1,9 @@
 """Metrics as the papers define them, beside those of `metrics.py`.
 
-EIFER's figures for Exp2EMG are per muscle: MSE and RMS of the envelope in uV, SMAPE in per cent, Spearman's rho. emg2face reports
-medians over participants of Pearson r, R2 and mean vertex error in mm. MC-CycleGAN reports the Fréchet distance (Heusel et al. 2017,
-section 2: Gaussians fitted to features) and how often a classifier names the same expression.
+EIFER's figures for Exp2EMG are per muscle: MSE and RMS of the envelope in uV, SMAPE in per cent, Spearman's
+rho. emg2face reports medians over participants of Pearson r, R2 and mean vertex error in mm. MC-CycleGAN
+reports the Fréchet distance (Heusel et al. 2017, section 2: Gaussians fitted to features) and how often a
+classifier names the same expression.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ def rms(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> 
 
 
 def frechet_distance(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
-    """Fréchet distance of two feature sets (N, D), (M, D): |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2). Needs N, M > 1."""
+    """Fréchet distance of two feature sets (N, D), (M, D): |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2).
+
+    Needs N, M > 1.
+    """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise InputError(f"features of shapes {a.shape} and {b.shape}; a Fréchet distance needs two sets of at least two rows of one width")
+        raise InputError(
+            f"features of shapes {a.shape} and {b.shape}; a Fréchet distance needs two sets of at least two rows of one width"
+        )
     ca, cb = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
-    # tr (C1 C2)^1/2 by the symmetric root: sqrt(C1)^T C2 sqrt(C1) has the same eigenvalues and is never complex
+    # tr (C1 C2)^1/2 by the symmetric root: sqrt(C1)^T C2 sqrt(C1) has the same eigenvalues and is never
+    # complex
     values, vectors = linalg.eigh(ca)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     cross = np.sqrt(np.maximum(linalg.eigvalsh(root @ cb @ root), 0.0)).sum()
@@ -44,10 +51,12 @@ def frechet_distance(first: npt.NDArray[np.floating], second: npt.NDArray[np.flo
 
 
 class PictureNetwork:
-    """A user's ONNX network from pictures (N, 3, H, W) or (N, H, W, 3) float32 to (N, D): features or class scores.
+    """A user's ONNX network from pictures (N, 3, H, W) or (N, H, W, 3) float32 to (N, D): features or class
+    scores.
 
-    Pictures are resized to the size the network declares (224 where it leaves it open) and scaled to 0..1; whatever else a network
-    wants (mean, deviation) must be part of it. Its file's SHA-256 goes into the results.
+    Pictures are resized to the size the network declares (224 where it leaves it open) and scaled to 0..1;
+    whatever else a network wants (mean, deviation) must be part of it. Its file's SHA-256 goes into the
+    results.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,5 +92,7 @@ class PictureNetwork:
 def agreement(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
     """Share of rows of class scores (N, K) for which both name the same class."""
     if first.shape != second.shape or not len(first):
-        raise InputError(f"class scores of shapes {first.shape} and {second.shape}; the same pictures must be judged twice")
+        raise InputError(
+            f"class scores of shapes {first.shape} and {second.shape}; the same pictures must be judged twice"
+        )
     return float((np.argmax(first, axis=1) == np.argmax(second, axis=1)).mean())

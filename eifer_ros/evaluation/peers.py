@@ -1,8 +1,9 @@
 """The mappings that are compared: what stands in the papers, and ours, on the same rows.
 
-rest: the mean face, or the mean envelope. ridge, rff: eifer's, lags to 150 ms. mlp_frame: one frame in, two hidden layers of 256
-(EIFER's MLPs; their sizes are not published). mlp: the same with lags. tcn: causal, 0.64 s. tcn_centred: emg2face's kind, which sees
-as much after the instant as before it and so is late by half its context.
+rest: the mean face, or the mean envelope. ridge, rff: eifer's, lags to 150 ms. mlp_frame: one frame in, two
+hidden layers of 256 (EIFER's MLPs; their sizes are not published). mlp: the same with lags. tcn: causal, 0.64
+s. tcn_centred: emg2face's kind, which sees as much after the instant as before it and so is late by half its
+context.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ LONGEST_S, LAGS, CONTEXT = 0.15, 8, 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """rows: (N,) judged rows of the problem. truth, estimate: (N, K). late_s: how long after the instant an output is known."""
+    """rows: (N,) judged rows of the problem. truth, estimate: (N, K).
+
+    late_s: how long after the instant an output is known.
+    """
 
     rows: npt.NDArray[np.intp]
     truth: F32
@@ -34,11 +38,21 @@ class Prediction:
 
 
 def predict(
-    model: str, direction: str, problem: Problem, learnt: npt.NDArray[np.bool_], judged: npt.NDArray[np.bool_], seed: int = 0
+    model: str,
+    direction: str,
+    problem: Problem,
+    learnt: npt.NDArray[np.bool_],
+    judged: npt.NDArray[np.bool_],
+    seed: int = 0,
 ) -> Prediction:
-    """Learn from `learnt` rows, predict `judged` rows. Raises InputError for a model that is not known, MissingExtra without torch."""
+    """Learn from `learnt` rows, predict `judged` rows.
+
+    Raises InputError for a model that is not known, MissingExtra without torch.
+    """
     if model not in MODELS:
-        raise InputError(f"model '{model}' is not known{did_you_mean(model, MODELS)}; known are {', '.join(MODELS)}")
+        raise InputError(
+            f"model '{model}' is not known{did_you_mean(model, MODELS)}; known are {', '.join(MODELS)}"
+        )
     forward = direction == "emg2exp"
     inputs, targets = (problem.muscles, problem.face) if forward else (problem.face, problem.muscles)
     period = problem.period_s
@@ -63,20 +77,26 @@ def predict(
     whole = ~np.isnan(features).any(axis=1)
     train, rows = np.flatnonzero(whole & learnt), np.flatnonzero(whole & judged)
     if len(train) * period < 5 or not len(rows):
-        raise InputError(f"{problem.name}: {len(train) * period:.1f} s to learn from and {len(rows)} rows to judge; change the split")
+        raise InputError(
+            f"{problem.name}: {len(train) * period:.1f} s to learn from and {len(rows)} rows to judge; change the split"
+        )
     spec = FeatureSpec(steps, period)
     kind = {"mlp_frame": "mlp", "tcn_centred": "tcn"}.get(model, model)
     settings = FitSettings(kind=kind, seed=seed)
     gap = max(steps) + ahead
     if kind in ("ridge", "rff"):
-        regressor = fit_linear(features[train], targets[train], gap, settings, max(1, round(0.03 / period)))[0]
+        regressor = fit_linear(features[train], targets[train], gap, settings, max(1, round(0.03 / period)))[
+            0
+        ]
         estimate = regressor.predict(features[rows])
     else:
         try:
             from ..training.mapping_networks import fit_network
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "torch", "train", f"evaluating '{model}'") from None
-        estimate = fit_network(features[train], targets[train], gap, settings, spec)[0].predict(features[rows])
+        estimate = fit_network(features[train], targets[train], gap, settings, spec)[0].predict(
+            features[rows]
+        )
     return Prediction(rows, targets[rows], np.asarray(estimate, np.float32), ahead * period)
 
 

@@ -24,8 +24,8 @@ from .metrics import displacement_basis
 class Problem:
     """T instants. muscles (T, M) activation 0..1; envelope (T, M) uV; face (T, K) in its own space.
 
-    segment (T,): gap-free run. basis (N, 3, K): displacement per unit in m where the space has a head here, else None. lag_s: skin
-    behind muscle, NaN where unknown. space: `ARKit`, `EIFER`, ...
+    segment (T,): gap-free run. basis (N, 3, K): displacement per unit in m where the space has a head here,
+    else None. lag_s: skin behind muscle, NaN where unknown. space: `ARKit`, `EIFER`, ...
     """
 
     name: str
@@ -47,25 +47,39 @@ def from_series(name: str, series: Series, envelope: F32, head: HeadModel) -> Pr
     lag = estimate(series)
     face = undrifted(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0)
     chosen = learnable(series)
-    chosen[len(head.expression_names):] = False  # jaw and lids of a head are moved by joints, not by the basis
+    chosen[len(head.expression_names) :] = (
+        False  # jaw and lids of a head are moved by joints, not by the basis
+    )
     known = ~np.isnan(face).any(axis=1) & np.isfinite(envelope).all(axis=1)
     if known.sum() * series.period_s < 10 or not chosen.any():
-        raise InputError(f"{name}: {known.sum() * series.period_s:.0f} s with both muscles and a moving face; at least 10 s are needed")
+        raise InputError(
+            f"{name}: {known.sum() * series.period_s:.0f} s with both muscles and a moving face; at least 10 s are needed"
+        )
     steps = np.diff(series.times[known], prepend=series.times[known][:1])
     names = tuple(n for n, wanted in zip(series.face_names, chosen, strict=True) if wanted)
     basis = displacement_basis(head)[:, :, chosen[: len(head.expression_names)]]
     return Problem(
-        name, "ARKit" if head.id == "open_head" else head.id, series.period_s, series.times[known],
-        np.cumsum(steps > 1.5 * series.period_s), series.activation[known], 1e6 * envelope[known], face[known][:, chosen],
-        series.muscles, names, lag.lag_s, basis,
+        name,
+        "ARKit" if head.id == "open_head" else head.id,
+        series.period_s,
+        series.times[known],
+        np.cumsum(steps > 1.5 * series.period_s),
+        series.activation[known],
+        1e6 * envelope[known],
+        face[known][:, chosen],
+        series.muscles,
+        names,
+        lag.lag_s,
+        basis,
     )
 
 
 def from_mmm(root: Path, session: str, spaces: list[str]) -> list[Problem]:
-    """One problem per method whose tables every clip has: envelopes of MMM's own chain, expression in the method's own space.
+    """One problem per method whose tables every clip has: envelopes of MMM's own chain, expression in the
+    method's own space.
 
-    Envelopes are normalised per session as the README advises: rest is the median, 1 the 99th percentile above it. The envelope is 500 ms
-    wide and centred, so these problems say nothing about live use.
+    Envelopes are normalised per session as the README advises: rest is the median, 1 the 99th percentile
+    above it. The envelope is 500 ms wide and centred, so these problems say nothing about live use.
     """
     dataset = mmm.read_index(root)
     clips = [clip for clip in dataset.of(session) if clip.emg is not None]
@@ -93,8 +107,18 @@ def from_mmm(root: Path, session: str, spaces: list[str]) -> list[Problem]:
         muscles = np.clip(above / np.maximum(np.percentile(above, 99, axis=0), 1e-9), 0.0, 1.0)
         moving = face[known].std(axis=0) > 1e-6
         names = tuple(n for n, moves in zip(METHODS[space].expression, moving, strict=True) if moves)
-        problems.append(Problem(
-            session, space, 1 / mmm.RATE_HZ, times[known], segment[known], muscles[known].astype(np.float32),
-            (1e6 * envelope[known]).astype(np.float32), face[known][:, moving].astype(np.float32), FRIDLUND.muscles, names,
-        ))
+        problems.append(
+            Problem(
+                session,
+                space,
+                1 / mmm.RATE_HZ,
+                times[known],
+                segment[known],
+                muscles[known].astype(np.float32),
+                (1e6 * envelope[known]).astype(np.float32),
+                face[known][:, moving].astype(np.float32),
+                FRIDLUND.muscles,
+                names,
+            )
+        )
     return problems

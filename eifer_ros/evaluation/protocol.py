@@ -1,4 +1,6 @@
-"""The protocol of an evaluation: data, split, models, seeds, in one file that pins them so that others can repeat it."""
+"""The protocol of an evaluation: data, split, models, seeds, in one file that pins them so that others can
+repeat it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class SimulatedData(Config):
 
     seed: int = parameter(7, "who performs", ge=0)
     session: int = parameter(0, "which session", ge=0)
-    program: Literal["session", "calibration", "emotions", "conversation", "free"] = parameter("session", "what is performed")
+    program: Literal["session", "calibration", "emotions", "conversation", "free"] = parameter(
+        "session", "what is performed"
+    )
     seconds: float = parameter(120.0, "how long", unit="s", ge=20, le=36000)
     rate_hz: float = parameter(1000.0, "EMG sampling rate", unit="Hz", ge=200)
 
@@ -56,8 +60,8 @@ class Data(Config):
 class Split(Config):
     """Which part is learnt from and which is judged; never shuffled frames.
 
-    blocks: the recording in so many stretches (or clips), every `test_every`-th is judged. tail: the last `share` is judged.
-    intervals: in s, given outright. Between learnt and judged rows lies `gap_s`.
+    blocks: the recording in so many stretches (or clips), every `test_every`-th is judged. tail: the last
+    `share` is judged. intervals: in s, given outright. Between learnt and judged rows lies `gap_s`.
     """
 
     kind: Literal["blocks", "tail", "intervals"] = parameter("blocks", "how the recording is split")
@@ -68,7 +72,10 @@ class Split(Config):
     gap_s: float = parameter(1.0, "left out around judged rows", unit="s", ge=0, le=60)
 
     def rows(self, times: npt.NDArray[np.float64]) -> tuple[Rows, Rows]:
-        """(T,) which rows are learnt from, (T,) which are judged. Raises InputError where one of them is empty."""
+        """(T,) which rows are learnt from, (T,) which are judged.
+
+        Raises InputError where one of them is empty.
+        """
         time = times - times[0]
         judged = np.zeros(len(time), bool)
         if self.kind == "intervals":
@@ -86,30 +93,49 @@ class Split(Config):
             near |= np.abs(time - 0.5 * (time[edge - 1] + time[edge])) < self.gap_s
         learnt = ~judged & ~near
         if not learnt.any() or not judged.any():
-            raise InputError(f"the split leaves {int(learnt.sum())} rows to learn from and {int(judged.sum())} to be judged")
+            raise InputError(
+                f"the split leaves {int(learnt.sum())} rows to learn from and {int(judged.sum())} to be judged"
+            )
         return learnt, judged
 
 
 class Protocol(Config):
-    """An evaluation. version: raised when the meaning changes; results of another version are not compared."""
+    """An evaluation.
+
+    version: raised when the meaning changes; results of another version are not compared.
+    """
 
     name: str = parameter("default", "for the reader")
     version: int = parameter(1, "of the protocol's meaning", ge=1)
     area: Literal["mapping", "face", "emg"] = parameter("mapping", "what is evaluated")
     data: list[Data] = parameter([], "recordings; empty for simulated participants")
     split: Split = Field(default_factory=Split, description="learnt and judged rows")
-    models: list[str] = parameter(["rest", "ridge", "rff"], "rest, ridge, rff, mlp, tcn, tcn_centred, mlp_frame")
-    directions: list[Literal["emg2exp", "exp2emg"]] = parameter(["emg2exp", "exp2emg"], "muscles to face, face to muscles")
-    spaces: list[str] = parameter([], "parameter spaces of MMM data, as EIFER, SMIRK; empty for all that are there")
+    models: list[str] = parameter(
+        ["rest", "ridge", "rff"], "rest, ridge, rff, mlp, tcn, tcn_centred, mlp_frame"
+    )
+    directions: list[Literal["emg2exp", "exp2emg"]] = parameter(
+        ["emg2exp", "exp2emg"], "muscles to face, face to muscles"
+    )
+    spaces: list[str] = parameter(
+        [], "parameter spaces of MMM data, as EIFER, SMIRK; empty for all that are there"
+    )
     profiles: list[str] = parameter(["live", "rms100", "emg2face"], "filter profiles of area emg")
     topics: list[str] = parameter([], "face topics of area face; empty for all but the truth")
     seeds: list[int] = parameter([0], "one run per seed of models that are not deterministic")
-    participants: list[int] = parameter([], "area face: simulated people that perform everything, bare and under sensors; from 900000")
+    participants: list[int] = parameter(
+        [], "area face: simulated people that perform everything, bare and under sensors; from 900000"
+    )
     moments: int = parameter(4, "area face: pictures of each movement of each participant", ge=1, le=100)
-    encoder: str = parameter("face_encoder.onnx", "area face: encoder for faces under sensors, in models/ or a path")
-    encoder_bare: str = parameter("face_encoder_bare.onnx", "area face: encoder trained on bare faces only, to compare with")
+    encoder: str = parameter(
+        "face_encoder.onnx", "area face: encoder for faces under sensors, in models/ or a path"
+    )
+    encoder_bare: str = parameter(
+        "face_encoder_bare.onnx", "area face: encoder trained on bare faces only, to compare with"
+    )
     restorer: str = parameter("face_restorer.onnx", "area face: network that takes sensors off the picture")
-    reference: str = parameter("", "recording of the same person without electrodes, for the restored pictures of area face")
+    reference: str = parameter(
+        "", "recording of the same person without electrodes, for the restored pictures of area face"
+    )
     feature_network: str = parameter("", "ONNX network, picture to features, for the Fréchet distance")
     classifier: str = parameter("", "ONNX network, picture to class scores, for agreement of expressions")
 
@@ -120,7 +146,9 @@ class Protocol(Config):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def with_data(self) -> Protocol:
-        """With the default data where none is named: for faces, people that no shipped network was trained on."""
+        """With the default data where none is named: for faces, people that no shipped network was trained
+        on.
+        """
         if self.data or self.participants:
             return self
         if self.area == "face":
@@ -130,7 +158,10 @@ class Protocol(Config):
 
 
 def load_protocol(path: Path | None, area: str) -> Protocol:
-    """Read a protocol file, or the default of an area. Raises ConfigError that names the key, or where the area is another."""
+    """Read a protocol file, or the default of an area.
+
+    Raises ConfigError that names the key, or where the area is another.
+    """
     if path is None:
         return build(Protocol, {"area": area}, "protocol").with_data()
     try:
@@ -149,9 +180,17 @@ def load_protocol(path: Path | None, area: str) -> Protocol:
     def absolute(name: str) -> str:
         return str(base / Path(name).expanduser()) if name else ""
 
-    data = [one.model_copy(update={"bag": absolute(one.bag), "mmm": absolute(one.mmm)}) for one in protocol.data]
-    files = {name: absolute(getattr(protocol, name)) for name in ("reference", "feature_network", "classifier")}
-    for name in ("encoder", "encoder_bare", "restorer"):  # a name without a folder is one of models/, unless the file lies here
+    data = [
+        one.model_copy(update={"bag": absolute(one.bag), "mmm": absolute(one.mmm)}) for one in protocol.data
+    ]
+    files = {
+        name: absolute(getattr(protocol, name)) for name in ("reference", "feature_network", "classifier")
+    }
+    for name in (
+        "encoder",
+        "encoder_bare",
+        "restorer",
+    ):  # a name without a folder is one of models/, unless the file lies here
         given = Path(getattr(protocol, name)).expanduser()
         if len(given.parts) > 1 or (base / given).is_file():
             files[name] = str(base / given)

@@ -29,7 +29,9 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows({k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows)
+        writer.writerows(
+            {k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows
+        )
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -38,7 +40,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         return "no result\n"
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(number(row.get(name)).replace("|", "/") for name in names) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join(number(row.get(name)).replace("|", "/") for name in names) + " |" for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -50,27 +54,46 @@ class Svg:
         self._parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
             'font-family="Helvetica, Arial, sans-serif" font-size="12">',
-            f"<title>{html.escape(title)}</title>", f'<rect width="{width}" height="{height}" fill="white"/>',
+            f"<title>{html.escape(title)}</title>",
+            f'<rect width="{width}" height="{height}" fill="white"/>',
         ]
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str = INK, width: float = 1.0) -> None:
         """A straight line."""
-        self._parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>')
+        self._parts.append(
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+        )
 
     def rect(self, x: float, y: float, w: float, h: float, colour: str) -> None:
         """A filled rectangle."""
-        self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="{colour}"/>')
+        self._parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="{colour}"/>'
+        )
 
     def dot(self, x: float, y: float, colour: str, radius: float = 2.0) -> None:
         """A filled circle, a little transparent so that many show."""
-        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}" fill-opacity="0.6"/>')
+        self._parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}" fill-opacity="0.6"/>'
+        )
 
     def path(self, points: Sequence[tuple[float, float]], colour: str, width: float = 1.2) -> None:
         """A polyline."""
         text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self._parts.append(f'<polyline points="{text}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        self._parts.append(
+            f'<polyline points="{text}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+        )
 
-    def text(self, x: float, y: float, words: str, *, anchor: str = "start", colour: str = INK, size: int = 12, turn: float = 0) -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        anchor: str = "start",
+        colour: str = INK,
+        size: int = 12,
+        turn: float = 0,
+    ) -> None:
         """A line of text; anchor start, middle or end."""
         turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
         self._parts.append(
@@ -89,7 +112,10 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     rough = (high - low) / about
     unit = 10.0 ** np.floor(np.log10(rough))
     step = unit * min((m for m in (1, 2, 2.5, 5, 10)), key=lambda m: abs(m * unit - rough))
-    return [float(v) + 0.0 for v in np.round(np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9 * step, step), 12)]  # no -0
+    return [
+        float(v) + 0.0
+        for v in np.round(np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9 * step, step), 12)
+    ]  # no -0
 
 
 def dots_figure(path: Path, title: str, label: str, groups: Sequence[tuple[str, Sequence[float]]]) -> None:
@@ -126,7 +152,9 @@ def dots_figure(path: Path, title: str, label: str, groups: Sequence[tuple[str, 
 
 
 def traces_figure(path: Path, title: str, times: Any, curves: Sequence[tuple[str, str, Any, Any]]) -> None:
-    """Panels one above the other: (name, unit, truth, estimate) over time in s; truth grey, estimate coloured."""
+    """Panels one above the other: (name, unit, truth, estimate) over time in s; truth grey, estimate
+    coloured.
+    """
     panel, left, width = 76, 150, 760
     svg = Svg(width, 60 + panel * len(curves) + 24, title)
     svg.text(14, 22, title, size=14)
@@ -135,7 +163,11 @@ def traces_figure(path: Path, title: str, times: Any, curves: Sequence[tuple[str
     t = t - t[0]
     span = max(float(t[-1]), 1e-9)
     every = max(1, len(t) // 1200)
-    breaks = np.flatnonzero(np.diff(t) > 5 * max(float(np.median(np.diff(t))), 1e-9)) + 1 if len(t) > 1 else np.zeros(0, int)
+    breaks = (
+        np.flatnonzero(np.diff(t) > 5 * max(float(np.median(np.diff(t))), 1e-9)) + 1
+        if len(t) > 1
+        else np.zeros(0, int)
+    )
     for index, (name, unit, truth, estimate) in enumerate(curves):
         top = 40 + panel * index
         values = np.concatenate([truth, estimate])
@@ -143,11 +175,20 @@ def traces_figure(path: Path, title: str, times: Any, curves: Sequence[tuple[str
         high = high if high > low else low + 1.0
         svg.line(left, top + panel - 12, width - 14, top + panel - 12, FAINT)
         svg.text(left - 8, top + panel / 2, name, anchor="end", size=11)
-        svg.text(left - 8, top + panel / 2 + 14, f"{low:.2g} .. {high:.2g} {unit}", anchor="end", size=10, colour="#666666")
+        svg.text(
+            left - 8,
+            top + panel / 2 + 14,
+            f"{low:.2g} .. {high:.2g} {unit}",
+            anchor="end",
+            size=10,
+            colour="#666666",
+        )
         for curve, colour, thick in ((truth, "#999999", 2.0), (estimate, PALETTE[index % len(PALETTE)], 1.2)):
             for part in np.split(np.arange(len(t)), breaks):
                 across = left + (width - 14 - left) * t[part[::every]] / span
-                up = top + (panel - 14) * (1 - (np.asarray(curve, np.float64)[part[::every]] - low) / (high - low))
+                up = top + (panel - 14) * (
+                    1 - (np.asarray(curve, np.float64)[part[::every]] - low) / (high - low)
+                )
                 points = list(zip(across.tolist(), up.tolist(), strict=True))
                 if len(points) > 1:
                     svg.path(points, colour, thick)

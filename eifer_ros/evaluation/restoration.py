@@ -1,8 +1,10 @@
-"""How well the face restorer takes sensors off: on simulated people that no network has seen, against the same moment without sensors.
+"""How well the face restorer takes sensors off: on simulated people that no network has seen, against the
+same moment without sensors.
 
-People are `Participant(900000 + k)`; one moment in the middle of each of the 17 movements. Pictures are compared as the network gives them
-(its crop, cut around the true landmarks), within the hull of the landmarks. Faces are looked for in whole pictures, into which
-the restored face was put back as `face/restored` shows it. Deterministic: no randomness but the people's seeds.
+People are `Participant(900000 + k)`; one moment in the middle of each of the 17 movements. Pictures are
+compared as the network gives them (its crop, cut around the true landmarks), within the hull of the
+landmarks. Faces are looked for in whole pictures, into which the restored face was put back as
+`face/restored` shows it. Deterministic: no randomness but the people's seeds.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ PEOPLE = 12
 
 @dataclass(frozen=True)
 class Moment:
-    """One moment of one person. bare, sensors: (H, W, 3) uint8. landmarks: (L, 2) pixels of `face_crop.POINTS`; crop: around them."""
+    """One moment of one person. bare, sensors: (H, W, 3) uint8.
+
+    landmarks: (L, 2) pixels of `face_crop.POINTS`; crop: around them.
+    """
 
     person: int
     movement: str
@@ -49,11 +54,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class RestorationScores:
-    """Means over `frames` moments of `people` persons. psnr_db, ssim: on the face, restored against bare; `sensors_`: before restoring.
+    """Means over `frames` moments of `people` persons.
 
-    detect_pct: pictures in which a landmark detector finds a face, likewise for sensors and bare. unchanged_db: PSNR of bare faces that
-    went through the restorer, equal ones counted as `SAME_DB`. covered, covered_bare: share of the face called covered, with sensors
-    and bare.
+    psnr_db, ssim: on the face, restored against bare; `sensors_`: before restoring.
+
+    detect_pct: pictures in which a landmark detector finds a face, likewise for sensors and bare.
+    unchanged_db: PSNR of bare faces that went through the restorer, equal ones counted as `SAME_DB`. covered,
+    covered_bare: share of the face called covered, with sensors and bare.
     """
 
     people: int
@@ -71,9 +78,14 @@ class RestorationScores:
 
 
 def moments(seed: int, size: tuple[int, int] = (480, 360)) -> Iterator[Moment]:
-    """The middle of each movement of the participant `seed`, with and without sensors. Raises InputError for a seed used in training."""
+    """The middle of each movement of the participant `seed`, with and without sensors.
+
+    Raises InputError for a seed used in training.
+    """
     if seed < UNSEEN:
-        raise InputError(f"participant {seed} may have been seen in training; evaluation takes seeds from {UNSEEN} on")
+        raise InputError(
+            f"participant {seed} may have been seen in training; evaluation takes seeds from {UNSEEN} on"
+        )
     person = Participant(seed, size=size)
     done = set()
     for take in person.script.takes(0.0, person.script.cycle_s):
@@ -90,9 +102,12 @@ def moments(seed: int, size: tuple[int, int] = (480, 360)) -> Iterator[Moment]:
 
 
 def evaluate(
-    restorer: FaceRestorer | None = None, people: int = PEOPLE, tell: Callable[[Moment, Restored], None] | None = None
+    restorer: FaceRestorer | None = None,
+    people: int = PEOPLE,
+    tell: Callable[[Moment, Restored], None] | None = None,
 ) -> RestorationScores:
-    """Scores of `restorer` (the shipped one by default) on that many unseen people; `tell` is given each moment and its restored face.
+    """Scores of `restorer` (the shipped one by default) on that many unseen people; `tell` is given each
+    moment and its restored face.
 
     Raises ModelError where no restorer is installed and InputError for fewer than one person.
     """
@@ -105,11 +120,20 @@ def evaluate(
         for moment in moments(seed):
             bare, sensors, face = cut(moment.bare, moment.crop), cut(moment.sensors, moment.crop), moment.face
             restored, again = network.restore(sensors, moment.crop), network.restore(bare, moment.crop)
-            rows.append((
-                psnr_db(restored.picture, bare, face), ssim(restored.picture, bare, face), 100.0 * find(paste(moment.sensors, restored)),
-                psnr_db(sensors, bare, face), ssim(sensors, bare, face), 100.0 * find(moment.sensors), 100.0 * find(moment.bare),
-                min(psnr_db(again.picture, bare, face), SAME_DB), restored.covered, again.covered,
-            ))
+            rows.append(
+                (
+                    psnr_db(restored.picture, bare, face),
+                    ssim(restored.picture, bare, face),
+                    100.0 * find(paste(moment.sensors, restored)),
+                    psnr_db(sensors, bare, face),
+                    ssim(sensors, bare, face),
+                    100.0 * find(moment.sensors),
+                    100.0 * find(moment.bare),
+                    min(psnr_db(again.picture, bare, face), SAME_DB),
+                    restored.covered,
+                    again.covered,
+                )
+            )
             if tell is not None:
                 tell(moment, restored)
     return RestorationScores(people, len(rows), *(float(value) for value in np.mean(rows, axis=0)))
@@ -142,5 +166,10 @@ def restored_detect_pct(people: int = PEOPLE) -> tuple[float, int]:
 def side_by_side(moment: Moment, restored: Restored) -> U8:
     """(SIZE, 4 SIZE, 3): with sensors, restored, bare, what counts as covered."""
     mask = np.asarray(restored.occlusion * 255.0 + 0.5, np.uint8)
-    parts = [cut(moment.sensors, moment.crop), restored.picture, cut(moment.bare, moment.crop), cv2.cvtColor(mask, cv2.COLOR_GRAY2RGB)]
+    parts = [
+        cut(moment.sensors, moment.crop),
+        restored.picture,
+        cut(moment.bare, moment.crop),
+        cv2.cvtColor(mask, cv2.COLOR_GRAY2RGB),
+    ]
     return np.asarray(np.hstack(parts), np.uint8)

@@ -1,8 +1,9 @@
 """Real faces under real sensors: is the movement recognised from the estimated expression?
 
-The sheet is a grid of tiles, a row for each movement and a column for each person (the reference sheet: 5 movements, 4 persons,
-tiles of 470 x 428). The measure: leave one person out, nearest centroid of the estimated expression, each person's mean removed,
-coefficients scaled by their spread; a face that is not found counts as wrong. No picture of the sheet is for training or tuning.
+The sheet is a grid of tiles, a row for each movement and a column for each person (the reference sheet: 5
+movements, 4 persons, tiles of 470 x 428). The measure: leave one person out, nearest centroid of the
+estimated expression, each person's mean removed, coefficients scaled by their spread; a face that is not
+found counts as wrong. No picture of the sheet is for training or tuning.
 
     python -m eifer_ros.evaluation.sensor_sheet SHEET.jpg [--encoder FILE] [--shifts 7] [--out PICTURE.png]
 """
@@ -37,7 +38,10 @@ _FLOOR = 0.01
 
 @dataclass(frozen=True)
 class Found:
-    """A face found in a tile. expression: (E,); vertices: (V, 3) m; head_pose (4, 4) and intrinsics (3, 3) to draw them with."""
+    """A face found in a tile.
+
+    expression: (E,); vertices: (V, 3) m; head_pose (4, 4) and intrinsics (3, 3) to draw them with.
+    """
 
     expression: F64
     vertices: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -52,7 +56,10 @@ Estimator = Callable[[U8], Found | None]
 
 @dataclass(frozen=True)
 class SheetResult:
-    """predicted: (persons, movements) index of the movement recognised, -1 where no face was found. found: by [person][movement]."""
+    """predicted: (persons, movements) index of the movement recognised, -1 where no face was found.
+
+    found: by [person][movement].
+    """
 
     predicted: np.ndarray[tuple[int, int], np.dtype[np.intp]]
     found: list[list[Found | None]]
@@ -67,21 +74,33 @@ class SheetResult:
         short = [name.split()[0][:5] for name in MOVEMENTS]
         lines = [f"{self.right} of {self.predicted.size} recognised; columns: {', '.join(MOVEMENTS)}"]
         for row in self.predicted:
-            lines.append("  ".join(f"{'missed' if k < 0 else short[k]:6}{' ' if k == j else '!'}" for j, k in enumerate(row)))
+            lines.append(
+                "  ".join(
+                    f"{'missed' if k < 0 else short[k]:6}{' ' if k == j else '!'}" for j, k in enumerate(row)
+                )
+            )
         return "\n".join(lines)
 
 
 def tiles(sheet: Path) -> list[list[U8]]:
-    """The tiles as [person][movement]. Raises InputError where the sheet cannot be read or has another size."""
+    """The tiles as [person][movement].
+
+    Raises InputError where the sheet cannot be read or has another size.
+    """
     image = cv2.imread(str(sheet), cv2.IMREAD_COLOR)
     width, height = TILE
     if image is None:
         raise InputError(f"{sheet}: not a readable picture")
     if image.shape[:2] != (height * len(MOVEMENTS), width * PERSONS):
-        raise InputError(f"{sheet} is {image.shape[1]} x {image.shape[0]}; the sheet is {width * PERSONS} x {height * len(MOVEMENTS)}")
+        raise InputError(
+            f"{sheet} is {image.shape[1]} x {image.shape[0]}; the sheet is {width * PERSONS} x {height * len(MOVEMENTS)}"
+        )
     rgb = np.ascontiguousarray(image[:, :, ::-1])
     return [
-        [np.ascontiguousarray(rgb[m * height : (m + 1) * height, p * width : (p + 1) * width]) for m in range(len(MOVEMENTS))]
+        [
+            np.ascontiguousarray(rgb[m * height : (m + 1) * height, p * width : (p + 1) * width])
+            for m in range(len(MOVEMENTS))
+        ]
         for p in range(PERSONS)
     ]
 
@@ -94,7 +113,10 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
     persons, movements = len(features), len(features[0])
     known = [[value for value in row if value is not None] for row in features]
     centred = [
-        [None if value is None else np.asarray(value, np.float64) - np.mean(known[p], axis=0) for value in row]
+        [
+            None if value is None else np.asarray(value, np.float64) - np.mean(known[p], axis=0)
+            for value in row
+        ]
         for p, row in enumerate(features)
     ]
     every = [value for row in centred for value in row if value is not None]
@@ -118,11 +140,15 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
 def measure(sheet: Path, estimator: Estimator) -> SheetResult:
     """Read every tile alone, as if it were the first picture of a stream, and recognise its movement."""
     found = [[estimator(tile) for tile in row] for row in tiles(sheet)]
-    return SheetResult(recognise([[None if one is None else one.expression for one in row] for row in found]), found)
+    return SheetResult(
+        recognise([[None if one is None else one.expression for one in row] for row in found]), found
+    )
 
 
 def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | None = None) -> Estimator:
-    """The network itself: its expression (mean over the first `shifts` of `SHIFTS`), its shape, and a pose from its landmarks."""
+    """The network itself: its expression (mean over the first `shifts` of `SHIFTS`), its shape, and a pose
+    from its landmarks.
+    """
     model = load_head() if head is None else head
     encoder = FaceEncoder(model, path)
     tracker = EncoderTracker(encoder)
@@ -133,7 +159,9 @@ def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | No
         reading = tracker.search(tile)
         if reading is None:
             return None
-        several = mean_of(encoder.read(tile, shifted(crop_of(reading.points), shifts))) if shifts > 1 else reading
+        several = (
+            mean_of(encoder.read(tile, shifted(crop_of(reading.points), shifts))) if shifts > 1 else reading
+        )
         vertices = model.vertices(several.shape, several.expression, eyes=model.gaze(several.expression))
         points = embedding.points(vertices, model.faces)[list(POINTS)].astype(np.float64)
         K = projection.default_intrinsics(tile.shape[1], tile.shape[0])
@@ -151,12 +179,20 @@ def component_estimator(config: ReconstructionConfig) -> Estimator:
 
     def estimate(tile: U8) -> Found | None:
         component.reset()
-        state = next(made.item for made in component.handle(CAMERA, Frame(0, tile)) if isinstance(made.item, FaceState))
+        state = next(
+            made.item for made in component.handle(CAMERA, Frame(0, tile)) if isinstance(made.item, FaceState)
+        )
         if state.status == FaceStatus.LOST:
             return None
         K = projection.default_intrinsics(tile.shape[1], tile.shape[0])
-        points = component.landmarks.points[list(POINTS), :2].astype(np.float64) if component.landmarks is not None else None
-        return Found(state.expression.astype(np.float64), model.state_vertices(state), state.head_pose, K, points)
+        points = (
+            component.landmarks.points[list(POINTS), :2].astype(np.float64)
+            if component.landmarks is not None
+            else None
+        )
+        return Found(
+            state.expression.astype(np.float64), model.state_vertices(state), state.head_pose, K, points
+        )
 
     return estimate
 
@@ -176,8 +212,14 @@ def draw(tile: U8, found: Found | None, head: HeadModel, word: str = "") -> U8:
     over = tile.copy()
     if found is not None:
         image = shade.render(
-            found.vertices, head.faces, found.intrinsics, found.head_pose, (width, height), colour=show.colours(head),
-            light=(0.35, -0.55, -1.0), background=np.zeros_like(tile),
+            found.vertices,
+            head.faces,
+            found.intrinsics,
+            found.head_pose,
+            (width, height),
+            colour=show.colours(head),
+            light=(0.35, -0.55, -1.0),
+            background=np.zeros_like(tile),
         )
         where = cv2.GaussianBlur((image.max(axis=2) > 0).astype(np.float32), (0, 0), 1.5)[..., None] * 0.85
         over = np.asarray(np.clip(tile * (1 - where) + image * where, 0, 255), np.uint8)
@@ -185,28 +227,45 @@ def draw(tile: U8, found: Found | None, head: HeadModel, word: str = "") -> U8:
     for x, y in found.points if found is not None and found.points is not None else ():
         cv2.circle(marked, (round(x), round(y)), 1, (90, 255, 120), -1, cv2.LINE_AA)
     pair = np.hstack([marked, over])
-    cv2.putText(pair, word or "no face", (14, 34), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 230, 120), 2, cv2.LINE_AA)
+    cv2.putText(
+        pair, word or "no face", (14, 34), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 230, 120), 2, cv2.LINE_AA
+    )
     return pair
 
 
 def picture(sheet: Path, result: SheetResult, head: HeadModel | None = None) -> U8:
-    """Every tile with its landmarks and the fitted head over it, and the movement recognised ('!' where it is another)."""
+    """Every tile with its landmarks and the fitted head over it, and the movement recognised ('!' where it is
+    another).
+    """
     model = load_head() if head is None else head
     columns = []
     for person, row in enumerate(tiles(sheet)):
         pairs = []
         for movement, tile in enumerate(row):
             k = int(result.predicted[person, movement])
-            word = f"{MOVEMENTS[movement]}" if k == movement else "no face" if k < 0 else f"{MOVEMENTS[movement]}: read as {MOVEMENTS[k]} !"
+            word = (
+                f"{MOVEMENTS[movement]}"
+                if k == movement
+                else "no face"
+                if k < 0
+                else f"{MOVEMENTS[movement]}: read as {MOVEMENTS[k]} !"
+            )
             pairs.append(draw(tile, result.found[person][movement], model, word))
         columns.append(np.vstack(pairs))
     return np.hstack(columns)
 
 
 def reference_sheet() -> Path | None:
-    """The sheet in `../shared/data` beside the source tree, or in the folder of EIFER_TEST_DATA; None where there is none."""
-    folders = [os.environ.get("EIFER_TEST_DATA", ""), str(Path(__file__).resolve().parents[3] / "shared" / "data")]
-    return next((Path(folder) / SHEET for folder in folders if folder and (Path(folder) / SHEET).is_file()), None)
+    """The sheet in `../shared/data` beside the source tree, or in the folder of EIFER_TEST_DATA; None where
+    there is none.
+    """
+    folders = [
+        os.environ.get("EIFER_TEST_DATA", ""),
+        str(Path(__file__).resolve().parents[3] / "shared" / "data"),
+    ]
+    return next(
+        (Path(folder) / SHEET for folder in folders if folder and (Path(folder) / SHEET).is_file()), None
+    )
 
 
 def main() -> None:

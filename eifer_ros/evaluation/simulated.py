@@ -1,4 +1,7 @@
-"""A simulated session without pictures: raw sEMG, movement markers and the true face at the camera's rate. Some hundred times real time."""
+"""A simulated session without pictures: raw sEMG, movement markers and the true face at the camera's rate.
+
+Some hundred times real time.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,17 @@ def items(config: PerformerConfig, duration_s: float, face_topic: str = FACE) ->
     yield from heapq.merge(source.produce(), faces(), key=lambda emission: emission.item.stamp)
 
 
-def write(out: Path, config: PerformerConfig, duration_s: float, *, session: dict[str, object] | None = None) -> Path:
+def write(
+    out: Path, config: PerformerConfig, duration_s: float, *, session: dict[str, object] | None = None
+) -> Path:
     """`items` as the recording `out`, small: EMG packets of 256 samples."""
     config = config.model_copy(update={"chunk_samples": 256})
-    about = {"participant": f"simulated {config.seed}", "seed": config.seed, "session": config.session, **(session or {})}
+    about = {
+        "participant": f"simulated {config.seed}",
+        "seed": config.seed,
+        "session": config.session,
+        **(session or {}),
+    }
     with BagWriter(out, session=about, wait=True) as bag:
         for emission in items(config, duration_s):
             bag.write(*emission)

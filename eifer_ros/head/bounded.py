@@ -31,17 +31,29 @@ def _descend(gram: Any, target: Any, lower: Any, upper: Any, x: Any, tolerance: 
 
 
 def solve(
-    gram: F64, target: F64, lower: F64, upper: F64, start: F64 | None = None, *, tolerance: float = 1e-7, sweeps: int = 500
+    gram: F64,
+    target: F64,
+    lower: F64,
+    upper: F64,
+    start: F64 | None = None,
+    *,
+    tolerance: float = 1e-7,
+    sweeps: int = 500,
 ) -> F64:
     """Find x in [lower, upper] that minimises 1/2 x' gram x - target' x, by cyclic coordinate descent.
 
-    gram: (N, N) symmetric, positive semi-definite (A'A); target: (N,) (A'b). For a convex quadratic with box bounds the
-    descent converges to a minimiser (Tseng 2001); an unknown with no curvature keeps its starting value. `start` (clipped into the bounds)
-    makes the next frame cheap.
+    gram: (N, N) symmetric, positive semi-definite (A'A); target: (N,) (A'b). For a convex quadratic with box
+    bounds the descent converges to a minimiser (Tseng 2001); an unknown with no curvature keeps its starting
+    value. `start` (clipped into the bounds) makes the next frame cheap.
     """
     x = np.clip(np.zeros(len(target)) if start is None else start, lower, upper).astype(np.float64)
     _descend(
-        np.ascontiguousarray(gram, np.float64), np.ascontiguousarray(target, np.float64), np.ascontiguousarray(lower, np.float64),
-        np.ascontiguousarray(upper, np.float64), x, tolerance, sweeps,
+        np.ascontiguousarray(gram, np.float64),
+        np.ascontiguousarray(target, np.float64),
+        np.ascontiguousarray(lower, np.float64),
+        np.ascontiguousarray(upper, np.float64),
+        x,
+        tolerance,
+        sweeps,
     )
     return x

@@ -1,7 +1,8 @@
 """Where a head touches itself: lips that close and lids that glide over the eyeball.
 
-The source's lips stand a little apart at rest, more so for some people, and its eyeballs show through half-closed lids of others.
-Both are put right on every sampled person and on the actions that should keep the mouth shut, before anything is fitted to them.
+The source's lips stand a little apart at rest, more so for some people, and its eyeballs show through
+half-closed lids of others. Both are put right on every sampled person and on the actions that should keep the
+mouth shut, before anything is fitted to them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _REACH_M = 0.006
 
 @dataclass(frozen=True)
 class Seam:
-    """The line where the lips meet: vertices of each lip, and the chain of each that comes nearest to the other one."""
+    """The line where the lips meet: vertices of each lip, and the chain of each that comes nearest to the
+    other one.
+    """
 
     upper: I64
     lower: I64
@@ -56,7 +59,9 @@ class Seam:
         return Seam(upper, lower, corners, edges[0], edges[1])
 
     def _profile(self, vertices: F64) -> tuple[F64, F64, F64, F64]:
-        """Grid x from corner to corner; smooth heights of the upper and the lower edge; the opening, smoothed."""
+        """Grid x from corner to corner; smooth heights of the upper and the lower edge; the opening,
+        smoothed.
+        """
         corner = np.abs(vertices[self.corners, 0]).mean()
         x = np.linspace(-corner, corner, 41)
         edges = []
@@ -68,7 +73,9 @@ class Seam:
         return x, gaussian_filter1d(edges[0], 2.0), gaussian_filter1d(edges[1], 2.0), opening
 
     def close(self, vertices: F64, overlap: float = OVERLAP_M) -> F64:
-        """(V, 3) displacement that makes the lips of `vertices` meet and overlap by `overlap`, half from each lip."""
+        """(V, 3) displacement that makes the lips of `vertices` meet and overlap by `overlap`, half from each
+        lip.
+        """
         move = np.zeros_like(vertices)
         x, upper, lower, opening = self._profile(vertices)
         amount = 0.5 * np.maximum(opening + overlap, 0.0) * np.clip((x[-1] - np.abs(x)) / 0.003, 0.0, 1.0)

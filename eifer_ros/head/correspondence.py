@@ -1,9 +1,9 @@
 """Dense correspondence between two heads of different topology.
 
-Each head's surface is a triangle mesh in metres with y up and the face towards +z. The heads are brought together by a similarity
-transform (closest points, Besl & McKay 1992, trimmed), then the source takes on the target's shape through its own shape basis, and
-then each point looks for the closest point of the other surface that faces the same way: without the direction, an upper lip would
-find the lower one.
+Each head's surface is a triangle mesh in metres with y up and the face towards +z. The heads are brought
+together by a similarity transform (closest points, Besl & McKay 1992, trimmed), then the source takes on the
+target's shape through its own shape basis, and then each point looks for the closest point of the other
+surface that faces the same way: without the direction, an upper lip would find the lower one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Surface:
 
 @dataclass(frozen=True)
 class Match:
-    """Closest points: triangles (N,) indices into the faces searched, weights (N, 3) barycentric, points (N, 3), distance (N,) m."""
+    """Closest points: triangles (N,) indices into the faces searched, weights (N, 3) barycentric, points (N,
+    3), distance (N,) m.
+    """
 
     triangles: I64
     weights: F64
@@ -60,7 +62,9 @@ class Match:
 
 
 def closest(points: F64, normals: F64, surface: Surface, candidates: int = 24) -> Match:
-    """For each of (N, 3) points the closest point of `surface` among the triangles that face the same way as `normals` (N, 3)."""
+    """For each of (N, 3) points the closest point of `surface` among the triangles that face the same way as
+    `normals` (N, 3).
+    """
     face_normals = surface.normals()
     tree = cKDTree(np.hstack([surface.centres(), NORMAL_M * face_normals]))
     count = min(candidates, len(surface.faces))
@@ -78,7 +82,9 @@ def closest(points: F64, normals: F64, surface: Surface, candidates: int = 24) -
 
 
 def _barycentric(p: F64, corners: F64) -> F64:
-    """Weights of the point of each triangle closest to p (Ericson 2004, Real-Time Collision Detection, 5.1.5). corners (..., 3, 3)."""
+    """Weights of the point of each triangle closest to p (Ericson 2004, Real-Time Collision Detection,
+    5.1.5). corners (..., 3, 3).
+    """
     a, b, c = corners[..., 0, :], corners[..., 1, :], corners[..., 2, :]
     ab, ac, ap, bp, cp = b - a, c - a, p - a, p - b, p - c
 
@@ -143,14 +149,22 @@ class Fit:
 
 
 def register(
-    source: Surface, basis: F64, face: I64, target: Surface, start: Similarity, *, rounds: int = 40, trim: float = 0.9,
+    source: Surface,
+    basis: F64,
+    face: I64,
+    target: Surface,
+    start: Similarity,
+    *,
+    rounds: int = 40,
+    trim: float = 0.9,
     prior_m: float = 0.001,
 ) -> Fit:
     """Lay the source head onto the target.
 
-    basis: (V, 3, S) shape basis of the source in m per standard deviation. face: vertices of the source that take part.
-    start: a rough alignment, good to a few centimetres. trim: share of the closest pairs that count. prior_m: how far a point must
-    lie off for a shape coefficient of one standard deviation to be worth its cost.
+    basis: (V, 3, S) shape basis of the source in m per standard deviation. face: vertices of the source that
+    take part. start: a rough alignment, good to a few centimetres. trim: share of the closest pairs that
+    count. prior_m: how far a point must lie off for a shape coefficient of one standard deviation to be worth
+    its cost.
     """
     transform, shape = start, np.zeros(basis.shape[2])
     local = basis[face].reshape(len(face) * 3, -1)
@@ -166,7 +180,11 @@ def register(
         if turn < rounds // 3 or basis.shape[2] == 0:
             continue
         # shape: point to plane, so that the surface may slide along itself
-        inverse = Similarity(1 / transform.scale, transform.rotation.T, -transform.rotation.T @ transform.shift / transform.scale)
+        inverse = Similarity(
+            1 / transform.scale,
+            transform.rotation.T,
+            -transform.rotation.T @ transform.shift / transform.scale,
+        )
         corners = target.faces[match.triangles]
         plane = np.einsum("nc,ncd->nd", match.weights, target_normals[corners]) @ transform.rotation
         plane /= np.maximum(np.linalg.norm(plane, axis=1, keepdims=True), 1e-12)

@@ -1,8 +1,10 @@
-"""Where the landmarks of MediaPipe's face mesh, the iBUG 68 points and the electrode sites lie on the open head.
+"""Where the landmarks of MediaPipe's face mesh, the iBUG 68 points and the electrode sites lie on the open
+head.
 
-The landmark network looks at renders of many people made by the head itself; every landmark that hits the skin is carried to
-the average head by its triangle and weights, the median over all pictures is taken, left and right are made mirror images, and
-the result is dropped onto the surface. Working on a slightly opened mouth keeps upper and lower lip apart.
+The landmark network looks at renders of many people made by the head itself; every landmark that hits the
+skin is carried to the average head by its triangle and weights, the median over all pictures is taken, left
+and right are made mirror images, and the result is dropped onto the surface. Working on a slightly opened
+mouth keeps upper and lower lip apart.
 """
 
 from __future__ import annotations
@@ -24,37 +26,52 @@ from .model import Embedding, HeadModel
 
 I64 = npt.NDArray[np.int64]
 Detector = Callable[[U8], F32 | None]
-"""A square RGB picture of one upright face that fills it as the network expects -> (478, 3) pixels, or None."""
+"""A square RGB picture of one upright face that fills it as the network expects -> (478, 3) pixels, or None.
+"""
 
 MESH = 468
 IRIS_RIGHT, IRIS_LEFT = 468, 473  # centre, then the edge at +x, top, -x and bottom of the picture
 PICTURE = 512
 OPEN = 0.3
 
+# fmt: off
 OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132,
     93, 234, 127, 162, 21, 54, 103, 67, 109,
 )
+# fmt: on
 LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 BROW_RIGHT = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
 LIDS_RIGHT = (226, 247, 30, 29, 27, 28, 56, 190, 243, 112, 26, 22, 23, 24, 110, 25)
 NOSE_RIGHT = (8, 193, 245, 188, 174, 217, 126, 129, 64, 98, 97, 2)
 LOWER_LID_RIGHT, MOUTH_CORNER_RIGHT, BROW_TOP_RIGHT = 23, 61, (70, 63, 105, 66, 107)
 
+# fmt: off
 IBUG_68 = (
     162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389, 70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
     168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 61, 39, 37, 0, 267, 269, 291, 405,
     314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
 )
-"""MediaPipe indices of the iBUG 300-W points, in iBUG's order (from the subject's right ear along the jaw)."""
+# fmt: on
+"""MediaPipe indices of the iBUG 300-W points, in iBUG's order (from the subject's right ear along the jaw).
+"""
 
 FRIDLUND_RIGHT = {
-    1: ((151, 108, 10), (0.13, 0.71, 0.16)), 3: ((104, 69, 105), (0.28, 0.61, 0.11)), 5: ((69, 108, 66), (0.06, 0.17, 0.77)),
-    7: ((9, 107, 151), (0.12, 0.77, 0.11)), 9: ((205, 36, 203), (0.19, 0.34, 0.48)), 11: ((194, 204, 106), (0.08, 0.21, 0.70)),
-    13: ((170, 211, 32), (0.40, 0.05, 0.55)), 15: ((200, 199, 201), (0.20, 0.11, 0.69)), 17: ((118, 228, 229), (0.50, 0.06, 0.43)),
-    19: ((213, 187, 192), (0.20, 0.75, 0.06)), 21: ((215, 138, 172), (0.21, 0.37, 0.42)),
+    1: ((151, 108, 10), (0.13, 0.71, 0.16)),
+    3: ((104, 69, 105), (0.28, 0.61, 0.11)),
+    5: ((69, 108, 66), (0.06, 0.17, 0.77)),
+    7: ((9, 107, 151), (0.12, 0.77, 0.11)),
+    9: ((205, 36, 203), (0.19, 0.34, 0.48)),
+    11: ((194, 204, 106), (0.08, 0.21, 0.70)),
+    13: ((170, 211, 32), (0.40, 0.05, 0.55)),
+    15: ((200, 199, 201), (0.20, 0.11, 0.69)),
+    17: ((118, 228, 229), (0.50, 0.06, 0.43)),
+    19: ((213, 187, 192), (0.20, 0.75, 0.06)),
+    21: ((215, 138, 172), (0.21, 0.37, 0.42)),
 }
-"""Right-sided Fridlund channels on MediaPipe triangles, from the coordinates of the scheme (cvjena/electromyogram)."""
+"""Right-sided Fridlund channels on MediaPipe triangles, from the coordinates of the scheme
+(cvjena/electromyogram).
+"""
 KURAMOTO_RIGHT = {1: 108, 3: 105, 5: 228, 7: 36, 9: 32, 13: 71, 15: 116, 17: 172}
 KURAMOTO_MIDDLE = {19: 9, 20: 164, 24: 168}
 """Nearest MediaPipe landmark of the Kuramoto 2019 sites."""
@@ -129,7 +146,9 @@ def locate(head: HeadModel, detect: Detector, people: int, seed: int) -> F64:
 def _facing(pixels: F32, faces: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """(F,) whether a triangle shows its outer side to the camera."""
     a, b, c = (pixels[faces[:, corner], :2] for corner in range(3))
-    return np.asarray((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]) < 0)
+    return np.asarray(
+        (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]) < 0
+    )
 
 
 def _median(points: npt.NDArray[Any]) -> F64:
@@ -149,7 +168,9 @@ class _Picture:
         self.pixels = pixels
 
 
-def _picture(head: HeadModel, vertices: F32, colours: F32, yaw: float, pitch: float, rng: np.random.Generator) -> _Picture:
+def _picture(
+    head: HeadModel, vertices: F32, colours: F32, yaw: float, pitch: float, rng: np.random.Generator
+) -> _Picture:
     """The face from 0.6 m, filling the picture as MediaPipe's crop does (1.5 times the face)."""
     middle = np.array([0.0, -0.035, 0.0])
     half = float(np.abs(vertices[head.parts == 0][:, 0]).max())
@@ -172,11 +193,15 @@ def mirror_pairs(points: F64) -> I64:
 
 
 def landmark_pairs(head: HeadModel, detect: Detector) -> I64:
-    """(468,) the mirror partner of every landmark: what the network says about the average face and about its mirror image."""
+    """(468,) the mirror partner of every landmark: what the network says about the average face and about its
+    mirror image.
+    """
     rng = np.random.default_rng(0)
     found = []
     for jaw in (0.0, 0.2):
-        image = _picture(head, head.vertices(expression=_expression(jawOpen=jaw)), paint(head, rng), 0.0, 0.0, rng).image
+        image = _picture(
+            head, head.vertices(expression=_expression(jawOpen=jaw)), paint(head, rng), 0.0, 0.0, rng
+        ).image
         for flipped in (image, np.ascontiguousarray(image[:, ::-1])):
             points = detect(flipped)
             if points is None:
@@ -190,8 +215,12 @@ def symmetric(points: F64, pairs: I64) -> F64:
     return np.asarray(0.5 * (points + points[pairs] * [-1.0, 1.0, 1.0]))
 
 
-def drop(points: F64, vertices: npt.NDArray[Any], faces: npt.NDArray[Any], candidates: I64) -> tuple[npt.NDArray[np.int32], F32]:
-    """Closest points on the triangles `candidates` (indices into `faces`): triangle index and barycentric weights."""
+def drop(
+    points: F64, vertices: npt.NDArray[Any], faces: npt.NDArray[Any], candidates: I64
+) -> tuple[npt.NDArray[np.int32], F32]:
+    """Closest points on the triangles `candidates` (indices into `faces`): triangle index and barycentric
+    weights.
+    """
     corners = np.asarray(vertices, np.float64)[faces[candidates]]
     tree = cKDTree(corners.mean(axis=1))
     triangles = np.empty(len(points), np.int32)
@@ -206,7 +235,9 @@ def drop(points: F64, vertices: npt.NDArray[Any], faces: npt.NDArray[Any], candi
 
 
 def closest_on_triangle(point: F64, a: F64, b: F64, c: F64) -> tuple[float, F64]:
-    """Distance and barycentric weights of the closest point of a triangle (Ericson, Real-Time Collision Detection, 5.1.5)."""
+    """Distance and barycentric weights of the closest point of a triangle (Ericson, Real-Time Collision
+    Detection, 5.1.5).
+    """
     ab, ac = b - a, c - a
     normal = np.cross(ab, ac)
     size = float(normal @ normal)
@@ -230,7 +261,9 @@ def closest_on_triangle(point: F64, a: F64, b: F64, c: F64) -> tuple[float, F64]
 
 
 def iris_points(head: HeadModel) -> tuple[npt.NDArray[np.int32], F32]:
-    """The ten iris landmarks as corners of eyeball triangles: centre, then the iris edge at +x, top, -x, bottom of the picture."""
+    """The ten iris landmarks as corners of eyeball triangles: centre, then the iris edge at +x, top, -x,
+    bottom of the picture.
+    """
     triangles, weights = [], []
     for side in ("right", "left"):
         centre = head.part(f"pupil_{side}")
@@ -238,7 +271,13 @@ def iris_points(head: HeadModel) -> tuple[npt.NDArray[np.int32], F32]:
         rim = head.part(f"iris_{side}")
         offset = head.template[rim] - head.template[pole]
         # +x of the picture is the subject's left
-        wanted = [pole, *(rim[np.argmax(offset @ axis)] for axis in np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]))]
+        wanted = [
+            pole,
+            *(
+                rim[np.argmax(offset @ axis)]
+                for axis in np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+            ),
+        ]
         for vertex in wanted:
             face, corner = np.argwhere(head.faces == vertex)[0]
             triangles.append(face)
@@ -247,14 +286,21 @@ def iris_points(head: HeadModel) -> tuple[npt.NDArray[np.int32], F32]:
 
 
 def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArray[np.int32]]:
-    """Vertex sets by name from landmark outlines seen from the front, on the average head with the mouth a little open."""
+    """Vertex sets by name from landmark outlines seen from the front, on the average head with the mouth a
+    little open.
+    """
     vertices = head.vertices(expression=_expression(jawOpen=OPEN)).astype(np.float64)
     normals = shade.vertex_normals(vertices, head.faces)
     skin = head.parts == head.part_names.index("skin")
 
     def inside(outline: Sequence[int], margin_mm: float = 0.0) -> npt.NDArray[np.bool_]:
         polygon = (landmarks[list(outline)][:, :2] * 1e3).astype(np.float32)
-        return np.array([cv2.pointPolygonTest(polygon, (float(x), float(y)), True) >= -margin_mm for x, y in vertices[:, :2] * 1e3])
+        return np.array(
+            [
+                cv2.pointPolygonTest(polygon, (float(x), float(y)), True) >= -margin_mm
+                for x, y in vertices[:, :2] * 1e3
+            ]
+        )
 
     def both(outline: Sequence[int], margin_mm: float = 0.0) -> npt.NDArray[np.bool_]:
         return inside(outline, margin_mm) | inside([int(pairs[index]) for index in outline], margin_mm)
@@ -274,7 +320,11 @@ def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArra
     brow_line = np.interp(np.abs(vertices[:, 0]), brow_x[order], landmarks[list(BROW_TOP_RIGHT), 1][order])
     taken = lips | lids | nose | brows
     chosen = {
-        "face": face, "lips": lips, "brows": brows, "eyelids": lids, "nose": nose,
+        "face": face,
+        "lips": lips,
+        "brows": brows,
+        "eyelids": lids,
+        "nose": nose,
         "forehead": face & ~taken & (vertices[:, 1] > brow_line),
         "cheeks": face & ~taken & (vertices[:, 1] < eye_level) & (vertices[:, 1] >= mouth_level),
         "jaw": face & ~taken & (vertices[:, 1] < mouth_level),
@@ -304,20 +354,27 @@ def embeddings(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, Embeddi
 
     def named(points: dict[str, F64]) -> Embedding:
         names = sorted(points, key=lambda name: int(name[1:]))
-        return Embedding(tuple(names), *drop(np.array([points[name] for name in names]), reference, head.faces, candidates))
+        return Embedding(
+            tuple(names), *drop(np.array([points[name] for name in names]), reference, head.faces, candidates)
+        )
 
     ibug = list(IBUG_68)
     return {
         "landmarks_478": Embedding(tuple(str(index) for index in range(len(triangles))), triangles, weights),
         "landmarks_68": Embedding(tuple(str(index) for index in range(68)), triangles[ibug], weights[ibug]),
-        "electrodes_fridlund": named(sites), "electrodes_kuramoto": named(kuramoto),
+        "electrodes_fridlund": named(sites),
+        "electrodes_kuramoto": named(kuramoto),
     }
 
 
 def place(head: HeadModel, detect: Detector, people: int, seed: int) -> HeadModel:
-    """`head` with regions and embeddings: a first look at the plain head says where lips and brows are, a second sees them painted."""
+    """`head` with regions and embeddings: a first look at the plain head says where lips and brows are, a
+    second sees them painted.
+    """
     pairs = landmark_pairs(head, detect)
     plain = symmetric(locate(head, detect, max(4, people // 4), seed), pairs)
     painted = dataclasses.replace(head, regions=regions(head, plain, pairs))
     points = symmetric(locate(painted, detect, people, seed + 1), pairs)
-    return dataclasses.replace(head, regions=regions(head, points, pairs), embeddings=embeddings(head, points, pairs))
+    return dataclasses.replace(
+        head, regions=regions(head, points, pairs), embeddings=embeddings(head, points, pairs)
+    )

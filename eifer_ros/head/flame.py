@@ -1,12 +1,12 @@
 """Imports a FLAME file (2020, 2023 or 2023 Open) into the head model format.
 
-FLAME: Li, Bolkart, Black, Li, Romero 2017, "Learning a model of facial shape and expression from 4D scans". The official
-pickles are read by `flame_pickle.py`, without chumpy and without executing code. What FLAME files lack (landmarks,
-electrode sites, regions, eyelids, the meaning of each coefficient) comes from the open head by dense correspondence
-(`correspondence.py`): nothing under another licence is needed.
+FLAME: Li, Bolkart, Black, Li, Romero 2017, "Learning a model of facial shape and expression from 4D scans".
+The official pickles are read by `flame_pickle.py`, without chumpy and without executing code. What FLAME
+files lack (landmarks, electrode sites, regions, eyelids, the meaning of each coefficient) comes from the open
+head by dense correspondence (`correspondence.py`): nothing under another licence is needed.
 
-Licence: FLAME 2023 Open is CC-BY-4.0. FLAME 2020 and 2023 are for non-commercial research and may not be passed on, nor may
-anything imported from them. The importer records which it is, in the asset.
+Licence: FLAME 2023 Open is CC-BY-4.0. FLAME 2020 and 2023 are for non-commercial research and may not be
+passed on, nor may anything imported from them. The importer records which it is, in the asset.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ LICENCES = {"cc-by-4.0": LICENCE_OPEN, "non-commercial": LICENCE_RESEARCH}
 
 _SURFACE = ("skin", "mouth")
 """Parts of the reference that FLAME's skin may lie on: it goes over the lips into the mouth."""
-_EYEBALL = {f"{part}_{side}": f"eye_{side}" for part in ("eye", "iris", "pupil") for side in ("left", "right")}
+_EYEBALL = {
+    f"{part}_{side}": f"eye_{side}" for part in ("eye", "iris", "pupil") for side in ("left", "right")
+}
 _GAZE_AND_TONGUE = tuple(name for name in ARKIT_52 if name.startswith("eyeLook") or name == "tongueOut")
 
 
@@ -50,8 +52,9 @@ _GAZE_AND_TONGUE = tuple(name for name in ARKIT_52 if name.startswith("eyeLook")
 class FlameImport:
     """What came of an import.
 
-    model: the head. surface_mm: 50th and 95th percentile of how far the face of the open head lies off FLAME's after alignment.
-    explained: share (0..1) of each ARKit action's motion that this head can make, by name.
+    model: the head. surface_mm: 50th and 95th percentile of how far the face of the open head lies off
+    FLAME's after alignment. explained: share (0..1) of each ARKit action's motion that this head can make, by
+    name.
     """
 
     model: HeadModel
@@ -60,7 +63,9 @@ class FlameImport:
 
 
 def licence_text(path: Path, licence: str | None = None) -> str:
-    """The licence to record. `licence`: `cc-by-4.0`, `non-commercial`, any text of the owner, or None to go by the file's name.
+    """The licence to record.
+
+    `licence`: `cc-by-4.0`, `non-commercial`, any text of the owner, or None to go by the file's name.
 
     Only a file that calls itself open is taken for the open one: the stricter licence is the safer mistake.
     """
@@ -70,20 +75,27 @@ def licence_text(path: Path, licence: str | None = None) -> str:
 
 
 def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
-    """The model as the file gives it: bases, pose correctives, joints by the regressor, skin weights; no embeddings.
+    """The model as the file gives it: bases, pose correctives, joints by the regressor, skin weights; no
+    embeddings.
 
     Raises ModelError that names the array and its shape where the file is not of FLAME's structure.
     """
     content = read_pickle(path)
     shapes: dict[str, tuple[int, ...]] = {
-        "v_template": (VERTICES, 3), "f": (FACES, 3), "shapedirs": (VERTICES, 3, SHAPE + EXPRESSION),
-        "posedirs": (VERTICES, 3, 9 * (JOINTS - 1)), "J_regressor": (JOINTS, VERTICES), "weights": (VERTICES, JOINTS),
+        "v_template": (VERTICES, 3),
+        "f": (FACES, 3),
+        "shapedirs": (VERTICES, 3, SHAPE + EXPRESSION),
+        "posedirs": (VERTICES, 3, 9 * (JOINTS - 1)),
+        "J_regressor": (JOINTS, VERTICES),
+        "weights": (VERTICES, JOINTS),
         "kintree_table": (2, JOINTS),
     }
     arrays: dict[str, F64] = {}
     for name, shape in shapes.items():
         if name not in content:
-            raise ModelError(f"{path}: not a FLAME file, '{name}' is missing; it has {', '.join(sorted(content)) or 'nothing'}")
+            raise ModelError(
+                f"{path}: not a FLAME file, '{name}' is missing; it has {', '.join(sorted(content)) or 'nothing'}"
+            )
         arrays[name] = dense(content[name], name, path)
         if arrays[name].shape != shape:
             got, wanted = (" x ".join(map(str, s)) or "a single number" for s in (arrays[name].shape, shape))
@@ -92,9 +104,13 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
             raise ModelError(f"{path}: {name} holds values that are not finite")
     if arrays["f"].min() < 0 or arrays["f"].max() >= VERTICES:
         raise ModelError(f"{path}: f points at vertices outside 0..{VERTICES - 1}")
-    parents = tuple(int(p) if p < JOINTS else -1 for p in arrays["kintree_table"][0])  # the root's parent is 2^32 - 1
+    parents = tuple(
+        int(p) if p < JOINTS else -1 for p in arrays["kintree_table"][0]
+    )  # the root's parent is 2^32 - 1
     if parents != PARENTS:
-        raise ModelError(f"{path}: kintree_table has the parents {parents}; FLAME's are {PARENTS} (root, neck, jaw, eyes)")
+        raise ModelError(
+            f"{path}: kintree_table has the parents {parents}; FLAME's are {PARENTS} (root, neck, jaw, eyes)"
+        )
     if np.abs(arrays["weights"].sum(axis=1) - 1.0).max() > 1e-3:
         raise ModelError(f"{path}: weights do not sum to 1 for every vertex")
     regressor, basis = arrays["J_regressor"], arrays["shapedirs"]
@@ -104,13 +120,26 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
         return np.ascontiguousarray(value, np.float32)
 
     return HeadModel(
-        id=head_id, template=f32(arrays["v_template"]), faces=arrays["f"].astype(np.int32), shape_basis=f32(basis[:, :, :SHAPE]),
-        expression_basis=f32(basis[:, :, SHAPE:]), expression_names=tuple(f"expression_{i:03d}" for i in range(EXPRESSION)),
-        expression_bounds=np.tile(np.array([-BOUND, BOUND], np.float32), (EXPRESSION, 1)), joints=JOINT_NAMES,
-        parents=np.array(PARENTS, np.int32), joint_template=f32(regressor @ arrays["v_template"]),
-        joint_shape_basis=f32(joint_basis[:, :, :SHAPE]), joint_expression_basis=f32(joint_basis[:, :, SHAPE:]),
-        skin_weights=f32(arrays["weights"]), regions={}, parts=_parts(arrays["weights"]), part_names=("skin", "eye_left", "eye_right"),
-        embeddings={}, licence=licence, origin=f"imported from {path.name}", pose_basis=f32(arrays["posedirs"]),
+        id=head_id,
+        template=f32(arrays["v_template"]),
+        faces=arrays["f"].astype(np.int32),
+        shape_basis=f32(basis[:, :, :SHAPE]),
+        expression_basis=f32(basis[:, :, SHAPE:]),
+        expression_names=tuple(f"expression_{i:03d}" for i in range(EXPRESSION)),
+        expression_bounds=np.tile(np.array([-BOUND, BOUND], np.float32), (EXPRESSION, 1)),
+        joints=JOINT_NAMES,
+        parents=np.array(PARENTS, np.int32),
+        joint_template=f32(regressor @ arrays["v_template"]),
+        joint_shape_basis=f32(joint_basis[:, :, :SHAPE]),
+        joint_expression_basis=f32(joint_basis[:, :, SHAPE:]),
+        skin_weights=f32(arrays["weights"]),
+        regions={},
+        parts=_parts(arrays["weights"]),
+        part_names=("skin", "eye_left", "eye_right"),
+        embeddings={},
+        licence=licence,
+        origin=f"imported from {path.name}",
+        pose_basis=f32(arrays["posedirs"]),
     )
 
 
@@ -123,12 +152,18 @@ def _parts(weights: F64) -> npt.NDArray[np.uint8]:
 
 
 def import_flame(
-    path: Path, out: Path | None = None, head_id: str = "flame", *, licence: str | None = None, reference: HeadModel | None = None
+    path: Path,
+    out: Path | None = None,
+    head_id: str = "flame",
+    *,
+    licence: str | None = None,
+    reference: HeadModel | None = None,
 ) -> FlameImport:
     """Import a FLAME pickle and write it as a head model to `out` (where given).
 
-    licence: see `licence_text`. reference: a head with ARKit's 52 actions as expression and all embeddings; the open head by
-    default. Takes some seconds. Raises ModelError for anything that is not the official structure.
+    licence: see `licence_text`. reference: a head with ARKit's 52 actions as expression and all embeddings;
+    the open head by default. Takes some seconds. Raises ModelError for anything that is not the official
+    structure.
     """
     head = read_flame(path, head_id, licence_text(path, licence))
     result = annotate(head, load_head() if reference is None else reference)
@@ -142,12 +177,19 @@ def import_flame(
 
 
 def annotate(head: HeadModel, reference: HeadModel) -> FlameImport:
-    """Give `head` the regions, embeddings, eyelids and ARKit map that `reference` has, by dense correspondence."""
+    """Give `head` the regions, embeddings, eyelids and ARKit map that `reference` has, by dense
+    correspondence.
+    """
     if reference.expression_names != ARKIT_52:
-        raise ModelError(f"head model '{reference.id}' cannot serve as reference: its expression is not ARKit's 52 actions")
+        raise ModelError(
+            f"head model '{reference.id}' cannot serve as reference: its expression is not ARKit's 52 actions"
+        )
     if "face" not in reference.regions:
         raise ModelError(f"head model '{reference.id}' cannot serve as reference: it has no region 'face'")
-    skin, flame_skin = np.flatnonzero(np.isin(reference.parts, _indices(reference, _SURFACE))), head.part("skin")
+    skin, flame_skin = (
+        np.flatnonzero(np.isin(reference.parts, _indices(reference, _SURFACE))),
+        head.part("skin"),
+    )
     source = Surface(reference.template.astype(np.float64), _faces_of(reference, skin))
     target = Surface(head.template.astype(np.float64), _faces_of(head, flame_skin))
     face = np.intersect1d(reference.regions["face"], skin).astype(np.int64)
@@ -166,16 +208,24 @@ def annotate(head: HeadModel, reference: HeadModel) -> FlameImport:
     displacement[flame_skin] = np.moveaxis(moved, 0, 2)
 
     nearest = corners[np.arange(len(corners)), np.argmax(back.weights, axis=1)]
-    regions = {name: flame_skin[np.isin(nearest, indices)].astype(np.int32) for name, indices in reference.regions.items()}
+    regions = {
+        name: flame_skin[np.isin(nearest, indices)].astype(np.int32)
+        for name, indices in reference.regions.items()
+    }
     normals = laid.vertex_normals()
     embeddings: dict[str, Embedding] = {}
     for which in EMBEDDINGS:
         if which in reference.embeddings:
-            embeddings[which] = _carry(reference.embeddings[which], reference, laid.vertices, normals, head, target)
+            embeddings[which] = _carry(
+                reference.embeddings[which], reference, laid.vertices, normals, head, target
+            )
 
     blinks = [ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]
     head = replace(
-        head, regions=regions, embeddings=embeddings, eyelid_basis=np.ascontiguousarray(displacement[:, :, blinks], np.float32),
+        head,
+        regions=regions,
+        embeddings=embeddings,
+        eyelid_basis=np.ascontiguousarray(displacement[:, :, blinks], np.float32),
         origin=f"{head.origin}; landmarks, electrodes, regions and eyelids from '{reference.id}'",
     )
     head, explained = _with_arkit(head, displacement)
@@ -195,12 +245,16 @@ def _faces_of(head: HeadModel, vertices: npt.NDArray[np.intp]) -> npt.NDArray[np
 def _eyes_onto_eyes(reference: HeadModel, head: HeadModel) -> correspondence.Similarity:
     """A rough alignment: both heads look along +z with y up, so the eye centres fix scale and position."""
     a, b = (
-        np.array([model.joint_template[model.joints.index(name)] for name in ("eye_left", "eye_right")], np.float64)
+        np.array(
+            [model.joint_template[model.joints.index(name)] for name in ("eye_left", "eye_right")], np.float64
+        )
         for model in (reference, head)
     )
     apart = np.linalg.norm(b[0] - b[1])
     if apart < 1e-6 or (b[0] - b[1])[0] < 0.8 * apart:
-        raise ModelError(f"head model '{head.id}': the left eye must lie at larger x than the right one, y up, the face towards +z")
+        raise ModelError(
+            f"head model '{head.id}': the left eye must lie at larger x than the right one, y up, the face towards +z"
+        )
     scale = float(apart / np.linalg.norm(a[0] - a[1]))
     return correspondence.Similarity(scale, np.eye(3), b.mean(axis=0) - scale * a.mean(axis=0))
 
@@ -208,7 +262,9 @@ def _eyes_onto_eyes(reference: HeadModel, head: HeadModel) -> correspondence.Sim
 def _carry(
     embedding: Embedding, reference: HeadModel, laid: F64, normals: F64, head: HeadModel, skin: Surface
 ) -> Embedding:
-    """Points of the reference, laid onto the head, at the closest place of its surface; iris points go to its eyeballs."""
+    """Points of the reference, laid onto the head, at the closest place of its surface; iris points go to its
+    eyeballs.
+    """
     corners = reference.faces[embedding.triangles]
     points = np.einsum("nc,ncd->nd", embedding.weights.astype(np.float64), laid[corners])
     directions = np.einsum("nc,ncd->nd", embedding.weights.astype(np.float64), normals[corners])
@@ -233,7 +289,9 @@ def _with_arkit(head: HeadModel, displacement: F64) -> tuple[HeadModel, dict[str
     """Least squares of the head's own motions on the ARKit actions' displacements (V, 3, 52), over the face."""
     face = np.asarray(head.regions["face"], np.int64)
     actions = displacement[face].reshape(-1, len(ARKIT_52)).copy()
-    actions[:, [ARKIT_52.index(name) for name in _GAZE_AND_TONGUE]] = 0.0  # gaze is read off the eye joints; FLAME has no tongue
+    actions[:, [ARKIT_52.index(name) for name in _GAZE_AND_TONGUE]] = (
+        0.0  # gaze is read off the eye joints; FLAME has no tongue
+    )
     jaw = jaw_motion(head)[face].reshape(len(actions), 3)
     own = np.hstack([head.expression_basis[face].reshape(len(actions), -1).astype(np.float64), jaw])
     gram = actions.T @ actions
@@ -247,14 +305,18 @@ def _with_arkit(head: HeadModel, displacement: F64) -> tuple[HeadModel, dict[str
     kept = ((span.T @ actions) ** 2).sum(axis=0)
     explained = {name: float(kept[i] / total[i]) for i, name in enumerate(ARKIT_52) if total[i] > 0}
     mapped = replace(
-        head, arkit=np.ascontiguousarray(weights[:, : head.expression_size], np.float32),
-        arkit_jaw=np.ascontiguousarray(weights[:, head.expression_size :], np.float32), arkit_gram=np.ascontiguousarray(gram, np.float32),
+        head,
+        arkit=np.ascontiguousarray(weights[:, : head.expression_size], np.float32),
+        arkit_jaw=np.ascontiguousarray(weights[:, head.expression_size :], np.float32),
+        arkit_gram=np.ascontiguousarray(gram, np.float32),
     )
     return mapped, explained
 
 
 def jaw_motion(head: HeadModel) -> F64:
-    """(V, 3, 3) how far each vertex goes per rad of the jaw's axis-angle: opening (x) as the secant of 0.25 rad, the others central."""
+    """(V, 3, 3) how far each vertex goes per rad of the jaw's axis-angle: opening (x) as the secant of 0.25
+    rad, the others central.
+    """
     columns = []
     for axis, angle, both in ((0, 0.25, False), (1, 0.1, True), (2, 0.1, True)):
         turn = np.zeros(3)

@@ -1,8 +1,8 @@
 """Reads the official FLAME pickles without chumpy and without executing code.
 
-A pickle is a program: it names functions and calls them. This reader knows the few names that an official FLAME file needs,
-answers each with an inert stand-in of its own, and refuses any other by its name before anything is called. Not even the
-real numpy and scipy reconstructors are handed out.
+A pickle is a program: it names functions and calls them. This reader knows the few names that an official
+FLAME file needs, answers each with an inert stand-in of its own, and refuses any other by its name before
+anything is called. Not even the real numpy and scipy reconstructors are handed out.
 """
 
 from __future__ import annotations
@@ -18,12 +18,33 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..types import F64
 
-_NUMPY_CORES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
+_NUMPY_CORES = (
+    "numpy.core.multiarray",
+    "numpy._core.multiarray",
+    "numpy.core.numeric",
+    "numpy._core.numeric",
+)
 _BUILTINS = ("__builtin__", "builtins")
 _COPYREG = ("copy_reg", "copyreg")
-_SPARSE = {"csc_matrix": "csc", "csr_matrix": "csr", "coo_matrix": "coo", "csc_array": "csc", "csr_array": "csr", "coo_array": "coo"}
+_SPARSE = {
+    "csc_matrix": "csc",
+    "csr_matrix": "csr",
+    "coo_matrix": "coo",
+    "csc_array": "csc",
+    "csr_array": "csr",
+    "coo_array": "coo",
+}
 _BROKEN = (
-    pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError, ImportError,
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    ImportError,
 )
 """What the unpickler raises on a file that is cut off or not a pickle at all."""
 
@@ -82,11 +103,16 @@ class _Reader(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        exact: dict[tuple[str, str], Callable[..., object]] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+        exact: dict[tuple[str, str], Callable[..., object]] = {
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
         exact |= {(core, "_reconstruct"): _make_array for core in _NUMPY_CORES}
         exact |= {(core, "scalar"): _make_scalar for core in _NUMPY_CORES}
         exact |= {(copyreg, "_reconstructor"): _make_object for copyreg in _COPYREG}
-        exact |= {(builtins, "object"): object for builtins in _BUILTINS} | {(builtins, "set"): set for builtins in _BUILTINS}
+        exact |= {(builtins, "object"): object for builtins in _BUILTINS} | {
+            (builtins, "set"): set for builtins in _BUILTINS
+        }
         exact |= {("_codecs", "encode"): _make_bytes}
         if (module, name) in exact:
             return exact[module, name]
@@ -100,14 +126,17 @@ class _Reader(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise ModelError(f"{self._path}: refused, the pickle refers to the outside object {pid!r}; a FLAME file does not")
+        raise ModelError(
+            f"{self._path}: refused, the pickle refers to the outside object {pid!r}; a FLAME file does not"
+        )
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The top-level dictionary of a FLAME pickle; arrays are numpy arrays, anything of chumpy or scipy a `StandIn`.
+    """The top-level dictionary of a FLAME pickle; arrays are numpy arrays, anything of chumpy or scipy a
+    `StandIn`.
 
-    Raises ModelError where the file is missing, not a pickle, cut off, names any global outside the list above, or holds
-    something other than a dictionary.
+    Raises ModelError where the file is missing, not a pickle, cut off, names any global outside the list
+    above, or holds something other than a dictionary.
     """
     try:
         with path.open("rb") as file:
@@ -126,7 +155,10 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def dense(value: object, name: str, path: Path) -> F64:
-    """An array, chumpy array or sparse matrix of the file as a dense float64 array. Raises ModelError by `name`."""
+    """An array, chumpy array or sparse matrix of the file as a dense float64 array.
+
+    Raises ModelError by `name`.
+    """
     for _ in range(4):  # a chumpy array may hold another one; a file that holds itself ends here too
         if not isinstance(value, StandIn):
             break
@@ -134,12 +166,16 @@ def dense(value: object, name: str, path: Path) -> F64:
         if module.startswith("scipy.sparse"):
             return _dense_sparse(value, _SPARSE[kind], name, path)
         if "x" not in value.state:
-            raise ModelError(f"{path}: {name} is a {value.path} without values; chumpy arrays keep theirs in 'x'")
+            raise ModelError(
+                f"{path}: {name} is a {value.path} without values; chumpy arrays keep theirs in 'x'"
+            )
         value = value.state["x"]
     try:
         return np.array(value, np.float64)
     except (TypeError, ValueError):
-        raise ModelError(f"{path}: {name} is a {type(value).__name__}; it must be an array of numbers") from None
+        raise ModelError(
+            f"{path}: {name} is a {type(value).__name__}; it must be an array of numbers"
+        ) from None
 
 
 def _dense_sparse(value: StandIn, kind: str, name: str, path: Path) -> F64:

@@ -1,12 +1,14 @@
 """EIFER and SMIRK parameter rows (361 columns) <-> FaceState of an imported FLAME head.
 
-Columns as in EIFER's public data and SMIRK's encoder (Retsinas et al. 2024): 300 shape, 50 expression, 2 eyelids (left, right;
-0 open .. 1 closed), 3 jaw and 3 global rotation (axis-angle rad), 3 weak-perspective camera (scale, x, y). FLAME's further 50
-expression coefficients are 0, and the rows hold neither neck nor gaze.
+Columns as in EIFER's public data and SMIRK's encoder (Retsinas et al. 2024): 300 shape, 50 expression, 2
+eyelids (left, right; 0 open .. 1 closed), 3 jaw and 3 global rotation (axis-angle rad), 3 weak-perspective
+camera (scale, x, y). FLAME's further 50 expression coefficients are 0, and the rows hold neither neck nor
+gaze.
 
-Camera: SMIRK projects x_crop = scale * (X + x), y_crop = scale * (Y + y) onto a crop that spans -1..1 with y up. A FaceState has a
-metric pose before a pinhole camera; the two agree at the head's own distance when that distance is `focal / scale`, with `focal` in
-half crop widths. The global rotation turns about FLAME's root joint, a head pose about the model's origin.
+Camera: SMIRK projects x_crop = scale * (X + x), y_crop = scale * (Y + y) onto a crop that spans -1..1 with y
+up. A FaceState has a metric pose before a pinhole camera; the two agree at the head's own distance when that
+distance is `focal / scale`, with `focal` in half crop widths. The global rotation turns about FLAME's root
+joint, a head pose about the model's origin.
 """
 
 from __future__ import annotations
@@ -25,11 +27,20 @@ from ..types import F64, FaceOrigin, FaceState, FaceStatus, Stamp
 from .model import HeadModel, rotation_matrix
 from .projection import FACING
 
-GROUPS: tuple[tuple[str, int], ...] = (("idt", 300), ("exp", 50), ("eyelid", 2), ("jaw", 3), ("pose", 3), ("cam", 3))
+GROUPS: tuple[tuple[str, int], ...] = (
+    ("idt", 300),
+    ("exp", 50),
+    ("eyelid", 2),
+    ("jaw", 3),
+    ("pose", 3),
+    ("cam", 3),
+)
 COLUMNS = sum(count for _, count in GROUPS)
 NAMES: tuple[str, ...] = tuple(f"{group}_{i}" for group, count in GROUPS for i in range(count))
 FOCAL = 5.0
-"""Half crop widths; with SMIRK's usual scale of 7 to 10 a head stands 0.5 to 0.7 m away, as in front of a desk camera."""
+"""Half crop widths; with SMIRK's usual scale of 7 to 10 a head stands 0.5 to 0.7 m away, as in front of a
+desk camera.
+"""
 
 
 def _slices() -> dict[str, slice]:
@@ -51,11 +62,19 @@ def axis_angle(rotation: npt.ArrayLike) -> F64:
 
 
 def state_from_row(
-    row: npt.ArrayLike, head: HeadModel, stamp: Stamp, *, origin: FaceOrigin = FaceOrigin.VISION, focal: float = FOCAL
+    row: npt.ArrayLike,
+    head: HeadModel,
+    stamp: Stamp,
+    *,
+    origin: FaceOrigin = FaceOrigin.VISION,
+    focal: float = FOCAL,
 ) -> FaceState:
-    """One (361,) row as a FaceState of `head` (an imported FLAME). A row with any NaN is a face that was lost.
+    """One (361,) row as a FaceState of `head` (an imported FLAME).
 
-    Raises ModelError where `head` is too small for the row, InputError for a row of another length or a scale that is not positive.
+    A row with any NaN is a face that was lost.
+
+    Raises ModelError where `head` is too small for the row, InputError for a row of another length or a scale
+    that is not positive.
     """
     values = np.asarray(row, np.float64)
     if values.shape != (COLUMNS,):
@@ -81,21 +100,35 @@ def state_from_row(
     pose[:3, :3] = FACING @ turn
     pose[:3, 3] = FACING @ (np.array([x, y, 0.0]) + root - turn @ root) + np.array([0.0, 0.0, focal / scale])
     return FaceState(
-        stamp, head.id, origin, shape.astype(np.float32), expression.astype(np.float32), np.full(head.expression_size, np.nan, np.float32),
-        part["jaw"].astype(np.float32), np.zeros(3, np.float32), np.zeros((2, 3), np.float32),
-        np.clip(part["eyelid"], 0.0, 1.0).astype(np.float32), pose, 1.0, FaceStatus.TRACKING,
+        stamp,
+        head.id,
+        origin,
+        shape.astype(np.float32),
+        expression.astype(np.float32),
+        np.full(head.expression_size, np.nan, np.float32),
+        part["jaw"].astype(np.float32),
+        np.zeros(3, np.float32),
+        np.zeros((2, 3), np.float32),
+        np.clip(part["eyelid"], 0.0, 1.0).astype(np.float32),
+        pose,
+        1.0,
+        FaceStatus.TRACKING,
     )
 
 
 def row_from_state(state: FaceState, head: HeadModel, *, focal: float = FOCAL) -> F64:
-    """The (361,) row of a FaceState of `head`: the inverse of `state_from_row`. A lost face gives a row of NaN.
+    """The (361,) row of a FaceState of `head`: the inverse of `state_from_row`.
+
+    A lost face gives a row of NaN.
 
     Neck, gaze and expression coefficients from the 51st on have no column and are left out.
     """
     if state.head_model != head.id:
         raise ModelError(f"a face of head model '{state.head_model}' was given to '{head.id}'")
     if head.shape_size < 300 or head.expression_size < 50:
-        raise ModelError(f"head model '{head.id}' is not a FLAME head: it has {head.shape_size} shape coefficients, the rows need 300")
+        raise ModelError(
+            f"head model '{head.id}' is not a FLAME head: it has {head.shape_size} shape coefficients, the rows need 300"
+        )
     row = np.full(COLUMNS, np.nan)
     if state.status == FaceStatus.LOST or not np.isfinite(state.head_pose).all():
         return row
@@ -104,7 +137,9 @@ def row_from_state(state: FaceState, head: HeadModel, *, focal: float = FOCAL) -
     place = FACING.T @ state.head_pose[:3, 3]
     depth = -(place - (root - turn @ root))[2]
     if not depth > 0:
-        raise InputError(f"the head lies {-depth:.3f} m behind the camera; a weak-perspective camera cannot show it")
+        raise InputError(
+            f"the head lies {-depth:.3f} m behind the camera; a weak-perspective camera cannot show it"
+        )
     x, y = (place - (root - turn @ root))[:2]
     row[SLICES["idt"]] = state.shape[:300]
     row[SLICES["exp"]] = state.expression[:50]
@@ -115,11 +150,15 @@ def row_from_state(state: FaceState, head: HeadModel, *, focal: float = FOCAL) -
     return row
 
 
-def states_from_rows(rows: npt.ArrayLike, head: HeadModel, stamps: Sequence[Stamp], *, focal: float = FOCAL) -> list[FaceState]:
+def states_from_rows(
+    rows: npt.ArrayLike, head: HeadModel, stamps: Sequence[Stamp], *, focal: float = FOCAL
+) -> list[FaceState]:
     """(N, 361) rows and N stamps as FaceStates. Errors name the row."""
     table = np.asarray(rows, np.float64)
     if table.ndim != 2 or table.shape[1] != COLUMNS or len(table) != len(stamps):
-        raise InputError(f"FLAME parameter rows have shape {table.shape} for {len(stamps)} stamps; they must be N x {COLUMNS}")
+        raise InputError(
+            f"FLAME parameter rows have shape {table.shape} for {len(stamps)} stamps; they must be N x {COLUMNS}"
+        )
     states = []
     for index, (row, stamp) in enumerate(zip(table, stamps, strict=True)):
         try:
@@ -132,8 +171,9 @@ def states_from_rows(rows: npt.ArrayLike, head: HeadModel, stamps: Sequence[Stam
 def load_rows(path: Path) -> F64:
     """(N, 361) rows from a `.csv` or `.csv.gz` (with or without header and index column) or a `.npy`.
 
-    With a header, columns are found by group and number (`exp0`, `exp_0`, `exp 0`), in any order; without one they stand in the order of
-    `GROUPS`. Empty cells are NaN. Raises InputError that says what the file holds instead.
+    With a header, columns are found by group and number (`exp0`, `exp_0`, `exp 0`), in any order; without one
+    they stand in the order of `GROUPS`. Empty cells are NaN. Raises InputError that says what the file holds
+    instead.
     """
     if path.suffix == ".npy":
         try:
@@ -152,7 +192,11 @@ def load_rows(path: Path) -> F64:
     if not lines:
         raise InputError(f"{path}: is empty; it must hold rows of {COLUMNS} columns")
     head = [cell.strip().strip('"') for cell in lines[0].split(",")]
-    pick = _columns(head, path) if any(re.search("[A-Za-z]", cell) and cell.lower() != "nan" for cell in head) else None
+    pick = (
+        _columns(head, path)
+        if any(re.search("[A-Za-z]", cell) and cell.lower() != "nan" for cell in head)
+        else None
+    )
     body = lines if pick is None else lines[1:]
     return _numbers(body, pick, path, first_line=1 if pick is None else 2)
 
@@ -166,11 +210,16 @@ def _columns(head: Sequence[str], path: Path) -> list[int]:
             where[f"{found[1].lower()}_{int(found[2])}"] = index
     if where and all(name in where for name in NAMES):
         return [where[name] for name in NAMES]
-    if not where and len(head) in (COLUMNS, COLUMNS + 1):  # names of another kind, columns in the published order
+    if not where and len(head) in (
+        COLUMNS,
+        COLUMNS + 1,
+    ):  # names of another kind, columns in the published order
         return list(range(len(head) - COLUMNS, len(head)))
     missing = next((name for name in NAMES if name not in where), NAMES[0])
     groups = ", ".join(f"{count} {group}" for group, count in GROUPS)
-    raise InputError(f"{path}: has {len(head)} columns and no '{missing}'; FLAME parameter rows have {COLUMNS} ({groups})")
+    raise InputError(
+        f"{path}: has {len(head)} columns and no '{missing}'; FLAME parameter rows have {COLUMNS} ({groups})"
+    )
 
 
 def _numbers(lines: Iterable[str], pick: list[int] | None, path: Path, first_line: int) -> F64:
@@ -179,7 +228,9 @@ def _numbers(lines: Iterable[str], pick: list[int] | None, path: Path, first_lin
         cells = line.split(",")
         chosen = pick if pick is not None else list(range(len(cells) - COLUMNS, len(cells)))
         if len(cells) <= max(chosen) or (pick is None and len(cells) not in (COLUMNS, COLUMNS + 1)):
-            raise InputError(f"{path}: line {number} has {len(cells)} columns; FLAME parameter rows have {COLUMNS}")
+            raise InputError(
+                f"{path}: line {number} has {len(cells)} columns; FLAME parameter rows have {COLUMNS}"
+            )
         try:
             rows.append([float(cells[i]) if cells[i].strip() else np.nan for i in chosen])
         except ValueError as error:
@@ -198,6 +249,8 @@ def save_rows(path: Path, rows: npt.ArrayLike) -> None:
     text = io.StringIO()
     text.write("," + ",".join(NAMES) + "\n")
     for index, row in enumerate(table):
-        text.write(f"{index}," + ",".join("" if np.isnan(value) else repr(float(value)) for value in row) + "\n")
+        text.write(
+            f"{index}," + ",".join("" if np.isnan(value) else repr(float(value)) for value in row) + "\n"
+        )
     data = text.getvalue().encode()
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

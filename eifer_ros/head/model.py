@@ -1,12 +1,15 @@
 """The head model: one `.npz`, one pure function of its parameters.
 
-    v = skin(template + shape_basis @ shape + expression_basis @ expression + pose_basis @ (R(pose) - I)) + eyelid_basis @ eyelids
+    v = skin(template + shape_basis @ shape + expression_basis @ expression + pose_basis @ (R(pose) - I)) +
+    eyelid_basis @ eyelids
 
-Linear blend skinning over blendshapes as in FLAME (Li et al. 2017, "Learning a model of facial shape and expression from
-4D scans"), written from the paper's equations. The same asset format holds the open head and imported FLAME files.
+Linear blend skinning over blendshapes as in FLAME (Li et al. 2017, "Learning a model of facial shape and
+expression from 4D scans"), written from the paper's equations. The same asset format holds the open head and
+imported FLAME files.
 
 Model coordinates: metres, x to the subject's left, y up, z out of the face; right-handed. Joints are called
-`neck`, `jaw`, `eye_left`, `eye_right` (plus a `root`); the rotation of a joint is an axis-angle in rad in its parent's frame.
+`neck`, `jaw`, `eye_left`, `eye_right` (plus a `root`); the rotation of a joint is an axis-angle in rad in its
+parent's frame.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ EMBEDDINGS = ("landmarks_478", "landmarks_68", "electrodes_fridlund", "electrode
 
 @dataclass(frozen=True)
 class Embedding:
-    """Named points on the surface: `triangles` (L,) face indices and `weights` (L, 3) barycentric coordinates."""
+    """Named points on the surface: `triangles` (L,) face indices and `weights` (L, 3) barycentric
+    coordinates.
+    """
 
     names: tuple[str, ...]
     triangles: I32
@@ -54,13 +59,14 @@ class Embedding:
 class HeadModel:
     """A head: V vertices, F triangles, S shape and E expression coefficients, J joints (joint 0 is the root).
 
-    template (V, 3) m; faces (F, 3); shape_basis (V, 3, S) in m per standard deviation; expression_basis (V, 3, E) in m per unit;
-    expression_bounds (E, 2); parents (J,), -1 for the root; joint_template (J, 3) and how it moves with shape (J, 3, S)
-    and expression (J, 3, E); skin_weights (V, J), rows sum to 1; pose_basis (V, 3, 9 (J-1)) or None; eyelid_basis
-    (V, 3, 2) added after skinning, or None; regions: vertex indices by name (`face`, `lips`, `brows`, `eyelids`,
-    `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into `part_names` (`skin`, `eye_left`, `teeth_upper`, ...);
-    uv (V, 2) or None; arkit (52, E) weights of `ARKIT_52` from this model's expression, or None where expression is ARKit
-    already; gaze_basis (2, 3, E) axis-angle of the left and right eye per unit of expression (the eyeLook actions), or None.
+    template (V, 3) m; faces (F, 3); shape_basis (V, 3, S) in m per standard deviation; expression_basis (V,
+    3, E) in m per unit; expression_bounds (E, 2); parents (J,), -1 for the root; joint_template (J, 3) and
+    how it moves with shape (J, 3, S) and expression (J, 3, E); skin_weights (V, J), rows sum to 1; pose_basis
+    (V, 3, 9 (J-1)) or None; eyelid_basis (V, 3, 2) added after skinning, or None; regions: vertex indices by
+    name (`face`, `lips`, `brows`, `eyelids`, `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into
+    `part_names` (`skin`, `eye_left`, `teeth_upper`, ...); uv (V, 2) or None; arkit (52, E) weights of
+    `ARKIT_52` from this model's expression, or None where expression is ARKit already; gaze_basis (2, 3, E)
+    axis-angle of the left and right eye per unit of expression (the eyeLook actions), or None.
     """
 
     id: str
@@ -95,13 +101,23 @@ class HeadModel:
         object.__setattr__(self, "_joint_index", {name: index for index, name in enumerate(self.joints)})
         vertices, joints = len(self.template), len(self.joints)
         shapes = {
-            "template": (vertices, 3), "shape_basis": (vertices, 3, self.shape_size),
-            "expression_basis": (vertices, 3, self.expression_size), "expression_bounds": (self.expression_size, 2),
-            "parents": (joints,), "joint_template": (joints, 3), "joint_shape_basis": (joints, 3, self.shape_size),
-            "joint_expression_basis": (joints, 3, self.expression_size), "skin_weights": (vertices, joints), "parts": (vertices,),
+            "template": (vertices, 3),
+            "shape_basis": (vertices, 3, self.shape_size),
+            "expression_basis": (vertices, 3, self.expression_size),
+            "expression_bounds": (self.expression_size, 2),
+            "parents": (joints,),
+            "joint_template": (joints, 3),
+            "joint_shape_basis": (joints, 3, self.shape_size),
+            "joint_expression_basis": (joints, 3, self.expression_size),
+            "skin_weights": (vertices, joints),
+            "parts": (vertices,),
             "faces": (len(self.faces), 3),
         }
-        optional = {"pose_basis": (vertices, 3, 9 * (joints - 1)), "eyelid_basis": (vertices, 3, 2), "uv": (vertices, 2)}
+        optional = {
+            "pose_basis": (vertices, 3, 9 * (joints - 1)),
+            "eyelid_basis": (vertices, 3, 2),
+            "uv": (vertices, 2),
+        }
         optional |= {"arkit": (52, self.expression_size), "arkit_jaw": (52, 3), "arkit_gram": (52, 52)}
         optional |= {"gaze_basis": (2, 3, self.expression_size)}
         shapes |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
@@ -151,8 +167,8 @@ class HeadModel:
     ) -> F32:
         """(V, 3) vertices in model coordinates, metres.
 
-        jaw, neck: (3,); eyes: (2, 3), left then right; eyelids: (2,) closure, used only where the model has an eyelid basis.
-        neutral: `self.neutral(shape)` if the caller keeps it, to save the larger product.
+        jaw, neck: (3,); eyes: (2, 3), left then right; eyelids: (2,) closure, used only where the model has
+        an eyelid basis. neutral: `self.neutral(shape)` if the caller keeps it, to save the larger product.
         """
         shaped = self.neutral(shape) if neutral is None else neutral
         posed = shaped
@@ -169,7 +185,9 @@ class HeadModel:
             posed = posed + self.eyelid_basis @ np.asarray(eyelids, np.float32)
         return np.asarray(posed, np.float32)
 
-    def joint_positions(self, shape: npt.ArrayLike | None = None, expression: npt.ArrayLike | None = None) -> F32:
+    def joint_positions(
+        self, shape: npt.ArrayLike | None = None, expression: npt.ArrayLike | None = None
+    ) -> F32:
         """(J, 3) joint centres at rest."""
         joints = self.joint_template
         if shape is not None:
@@ -181,9 +199,11 @@ class HeadModel:
         return joints
 
     def gaze(self, expression: npt.ArrayLike) -> F32:
-        """(2, 3) axis-angle of the left and right eye that goes with the eyeLook coefficients of `expression`, rad.
+        """(2, 3) axis-angle of the left and right eye that goes with the eyeLook coefficients of
+        `expression`, rad.
 
-        Zero for a head whose expression space does not move the eyes (FLAME keeps gaze in `FaceState.eyes` alone).
+        Zero for a head whose expression space does not move the eyes (FLAME keeps gaze in `FaceState.eyes`
+        alone).
         """
         if self.gaze_basis is None:
             return np.zeros((2, 3), np.float32)
@@ -191,7 +211,8 @@ class HeadModel:
         return np.asarray(self.gaze_basis[:, :, : len(coefficients)] @ coefficients, np.float32)
 
     def look_weights(self, eyes: npt.ArrayLike) -> F32:
-        """(E,) expression coefficients, zero but for the eyeLook actions, that belong to the eye rotations `eyes` (2, 3) rad.
+        """(E,) expression coefficients, zero but for the eyeLook actions, that belong to the eye rotations
+        `eyes` (2, 3) rad.
 
         The inverse of `gaze` for directions within the bounds; opposite actions are never both above zero.
         """
@@ -202,7 +223,9 @@ class HeadModel:
         size = np.sum(self.gaze_basis**2, axis=(0, 1))
         moves = size > 0
         along = np.einsum("sae,sa->e", self.gaze_basis, turns)
-        weights[moves] = np.clip(along[moves] / size[moves], self.expression_bounds[moves, 0], self.expression_bounds[moves, 1])
+        weights[moves] = np.clip(
+            along[moves] / size[moves], self.expression_bounds[moves, 0], self.expression_bounds[moves, 1]
+        )
         return weights
 
     def state_vertices(self, state: FaceState, neutral: F32 | None = None) -> F32:
@@ -210,10 +233,18 @@ class HeadModel:
         if state.head_model != self.id:
             raise ModelError(f"a face of head model '{state.head_model}' was given to '{self.id}'")
         return self.vertices(
-            state.shape, state.expression, jaw=state.jaw, neck=state.neck, eyes=state.eyes, eyelids=state.eyelids, neutral=neutral
+            state.shape,
+            state.expression,
+            jaw=state.jaw,
+            neck=state.neck,
+            eyes=state.eyes,
+            eyelids=state.eyelids,
+            neutral=neutral,
         )
 
-    def _rotations(self, jaw: npt.ArrayLike | None, neck: npt.ArrayLike | None, eyes: npt.ArrayLike | None) -> F64 | None:
+    def _rotations(
+        self, jaw: npt.ArrayLike | None, neck: npt.ArrayLike | None, eyes: npt.ArrayLike | None
+    ) -> F64 | None:
         """(J, 3, 3) local rotations, or None where nothing turns."""
         turned: dict[str, F64] = {}
         for name, value in (("jaw", jaw), ("neck", neck)):
@@ -221,7 +252,9 @@ class HeadModel:
                 turned[name] = np.asarray(value, np.float64)
         if eyes is not None:
             turned["eye_left"], turned["eye_right"] = np.asarray(eyes, np.float64)
-        turned = {name: value for name, value in turned.items() if name in self._joint_index and np.any(value)}
+        turned = {
+            name: value for name, value in turned.items() if name in self._joint_index and np.any(value)
+        }
         if not turned:
             return None
         rotations = np.tile(np.eye(3), (len(self.joints), 1, 1))
@@ -247,14 +280,19 @@ class HeadModel:
             if not moved[index]:
                 continue
             turn = (transforms[index, :3, :3] - _STILL).astype(np.float32)
-            out[vertices] += weights * (posed[vertices] @ turn.T + transforms[index, :3, 3].astype(np.float32))
+            out[vertices] += weights * (
+                posed[vertices] @ turn.T + transforms[index, :3, 3].astype(np.float32)
+            )
         return out
 
     @functools.cached_property
     def _touched(self) -> list[tuple[npt.NDArray[np.intp], F32]]:
         """For each joint, the vertices that it moves and their weights as a column."""
         columns = [np.flatnonzero(weights) for weights in self.skin_weights.T]
-        return [(column, np.ascontiguousarray(self.skin_weights[column, j, None])) for j, column in enumerate(columns)]
+        return [
+            (column, np.ascontiguousarray(self.skin_weights[column, j, None]))
+            for j, column in enumerate(columns)
+        ]
 
     def points(self, vertices: npt.NDArray[Any], which: str = "landmarks_478") -> npt.NDArray[Any]:
         """Named surface points ((L, 3)) on posed `vertices`; `which` is one of `EMBEDDINGS`."""
@@ -275,20 +313,39 @@ class HeadModel:
     def info(self, stamp: Stamp) -> HeadModelInfo:
         """What a subscriber must know about the coefficients."""
         return HeadModelInfo(
-            stamp, self.id, self.shape_size, self.expression_names, self.expression_bounds[:, 0], self.expression_bounds[:, 1],
-            len(self.template), len(self.faces), self.licence, self.origin,
+            stamp,
+            self.id,
+            self.shape_size,
+            self.expression_names,
+            self.expression_bounds[:, 0],
+            self.expression_bounds[:, 1],
+            len(self.template),
+            len(self.faces),
+            self.licence,
+            self.origin,
         )
 
     def save(self, path: Path, *, dtype: type = np.float32) -> None:
         """Write the asset; `dtype` float16 halves the bases on disk."""
         arrays: dict[str, Any] = {
-            "format": FORMAT, "id": self.id, "template": self.template, "faces": self.faces,
-            "shape_basis": self.shape_basis.astype(dtype), "expression_basis": self.expression_basis.astype(dtype),
-            "expression_names": np.array(self.expression_names), "expression_bounds": self.expression_bounds,
-            "joints": np.array(self.joints), "parents": self.parents, "joint_template": self.joint_template,
-            "joint_shape_basis": self.joint_shape_basis, "joint_expression_basis": self.joint_expression_basis,
-            "skin_weights": self.skin_weights.astype(dtype), "parts": self.parts, "part_names": np.array(self.part_names),
-            "licence": self.licence, "origin": self.origin,
+            "format": FORMAT,
+            "id": self.id,
+            "template": self.template,
+            "faces": self.faces,
+            "shape_basis": self.shape_basis.astype(dtype),
+            "expression_basis": self.expression_basis.astype(dtype),
+            "expression_names": np.array(self.expression_names),
+            "expression_bounds": self.expression_bounds,
+            "joints": np.array(self.joints),
+            "parents": self.parents,
+            "joint_template": self.joint_template,
+            "joint_shape_basis": self.joint_shape_basis,
+            "joint_expression_basis": self.joint_expression_basis,
+            "skin_weights": self.skin_weights.astype(dtype),
+            "parts": self.parts,
+            "part_names": np.array(self.part_names),
+            "licence": self.licence,
+            "origin": self.origin,
         }
         for name in ("pose_basis", "eyelid_basis", "uv", "arkit", "arkit_jaw", "arkit_gram", "gaze_basis"):
             value = getattr(self, name)
@@ -304,7 +361,10 @@ class HeadModel:
 
     @staticmethod
     def load(path: Path) -> HeadModel:
-        """Read an asset written by `save`. Raises ModelError where the file is missing, damaged or of another kind."""
+        """Read an asset written by `save`.
+
+        Raises ModelError where the file is missing, damaged or of another kind.
+        """
         try:
             with np.load(path, allow_pickle=False) as archive:
                 data = {name: archive[name] for name in archive.files}
@@ -314,7 +374,9 @@ class HeadModel:
             raise ModelError(f"{path}: damaged head model ({error})") from None
         try:
             if int(data["format"]) != FORMAT:
-                raise ModelError(f"{path}: head model format {int(data['format'])}; this version reads format {FORMAT}")
+                raise ModelError(
+                    f"{path}: head model format {int(data['format'])}; this version reads format {FORMAT}"
+                )
             return _from_arrays(data)
         except KeyError as error:
             raise ModelError(f"{path}: not a head model, {error} is missing") from None
@@ -331,22 +393,45 @@ def _from_arrays(data: dict[str, Any]) -> HeadModel:
         return tuple(str(word) for word in data[name])
 
     embeddings = {
-        which: Embedding(names(f"{which}/names"), data[f"{which}/triangles"].astype(np.int32), f32(f"{which}/weights"))
+        which: Embedding(
+            names(f"{which}/names"), data[f"{which}/triangles"].astype(np.int32), f32(f"{which}/weights")
+        )
         for which in EMBEDDINGS
         if f"{which}/names" in data
     }
-    regions = {key.split("/", 1)[1]: value.astype(np.int32) for key, value in data.items() if key.startswith("region/")}
+    regions = {
+        key.split("/", 1)[1]: value.astype(np.int32)
+        for key, value in data.items()
+        if key.startswith("region/")
+    }
     weights = f32("skin_weights")
     return HeadModel(
-        id=str(data["id"]), template=f32("template"), faces=data["faces"].astype(np.int32), shape_basis=f32("shape_basis"),
-        expression_basis=f32("expression_basis"), expression_names=names("expression_names"),
-        expression_bounds=f32("expression_bounds"), joints=names("joints"), parents=data["parents"].astype(np.int32),
-        joint_template=f32("joint_template"), joint_shape_basis=f32("joint_shape_basis"),
-        joint_expression_basis=f32("joint_expression_basis"), skin_weights=weights / weights.sum(axis=1, keepdims=True),
-        regions=regions, parts=data["parts"].astype(np.uint8), part_names=names("part_names"), embeddings=embeddings,
-        licence=str(data["licence"]), origin=str(data["origin"]), pose_basis=maybe("pose_basis"),
-        eyelid_basis=maybe("eyelid_basis"), uv=maybe("uv"), arkit=maybe("arkit"), arkit_jaw=maybe("arkit_jaw"),
-        arkit_gram=maybe("arkit_gram"), gaze_basis=maybe("gaze_basis"),
+        id=str(data["id"]),
+        template=f32("template"),
+        faces=data["faces"].astype(np.int32),
+        shape_basis=f32("shape_basis"),
+        expression_basis=f32("expression_basis"),
+        expression_names=names("expression_names"),
+        expression_bounds=f32("expression_bounds"),
+        joints=names("joints"),
+        parents=data["parents"].astype(np.int32),
+        joint_template=f32("joint_template"),
+        joint_shape_basis=f32("joint_shape_basis"),
+        joint_expression_basis=f32("joint_expression_basis"),
+        skin_weights=weights / weights.sum(axis=1, keepdims=True),
+        regions=regions,
+        parts=data["parts"].astype(np.uint8),
+        part_names=names("part_names"),
+        embeddings=embeddings,
+        licence=str(data["licence"]),
+        origin=str(data["origin"]),
+        pose_basis=maybe("pose_basis"),
+        eyelid_basis=maybe("eyelid_basis"),
+        uv=maybe("uv"),
+        arkit=maybe("arkit"),
+        arkit_jaw=maybe("arkit_jaw"),
+        arkit_gram=maybe("arkit_gram"),
+        gaze_basis=maybe("gaze_basis"),
     )
 
 
@@ -358,7 +443,9 @@ def rotation_matrix(axis_angle: npt.ArrayLike) -> F64:
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     if angle < 1e-8:
         return np.asarray(np.eye(3) + cross)
-    return np.asarray(np.eye(3) + np.sin(angle) / angle * cross + (1.0 - np.cos(angle)) / angle**2 * (cross @ cross))
+    return np.asarray(
+        np.eye(3) + np.sin(angle) / angle * cross + (1.0 - np.cos(angle)) / angle**2 * (cross @ cross)
+    )
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,7 +1,9 @@
-"""Teeth, gums, eyeballs and eyelashes for a head that has none: geometry made from a few curves of the skin it belongs to.
+"""Teeth, gums, eyeballs and eyelashes for a head that has none: geometry made from a few curves of the skin
+it belongs to.
 
-Everything is symmetric by construction (the right half is the mirrored left half) and in metres, x to the subject's left,
-y up, z out of the face. Tooth sizes are the usual adult averages (Wheeler's Dental Anatomy, table of crown dimensions).
+Everything is symmetric by construction (the right half is the mirrored left half) and in metres, x to the
+subject's left, y up, z out of the face. Tooth sizes are the usual adult averages (Wheeler's Dental Anatomy,
+table of crown dimensions).
 """
 
 from __future__ import annotations
@@ -41,11 +43,17 @@ class Mesh:
     def mirrored(self, rename: dict[str, str] | None = None) -> Mesh:
         """The other side: x negated, winding turned, parts renamed."""
         names = rename or {}
-        return Mesh(self.vertices * [-1.0, 1.0, 1.0], self.faces[:, ::-1].copy(), [names.get(part, part) for part in self.parts])
+        return Mesh(
+            self.vertices * [-1.0, 1.0, 1.0],
+            self.faces[:, ::-1].copy(),
+            [names.get(part, part) for part in self.parts],
+        )
 
 
 def _lattice(rows: int, columns: int, closed: bool) -> I64:
-    """Triangles of a (rows, columns) grid of vertices, row by row; `closed` joins the last column to the first."""
+    """Triangles of a (rows, columns) grid of vertices, row by row; `closed` joins the last column to the
+    first.
+    """
     faces = []
     for row in range(rows - 1):
         for column in range(columns if closed else columns - 1):
@@ -55,17 +63,19 @@ def _lattice(rows: int, columns: int, closed: bool) -> I64:
     return np.array(faces, np.int64).reshape(-1, 3)
 
 
-# eyeball -------------------------------------------------------------------------------------------------------------
+# eyeball
+# -------------------------------------------------------------------------------------------------------------
 IRIS_RADIUS_M = 0.0057
 PUPIL_RADIUS_M = 0.0019
 EYE_SECTORS = 32
 
 
 def eyeball(radius: float, side: str) -> tuple[F64, I64, list[str]]:
-    """A sphere round the origin that looks along +z: unit directions (V, 3), faces and parts `pupil`, `iris`, `eye`.
+    """A sphere round the origin that looks along +z: unit directions (V, 3), faces and parts `pupil`, `iris`,
+    `eye`.
 
-    radius: of the eye it will be used for, m; it fixes the angles at which iris and pupil end. The rims of iris and pupil are
-    doubled, so that no triangle has two colours.
+    radius: of the eye it will be used for, m; it fixes the angles at which iris and pupil end. The rims of
+    iris and pupil are doubled, so that no triangle has two colours.
     """
     pupil, iris = np.arcsin(PUPIL_RADIUS_M / radius), np.arcsin(IRIS_RADIUS_M / radius)
     rings = {
@@ -78,7 +88,12 @@ def eyeball(radius: float, side: str) -> tuple[F64, I64, list[str]]:
     for part, polar in rings.items():
         theta = np.asarray(polar)[:, None]
         ring = np.stack(
-            [np.sin(theta) * np.cos(angle), np.sin(theta) * np.sin(angle), np.broadcast_to(np.cos(theta), (len(polar), EYE_SECTORS))], -1
+            [
+                np.sin(theta) * np.cos(angle),
+                np.sin(theta) * np.sin(angle),
+                np.broadcast_to(np.cos(theta), (len(polar), EYE_SECTORS)),
+            ],
+            -1,
         ).reshape(-1, 3)
         faces = _lattice(len(polar), EYE_SECTORS, True)
         if part.startswith("pupil"):
@@ -89,10 +104,13 @@ def eyeball(radius: float, side: str) -> tuple[F64, I64, list[str]]:
     return mesh.vertices, mesh.faces, mesh.parts
 
 
-# teeth ---------------------------------------------------------------------------------------------------------------
+# teeth
+# ---------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Tooth:
-    """Crown size in mm: mesio-distal width, height, labio-lingual depth; how thick the biting edge is, 0..1 of the depth."""
+    """Crown size in mm: mesio-distal width, height, labio-lingual depth; how thick the biting edge is, 0..1
+    of the depth.
+    """
 
     width: float
     height: float
@@ -101,12 +119,20 @@ class Tooth:
 
 
 UPPER = (
-    Tooth(8.5, 10.0, 6.5, 0.25), Tooth(6.6, 9.0, 6.0, 0.25), Tooth(7.6, 9.8, 7.5, 0.3), Tooth(7.0, 8.2, 8.5, 0.6),
-    Tooth(6.8, 7.5, 8.5, 0.65), Tooth(10.0, 7.0, 10.0, 0.75),
+    Tooth(8.5, 10.0, 6.5, 0.25),
+    Tooth(6.6, 9.0, 6.0, 0.25),
+    Tooth(7.6, 9.8, 7.5, 0.3),
+    Tooth(7.0, 8.2, 8.5, 0.6),
+    Tooth(6.8, 7.5, 8.5, 0.65),
+    Tooth(10.0, 7.0, 10.0, 0.75),
 )
 LOWER = (
-    Tooth(5.3, 8.6, 5.8, 0.25), Tooth(5.8, 8.8, 6.0, 0.25), Tooth(6.8, 10.0, 7.2, 0.3), Tooth(7.0, 8.4, 7.5, 0.6),
-    Tooth(7.1, 7.8, 8.0, 0.65), Tooth(10.8, 7.2, 10.0, 0.75),
+    Tooth(5.3, 8.6, 5.8, 0.25),
+    Tooth(5.8, 8.8, 6.0, 0.25),
+    Tooth(6.8, 10.0, 7.2, 0.3),
+    Tooth(7.0, 8.4, 7.5, 0.6),
+    Tooth(7.1, 7.8, 8.0, 0.65),
+    Tooth(10.8, 7.2, 10.0, 0.75),
 )
 _RING = 10
 _HEIGHTS = np.array([0.0, 0.25, 0.55, 0.82, 0.96, 1.0])
@@ -114,7 +140,8 @@ _WIDTHS = np.array([0.74, 0.88, 0.98, 1.0, 0.94, 0.82])
 
 
 class Arch:
-    """The curve of a dental arch: a symmetric spline through the labial edge of the biting line, by arc length from the middle.
+    """The curve of a dental arch: a symmetric spline through the labial edge of the biting line, by arc
+    length from the middle.
 
     points: (N, 3) m from one end to the other; up: +1 where the roots lie above (upper jaw), -1 below.
     """
@@ -139,7 +166,9 @@ class Arch:
 
 
 def teeth(arch: Arch, row: tuple[Tooth, ...], part: str) -> tuple[Mesh, F64]:
-    """One row of teeth along `arch`, biting edge on the arch; and the arc lengths where teeth meet (for the gum line)."""
+    """One row of teeth along `arch`, biting edge on the arch; and the arc lengths where teeth meet (for the
+    gum line).
+    """
     scale = 1e-3 * min(1.06, arch.half / (sum(tooth.width for tooth in row) * 1e-3))
     left = Mesh()
     start = 0.0
@@ -153,14 +182,26 @@ def teeth(arch: Arch, row: tuple[Tooth, ...], part: str) -> tuple[Mesh, F64]:
         # superellipse: flat sides, round corners
         c, s = np.cos(turn), np.sin(turn)
         across, out = np.sign(c) * np.abs(c) ** 0.7, np.sign(s) * np.abs(s) ** 0.7
-        edge = np.array([0.85, 1.0, 0.92, 0.62, 0.42, 0.3]) if tooth.edge < 0.5 else np.array([0.85, 1.0, 1.0, 0.97, 0.9, 0.8])
+        edge = (
+            np.array([0.85, 1.0, 0.92, 0.62, 0.42, 0.3])
+            if tooth.edge < 0.5
+            else np.array([0.85, 1.0, 1.0, 0.97, 0.9, 0.8])
+        )
         rings = []
         for share, wide, thick in zip(_HEIGHTS, _WIDTHS, edge, strict=True):
             half_depth = depth / 2.0 * thick
             # the labial face stays near the arch and curls in a little towards the edge and the neck
             inset = depth * (0.06 + 0.10 * (1.0 - share) ** 2 + 0.05 * share**3)
-            middle = origin - outward * (half_depth + inset) + np.array([0.0, arch.up * height * (1.0 - share), 0.0])
-            rings.append(middle + np.outer(across * width * 0.985 / 2.0 * wide, tangent) + np.outer(out * half_depth, outward))
+            middle = (
+                origin
+                - outward * (half_depth + inset)
+                + np.array([0.0, arch.up * height * (1.0 - share), 0.0])
+            )
+            rings.append(
+                middle
+                + np.outer(across * width * 0.985 / 2.0 * wide, tangent)
+                + np.outer(out * half_depth, outward)
+            )
         cap = np.mean(rings[-1], axis=0) + np.array([0.0, -arch.up * 0.2e-3, 0.0])
         points = np.vstack([*rings, cap])
         faces = _lattice(len(rings), _RING, True)
@@ -176,14 +217,18 @@ def teeth(arch: Arch, row: tuple[Tooth, ...], part: str) -> tuple[Mesh, F64]:
 
 
 def gums(arch: Arch, row: tuple[Tooth, ...], meets: F64, part: str) -> Mesh:
-    """A band of gum over the necks of `row`: scalloped round each tooth, both sides of the arch, closed at the root."""
+    """A band of gum over the necks of `row`: scalloped round each tooth, both sides of the arch, closed at
+    the root.
+    """
     left = Mesh()
     stations = []
     for index, tooth in enumerate(row):
         a, b = meets[index], meets[index + 1]
         scale = (b - a) / tooth.width
         for share in (0.0, 0.2, 0.5, 0.8):
-            stations.append((a + share * (b - a), tooth.height * scale, tooth.depth * scale, abs(2.0 * share - 1.0)))
+            stations.append(
+                (a + share * (b - a), tooth.height * scale, tooth.depth * scale, abs(2.0 * share - 1.0))
+            )
     last = row[-1]
     stations.append((meets[-1], last.height * scale, last.depth * scale, 1.0))
     # neighbours meet at one height and depth
@@ -199,15 +244,17 @@ def gums(arch: Arch, row: tuple[Tooth, ...], meets: F64, part: str) -> Mesh:
             outward = np.array([0.0, 0.0, 1.0])
         papilla = 0.0022 * between**1.5
         neck, up = height - papilla, np.array([0.0, arch.up, 0.0])
-        rows.append([
-            origin + up * (neck - 0.0006) - outward * depth * 0.20,
-            origin + up * (neck + 0.0004) - outward * (depth * 0.02 + 0.0009 * between),
-            origin + up * (height + 0.0035) + outward * 0.0006,
-            origin + up * (height + 0.0085) - outward * 0.0006,
-            origin + up * (height + 0.0085) - outward * (depth + 0.002),
-            origin + up * (height + 0.0010) - outward * (depth + 0.0015),
-            origin + up * (neck - 0.0006) - outward * depth * 0.85,
-        ])
+        rows.append(
+            [
+                origin + up * (neck - 0.0006) - outward * depth * 0.20,
+                origin + up * (neck + 0.0004) - outward * (depth * 0.02 + 0.0009 * between),
+                origin + up * (height + 0.0035) + outward * 0.0006,
+                origin + up * (height + 0.0085) - outward * 0.0006,
+                origin + up * (height + 0.0085) - outward * (depth + 0.002),
+                origin + up * (height + 0.0010) - outward * (depth + 0.0015),
+                origin + up * (neck - 0.0006) - outward * depth * 0.85,
+            ]
+        )
     points = np.array(rows)
     faces = _lattice(len(points), points.shape[1], False)
     left.add(points.reshape(-1, 3), faces if arch.up > 0 else faces[:, ::-1], part)

@@ -1,7 +1,8 @@
 """Pinhole camera: head model coordinates to pixels and back.
 
-Camera coordinates are optical (x right, y down, z forward, metres). Pixel (column, row) = (u, v) has its centre at whole
-numbers, as in OpenCV: the top left pixel covers u, v from -0.5 to 0.5. No lens distortion: undistort pictures first.
+Camera coordinates are optical (x right, y down, z forward, metres). Pixel (column, row) = (u, v) has its
+centre at whole numbers, as in OpenCV: the top left pixel covers u, v from -0.5 to 0.5. No lens distortion:
+undistort pictures first.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ from ..errors import InputError
 from ..types import F64
 
 FACING = np.diag([1.0, -1.0, -1.0])
-"""Rotation from model axes (x to the subject's left, y up, z out of the face) to the axes of a camera that looks at the face."""
+"""Rotation from model axes (x to the subject's left, y up, z out of the face) to the axes of a camera that
+looks at the face.
+"""
 
 _FOCAL_PER_SHORT_SIDE = 1.28  # a RealSense D435 colour camera: 615 px at 640x480, 1380 px at 1920x1080
 
 
 def default_intrinsics(width: int, height: int) -> F64:
-    """(3, 3) pinhole matrix for a picture of unknown origin: square pixels, centred, 43 degrees across the short side."""
+    """(3, 3) pinhole matrix for a picture of unknown origin: square pixels, centred, 43 degrees across the
+    short side.
+    """
     if width < 1 or height < 1:
-        raise InputError(f"a picture of {width} x {height} pixels has no camera matrix; both sides must be at least 1")
+        raise InputError(
+            f"a picture of {width} x {height} pixels has no camera matrix; both sides must be at least 1"
+        )
     focal = _FOCAL_PER_SHORT_SIDE * min(width, height)
     return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
@@ -31,8 +38,8 @@ def default_intrinsics(width: int, height: int) -> F64:
 def crop_intrinsics(K: npt.ArrayLike, left: float, top: float, scale: float) -> F64:
     """Pinhole matrix after cutting a window and resizing it.
 
-    The window's first pixel is (left, top) in the old picture, and one old pixel becomes `scale` new ones. Follows the pixel
-    centre convention of this module, which is also that of `cv2.resize`.
+    The window's first pixel is (left, top) in the old picture, and one old pixel becomes `scale` new ones.
+    Follows the pixel centre convention of this module, which is also that of `cv2.resize`.
     """
     new = np.array(K, np.float64)
     new[0, 2] = (new[0, 2] - left + 0.5) * scale - 0.5
@@ -53,11 +60,18 @@ def facing_pose(
 ) -> F64:
     """(4, 4) head pose of a face that looks at the camera.
 
-    yaw > 0 turns the face to the subject's left, pitch > 0 tips it down, roll > 0 tips it to the subject's right shoulder;
-    rad, roll first. `centre`, a point in model coordinates, comes to lie `distance_m` in front of the camera and `offset` (2,) m
-    beside the optical axis.
+    yaw > 0 turns the face to the subject's left, pitch > 0 tips it down, roll > 0 tips it to the subject's
+    right shoulder; rad, roll first. `centre`, a point in model coordinates, comes to lie `distance_m` in
+    front of the camera and `offset` (2,) m beside the optical axis.
     """
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    cy, sy, cp, sp, cr, sr = (
+        np.cos(yaw),
+        np.sin(yaw),
+        np.cos(pitch),
+        np.sin(pitch),
+        np.cos(roll),
+        np.sin(roll),
+    )
     turn_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     turn_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     turn_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -92,7 +106,9 @@ def project(points: npt.ArrayLike, head_pose: npt.ArrayLike, K: npt.ArrayLike) -
 
 
 def backproject(pixels: npt.ArrayLike, depth: npt.ArrayLike, K: npt.ArrayLike) -> F64:
-    """(N, 2) pixels and (N,) depths in metres to (N, 3) camera coordinates: the inverse of `project` with an identity pose."""
+    """(N, 2) pixels and (N,) depths in metres to (N, 3) camera coordinates: the inverse of `project` with an
+    identity pose.
+    """
     uv = np.asarray(pixels, np.float64)
     z = np.asarray(depth, np.float64)
     matrix = np.asarray(K, np.float64)

@@ -1,9 +1,9 @@
 """A z-buffer: which triangle does each pixel see, where on it, and how far away.
 
-Perspective-correct (depth is interpolated as 1/z). A pixel belongs to a triangle when its centre, at whole-number
-coordinates, lies inside or on the edge; both windings count. Where two triangles lie at equal depth the earlier one in
-`faces` wins. Triangles with a corner behind `NEAR_M`, or with a coordinate that is not finite, are left out: a head is never
-so close that clipping would matter.
+Perspective-correct (depth is interpolated as 1/z). A pixel belongs to a triangle when its centre, at
+whole-number coordinates, lies inside or on the edge; both windings count. Where two triangles lie at equal
+depth the earlier one in `faces` wins. Triangles with a corner behind `NEAR_M`, or with a coordinate that is
+not finite, are left out: a head is never so close that clipping would matter.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ NEAR_M = 0.01
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 compiled: Callable[[_Function], _Function] = numba.njit(cache=True, nogil=True, error_model="numpy")
-"""Numba without fast-math, so that every machine gives the same picture; division by zero gives inf as in numpy."""
+"""Numba without fast-math, so that every machine gives the same picture; division by zero gives inf as in
+numpy.
+"""
 
 
 @compiled
 def _cross(x0: float, y0: float, x1: float, y1: float, forwards: bool, y: float) -> float:
-    """Where the edge meets row y. Both triangles of an edge compute it from the same end, so they leave no gap between them."""
+    """Where the edge meets row y.
+
+    Both triangles of an edge compute it from the same end, so they leave no gap between them.
+    """
     if forwards:
         return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
     return x1 + (y - y1) * ((x0 - x1) / (y0 - y1))
@@ -39,8 +44,9 @@ def _cross(x0: float, y0: float, x1: float, y1: float, forwards: bool, y: float)
 def fill(v: Any, faces: Any, near: float, face_index: Any, inverse_depth: Any, first: int, cull: int) -> None:
     """Inner loop, for callers that keep their own buffers: row by row between the edges.
 
-    At the start face_index (H, W) int32 is -1 and inverse_depth (H, W) float32 is 0 everywhere, or both hold an earlier picture.
-    first: number given to faces[0]. cull: 0 draws all, 1 only triangles that run clockwise in the picture (y down), -1 the others.
+    At the start face_index (H, W) int32 is -1 and inverse_depth (H, W) float32 is 0 everywhere, or both hold
+    an earlier picture. first: number given to faces[0]. cull: 0 draws all, 1 only triangles that run
+    clockwise in the picture (y down), -1 the others.
     """
     height, width = face_index.shape
     inverse = np.empty(v.shape[0])
@@ -50,7 +56,9 @@ def fill(v: Any, faces: Any, near: float, face_index: Any, inverse_depth: Any, f
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ay, by, cy = np.float64(v[a, 1]), np.float64(v[b, 1]), np.float64(v[c, 1])
         low, high = min(ay, by, cy), max(ay, by, cy)
-        if not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high:  # outside, or between two rows; NaN ends here too
+        if (
+            not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high
+        ):  # outside, or between two rows; NaN ends here too
             continue
         ax, bx, cx = np.float64(v[a, 0]), np.float64(v[b, 0]), np.float64(v[c, 0])
         if not (max(ax, bx, cx) >= 0.0 and min(ax, bx, cx) <= width - 1):
@@ -99,7 +107,12 @@ def _weights(v: Any, faces: Any, face_index: Any, depth: Any, bary: Any) -> None
                 depth[y, x] = np.inf
                 continue
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            ax, ay, bx, by = np.float64(v[a, 0]), np.float64(v[a, 1]), np.float64(v[b, 0]), np.float64(v[b, 1])
+            ax, ay, bx, by = (
+                np.float64(v[a, 0]),
+                np.float64(v[a, 1]),
+                np.float64(v[b, 0]),
+                np.float64(v[b, 1]),
+            )
             cx, cy = np.float64(v[c, 0]), np.float64(v[c, 1])
             wa = ((bx - x) * (cy - y) - (cx - x) * (by - y)) / v[a, 2]
             wb = ((cx - x) * (ay - y) - (ax - x) * (cy - y)) / v[b, 2]
@@ -109,17 +122,22 @@ def _weights(v: Any, faces: Any, face_index: Any, depth: Any, bary: Any) -> None
             depth[y, x] = 1.0 / depth[y, x]
 
 
-def rasterise(vertices_px: npt.ArrayLike, faces: npt.ArrayLike, width: int, height: int) -> tuple[I32, F32, F32]:
+def rasterise(
+    vertices_px: npt.ArrayLike, faces: npt.ArrayLike, width: int, height: int
+) -> tuple[I32, F32, F32]:
     """The visible surface of a triangle mesh.
 
-    vertices_px: (V, 3) [u px, v px, depth m], as `projection.project` gives them. faces: (F, 3) vertex indices.
-    Returns face_index (H, W) int32, -1 where nothing is seen; bary (H, W, 3) float32 weights of the three corners on the
-    surface itself (perspective-correct, 0 where nothing is seen); depth (H, W) float32 metres, inf where nothing is seen.
+    vertices_px: (V, 3) [u px, v px, depth m], as `projection.project` gives them. faces: (F, 3) vertex
+    indices. Returns face_index (H, W) int32, -1 where nothing is seen; bary (H, W, 3) float32 weights of the
+    three corners on the surface itself (perspective-correct, 0 where nothing is seen); depth (H, W) float32
+    metres, inf where nothing is seen.
     """
     v = np.ascontiguousarray(vertices_px, np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)
     if v.ndim != 2 or v.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise InputError(f"rasterise needs vertices (V, 3) and faces (F, 3); got {v.shape} and {triangles.shape}")
+        raise InputError(
+            f"rasterise needs vertices (V, 3) and faces (F, 3); got {v.shape} and {triangles.shape}"
+        )
     if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(v)):
         raise InputError(f"faces point at vertices outside 0..{len(v) - 1}")
     if width < 1 or height < 1:

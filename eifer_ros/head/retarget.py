@@ -1,11 +1,13 @@
 """FaceState of any head model -> the 52 ARKit weights, gaze and head pose.
 
-A head whose expression is ARKit's 52 actions passes through. Any other (FLAME) brings a stored map: with A the displacements of the
-ARKit actions and b that of the face as it is, both on its own vertices, the weights w solve
+A head whose expression is ARKit's 52 actions passes through. Any other (FLAME) brings a stored map: with A
+the displacements of the ARKit actions and b that of the face as it is, both on its own vertices, the weights
+w solve
 
     minimise |A w - b|^2   subject to   0 <= w <= 1
 
-`HeadModel.arkit_gram` is A'A and `HeadModel.arkit` (A'A)^-1 A'B for the head's own basis B, so no vertex is touched here.
+`HeadModel.arkit_gram` is A'A and `HeadModel.arkit` (A'A)^-1 A'B for the head's own basis B, so no vertex is
+touched here.
 """
 
 from __future__ import annotations
@@ -31,20 +33,27 @@ _BLINKS = [_INDEX["eyeBlinkLeft"], _INDEX["eyeBlinkRight"]]
 
 
 def gaze_angles(eyes: npt.ArrayLike) -> F64:
-    """(2, 2) rad of (2, 3) axis-angles, left eye then right: yaw > 0 towards the subject's left, pitch > 0 down. Relative to the head."""
+    """(2, 2) rad of (2, 3) axis-angles, left eye then right: yaw > 0 towards the subject's left, pitch > 0
+    down. Relative to the head.
+    """
     angles = np.zeros((2, 2))
     for i, (x, y, z) in enumerate(np.asarray(eyes, np.float64).tolist()):
         if x or y or z:
             # where the axis of sight (0, 0, 1) goes (Rodrigues), in plain floats: this runs for every frame
             turn = math.sqrt(x * x + y * y + z * z)
             sine, share = math.sin(turn) / turn, (1.0 - math.cos(turn)) / turn**2
-            across, up, ahead = y * sine + x * z * share, -x * sine + y * z * share, math.cos(turn) + z * z * share
+            across, up, ahead = (
+                y * sine + x * z * share,
+                -x * sine + y * z * share,
+                math.cos(turn) + z * z * share,
+            )
             angles[i] = math.atan2(across, ahead), math.atan2(-up, math.hypot(across, ahead))
     return angles
 
 
 def head_angles(state: FaceState) -> F64:
-    """(3,) rad: yaw > 0 to the subject's left, pitch > 0 down, roll > 0 to the subject's right shoulder; camera and neck together.
+    """(3,) rad: yaw > 0 to the subject's left, pitch > 0 down, roll > 0 to the subject's right shoulder;
+    camera and neck together.
 
     The order is that of `projection.facing_pose`: roll first, then pitch, then yaw.
     """
@@ -52,7 +61,9 @@ def head_angles(state: FaceState) -> F64:
     if np.any(state.neck) and np.isfinite(state.neck).all():
         turn = turn @ rotation_matrix(state.neck)
     (_, _, across), (right, level, up), (_, _, ahead) = turn.tolist()
-    return np.array([math.atan2(across, ahead), math.atan2(-up, math.hypot(across, ahead)), math.atan2(right, level)])
+    return np.array(
+        [math.atan2(across, ahead), math.atan2(-up, math.hypot(across, ahead)), math.atan2(right, level)]
+    )
 
 
 def look_weights(angles: F64) -> F64:
@@ -90,12 +101,15 @@ class Retarget:
         self._start = np.zeros(len(ARKIT_52))
 
     def __call__(self, state: FaceState) -> F32:
-        """(52,) weights in 0..1 in the order of `ARKIT_52`; all NaN where the face is lost or its expression is not a number.
+        """(52,) weights in 0..1 in the order of `ARKIT_52`; all NaN where the face is lost or its expression
+        is not a number.
 
         Raises ModelError for a face of another head model.
         """
         if state.head_model != self.head.id:
-            raise ModelError(f"a face of head model '{state.head_model}' was given to the ARKit map of '{self.head.id}'")
+            raise ModelError(
+                f"a face of head model '{state.head_model}' was given to the ARKit map of '{self.head.id}'"
+            )
         if state.status == FaceStatus.LOST or not np.isfinite(state.expression).all():
             return np.full(len(ARKIT_52), np.nan, np.float32)
         weights = np.array(state.expression, np.float64) if self._identity else self._solve(state)
@@ -104,13 +118,19 @@ class Retarget:
         if (self._identity or self._jaw is None) and np.isfinite(state.jaw).all():
             weights[_INDEX["jawOpen"]] += max(float(state.jaw[0]), 0.0) / JAW_OPEN_RAD
         if np.any(state.eyes) and np.isfinite(state.eyes).all():
-            # a face may say where it looks twice, by its eyes and by its actions; they mean the same and must not add up
+            # a face may say where it looks twice, by its eyes and by its actions; they mean the same and must
+            # not add up
             own = self._identity and self.head.gaze_basis is not None
-            weights = np.maximum(weights, self.head.look_weights(state.eyes) if own else look_weights(gaze_angles(state.eyes)))
+            weights = np.maximum(
+                weights, self.head.look_weights(state.eyes) if own else look_weights(gaze_angles(state.eyes))
+            )
         return np.clip(weights, 0.0, 1.0).astype(np.float32)
 
     def gaze(self, state: FaceState) -> F64:
-        """(2, 2) rad as `gaze_angles`: from the eyes, or from the eyeLook actions where the eyes say nothing. NaN where lost."""
+        """(2, 2) rad as `gaze_angles`: from the eyes, or from the eyeLook actions where the eyes say nothing.
+
+        NaN where lost.
+        """
         if np.isfinite(state.eyes).all() and np.any(state.eyes):
             return gaze_angles(state.eyes)
         return gaze_angles(self.head.gaze(state.expression))
@@ -121,5 +141,7 @@ class Retarget:
             target = target + self._jaw @ state.jaw
         if np.isfinite(state.eyelids).all():  # the eyelid basis of an imported head is these two actions
             target = target + self._gram[:, _BLINKS] @ state.eyelids
-        self._start = bounded.solve(self._gram, target, self._lower, self._upper, self._start, tolerance=1e-4, sweeps=200)
+        self._start = bounded.solve(
+            self._gram, target, self._lower, self._upper, self._start, tolerance=1e-4, sweeps=200
+        )
         return self._start.copy()

@@ -14,7 +14,9 @@ from . import projection, raster
 
 GREY = (0.62, 0.62, 0.62)
 SKIN = (0.80, 0.60, 0.50)
-_LIGHT = np.array([0.25, -0.55, -0.80])  # towards the light, camera coordinates: above, a little to the right, behind the camera
+_LIGHT = np.array(
+    [0.25, -0.55, -0.80]
+)  # towards the light, camera coordinates: above, a little to the right, behind the camera
 
 
 @raster.compiled
@@ -37,7 +39,9 @@ def _accumulate(v: Any, faces: Any, normals: Any) -> None:
 
 
 @raster.compiled
-def _light(face_index: Any, bary: Any, faces: Any, normals: Any, colours: Any, light: Any, rays: Any, out: Any) -> None:
+def _light(
+    face_index: Any, bary: Any, faces: Any, normals: Any, colours: Any, light: Any, rays: Any, out: Any
+) -> None:
     """Half-Lambert light, a weak highlight; a surface seen from behind is lit as if seen from the front."""
     height, width = face_index.shape
     for y in range(height):
@@ -70,7 +74,9 @@ def _light(face_index: Any, bary: Any, faces: Any, normals: Any, colours: Any, l
 
 
 def vertex_normals(vertices: npt.ArrayLike, faces: npt.ArrayLike) -> F32:
-    """(V, 3) float32 unit normals, area-weighted mean of the adjoining triangles; 0 for a vertex of no triangle."""
+    """(V, 3) float32 unit normals, area-weighted mean of the adjoining triangles; 0 for a vertex of no
+    triangle.
+    """
     v = np.ascontiguousarray(vertices, np.float32)
     normals = np.zeros(v.shape, np.float32)
     _accumulate(v, np.ascontiguousarray(faces, np.int32), normals)
@@ -90,29 +96,39 @@ def render(
 ) -> U8:
     """A lit picture, (H, W, 3) uint8 RGB, of a mesh in model coordinates.
 
-    size: (width, height). colour: (3,) for all or (V, 3) per vertex, 0..1. light: (3,) direction towards the light in camera
-    coordinates. background: picture of the same size to draw on (copied), else black.
+    size: (width, height). colour: (3,) for all or (V, 3) per vertex, 0..1. light: (3,) direction towards the
+    light in camera coordinates. background: picture of the same size to draw on (copied), else black.
     """
     width, height = size
     camera = np.asarray(projection.to_camera(np.asarray(head_vertices, np.float32), head_pose), np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)
     matrix = np.asarray(K, np.float64)
-    face_index, bary, _ = raster.rasterise(projection.project(camera, np.eye(4), matrix), triangles, width, height)
+    face_index, bary, _ = raster.rasterise(
+        projection.project(camera, np.eye(4), matrix), triangles, width, height
+    )
     if background is not None and background.shape != (height, width, 3):
         raise InputError(f"the background has shape {background.shape}; it must be {(height, width, 3)}")
     out = np.zeros((height, width, 3), np.uint8) if background is None else np.array(background, np.uint8)
     colours = np.ascontiguousarray(np.broadcast_to(np.asarray(colour, np.float32), camera.shape))
     towards = _LIGHT if light is None else np.asarray(light, np.float64)
     towards = towards / np.linalg.norm(towards)
-    rays = np.array([1.0 / matrix[0, 0], -matrix[0, 2] / matrix[0, 0], 1.0 / matrix[1, 1], -matrix[1, 2] / matrix[1, 1]])
+    rays = np.array(
+        [1.0 / matrix[0, 0], -matrix[0, 2] / matrix[0, 0], 1.0 / matrix[1, 1], -matrix[1, 2] / matrix[1, 1]]
+    )
     _light(face_index, bary, triangles, vertex_normals(camera, triangles), colours, towards, rays, out)
     return out
 
 
 def render_grey(
-    head_vertices: npt.ArrayLike, faces: npt.ArrayLike, K: npt.ArrayLike, head_pose: npt.ArrayLike, size: tuple[int, int]
+    head_vertices: npt.ArrayLike,
+    faces: npt.ArrayLike,
+    K: npt.ArrayLike,
+    head_pose: npt.ArrayLike,
+    size: tuple[int, int],
 ) -> U8:
-    """`render` in plain grey on black, size (width, height): what a landmark detector or a sensor-free loss wants to see."""
+    """`render` in plain grey on black, size (width, height): what a landmark detector or a sensor-free loss
+    wants to see.
+    """
     return render(head_vertices, faces, K, head_pose, size)
 
 
@@ -129,7 +145,8 @@ def overlay(
 ) -> U8:
     """`image` (H, W, 3) uint8 RGB with the mesh laid over it; a new picture.
 
-    alpha: 0 picture only .. 1 mesh only, on pixels the mesh covers. wireframe: draw the edges of visible triangles, not surfaces.
+    alpha: 0 picture only .. 1 mesh only, on pixels the mesh covers. wireframe: draw the edges of visible
+    triangles, not surfaces.
     """
     if not 0.0 <= alpha <= 1.0:
         raise InputError(f"alpha is {alpha}; it must lie in 0..1")
@@ -153,7 +170,9 @@ def _wires(
     pixels = projection.project(np.asarray(vertices, np.float32), head_pose, K)
     face_index, _, _ = raster.rasterise(pixels, faces, width, height)
     seen = faces[np.unique(face_index[face_index >= 0])]
-    edges = np.unique(np.sort(np.concatenate([seen[:, [0, 1]], seen[:, [1, 2]], seen[:, [2, 0]]]), axis=1), axis=0)
+    edges = np.unique(
+        np.sort(np.concatenate([seen[:, [0, 1]], seen[:, [1, 2]], seen[:, [2, 0]]]), axis=1), axis=0
+    )
     lines = np.round(pixels[edges][:, :, :2] * 16).astype(np.int32)  # 4 fractional bits
     ink = [round(float(value) * 255) for value in np.asarray(colour, np.float64).reshape(-1)[:3]]
     return np.asarray(cv2.polylines(np.array(image), list(lines), False, ink, 1, cv2.LINE_AA, 4), np.uint8)

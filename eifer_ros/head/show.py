@@ -1,4 +1,6 @@
-"""A contact sheet of a head model: neutral views, electrode sites, landmarks, every expression coefficient, gaze, mouths, lids, people."""
+"""A contact sheet of a head model: neutral views, electrode sites, landmarks, every expression coefficient,
+gaze, mouths, lids, people.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,23 @@ INK = (235, 238, 242)
 FRIDLUND, KURAMOTO = (255, 205, 70), (90, 225, 255)
 LARGE, SMALL, COLUMNS = 480, 200, 12
 _PALETTE: dict[str, tuple[float, float, float]] = {
-    "mouth": (0.30, 0.09, 0.09), "socket": (0.62, 0.40, 0.36), "tongue": (0.72, 0.36, 0.36), "eye": (0.95, 0.94, 0.92),
-    "iris": (0.33, 0.44, 0.50), "pupil": (0.02, 0.02, 0.02), "teeth": (0.95, 0.93, 0.87), "gums": (0.74, 0.38, 0.38),
+    "mouth": (0.30, 0.09, 0.09),
+    "socket": (0.62, 0.40, 0.36),
+    "tongue": (0.72, 0.36, 0.36),
+    "eye": (0.95, 0.94, 0.92),
+    "iris": (0.33, 0.44, 0.50),
+    "pupil": (0.02, 0.02, 0.02),
+    "teeth": (0.95, 0.93, 0.87),
+    "gums": (0.74, 0.38, 0.38),
 }
 # MediaPipe landmarks along the middle of the right brow, from pairs of upper and lower edge
 _BROW = ((70, 46), (63, 53), (105, 52), (66, 65), (107, 55))
 
 
 def colours(head: HeadModel, skin: npt.ArrayLike = (0.80, 0.60, 0.50)) -> F32:
-    """(V, 3) RGB 0..1 for `shade.render`: skin of a tone, lips and brows where the head knows them, eyes, teeth, mouth."""
+    """(V, 3) RGB 0..1 for `shade.render`: skin of a tone, lips and brows where the head knows them, eyes,
+    teeth, mouth.
+    """
     tone = np.asarray(skin, np.float64)
     out = np.tile(tone, (len(head.template), 1))
     for index, name in enumerate(head.part_names):
@@ -65,9 +75,16 @@ class Studio:
         self.head = head
         self.colours = colours(head)
         skin = head.template[head.parts == 0]
-        # the face, wherever the model puts its origin: as far in front as the nose, as high as the middle of the features
-        face = head.template[head.regions["face"]] if "face" in head.regions else skin[skin[:, 2] > np.quantile(skin[:, 2], 0.6)]
-        self.centre = face.mean(axis=0).astype(np.float64) if centre is None else np.asarray(centre, np.float64)
+        # the face, wherever the model puts its origin: as far in front as the nose, as high as the middle of
+        # the features
+        face = (
+            head.template[head.regions["face"]]
+            if "face" in head.regions
+            else skin[skin[:, 2] > np.quantile(skin[:, 2], 0.6)]
+        )
+        self.centre = (
+            face.mean(axis=0).astype(np.float64) if centre is None else np.asarray(centre, np.float64)
+        )
         self.width_m = width_m
 
     def camera(self, size: int, yaw: float, pitch: float) -> tuple[F64, F64]:
@@ -82,18 +99,37 @@ class Studio:
         K, pose = self.camera(2 * size, yaw, pitch)
         background = np.full((2 * size, 2 * size, 3), BACKGROUND, np.uint8)
         image = shade.render(
-            vertices, self.head.faces, K, pose, (2 * size, 2 * size), colour=self.colours, light=(0.35, -0.55, -1.0), background=background
+            vertices,
+            self.head.faces,
+            K,
+            pose,
+            (2 * size, 2 * size),
+            colour=self.colours,
+            light=(0.35, -0.55, -1.0),
+            background=background,
         )
         return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
     def mark(
-        self, image: U8, vertices: F32, which: str, colour: Sequence[int], *, yaw: float = 0.0, names: bool = False, radius: int = 3
+        self,
+        image: U8,
+        vertices: F32,
+        which: str,
+        colour: Sequence[int],
+        *,
+        yaw: float = 0.0,
+        names: bool = False,
+        radius: int = 3,
     ) -> None:
         """Draw the points of an embedding that face the camera, in place."""
         embedding = self.head.embedding(which)
         K, pose = self.camera(image.shape[1], yaw, 0.0)
         normals = shade.vertex_normals(vertices, self.head.faces)
-        facing = np.einsum("lc,lcd->ld", embedding.weights, normals[self.head.faces[embedding.triangles]]) @ pose[2, :3] < 0.05
+        facing = (
+            np.einsum("lc,lcd->ld", embedding.weights, normals[self.head.faces[embedding.triangles]])
+            @ pose[2, :3]
+            < 0.05
+        )
         pixels = projection.project(embedding.points(vertices, self.head.faces), pose, K)
         for name, (u, v, _), seen in zip(embedding.names, pixels, facing, strict=True):
             if seen:
@@ -107,7 +143,10 @@ def _write(image: U8, text: str, at: tuple[int, int], size: float, colour: Seque
 
 
 def _expression(head: HeadModel, weights: Mapping[str, float]) -> F32:
-    """Coefficients by name; a name without Left or Right stands for both sides. Names the head lacks are left out."""
+    """Coefficients by name; a name without Left or Right stands for both sides.
+
+    Names the head lacks are left out.
+    """
     values = np.zeros(head.expression_size, np.float32)
     for name, weight in weights.items():
         for full in (name, f"{name}Left", f"{name}Right"):
@@ -122,23 +161,36 @@ def _face(head: HeadModel, weights: Mapping[str, float], shape: npt.ArrayLike | 
 
 
 MOMENTS: tuple[tuple[str, dict[str, float]], ...] = (
-    ("eyes closed", {"eyeBlink": 1.0}), ("half closed", {"eyeBlink": 0.5}),
+    ("eyes closed", {"eyeBlink": 1.0}),
+    ("half closed", {"eyeBlink": 0.5}),
     ("eyes tight", {"eyeBlink": 0.9, "eyeSquint": 0.8, "cheekSquint": 0.9}),
-    ("gaze left", {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0}), ("gaze right", {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0}),
-    ("gaze up", {"eyeLookUp": 1.0}), ("gaze down", {"eyeLookDown": 1.0}),
+    ("gaze left", {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0}),
+    ("gaze right", {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0}),
+    ("gaze up", {"eyeLookUp": 1.0}),
+    ("gaze down", {"eyeLookDown": 1.0}),
     ("smile open", {"mouthSmile": 0.9, "jawOpen": 0.3, "mouthUpperUp": 0.3, "cheekSquint": 0.5}),
-    ("snarl", {"noseSneer": 1.0, "mouthUpperUp": 0.9, "browDown": 0.7}), ("mouth wide", {"jawOpen": 1.0}),
+    ("snarl", {"noseSneer": 1.0, "mouthUpperUp": 0.9, "browDown": 0.7}),
+    ("mouth wide", {"jawOpen": 1.0}),
     ("surprise", {"browInnerUp": 1.0, "browOuterUp": 1.0, "eyeWide": 1.0, "jawOpen": 0.5}),
     ("tongue out", {"jawOpen": 0.6, "tongueOut": 1.0}),
 )
 
 _NEEDS_OPEN = {"mouthClose": 1.0, "tongueOut": 0.5}
 MOUTHS: tuple[dict[str, float], ...] = (
-    {}, {"jawOpen": 0.25}, {"jawOpen": 0.6}, {"jawOpen": 1.0}, {"mouthSmile": 1.0, "mouthUpperUp": 0.8},
+    {},
+    {"jawOpen": 0.25},
+    {"jawOpen": 0.6},
+    {"jawOpen": 1.0},
+    {"mouthSmile": 1.0, "mouthUpperUp": 0.8},
     {"jawOpen": 0.4, "mouthFunnel": 1.0},
 )
 EYES: tuple[dict[str, float], ...] = (
-    {}, {"eyeBlink": 0.5}, {"eyeBlink": 1.0}, {"eyeWide": 1.0}, {"eyeSquint": 1.0}, {"eyeLookDown": 1.0},
+    {},
+    {"eyeBlink": 0.5},
+    {"eyeBlink": 1.0},
+    {"eyeWide": 1.0},
+    {"eyeSquint": 1.0},
+    {"eyeLookDown": 1.0},
 )
 
 
@@ -150,16 +202,25 @@ def show(head: HeadModel, out: Path, *, people: int = 24, seed: int = 4) -> None
     studio = Studio(head)
     rest = head.vertices()
     rows = [_overview(head, studio, rest)]
-    rows += _sheet([(label, studio.take(_face(head, weights), SMALL)) for label, weights in MOMENTS], "eyes, mouth and combinations")
+    rows += _sheet(
+        [(label, studio.take(_face(head, weights), SMALL)) for label, weights in MOMENTS],
+        "eyes, mouth and combinations",
+    )
     close = Studio(head, 0.075, _mouth_middle(head, studio.centre))
-    near = Studio(head, 0.055, head.joint_template[head.joints.index("eye_left")]) if "eye_left" in head.joints else close
+    near = (
+        Studio(head, 0.055, head.joint_template[head.joints.index("eye_left")])
+        if "eye_left" in head.joints
+        else close
+    )
     tiles = [(_name(weights), close.take(_face(head, weights), SMALL, pitch=-0.12)) for weights in MOUTHS]
     tiles += [(_name(weights), near.take(_face(head, weights), SMALL)) for weights in EYES]
     rows += _sheet(tiles, "mouth and left eye from near")
     tiles = []
     for index, name in enumerate(head.expression_names):
         expression = np.zeros(head.expression_size, np.float32)
-        expression[index] = min(1.0, float(head.expression_bounds[index, 1])) if head.expression_bounds[index, 1] > 0 else 1.0
+        expression[index] = (
+            min(1.0, float(head.expression_bounds[index, 1])) if head.expression_bounds[index, 1] > 0 else 1.0
+        )
         label = name
         if name in _NEEDS_OPEN:  # these two only mean something on an open mouth
             expression = np.maximum(expression, _expression(head, {"jawOpen": _NEEDS_OPEN[name]}))
@@ -180,7 +241,9 @@ def show(head: HeadModel, out: Path, *, people: int = 24, seed: int = 4) -> None
     except cv2.error:
         written = False
     if not written:
-        raise InputError(f"{out}: the contact sheet could not be written; use a name that ends in .png or .jpg")
+        raise InputError(
+            f"{out}: the contact sheet could not be written; use a name that ends in .png or .jpg"
+        )
 
 
 def _overview(head: HeadModel, studio: Studio, rest: F32) -> U8:
@@ -199,7 +262,11 @@ def _overview(head: HeadModel, studio: Studio, rest: F32) -> U8:
             studio.mark(image, rest, which, colour, radius=radius)
     tiles.append(image)
     labels = (
-        "neutral", "three quarters", "Fridlund (yellow), Kuramoto (blue)", "the subject's left side", "landmarks: 478 (green), 68 (red)",
+        "neutral",
+        "three quarters",
+        "Fridlund (yellow), Kuramoto (blue)",
+        "the subject's left side",
+        "landmarks: 478 (green), 68 (red)",
     )
     for image, label in zip(tiles, labels, strict=True):
         _write(image, label, (10, LARGE - 12), 0.5)

@@ -21,7 +21,10 @@ Tensor: TypeAlias = Any  # torch.Tensor; torch brings no types where it is not i
 
 
 class TorchHead:
-    """`HeadModel` on tensors. B is the batch; every argument may be left out (0) and needs float32 on the module's device."""
+    """`HeadModel` on tensors.
+
+    B is the batch; every argument may be left out (0) and needs float32 on the module's device.
+    """
 
     def __init__(self, head: HeadModel, device: str | Any = "cpu") -> None:
         def tensor(values: Any, dtype: Any = torch.float32) -> Tensor:
@@ -38,8 +41,14 @@ class TorchHead:
         self.joint_shape_basis = tensor(head.joint_shape_basis)
         self.joint_expression_basis = tensor(head.joint_expression_basis)
         self.skin_weights = tensor(head.skin_weights)
-        self.pose_basis = None if head.pose_basis is None else tensor(head.pose_basis.reshape(3 * count, -1)).T.contiguous()
-        self.eyelid_basis = None if head.eyelid_basis is None else tensor(head.eyelid_basis.reshape(3 * count, -1)).T.contiguous()
+        self.pose_basis = (
+            None if head.pose_basis is None else tensor(head.pose_basis.reshape(3 * count, -1)).T.contiguous()
+        )
+        self.eyelid_basis = (
+            None
+            if head.eyelid_basis is None
+            else tensor(head.eyelid_basis.reshape(3 * count, -1)).T.contiguous()
+        )
         self.gaze_basis = None if head.gaze_basis is None else tensor(head.gaze_basis)
         self._embeddings = {
             name: (self.faces[tensor(embedding.triangles, torch.int64)], tensor(embedding.weights))
@@ -56,8 +65,8 @@ class TorchHead:
         eyes: Tensor | None = None,
         eyelids: Tensor | None = None,
     ) -> Tensor:
-        """(B, V, 3) vertices in model coordinates, m, of shape (B, <=S), expression (B, <=E), jaw and neck (B, 3), eyes (B, 2, 3),
-        eyelids (B, 2). Without any argument B is 1.
+        """(B, V, 3) vertices in model coordinates, m, of shape (B, <=S), expression (B, <=E), jaw and neck
+        (B, 3), eyes (B, 2, 3), eyelids (B, 2). Without any argument B is 1.
         """
         given = [value for value in (shape, expression, jaw, neck, eyes, eyelids) if value is not None]
         batch = len(given[0]) if given else 1
@@ -76,13 +85,19 @@ class TorchHead:
             posed = posed + (eyelids @ self.eyelid_basis).reshape(batch, -1, 3)
         return posed
 
-    def joint_positions(self, batch: int, shape: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
+    def joint_positions(
+        self, batch: int, shape: Tensor | None = None, expression: Tensor | None = None
+    ) -> Tensor:
         """(B, J, 3) joint centres at rest."""
         joints = self.joint_template.expand(batch, -1, -1)
         if shape is not None:
-            joints = joints + torch.einsum("jds,bs->bjd", self.joint_shape_basis[:, :, : shape.shape[1]], shape)
+            joints = joints + torch.einsum(
+                "jds,bs->bjd", self.joint_shape_basis[:, :, : shape.shape[1]], shape
+            )
         if expression is not None:
-            joints = joints + torch.einsum("jde,be->bjd", self.joint_expression_basis[:, :, : expression.shape[1]], expression)
+            joints = joints + torch.einsum(
+                "jde,be->bjd", self.joint_expression_basis[:, :, : expression.shape[1]], expression
+            )
         return joints
 
     def gaze(self, expression: Tensor) -> Tensor:
@@ -97,15 +112,21 @@ class TorchHead:
         corners, weights = self._embeddings[which]
         return torch.einsum("lc,blcd->bld", weights, vertices[:, corners])
 
-    def _rotations(self, batch: int, jaw: Tensor | None, neck: Tensor | None, eyes: Tensor | None) -> Tensor | None:
+    def _rotations(
+        self, batch: int, jaw: Tensor | None, neck: Tensor | None, eyes: Tensor | None
+    ) -> Tensor | None:
         turned = {"jaw": jaw, "neck": neck}
         if eyes is not None:
             turned |= {"eye_left": eyes[:, 0], "eye_right": eyes[:, 1]}
-        turned = {name: value for name, value in turned.items() if value is not None and name in self.head.joints}
+        turned = {
+            name: value for name, value in turned.items() if value is not None and name in self.head.joints
+        }
         if not turned:
             return None
         still = torch.eye(3, device=self.device).expand(batch, 3, 3)
-        return torch.stack([rotation_matrix(turned[name]) if name in turned else still for name in self.head.joints], dim=1)
+        return torch.stack(
+            [rotation_matrix(turned[name]) if name in turned else still for name in self.head.joints], dim=1
+        )
 
     def _skin(self, posed: Tensor, rotations: Tensor, joints: Tensor) -> Tensor:
         turns: list[Tensor] = []
@@ -127,7 +148,9 @@ class TorchHead:
 
 
 def rotation_matrix(axis_angle: Tensor) -> Tensor:
-    """(B, 3) axis-angle in rad to (B, 3, 3); smooth at zero, so that gradients are finite for a joint at rest."""
+    """(B, 3) axis-angle in rad to (B, 3, 3); smooth at zero, so that gradients are finite for a joint at
+    rest.
+    """
     square = (axis_angle**2).sum(-1)[:, None, None]
     small = square < 1e-8
     safe = torch.where(small, torch.ones_like(square), square)
@@ -137,4 +160,8 @@ def rotation_matrix(axis_angle: Tensor) -> Tensor:
     x, y, z = axis_angle.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3)
-    return torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device) + sine * cross + cosine * (cross @ cross)
+    return (
+        torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+        + sine * cross
+        + cosine * (cross @ cross)
+    )

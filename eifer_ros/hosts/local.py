@@ -2,10 +2,12 @@
 
 Two ways of running the same graph:
 
-- `run_offline`: sources that may be taken as fast as they can be used (files, bags, simulation). Items of all sources are
-  merged by stamp and pushed through the graph one by one in this thread, ticks included, so that the outcome depends on the
-  recording alone. Sources are read ahead in threads of their own.
-- `run_live`: devices. Every component works in a thread of its own behind an inbox; pictures are newest-wins (the drop is
+- `run_offline`: sources that may be taken as fast as they can be used (files, bags, simulation). Items of all
+  sources are
+  merged by stamp and pushed through the graph one by one in this thread, ticks included, so that the outcome
+  depends on the recording alone. Sources are read ahead in threads of their own.
+- `run_live`: devices. Every component works in a thread of its own behind an inbox; pictures are newest-wins
+  (the drop is
   counted), EMG is kept whole.
 
 Anything that wants to look on (recorder, viewer, overlay) subscribes with `tap`.
@@ -46,7 +48,9 @@ class Timing:
 
 
 class LocalHost:
-    """A graph of named components. Ports connect by name: an output feeds every input that is called the same.
+    """A graph of named components.
+
+    Ports connect by name: an output feeds every input that is called the same.
 
     outside: names of ports whose items come from elsewhere, by `LiveRun.put`.
     """
@@ -55,28 +59,39 @@ class LocalHost:
         self.components = dict(components)
         self.timing = {name: Timing() for name in self.components}
         self.latency: dict[str, Timing] = {}
-        """Per output port: from the moment an item entered the graph to the moment its derived item left a component."""
+        """Per output port: from the moment an item entered the graph to the moment its derived item left a
+        component.
+        """
         self._consumers: dict[str, list[tuple[str, Port]]] = {}
         self._taps: list[tuple[str | None, Tap]] = []
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        produced = {port.name for component in self.components.values() for port in component.outputs} | set(outside)
+        produced = {port.name for component in self.components.values() for port in component.outputs} | set(
+            outside
+        )
         for name, component in self.components.items():
             wanted = [port for port in component.inputs if port.name in produced]
             if component.inputs and not wanted:
                 listens = ", ".join(port.name for port in component.inputs)
-                raise ConfigError(f"'{name}' listens to {listens}, which nothing in this graph makes; made are {sorted(produced)}")
+                raise ConfigError(
+                    f"'{name}' listens to {listens}, which nothing in this graph makes; made are {sorted(produced)}"
+                )
             for port in wanted:
                 self._consumers.setdefault(port.name, []).append((name, port))
 
     def tap(self, call: Tap, port: str | None = None) -> None:
-        """Call `call(port, item)` for every item that leaves a component, or only for those of `port`. Must be quick."""
+        """Call `call(port, item)` for every item that leaves a component, or only for those of `port`.
+
+        Must be quick.
+        """
         self._taps.append((port, call))
 
     def setup(self) -> None:
         """Set up every component, sources last, so that no device runs before somebody listens."""
         listened = frozenset(self._consumers) | {port for port, _ in self._taps if port}
-        for component in sorted(self.components.values(), key=lambda component: isinstance(component, Source)):
+        for component in sorted(
+            self.components.values(), key=lambda component: isinstance(component, Source)
+        ):
             component.setup()
             component.wants(listened)
 
@@ -109,7 +124,10 @@ class LocalHost:
             timing = self.timing[name]
             values = dict(health.values) | {"handled": timing.handled, "dropped": timing.dropped}
             if timing.durations:
-                values |= {"handle_ms_p50": 1e3 * timing.percentile(50), "handle_ms_p99": 1e3 * timing.percentile(99)}
+                values |= {
+                    "handle_ms_p50": 1e3 * timing.percentile(50),
+                    "handle_ms_p99": 1e3 * timing.percentile(99),
+                }
             level = health.level
             if timing.dropped and level == Level.OK:
                 level = Level.WARN
@@ -119,9 +137,16 @@ class LocalHost:
     # ------------------------------------------------------------ offline
 
     def run_offline(self) -> None:
-        """Run until every source has ended or `stop` was called. Raises the first error of a source or component."""
-        tickers = [_Ticker(name, component) for name, component in self.components.items() if component.tick_hz > 0]
-        streams = [_ReadAhead(component) for component in self.components.values() if isinstance(component, Source)]
+        """Run until every source has ended or `stop` was called.
+
+        Raises the first error of a source or component.
+        """
+        tickers = [
+            _Ticker(name, component) for name, component in self.components.items() if component.tick_hz > 0
+        ]
+        streams = [
+            _ReadAhead(component) for component in self.components.values() if isinstance(component, Source)
+        ]
         try:
             for emission in heapq.merge(*streams, key=lambda emission: emission.item.stamp):
                 if self._stopping.is_set():
@@ -145,7 +170,9 @@ class LocalHost:
                 self._push(made, entered)
 
     def _handle(self, name: str, port: str, item: Item) -> Iterator[Emission]:
-        """What the component makes of the item, each as soon as it is made; the time until the last of them counts as the component's."""
+        """What the component makes of the item, each as soon as it is made; the time until the last of them
+        counts as the component's.
+        """
         timing = self.timing[name]
         spent, start = 0.0, time.perf_counter()
         for made in self.components[name].handle(port, item):
@@ -196,27 +223,36 @@ class LocalHost:
 
 
 class LiveRun:
-    """The threads of a live run: one for each branch of a source, one for each other component behind its inbox, one for each clock.
+    """The threads of a live run: one for each branch of a source, one for each other component behind its
+    inbox, one for each clock.
 
-    For hosts that bring items (`put`) or time (`wake`) from elsewhere. ticking: whether components are woken at their rate here.
-    A `LocalHost` serves for one run.
+    For hosts that bring items (`put`) or time (`wake`) from elsewhere. ticking: whether components are woken
+    at their rate here. A `LocalHost` serves for one run.
     """
 
-    def __init__(self, host: LocalHost, clock: Callable[[], Stamp] = time.time_ns, *, ticking: bool = True) -> None:
+    def __init__(
+        self, host: LocalHost, clock: Callable[[], Stamp] = time.time_ns, *, ticking: bool = True
+    ) -> None:
         self._host, self._clock = host, clock
         self._workers: dict[str, _Worker] = {}
         parts = host.components.items()
         for name, component in parts:
             if not isinstance(component, Source):
                 self._workers[name] = _Worker(name, host, self._workers)
-        self._threads = [threading.Thread(target=worker.run, name=name, daemon=True) for name, worker in self._workers.items()]
+        self._threads = [
+            threading.Thread(target=worker.run, name=name, daemon=True)
+            for name, worker in self._workers.items()
+        ]
         self._sources = [
             threading.Thread(target=self._pump, args=(produce,), name=name, daemon=True)
-            for name, component in parts if isinstance(component, Source) for produce in component.branches()
+            for name, component in parts
+            if isinstance(component, Source)
+            for produce in component.branches()
         ]
         self._timers = [
             threading.Thread(target=self._tick, args=(name, component), name=f"{name} tick", daemon=True)
-            for name, component in parts if component.tick_hz > 0 and ticking and name in self._workers
+            for name, component in parts
+            if component.tick_hz > 0 and ticking and name in self._workers
         ]
 
     def start(self) -> None:
@@ -266,7 +302,9 @@ class LiveRun:
             self._host.fail(error)
 
     def _tick(self, name: str, component: Component) -> None:
-        """Wake the component at its rate; the call itself is made by its worker, so that it is never in two threads at once."""
+        """Wake the component at its rate; the call itself is made by its worker, so that it is never in two
+        threads at once.
+        """
         period = 1.0 / component.tick_hz
         due = time.monotonic()
         while not self._host.wait_stop(max(0.0, due - time.monotonic())):
@@ -402,7 +440,9 @@ class _Worker:
                 if entry is not None:
                     port, item, entered = entry
                     for made in self._host._handle(self.name, port.name, item):
-                        self._host.latency.setdefault(made.port, Timing()).durations.append(time.perf_counter() - entered)
+                        self._host.latency.setdefault(made.port, Timing()).durations.append(
+                            time.perf_counter() - entered
+                        )
                         self._host.spread(made, self._workers, entered)
         except Exception as error:  # handed to the caller of run_live
             self._host.fail(error)

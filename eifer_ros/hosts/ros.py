@@ -1,8 +1,10 @@
-"""Runs components as ROS 2 lifecycle nodes: the one place, with its neighbours ros_*.py and nodes/, that knows rclpy.
+"""Runs components as ROS 2 lifecycle nodes: the one place, with its neighbours ros_*.py and nodes/, that
+knows rclpy.
 
-A node holds one component, or several that hand items to each other directly (the pipeline). What no component of the node makes is
-subscribed to; what leaves a component is published while somebody listens. The items themselves move as in the local host, whose
-threads and inboxes are used here: the newest picture wins, EMG is never dropped.
+A node holds one component, or several that hand items to each other directly (the pipeline). What no
+component of the node makes is subscribed to; what leaves a component is published while somebody listens. The
+items themselves move as in the local host, whose threads and inboxes are used here: the newest picture wins,
+EMG is never dropped.
 
 configure   parameters to configs, models loaded and warmed, devices opened, topics and services made; FAILURE with the reason otherwise
 activate    threads started, at once
@@ -49,7 +51,10 @@ HOUSEKEEPING_S = 0.5
 BACKWARDS_NS = NS
 """A stamp this much before the one before it on the same topic: a recording began again."""
 TURN_S = 0.0001
-"""How long a thread may keep Python to itself while another waits. At the usual 5 ms a picture's face waits behind every packet of EMG."""
+"""How long a thread may keep Python to itself while another waits.
+
+At the usual 5 ms a picture's face waits behind every packet of EMG.
+"""
 PATIENT_S = 2.0
 """Signals that follow the first one within this mean the same."""
 FORWARD_S = 2.0
@@ -57,9 +62,14 @@ FORWARD_S = 2.0
 
 
 class RosHost(LifecycleNode):  # type: ignore[misc]
-    """A lifecycle node around components. chosen: the parts of a composition that run by default; None for a node with a single part."""
+    """A lifecycle node around components.
 
-    def __init__(self, name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, **node_options: Any) -> None:
+    chosen: the parts of a composition that run by default; None for a node with a single part.
+    """
+
+    def __init__(
+        self, name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, **node_options: Any
+    ) -> None:
         super().__init__(name, **node_options)
         self._parts = {part.name: part for part in parts}
         self._composed = chosen is not None
@@ -76,7 +86,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._timers_of_run: list[Any] = []
         self._newest: dict[str, Stamp] = {}
         self.offers = ReentrantCallbackGroup()
-        """For services and actions that take their time: in the node's own group they would hold up its topics meanwhile."""
+        """For services and actions that take their time: in the node's own group they would hold up its
+        topics meanwhile.
+        """
         self.glances = Glances()
         """For events that may wait for the next housekeeping."""
         self._ran = self._ended = False
@@ -88,7 +100,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._survive_misuse()
         self._reporter = Reporter(self, lambda: self._silence_s())
         self._jumps = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=Duration(seconds=FORWARD_S), min_backward=Duration(nanoseconds=-1)), post_callback=self._jumped
+            JumpThreshold(min_forward=Duration(seconds=FORWARD_S), min_backward=Duration(nanoseconds=-1)),
+            post_callback=self._jumped,
         )
         # health has to be told also while a simulated clock stands still
         self.create_timer(HOUSEKEEPING_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -167,7 +180,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
 
     def _declare(self, name: str, chosen: Sequence[str]) -> Parameters:
         self._sections = {
-            part.name: Section(f"{part.name}." if self._composed else "", part.component.config_type, part.name)  # type: ignore[arg-type]
+            part.name: Section(
+                f"{part.name}." if self._composed else "", part.component.config_type, part.name
+            )  # type: ignore[arg-type]
             for part in self._parts.values()
         }
         self._own = {model: Section("", model, name) for model in self._own_models()}
@@ -213,7 +228,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         names = self.own(CompositionConfig).components
         for name in names:
             if name not in self._parts:
-                raise ConfigError(f"components: unknown '{name}'{did_you_mean(name, self._parts)}; known are {', '.join(self._parts)}")
+                raise ConfigError(
+                    f"components: unknown '{name}'{did_you_mean(name, self._parts)}; known are {', '.join(self._parts)}"
+                )
         if not names:
             raise ConfigError(f"components: name at least one of {', '.join(self._parts)}")
         return [self._parts[name] for name in names]
@@ -243,19 +260,30 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         parts = self._chosen()
         for part in parts:
             config = at_the_pace_of_time(self._common.config(self._sections[part.name]))
-            self.components[part.name] = part.make(config, self) if part.make is not None else part.component(config)  # type: ignore[call-arg]
+            self.components[part.name] = (
+                part.make(config, self) if part.make is not None else part.component(config)
+            )  # type: ignore[call-arg]
         made = {port.name for component in self.components.values() for port in component.outputs}
         self._ports_in = {
-            port.name: port for component in self.components.values() for port in component.inputs if port.name not in made
+            port.name: port
+            for component in self.components.values()
+            for port in component.inputs
+            if port.name not in made
         }
         # sources last: no device runs before what it feeds is ready
-        for component in sorted(self.components.values(), key=lambda component: isinstance(component, Source)):
+        for component in sorted(
+            self.components.values(), key=lambda component: isinstance(component, Source)
+        ):
             component.setup()
         outputs = {port.name: port for component in self.components.values() for port in component.outputs}
         self._outlets = Outlets(self, outputs.values(), self.own(PictureOutConfig).jpeg_quality)
         pictures = self.own(PictureInConfig)
         self._inlets = Inlets(
-            self, self._ports_in.values(), self._arrive, transport=pictures.image_transport, depth=pictures.use_depth,
+            self,
+            self._ports_in.values(),
+            self._arrive,
+            transport=pictures.image_transport,
+            depth=pictures.use_depth,
             told_frame=self._told_frame,
         )
         for part in parts:
@@ -295,7 +323,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         if simulated:
             self._timers_of_run = [
                 self.create_timer(1.0 / component.tick_hz, lambda name=name: self._tick(name))
-                for name, component in self.components.items() if component.tick_hz > 0 and not isinstance(component, Source)
+                for name, component in self.components.items()
+                if component.tick_hz > 0 and not isinstance(component, Source)
             ]
         return result
 
@@ -360,7 +389,10 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         gc.unfreeze()
 
     def _survive_misuse(self) -> None:
-        """A transition that the present state does not have is answered with failure. rclpy up to Jazzy raises into the executor."""
+        """A transition that the present state does not have is answered with failure.
+
+        rclpy up to Jazzy raises into the executor.
+        """
         service = getattr(self, "_service_change_state", None)
         if service is None:
             return
@@ -371,7 +403,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
                 return change(request, response)
             except Exception as error:  # RCLError is not public
                 wanted = request.transition.label or request.transition.id
-                self.get_logger().error(f"transition '{wanted}' is not possible while {self.state_label}: {error}")
+                self.get_logger().error(
+                    f"transition '{wanted}' is not possible while {self.state_label}: {error}"
+                )
                 response.success = False
                 return response
 
@@ -386,7 +420,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         if not self._ports_in[port].latched:
             newest = self._newest.get(port)
             if newest is not None and item.stamp < newest - BACKWARDS_NS:
-                self._forget(f"stamps on {port} went back by {(newest - item.stamp) / NS:.1f} s: starting afresh")
+                self._forget(
+                    f"stamps on {port} went back by {(newest - item.stamp) / NS:.1f} s: starting afresh"
+                )
             self._newest[port] = item.stamp
         run.put(port, item)
 
@@ -459,9 +495,15 @@ def make_executor() -> Any:
     return EventsExecutor()
 
 
-def serve(name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, args: Sequence[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM, which end it in order; another, seconds later, ends it at once. Returns the exit status, 0."""
-    # the signals go to a thread that waits for them: hardware eases to neutral and the last messages leave before the context ends
+def serve(
+    name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, args: Sequence[str] | None = None
+) -> int:
+    """Run a node until SIGINT or SIGTERM, which end it in order; another, seconds later, ends it at once.
+
+    Returns the exit status, 0.
+    """
+    # the signals go to a thread that waits for them: hardware eases to neutral and the last messages leave
+    # before the context ends
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -23,7 +23,10 @@ _FEW = 25
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Parameters of one config; `prefix` stands before their names (`camera.`, or nothing). what: named in complaints."""
+    """Parameters of one config; `prefix` stands before their names (`camera.`, or nothing).
+
+    what: named in complaints.
+    """
 
     prefix: str
     model: type[Config]
@@ -43,7 +46,9 @@ def from_ros(value: Any) -> Any:
 
 
 def descriptor(field: ParameterField) -> Any:
-    """A `ParameterDescriptor`: description with unit, what is allowed in words and as a range, and whether it may change."""
+    """A `ParameterDescriptor`: description with unit, what is allowed in words and as a range, and whether it
+    may change.
+    """
     text = f"{field.description} [{field.unit}]" if field.unit else field.description
     made = ros_class("rcl_interfaces/msg/ParameterDescriptor")(
         name=field.name, description=text, additional_constraints=field.constraint, read_only=field.read_only
@@ -53,35 +58,48 @@ def descriptor(field: ParameterField) -> Any:
     if field.kind == "int" and not field.choices:
         low = -(2**63) if field.low is None else int(field.low)
         high = 2**63 - 1 if field.high is None else int(field.high)
-        made.integer_range = [ros_class("rcl_interfaces/msg/IntegerRange")(from_value=low, to_value=high, step=0)]
+        made.integer_range = [
+            ros_class("rcl_interfaces/msg/IntegerRange")(from_value=low, to_value=high, step=0)
+        ]
     elif field.kind == "float":
         least = -sys.float_info.max if field.low is None else float(field.low)
         most = sys.float_info.max if field.high is None else float(field.high)
-        made.floating_point_range = [ros_class("rcl_interfaces/msg/FloatingPointRange")(from_value=least, to_value=most, step=0.0)]
+        made.floating_point_range = [
+            ros_class("rcl_interfaces/msg/FloatingPointRange")(from_value=least, to_value=most, step=0.0)
+        ]
     return made
 
 
 def overrides(node: Any) -> dict[str, Any]:
     """Values from the command line and its parameter files for this node, those of rclpy itself left out.
 
-    Declaring them automatically would do as well, if rclpy did not fail on an empty list (its type is unknown).
+    Declaring them automatically would do as well, if rclpy did not fail on an empty list (its type is
+    unknown).
     """
     from rclpy.parameter import Parameter
 
     with node.handle:
         given = node.handle.get_parameters(Parameter)
-    return {name: [] if each.value is None else each.value for name, each in given.items() if not name.startswith(_BUILT_IN)}
+    return {
+        name: [] if each.value is None else each.value
+        for name, each in given.items()
+        if not name.startswith(_BUILT_IN)
+    }
 
 
 class Parameters:
-    """Declares what `sections` say, with the values of the command line and its parameter files; `files` are poorer than those.
+    """Declares what `sections` say, with the values of the command line and its parameter files; `files` are
+    poorer than those.
 
-    given: `overrides(node)`, if the caller has it. Nothing is raised here: `problems` says what is wrong, a key that nobody knows
-    included, and the node refuses to configure until it is right.
+    given: `overrides(node)`, if the caller has it. Nothing is raised here: `problems` says what is wrong, a
+    key that nobody knows included, and the node refuses to configure until it is right.
     """
 
     def __init__(
-        self, node: Any, sections: Iterable[Section], files: Mapping[str, Mapping[str, Any]] | None = None,
+        self,
+        node: Any,
+        sections: Iterable[Section],
+        files: Mapping[str, Mapping[str, Any]] | None = None,
         given: dict[str, Any] | None = None,
     ) -> None:
         self._node = node
@@ -132,7 +150,9 @@ class Parameters:
             if field.kind == "numbers":
                 inner = {key: given.pop(key) for key in list(given) if key.startswith(f"{name}.")}
                 if inner:
-                    wanted[field.name] = dict(wanted.get(field.name, {})) | {key.removeprefix(f"{name}."): inner[key] for key in inner}
+                    wanted[field.name] = dict(wanted.get(field.name, {})) | {
+                        key.removeprefix(f"{name}."): inner[key] for key in inner
+                    }
             elif name in given:
                 wanted[field.name] = from_ros(given.pop(name))
         values = self._checked(section, wanted)
@@ -148,7 +168,9 @@ class Parameters:
 
     def _add(self, name: str, section: Section, field: ParameterField, value: Any) -> None:
         self._owner[name] = (section, field)
-        self._node.declare_parameter(name, value, descriptor(field), ignore_override=True)  # overrides were looked at already
+        self._node.declare_parameter(
+            name, value, descriptor(field), ignore_override=True
+        )  # overrides were looked at already
 
     def _checked(self, section: Section, wanted: dict[str, Any]) -> dict[str, Any]:
         """What of `wanted` is right, as the model sees it; what is wrong is noted."""
@@ -167,7 +189,9 @@ class Parameters:
     def _check(self, parameters: Sequence[Any]) -> Any:
         """On-set validation: a value its config would refuse is refused, with the reason."""
         result = ros_class("rcl_interfaces/msg/SetParametersResult")
-        changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in self._owner}
+        changed = {
+            parameter.name: parameter.value for parameter in parameters if parameter.name in self._owner
+        }
         for section in {id(self._owner[name][0]): self._owner[name][0] for name in changed}.values():
             try:
                 build(section.model, self._values(section, changed), section.what)
@@ -180,14 +204,21 @@ class Parameters:
 
 
 def sections_of_file(path: Path, sections: Iterable[Section]) -> dict[str, dict[str, Any]]:
-    """What a parameter file of separate nodes says for the sections called `<node>.`, by prefix. Raises ConfigError."""
+    """What a parameter file of separate nodes says for the sections called `<node>.`, by prefix.
+
+    Raises ConfigError.
+    """
     nodes = load_yaml(path)
     shared = nodes.get("*", {})
     found = {}
     for section in sections:
         fields = section.model.model_fields
         values = {key: value for key, value in shared.items() if key in fields}
-        values |= {key: value for key, value in nodes.get(section.prefix.removesuffix("."), {}).items() if key != "use_sim_time"}
+        values |= {
+            key: value
+            for key, value in nodes.get(section.prefix.removesuffix("."), {}).items()
+            if key != "use_sim_time"
+        }
         if values:
             found[section.prefix] = {key: from_ros(value) for key, value in values.items()}
     return found

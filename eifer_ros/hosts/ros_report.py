@@ -1,4 +1,6 @@
-"""What a node tells about itself: diagnostics once a second, and warnings about inputs that are silent, late or refused."""
+"""What a node tells about itself: diagnostics once a second, and warnings about inputs that are silent, late
+or refused.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Reporter:
 
     def __init__(self, node: RosHost, silence_s: Callable[[], float]) -> None:
         self._node, self._silence = node, silence_s
-        self._publisher = node.create_publisher(ros_class(TYPE), "/diagnostics", 10, callback_group=node.glances)
+        self._publisher = node.create_publisher(
+            ros_class(TYPE), "/diagnostics", 10, callback_group=node.glances
+        )
         self._turns = 0
         self._before: dict[str, int] = {}
         self._running_since = 0
@@ -48,16 +52,26 @@ class Reporter:
             self._publish(silent)
 
     def _inlets(self, component: str) -> list[Inlet]:
-        """The topics that must not be silent for this component: its inputs that come from outside, the latched ones left out."""
+        """The topics that must not be silent for this component: its inputs that come from outside, the
+        latched ones left out.
+        """
         inlets = self._node.inlets
         if inlets is None:
             return []
-        ports = [port for port in self._node.components[component].inputs if port.name in inlets.topics and not port.latched]
+        ports = [
+            port
+            for port in self._node.components[component].inputs
+            if port.name in inlets.topics and not port.latched
+        ]
         return [inlets.topics[port.name][0] for port in ports]
 
     def _traffic(self) -> list[Traffic]:
         topics = list(self._node.outlets.topics.values()) if self._node.outlets is not None else []
-        inlets = [inlet for group in self._node.inlets.topics.values() for inlet in group] if self._node.inlets is not None else []
+        inlets = (
+            [inlet for group in self._node.inlets.topics.values() for inlet in group]
+            if self._node.inlets is not None
+            else []
+        )
         return [topic.traffic for topic in topics] + [inlet.traffic for inlet in inlets]
 
     def _warn(self) -> dict[str, str]:
@@ -65,12 +79,20 @@ class Reporter:
         node, found = self._node, {}
         now, silence_s = node.now(), self._silence()
         if now == 0:
-            node.warn("clock", "use_sim_time is set but nothing arrives on /clock: time stands still", REPEAT_S)
+            node.warn(
+                "clock", "use_sim_time is set but nothing arrives on /clock: time stands still", REPEAT_S
+            )
             return {}
         for name, component in node.components.items():
             inlets = self._inlets(name)
-            made_inside = any(port.name not in (node.inlets.topics if node.inlets else {}) for port in component.inputs)
-            quiet = [inlet for inlet in inlets if now - max(inlet.traffic.last, inlet.traffic.since) > silence_s * NS]
+            made_inside = any(
+                port.name not in (node.inlets.topics if node.inlets else {}) for port in component.inputs
+            )
+            quiet = [
+                inlet
+                for inlet in inlets
+                if now - max(inlet.traffic.last, inlet.traffic.since) > silence_s * NS
+            ]
             nothing = bool(inlets) and len(quiet) == len(inlets) and not made_inside
             for inlet in quiet:
                 traffic = inlet.traffic
@@ -80,7 +102,8 @@ class Reporter:
                 found[name] = f"no input for {ago:.0f} s on {traffic.topic}"
                 node.warn(
                     f"silent {traffic.topic}",
-                    f"no input for {ago:.0f} s on {traffic.topic} ({traffic.qos}): {inlet.publishers()}", REPEAT_S,
+                    f"no input for {ago:.0f} s on {traffic.topic} ({traffic.qos}): {inlet.publishers()}",
+                    REPEAT_S,
                 )
             for inlet in inlets:
                 self._warn_of_clock(inlet.traffic)
@@ -92,7 +115,8 @@ class Reporter:
             self._node.warn(
                 f"age {traffic.topic}",
                 f"stamps on {traffic.topic} lie {abs(traffic.age_s):.0f} s {where} this node's clock; for a recording set use_sim_time and "
-                "play it with --clock", REPEAT_S,
+                "play it with --clock",
+                REPEAT_S,
             )
 
     # ------------------------------------------------------------ diagnostics
@@ -100,7 +124,9 @@ class Reporter:
     def _publish(self, silent: dict[str, str]) -> None:
         node = self._node
         now = node.now()
-        statuses = [self._status(name, self._health(name, silent.get(name, ""), now)) for name in node.components]
+        statuses = [
+            self._status(name, self._health(name, silent.get(name, ""), now)) for name in node.components
+        ]
         if not statuses:
             statuses = [self._status("", Health(Level.OK, node.state_label))]
         stamp = ROSBAGS.make("builtin_interfaces/msg/Time", sec=now // NS, nanosec=now % NS)
@@ -110,17 +136,26 @@ class Reporter:
     def _status(self, component: str, health: Health) -> Any:
         full = self._node.get_fully_qualified_name().lstrip("/")
         values = [
-            ROSBAGS.make("diagnostic_msgs/msg/KeyValue", key=key, value=f"{value:.4g}" if isinstance(value, float) else str(value))
+            ROSBAGS.make(
+                "diagnostic_msgs/msg/KeyValue",
+                key=key,
+                value=f"{value:.4g}" if isinstance(value, float) else str(value),
+            )
             for key, value in health.values.items()
         ]
         return ROSBAGS.make(
-            "diagnostic_msgs/msg/DiagnosticStatus", level=int(health.level),
+            "diagnostic_msgs/msg/DiagnosticStatus",
+            level=int(health.level),
             name=full if component in ("", self._node.get_name()) else f"{full}: {component}",
-            message=health.message, hardware_id=self._node.get_name(), values=values,
+            message=health.message,
+            hardware_id=self._node.get_name(),
+            values=values,
         )
 
     def _health(self, name: str, silent: str, now: int) -> Health:
-        """The component's own health, with what the host sees: rates, ages, drops, refused messages, milliseconds per item."""
+        """The component's own health, with what the host sees: rates, ages, drops, refused messages,
+        milliseconds per item.
+        """
         node, component = self._node, self._node.components[name]
         health = component.health()
         level, message, values = health.level, health.message, dict(health.values)
@@ -129,18 +164,27 @@ class Reporter:
             timing = node.host.timing[name]
             dropped_before = self._before.get(name, 0)
             if timing.dropped > dropped_before and level == Level.OK:
-                level, message = Level.WARN, f"{timing.dropped - dropped_before} items dropped in the last second: too slow"
+                level, message = (
+                    Level.WARN,
+                    f"{timing.dropped - dropped_before} items dropped in the last second: too slow",
+                )
             self._before[name] = timing.dropped
             values |= {"handled": timing.handled, "dropped": timing.dropped}
             if timing.durations:
-                values |= {"handle_ms_p50": 1e3 * timing.percentile(50), "handle_ms_p99": 1e3 * timing.percentile(99)}
+                values |= {
+                    "handle_ms_p50": 1e3 * timing.percentile(50),
+                    "handle_ms_p99": 1e3 * timing.percentile(99),
+                }
         for inlet in self._inlets(name):
             traffic = inlet.traffic
             short = traffic.topic
             values[f"{short} rate_hz"], values[f"{short} age_ms"] = traffic.rate_hz(now), 1e3 * traffic.age_s
             values[f"{short} rejected"] = traffic.rejected
             if traffic.rejected and level == Level.OK and traffic.problem:
-                level, message = Level.WARN, f"{traffic.rejected} messages refused, the last: {traffic.problem}"
+                level, message = (
+                    Level.WARN,
+                    f"{traffic.rejected} messages refused, the last: {traffic.problem}",
+                )
             if traffic.incompatible and traffic.count == 0:
                 level, message = max(level, Level.ERROR), f"a publisher of {short} offers an incompatible QoS"
         outlets = node.outlets.topics if node.outlets is not None else {}
@@ -149,7 +193,10 @@ class Reporter:
                 traffic = outlets[port.name].traffic
                 values[f"{traffic.topic} rate_hz"] = traffic.rate_hz(now)
                 if traffic.rejected:
-                    level, message = max(level, Level.WARN), f"not published on {traffic.topic}: {traffic.problem}"
+                    level, message = (
+                        max(level, Level.WARN),
+                        f"not published on {traffic.topic}: {traffic.problem}",
+                    )
         if silent:
             level, message = max(level, Level.STALE) if level != Level.ERROR else level, silent
         if node.failure:

@@ -1,7 +1,7 @@
 """Topics of a node: what leaves its components, and what comes to them from others.
 
-Messages cross rclpy as bytes: the conversions and the serialiser are those of every other host, tested against rosidl's, and an EMG chunk
-or a picture costs a tenth of what Python classes of rosidl would.
+Messages cross rclpy as bytes: the conversions and the serialiser are those of every other host, tested
+against rosidl's, and an EMG chunk or a picture costs a tenth of what Python classes of rosidl would.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from typing import Any, Protocol
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from ..component import Port
@@ -28,16 +35,18 @@ CAMERA_INFO, DEPTH = "camera/camera_info", "camera/depth/image_raw"
 OVERRIDES = QoSOverridingOptions(
     (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 )
-"""What a user may change of a topic, as parameters `qos_overrides.<topic>.<publisher|subscription>.<policy>`."""
+"""What a user may change of a topic, as parameters `qos_overrides.<topic>.<publisher|subscription>.<policy>`.
+"""
 DEPTH_WAIT_NS = NS // 10
 """So long after its last message depth counts as flowing, and a picture waits for its own."""
 
 
 class Glances(ReentrantCallbackGroup):  # type: ignore[misc]
-    """For what may wait half a second: looked after for a moment whenever `look` was called, left out of the executor's waiting otherwise.
+    """For what may wait half a second: looked after for a moment whenever `look` was called, left out of the
+    executor's waiting otherwise.
 
-    Every waiting of rclpy's executor costs time for each thing waited for, in Python; a node has an event of its own for each publisher,
-    and two dozen of them took more of a core than all messages.
+    Every waiting of rclpy's executor costs time for each thing waited for, in Python; a node has an event of
+    its own for each publisher, and two dozen of them took more of a core than all messages.
     """
 
     MOMENT_S = 0.03
@@ -58,7 +67,8 @@ class Glances(ReentrantCallbackGroup):  # type: ignore[misc]
 def ros_qos(wanted: Profile) -> QoSProfile:
     """A profile of `wire/qos.py` in rclpy's words."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=wanted.depth,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=wanted.depth,
         reliability=ReliabilityPolicy.RELIABLE if wanted.reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if wanted.latched else DurabilityPolicy.VOLATILE,
     )
@@ -87,7 +97,10 @@ class Owner(Protocol):
 
 @dataclass
 class Traffic:
-    """What went through a topic. rejected: messages that broke their contract. arrivals: node clock of the last two hundred."""
+    """What went through a topic. rejected: messages that broke their contract.
+
+    arrivals: node clock of the last two hundred.
+    """
 
     topic: str = ""
     qos: str = ""
@@ -112,7 +125,9 @@ class Traffic:
             self.age_s = (now - stamp) / NS
 
     def rate_hz(self, now: Stamp) -> float:
-        """Messages per second over the last two hundred, or over the last two seconds where there were fewer; 0 when silent."""
+        """Messages per second over the last two hundred, or over the last two seconds where there were fewer;
+        0 when silent.
+        """
         recent = [when for when in list(self.arrivals) if 0 <= now - when < 2 * NS]
         if len(recent) < 2 or recent[-1] <= recent[0]:
             return 0.0
@@ -131,8 +146,13 @@ class Outlet:
         self._owner = owner
         self.type_name, self.latched = type_name, wanted.latched
         self.publisher = owner.node.create_lifecycle_publisher(
-            ros_class(type_name), topic, ros_qos(wanted), qos_overriding_options=OVERRIDES,
-            event_callbacks=PublisherEventCallbacks(incompatible_qos=self._incompatible, use_default_callbacks=False),
+            ros_class(type_name),
+            topic,
+            ros_qos(wanted),
+            qos_overriding_options=OVERRIDES,
+            event_callbacks=PublisherEventCallbacks(
+                incompatible_qos=self._incompatible, use_default_callbacks=False
+            ),
             callback_group=owner.glances,
         )
         self.traffic = Traffic(self.publisher.topic_name, describe_qos(self.publisher.qos_profile))
@@ -170,7 +190,10 @@ class Outlet:
 
 
 class Outlets:
-    """Every topic that a node's components publish. `take` is a tap: items of ports it does not know pass by."""
+    """Every topic that a node's components publish.
+
+    `take` is a tap: items of ports it does not know pass by.
+    """
 
     def __init__(self, owner: Owner, ports: Iterable[Port], jpeg_quality: int) -> None:
         self._owner, self._quality = owner, jpeg_quality
@@ -182,7 +205,11 @@ class Outlets:
         for port in ports:
             self._ports.add(port.name)
             if port.item is not Frame:
-                self._open(port.name, conversions.wire_type_on(port.name, port.item), replace(profile(port.name), latched=port.latched))
+                self._open(
+                    port.name,
+                    conversions.wire_type_on(port.name, port.item),
+                    replace(profile(port.name), latched=port.latched),
+                )
                 continue
             pictures = {
                 port.name: "sensor_msgs/msg/Image",
@@ -192,8 +219,14 @@ class Outlets:
                 pictures |= {CAMERA_INFO: "sensor_msgs/msg/CameraInfo", DEPTH: "sensor_msgs/msg/Image"}
             base = owner.node.resolve_topic_name(port.name)
             for topic, type_name in pictures.items():
-                # image_transport's rule: the compressed topic follows the picture's, wherever that was remapped to
-                self._open(topic, type_name, Standard.IMAGE.value, f"{base}/compressed" if topic.endswith("/compressed") else topic)
+                # image_transport's rule: the compressed topic follows the picture's, wherever that was
+                # remapped to
+                self._open(
+                    topic,
+                    type_name,
+                    Standard.IMAGE.value,
+                    f"{base}/compressed" if topic.endswith("/compressed") else topic,
+                )
             self._pictures[port.name] = tuple(pictures)
 
     def _open(self, name: str, type_name: str, wanted: Profile, topic: str | None = None) -> None:
@@ -203,7 +236,9 @@ class Outlets:
     def listened(self) -> frozenset[str]:
         """Ports that somebody subscribes to."""
         return frozenset(
-            port for port in self._ports if any(self.topics[topic].listened for topic in self._pictures.get(port, (port,)))
+            port
+            for port in self._ports
+            if any(self.topics[topic].listened for topic in self._pictures.get(port, (port,)))
         )
 
     def take(self, port: str, item: Item) -> None:
@@ -231,10 +266,14 @@ class Outlets:
         if not wanted:
             return
         intrinsics = frame.intrinsics if CAMERA_INFO in wanted else None
-        made = conversions.frame_to_wire(replace(frame, intrinsics=intrinsics, depth=frame.depth if DEPTH in wanted else None), port)
+        made = conversions.frame_to_wire(
+            replace(frame, intrinsics=intrinsics, depth=frame.depth if DEPTH in wanted else None), port
+        )
         compressed = f"{port}/compressed"
         if compressed in wanted:
-            made += conversions.frame_to_wire(replace(frame, intrinsics=None, depth=None), port, jpeg_quality=self._quality)
+            made += conversions.frame_to_wire(
+                replace(frame, intrinsics=None, depth=None), port, jpeg_quality=self._quality
+            )
         for message in made:
             if message.topic in wanted:
                 self.topics[message.topic].send(message.message)
@@ -247,14 +286,26 @@ class Outlets:
 
 
 class Inlet:
-    """One subscribed topic; hands decoded messages on. What breaks its contract is refused, counted and reported."""
+    """One subscribed topic; hands decoded messages on.
 
-    def __init__(self, owner: Owner, topic: str, type_name: str, wanted: Profile, feed: Callable[[Any], Stamp | None]) -> None:
+    What breaks its contract is refused, counted and reported.
+    """
+
+    def __init__(
+        self, owner: Owner, topic: str, type_name: str, wanted: Profile, feed: Callable[[Any], Stamp | None]
+    ) -> None:
         self._owner, self._feed = owner, feed
         self.type_name = type_name
         self.subscription = owner.node.create_subscription(
-            ros_class(type_name), topic, self._receive, ros_qos(wanted), raw=True, qos_overriding_options=OVERRIDES,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible, use_default_callbacks=False),
+            ros_class(type_name),
+            topic,
+            self._receive,
+            ros_qos(wanted),
+            raw=True,
+            qos_overriding_options=OVERRIDES,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._incompatible, use_default_callbacks=False
+            ),
         )
         self.traffic = Traffic(self.subscription.topic_name, describe_qos(self.subscription.qos_profile))
 
@@ -267,7 +318,8 @@ class Inlet:
             self.traffic.problem = str(error)
             self.traffic.arrivals.append(now)
             self._owner.warn(
-                f"in {self.traffic.topic}", f"{self.traffic.rejected} messages on {self.traffic.topic} refused, the last: {error}"
+                f"in {self.traffic.topic}",
+                f"{self.traffic.rejected} messages on {self.traffic.topic} refused, the last: {error}",
             )
             return
         self.traffic.add(now, stamp)
@@ -296,14 +348,22 @@ class Inlet:
 
 
 class Inlets:
-    """Every topic that a node's components need from others. put: takes each item by port, in the executor's thread.
+    """Every topic that a node's components need from others.
 
-    transport: `raw` or `compressed` pictures. depth: also take depth; a picture then waits for the depth of its own stamp while depth
-    flows. told_frame: gets the camera frame that faces are given in.
+    put: takes each item by port, in the executor's thread.
+
+    transport: `raw` or `compressed` pictures. depth: also take depth; a picture then waits for the depth of
+    its own stamp while depth flows. told_frame: gets the camera frame that faces are given in.
     """
 
     def __init__(
-        self, owner: Owner, ports: Iterable[Port], put: Callable[[str, Item], None], *, transport: str = "raw", depth: bool = False,
+        self,
+        owner: Owner,
+        ports: Iterable[Port],
+        put: Callable[[str, Item], None],
+        *,
+        transport: str = "raw",
+        depth: bool = False,
         told_frame: Callable[[str], None] = lambda frame_id: None,
     ) -> None:
         self._put, self._told_frame = put, told_frame
@@ -317,7 +377,9 @@ class Inlets:
                 continue
             wanted = replace(profile(port.name), latched=port.latched)
             type_name = conversions.wire_type_on(port.name, port.item)
-            self.topics[port.name] = [Inlet(owner, port.name, type_name, wanted, self._feeder(port, type_name))]
+            self.topics[port.name] = [
+                Inlet(owner, port.name, type_name, wanted, self._feeder(port, type_name))
+            ]
 
     def _feeder(self, port: Port, type_name: str) -> Callable[[Any], Stamp]:
         def feed(message: Any) -> Stamp:

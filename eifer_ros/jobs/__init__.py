@@ -1,1 +1,4 @@
-"""Whole jobs, built from components: what the command line runs. No printing here; progress goes to a callback."""
+"""Whole jobs, built from components: what the command line runs.
+
+No printing here; progress goes to a callback.
+"""

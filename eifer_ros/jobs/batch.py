@@ -1,8 +1,9 @@
-"""Many recordings through import, reconstruct, fit and evaluate, on Dask: two cores or a cluster, restartable, nothing twice.
+"""Many recordings through import, reconstruct, fit and evaluate, on Dask: two cores or a cluster,
+restartable, nothing twice.
 
-What a run leaves in `out`: `results.parquet` (one row per recording), `failures.json`, `batch.json` (what was asked, versions, times),
-`work/` (each step's result). A worker that dies costs the step it was in; its recording goes to another worker. A run that was
-stopped goes on where it was when it is started again.
+What a run leaves in `out`: `results.parquet` (one row per recording), `failures.json`, `batch.json` (what was
+asked, versions, times), `work/` (each step's result). A worker that dies costs the step it was in; its
+recording goes to another worker. A run that was stopped goes on where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -59,16 +60,25 @@ class BatchConfig(Config):
     recordings: list[str] = parameter([], "bags and EMG files; patterns such as data/*.xdf are resolved")
     mmm: MmmCorpus | None = Field(None, description="sessions of MMM or MaM")
     simulated: SimulatedCorpus | None = Field(None, description="simulated participants")
-    steps: list[Literal["import", "reconstruct", "fit", "evaluate"]] = parameter(list(STEPS), "which steps, in order")
-    settings: dict[str, dict[str, Any]] = parameter({}, "by step: of the importer, of reconstruction, of the fit (kind, faces, ...)")
-    workers: int = parameter(2, "processes on this machine; 0 works in this process, without Dask", ge=0, le=1024)
+    steps: list[Literal["import", "reconstruct", "fit", "evaluate"]] = parameter(
+        list(STEPS), "which steps, in order"
+    )
+    settings: dict[str, dict[str, Any]] = parameter(
+        {}, "by step: of the importer, of reconstruction, of the fit (kind, faces, ...)"
+    )
+    workers: int = parameter(
+        2, "processes on this machine; 0 works in this process, without Dask", ge=0, le=1024
+    )
     address: str = parameter("", "scheduler of a cluster (tcp://host:8786) in place of own processes")
     memory_mb: int = parameter(0, "memory limit of a worker; 0 for none", unit="MB", ge=0)
 
 
 @dataclass
 class BatchResult:
-    """What a run came to. rows: one per recording. did, had: steps done now, steps that were there. deaths: workers that died."""
+    """What a run came to. rows: one per recording. did, had: steps done now, steps that were there.
+
+    deaths: workers that died.
+    """
 
     out: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -82,8 +92,15 @@ class BatchResult:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "out": str(self.out), "recordings": len(self.rows), "failures": self.failures, "steps_done": self.did, "steps_found": self.had,
-            "worker_deaths": self.deaths, "seconds": round(self.seconds, 2), "results": str(self.out / RESULTS), "notes": self.notes,
+            "out": str(self.out),
+            "recordings": len(self.rows),
+            "failures": self.failures,
+            "steps_done": self.did,
+            "steps_found": self.had,
+            "worker_deaths": self.deaths,
+            "seconds": round(self.seconds, 2),
+            "results": str(self.out / RESULTS),
+            "notes": self.notes,
         }
 
 
@@ -103,17 +120,25 @@ def load_config(path: Path) -> BatchConfig:
     def absolute(name: str) -> str:
         return str(base / Path(name).expanduser())
 
-    update: dict[str, Any] = {"out": absolute(config.out), "recordings": [absolute(name) for name in config.recordings]}
+    update: dict[str, Any] = {
+        "out": absolute(config.out),
+        "recordings": [absolute(name) for name in config.recordings],
+    }
     if config.mmm is not None:
         update["mmm"] = config.mmm.model_copy(update={"root": absolute(config.mmm.root)})
     return config.model_copy(update=update)
 
 
 def units(config: BatchConfig) -> list[Unit]:
-    """The recordings of a configuration, names unique. Raises InputError where there is none, or a pattern finds nothing."""
+    """The recordings of a configuration, names unique.
+
+    Raises InputError where there is none, or a pattern finds nothing.
+    """
     order = [STEPS.index(step) for step in config.steps]
     if order != list(range(len(order))):
-        raise ConfigError(f"steps {config.steps}: they build on each other, so they must begin with {', '.join(STEPS[: len(order)])}")
+        raise ConfigError(
+            f"steps {config.steps}: they build on each other, so they must begin with {', '.join(STEPS[: len(order)])}"
+        )
     unknown = set(config.settings) - set(STEPS)
     if unknown:
         raise ConfigError(f"settings: there is no step '{min(unknown)}'; steps are {', '.join(STEPS)}")
@@ -127,7 +152,9 @@ def units(config: BatchConfig) -> list[Unit]:
             _add(found, Path(match).stem, f"{kind}:{match}")
     if config.mmm is not None:
         dataset = read_index(Path(config.mmm.root))
-        chosen = config.mmm.sessions or [name for name in dataset.sessions if any(clip.emg for clip in dataset.of(name))]
+        chosen = config.mmm.sessions or [
+            name for name in dataset.sessions if any(clip.emg for clip in dataset.of(name))
+        ]
         for name in chosen:
             dataset.of(name)
             _add(found, f"mmm_{name}", f"mmm:{config.mmm.root}#{name}")
@@ -151,13 +178,18 @@ def _add(found: dict[str, str], name: str, source: str) -> None:
 
 
 def batch(
-    config: BatchConfig, *, progress: Progress | None = None, stop: threading.Event | None = None,
+    config: BatchConfig,
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
     work: Callable[[Unit], Done] = run_unit,
 ) -> BatchResult:
-    """Run it. progress: called after each recording with (done, all, its name). stop: set it to end after the steps in hand.
+    """Run it. progress: called after each recording with (done, all, its name).
 
-    Raises ConfigError, InputError for what is wrong with the whole; a recording that fails is in `failures`. MissingExtra without
-    Dask (unless `workers` is 0) or pyarrow.
+    stop: set it to end after the steps in hand.
+
+    Raises ConfigError, InputError for what is wrong with the whole; a recording that fails is in `failures`.
+    MissingExtra without Dask (unless `workers` is 0) or pyarrow.
     """
     arrow()
     wanted = {unit.name: unit for unit in units(config)}
@@ -182,7 +214,9 @@ def batch(
                 if len(finished) % 20 == 0:
                     _write(out, wanted, finished)
             pending = [wanted[name] for name, done in finished.items() if done.error and not done.final]
-            pending += [unit for name, unit in wanted.items() if name not in finished] if engine.deaths else []
+            pending += (
+                [unit for name, unit in wanted.items() if name not in finished] if engine.deaths else []
+            )
             if not pending or (stop is not None and stop.is_set()) or attempt == ROUNDS:
                 break
     finally:
@@ -193,10 +227,17 @@ def batch(
     result.failures = {name: done.error for name, done in finished.items() if done.error}
     result.failures |= {name: "not reached: the run was stopped" for name in wanted if name not in finished}
     _dump(out / FAILURES, result.failures)
-    _dump(out / RECORD, {
-        "config": config.model_dump(), "eifer": __version__, "python": platform.python_version(), "machine": platform.machine(),
-        "finished": time.time_ns(), **result.as_dict(),
-    })
+    _dump(
+        out / RECORD,
+        {
+            "config": config.model_dump(),
+            "eifer": __version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "finished": time.time_ns(),
+            **result.as_dict(),
+        },
+    )
     return result
 
 
@@ -205,7 +246,9 @@ class _Serial:
 
     deaths = 0
 
-    def run(self, pending: list[Unit], work: Callable[[Unit], Done], stop: threading.Event | None) -> Iterator[Done]:
+    def run(
+        self, pending: list[Unit], work: Callable[[Unit], Done], stop: threading.Event | None
+    ) -> Iterator[Done]:
         """One after the other."""
         for unit in pending:
             if stop is not None and stop.is_set():
@@ -229,9 +272,16 @@ class _Dask:
         self._killed = distributed.KilledWorker
         self._cluster: Any = None
         self.deaths = 0
-        # a recording whose workers died four times is given up on and listed; a poisoned file must not eat the cluster
-        dask.config.set({"distributed.scheduler.allowed-failures": 3, "distributed.worker.daemon": False,
-                         "distributed.admin.log-format": "%(message)s", "logging.distributed": "error"})
+        # a recording whose workers died four times is given up on and listed; a poisoned file must not eat
+        # the cluster
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": 3,
+                "distributed.worker.daemon": False,
+                "distributed.admin.log-format": "%(message)s",
+                "logging.distributed": "error",
+            }
+        )
         if config.address:
             try:
                 self._client = distributed.Client(config.address, timeout=CONNECT_S)
@@ -239,17 +289,26 @@ class _Dask:
                 raise InputError(f"no Dask scheduler answers at {config.address} ({error})") from None
         else:
             self._cluster = distributed.LocalCluster(
-                n_workers=config.workers, threads_per_worker=1, processes=True, dashboard_address=None,
-                memory_limit=f"{config.memory_mb}MB" if config.memory_mb else 0, silence_logs=50,
+                n_workers=config.workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=f"{config.memory_mb}MB" if config.memory_mb else 0,
+                silence_logs=50,
             )
             self._client = distributed.Client(self._cluster)
             self._client.wait_for_workers(config.workers, timeout=120)
         self._client.run(_warm)
         self._known = set(self._client.scheduler_info(n_workers=-1)["workers"])
 
-    def run(self, pending: list[Unit], work: Callable[[Unit], Done], stop: threading.Event | None) -> Iterator[Done]:
+    def run(
+        self, pending: list[Unit], work: Callable[[Unit], Done], stop: threading.Event | None
+    ) -> Iterator[Done]:
         """As they finish. `stop` takes back what has not begun."""
-        futures = {self._client.submit(work, unit, pure=False, key=f"eifer-{unit.name}-{time.time_ns()}"): unit for unit in pending}
+        futures = {
+            self._client.submit(work, unit, pure=False, key=f"eifer-{unit.name}-{time.time_ns()}"): unit
+            for unit in pending
+        }
         asked = self._distributed.as_completed(list(futures))
         taken_back = False
         for future in asked:
@@ -262,11 +321,19 @@ class _Dask:
                 yield future.result()
             else:
                 killed = isinstance(error, self._killed)
-                words = "its workers died four times (out of memory?)" if killed else f"{type(error).__name__}: {error}"
+                words = (
+                    "its workers died four times (out of memory?)"
+                    if killed
+                    else f"{type(error).__name__}: {error}"
+                )
                 yield Done(unit.name, {}, error=words, final=killed)
             if stop is not None and stop.is_set() and not taken_back:
                 taken_back = True
-                waiting = [f for f in futures if f.status == "pending" and not (Path(futures[f].folder) / "running.json").exists()]
+                waiting = [
+                    f
+                    for f in futures
+                    if f.status == "pending" and not (Path(futures[f].folder) / "running.json").exists()
+                ]
                 self._client.cancel(waiting)
 
     def _count_deaths(self) -> None:
@@ -294,7 +361,9 @@ def _check_old(path: Path) -> list[str]:
     try:
         pq.read_metadata(path)
     except Exception as error:  # ArrowInvalid, OSError: whatever is wrong, the file is made anew
-        return [f"{path.name} of an earlier run was half-written or damaged ({type(error).__name__}) and is made again from work/"]
+        return [
+            f"{path.name} of an earlier run was half-written or damaged ({type(error).__name__}) and is made again from work/"
+        ]
     return []
 
 
@@ -315,14 +384,20 @@ def _write(out: Path, wanted: dict[str, Unit], finished: dict[str, Done]) -> lis
     names = list(dict.fromkeys(key for row in rows for key in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     part = out / f".{RESULTS}.part"
-    pq.write_table(pa.table({name: _typed(pa, values) for name, values in columns.items()}), part, compression="zstd")
+    pq.write_table(
+        pa.table({name: _typed(pa, values) for name, values in columns.items()}), part, compression="zstd"
+    )
     part.replace(out / RESULTS)
     return rows
 
 
 def _typed(pa: Any, values: list[Any]) -> Any:
     numbers = [value for value in values if value is not None]
-    if numbers and any(isinstance(value, float) for value in numbers) and all(isinstance(value, int | float) for value in numbers):
+    if (
+        numbers
+        and any(isinstance(value, float) for value in numbers)
+        and all(isinstance(value, int | float) for value in numbers)
+    ):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     return pa.array(values)
 

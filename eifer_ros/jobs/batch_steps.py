@@ -1,7 +1,8 @@
 """One recording of a batch: import, reconstruct, fit, evaluate, each step once.
 
-A step's result is a folder named after everything it depends on (its settings, the step before, the source's size and time). It is made
-under another name and renamed when whole: a step that was killed left nothing, and a step that is there is never done again.
+A step's result is a folder named after everything it depends on (its settings, the step before, the source's
+size and time). It is made under another name and renamed when whole: a step that was killed left nothing, and
+a step that is there is never done again.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ PICTURES = "camera/image_raw"
 
 @dataclass(frozen=True)
 class Unit:
-    """One recording. source: `bag:PATH`, `file:PATH`, `mmm:ROOT#SESSION` or `simulated:SEED/SESSION/SECONDS`. settings: by step."""
+    """One recording. source: `bag:PATH`, `file:PATH`, `mmm:ROOT#SESSION` or `simulated:SEED/SESSION/SECONDS`.
+
+    settings: by step.
+    """
 
     name: str
     source: str
@@ -59,7 +63,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a unit. values: figures for the table. did: steps done now; had: steps that were there. error: why it failed.
+    """What became of a unit. values: figures for the table. did: steps done now; had: steps that were there.
+
+    error: why it failed.
 
     final: trying again is of no use (the input is wrong). pid: of the process. seconds: by step done now.
     """
@@ -76,7 +82,10 @@ class Done:
 
 
 def run_unit(unit: Unit) -> Done:
-    """Do what is missing of a unit. Never raises for a recording that cannot be used: the reason is in the result."""
+    """Do what is missing of a unit.
+
+    Never raises for a recording that cannot be used: the reason is in the result.
+    """
     did: list[str] = []
     had: list[str] = []
     took: dict[str, float] = {}
@@ -117,7 +126,9 @@ def fingerprint(source: str) -> str:
     if not path.exists():
         raise InputError(f"{path}: no such recording")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    facts = [(str(f.relative_to(path)), s.st_size, s.st_mtime_ns) for f in files if f.is_file() for s in [f.stat()]]
+    facts = [
+        (str(f.relative_to(path)), s.st_size, s.st_mtime_ns) for f in files if f.is_file() for s in [f.stat()]
+    ]
     return _hash(source, facts)
 
 
@@ -131,7 +142,10 @@ def _once(place: Path, make: Callable[[Path], dict[str, Any]]) -> None:
     part.mkdir(parents=True)
     try:
         values = make(part)
-        text = json.dumps({"values": values, "made": time.time_ns(), "eifer": __version__, "pid": os.getpid()}, default=_plain)
+        text = json.dumps(
+            {"values": values, "made": time.time_ns(), "eifer": __version__, "pid": os.getpid()},
+            default=_plain,
+        )
         (part / "done.json").write_text(text, encoding="utf-8")
         try:
             part.rename(place)
@@ -191,7 +205,9 @@ def _import(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
 
 
 def _reconstruct(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
-    """Faces from pictures, in a recording without the pictures; one that has faces already, or no pictures, is used as it is."""
+    """Faces from pictures, in a recording without the pictures; one that has faces already, or no pictures,
+    is used as it is.
+    """
     source = _bag_of(previous)
     with Bag(source) as bag:
         topics = {stream.port for _, stream in bag.streams}
@@ -222,12 +238,22 @@ def _fit(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
     learnt = fitted.mapping.emg2exp.learnt
     with (part / "heldout.npz").open("wb") as file:
         np.savez_compressed(
-            file, truth=judged.truth, predicted=judged.predicted, names=np.array(fitted.mapping.face_names)[learnt],
-            muscles_truth=backward.truth, muscles_predicted=backward.predicted, head_model=np.array(fitted.mapping.head_model),
+            file,
+            truth=judged.truth,
+            predicted=judged.predicted,
+            names=np.array(fitted.mapping.face_names)[learnt],
+            muscles_truth=backward.truth,
+            muscles_predicted=backward.predicted,
+            head_model=np.array(fitted.mapping.head_model),
         )
     result = fitted.as_dict()
-    return {"seconds": result["seconds"], "lag_s": result["lag_s"], "lag_grade": result["lag_grade"], "scheme": result["scheme"],
-            "dead_channels": len(result["dead_channels"])}
+    return {
+        "seconds": result["seconds"],
+        "lag_s": result["lag_s"],
+        "lag_grade": result["lag_grade"],
+        "scheme": result["scheme"],
+        "dead_channels": len(result["dead_channels"]),
+    }
 
 
 def _evaluate(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
@@ -238,7 +264,9 @@ def _evaluate(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
     r, r2 = scores(truth, predicted)
     back_r, back_r2 = scores(data["muscles_truth"], data["muscles_predicted"])
     basis = displacement_basis(head)
-    places = [head.expression_names.index(name) for name in data["names"].tolist() if name in head.expression_names]
+    places = [
+        head.expression_names.index(name) for name in data["names"].tolist() if name in head.expression_names
+    ]
     columns = [k for k, name in enumerate(data["names"].tolist()) if name in head.expression_names]
 
     def spread(values: Any) -> Any:
@@ -249,20 +277,32 @@ def _evaluate(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
     every = slice(None, None, max(1, len(truth) // 500))
     still = np.tile(np.median(truth, axis=0), (len(truth), 1))
     return {
-        "coefficients": len(columns), "emg2exp_r": float(np.nanmedian(r)), "emg2exp_r2": float(np.nanmedian(r2)),
-        "exp2emg_r": float(np.nanmedian(back_r)), "exp2emg_r2": float(np.nanmedian(back_r2)),
+        "coefficients": len(columns),
+        "emg2exp_r": float(np.nanmedian(r)),
+        "emg2exp_r2": float(np.nanmedian(r2)),
+        "exp2emg_r": float(np.nanmedian(back_r)),
+        "exp2emg_r2": float(np.nanmedian(back_r2)),
         "vertex_mm": float(vertex_error_mm(basis, spread(predicted)[every], spread(truth)[every]).mean()),
         "vertex_resting_mm": float(vertex_error_mm(basis, spread(still)[every], spread(truth)[every]).mean()),
     }
 
 
 _DO: dict[str, Callable[[Unit, Path, Path], dict[str, Any]]] = {
-    "import": _import, "reconstruct": _reconstruct, "fit": _fit, "evaluate": _evaluate,
+    "import": _import,
+    "reconstruct": _reconstruct,
+    "fit": _fit,
+    "evaluate": _evaluate,
 }
 
 
 def as_row(done: Done, unit: Unit) -> dict[str, Any]:
     """A row of the results table."""
     cost: dict[str, Any] = {f"{step}_s": done.seconds.get(step) for step in STEPS} | {"peak_mb": done.peak_mb}
-    return {"name": done.name, "source": unit.source, "ok": not done.error, "error": done.error, **done.values, **cost}
-
+    return {
+        "name": done.name,
+        "source": unit.source,
+        "ok": not done.error,
+        "error": done.error,
+        **done.values,
+        **cost,
+    }

@@ -25,7 +25,9 @@ FIRST_EMG_S = 10.0
 TURN_S = 0.05
 
 
-def calibrate_recording(path: Path, out: Path, emg: EmgConfig | None = None, progress: Progress | None = None) -> Calibration:
+def calibrate_recording(
+    path: Path, out: Path, emg: EmgConfig | None = None, progress: Progress | None = None
+) -> Calibration:
     """From a recording with markers. `out` must not exist."""
     _not_there(out)
     session = load_session(path, faces="none", emg=emg, progress=progress).calibrated()
@@ -35,14 +37,23 @@ def calibrate_recording(path: Path, out: Path, emg: EmgConfig | None = None, pro
 
 
 def calibrate_live(
-    emg: str, out: Path, show: Show, *, camera: str | None = None, config: EmgConfig | None = None, participant: str = "",
-    repetitions: int = 1, stop: threading.Event | None = None, clock: Callable[[], int] = time.time_ns,
+    emg: str,
+    out: Path,
+    show: Show,
+    *,
+    camera: str | None = None,
+    config: EmgConfig | None = None,
+    participant: str = "",
+    repetitions: int = 1,
+    stop: threading.Event | None = None,
+    clock: Callable[[], int] = time.time_ns,
     pause: Callable[[float], object] = time.sleep,
 ) -> tuple[Calibration, Path]:
     """Guide a participant and record everything, pictures too where `camera` is given.
 
-    out: folder for `recording` and `calibration.yaml`. show: called with each prompt, about twenty times a second.
-    Returns the calibration and its file. Raises DeviceError where no EMG arrives, InputError where the movements fail.
+    out: folder for `recording` and `calibration.yaml`. show: called with each prompt, about twenty times a
+    second. Returns the calibration and its file. Raises DeviceError where no EMG arrives, InputError where
+    the movements fail.
     """
     processing = EmgProcessing(config or EmgConfig())
     sources = {"source": open_emg(emg), "emg": processing}
@@ -67,9 +78,15 @@ def calibrate_live(
         try:
             if not first.wait(FIRST_EMG_S):
                 runner.check()
-                raise DeviceError(f"{emg}: no EMG within {FIRST_EMG_S:.0f} s; is the amplifier streaming? eifer doctor lists what is found")
+                raise DeviceError(
+                    f"{emg}: no EMG within {FIRST_EMG_S:.0f} s; is the amplifier streaming? eifer doctor lists what is found"
+                )
             session = CalibrationSession(
-                arrived[0].scheme, arrived[0].muscles, processing.profile.name, repetitions=repetitions, participant=participant,
+                arrived[0].scheme,
+                arrived[0].muscles,
+                processing.profile.name,
+                repetitions=repetitions,
+                participant=participant,
                 mains_hz=processing.config.mains_hz,
             )
             _guide(session, arrived, bag, show, runner, stop, clock, pause)
@@ -84,8 +101,14 @@ def calibrate_live(
 
 
 def _guide(
-    session: CalibrationSession, arrived: deque[MuscleActivity], bag: BagWriter, show: Show, runner: _Runner,
-    stop: threading.Event | None, clock: Callable[[], int], pause: Callable[[float], object],
+    session: CalibrationSession,
+    arrived: deque[MuscleActivity],
+    bag: BagWriter,
+    show: Show,
+    runner: _Runner,
+    stop: threading.Event | None,
+    clock: Callable[[], int],
+    pause: Callable[[float], object],
 ) -> None:
     marked = 0
     while not session.finished:

@@ -29,7 +29,9 @@ FACE_PORT = "face/vision"
 
 @dataclass
 class RunSummary:
-    """What a run of the camera path came to. Times in milliseconds, residual in per cent of the inter-ocular distance.
+    """What a run of the camera path came to.
+
+    Times in milliseconds, residual in per cent of the inter-ocular distance.
 
     estimator_used: faces read by each way. events: micro-expressions seen, None where nobody looked for them.
     """
@@ -54,7 +56,10 @@ class RunSummary:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN becomes null."""
         values = asdict(self)
-        return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in values.items()}
+        return {
+            key: None if isinstance(value, float) and np.isnan(value) else value
+            for key, value in values.items()
+        }
 
 
 def run_camera(
@@ -68,16 +73,22 @@ def run_camera(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> RunSummary:
-    """Camera -> reconstruction -> bag, overlay video and summary in `out`; with `config.micro` micro-expressions are spotted as well.
+    """Camera -> reconstruction -> bag, overlay video and summary in `out`; with `config.micro`
+    micro-expressions are spotted as well.
 
-    camera: a URL (`video:FILE`, `webcam:0`, `folder:DIR`, `realsense`) or a source. duration_s: end a live camera after so long.
-    view: serve the live page beside the run; called with its address. stop: set it from another thread to end early; what was
-    recorded is kept. Errors: EiferError; the bag is closed properly first.
+    camera: a URL (`video:FILE`, `webcam:0`, `folder:DIR`, `realsense`) or a source. duration_s: end a live
+    camera after so long. view: serve the live page beside the run; called with its address. stop: set it from
+    another thread to end early; what was recorded is kept. Errors: EiferError; the bag is closed properly
+    first.
     """
     source = open_pictures(camera) if isinstance(camera, str) else camera
     component = Reconstruction(config or ReconstructionConfig())
     components: dict[str, Component] = {"camera": source, "reconstruction": component}
-    spotter = Spotter(SpotterConfig(head=component.config.head_model, use_emg=False)) if component.config.micro else None
+    spotter = (
+        Spotter(SpotterConfig(head=component.config.head_model, use_emg=False))
+        if component.config.micro
+        else None
+    )
     if spotter is not None:
         components["spotter"] = spotter
     host = LocalHost(components)
@@ -121,7 +132,11 @@ def run_camera(
                 used = str(health["estimator_used"])
                 summary.estimator_used[used] = summary.estimator_used.get(used, 0) + 1
             if progress is not None:
-                progress(summary.tracked + summary.lost, getattr(source, "frame_count", 0), f"{summary.tracked} tracked")
+                progress(
+                    summary.tracked + summary.lost,
+                    getattr(source, "frame_count", 0),
+                    f"{summary.tracked} tracked",
+                )
             if duration_s is not None and seconds(stamps[-1] - stamps[0]) >= duration_s:
                 host.stop()
 
@@ -160,7 +175,9 @@ def run_camera(
     if overlay and pictures is not None:
         summary.files["overlay"] = str(out / "overlay.mp4")
     if summary.frames and not summary.tracked:
-        summary.notes.append("no face was found in any picture: is one in sight, upright and at least a tenth of the picture wide?")
+        summary.notes.append(
+            "no face was found in any picture: is one in sight, upright and at least a tenth of the picture wide?"
+        )
     if spotter is not None and spotter.health().level >= Level.WARN:
         summary.notes.append(f"micro-expressions: {spotter.health().message}")
     (out / "summary.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")

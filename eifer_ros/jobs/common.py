@@ -17,9 +17,14 @@ Progress = Callable[[int, int, str], None]
 
 
 def new_folder(path: Path) -> Path:
-    """A folder for results. One that already holds something is refused: nothing recorded is ever overwritten."""
+    """A folder for results.
+
+    One that already holds something is refused: nothing recorded is ever overwritten.
+    """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: exists and is not empty; give another --out (recordings are never overwritten)")
+        raise InputError(
+            f"{path}: exists and is not empty; give another --out (recordings are never overwritten)"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -30,5 +35,11 @@ def new_folder(path: Path) -> Path:
 def open_pictures(url: str) -> Source:
     """The camera that `url` names; `bag:PATH` replays the pictures of a recording."""
     if url.startswith("bag:"):
-        return BagSource(build(ReplayConfig, {"path": url.removeprefix("bag:"), "topics": ["camera/image_raw"], "synced": False}, "replay"))
+        return BagSource(
+            build(
+                ReplayConfig,
+                {"path": url.removeprefix("bag:"), "topics": ["camera/image_raw"], "synced": False},
+                "replay",
+            )
+        )
     return open_camera(url)

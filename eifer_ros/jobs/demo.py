@@ -1,4 +1,6 @@
-"""The whole pipeline on a simulated participant in one process: calibrate, fit, run, compare with the truth, leave a bag and a page."""
+"""The whole pipeline on a simulated participant in one process: calibrate, fit, run, compare with the truth,
+leave a bag and a page.
+"""
 
 from __future__ import annotations
 
@@ -58,26 +60,48 @@ class DemoResult:
 
     def table(self) -> list[tuple[str, str]]:
         """Rows for people."""
+
         def known(key: str, unit: str = "", digits: int = 2) -> str:
             return f"{self.values[key]:.{digits}f}{unit}" if key in self.values else "none"
 
         rows = [
             ("a face that never moves", f"{known('resting_face_vertex_mm')} mm from the truth on average"),
         ]
-        for name, words in (("vision", "from the camera"), ("emg", "from EMG alone"), ("fused", "camera and EMG fused")):
+        for name, words in (
+            ("vision", "from the camera"),
+            ("emg", "from EMG alone"),
+            ("fused", "camera and EMG fused"),
+        ):
             covered = known(f"{name}_vertex_blind_mm", " mm")
             figures = (
-                f"{known(f'{name}_vertex_mm')} mm, {covered} while the camera is covered", f"r {known(f'{name}_r')}",
-                f"R2 {known(f'{name}_r2')}", known(f"{name}_hz", " Hz", 1),
+                f"{known(f'{name}_vertex_mm')} mm, {covered} while the camera is covered",
+                f"r {known(f'{name}_r')}",
+                f"R2 {known(f'{name}_r2')}",
+                known(f"{name}_hz", " Hz", 1),
             )
             rows.append((words, "; ".join(figures)))
         rows += [
-            ("pictures with a face", f"{known('vision_tracked', digits=0)} of {known('vision_frames', digits=0)}"),
-            ("fit", f"{known('fit_s', ' s', 1)}; held-out r {known('cv_r')}, R2 {known('cv_r2')} against the camera's faces"),
+            (
+                "pictures with a face",
+                f"{known('vision_tracked', digits=0)} of {known('vision_frames', digits=0)}",
+            ),
+            (
+                "fit",
+                f"{known('fit_s', ' s', 1)}; held-out r {known('cv_r')}, R2 {known('cv_r2')} against the camera's faces",
+            ),
             ("skin follows muscle by", f"{known('lag_ms', ' ms', 0)} (grade {known('lag_grade', digits=0)})"),
-            ("picture to face", f"median {known('vision_latency_p50_ms')} ms, p99 {known('vision_latency_p99_ms')} ms"),
-            ("EMG chunk to face", f"median {known('emg_latency_p50_ms')} ms, p99 {known('emg_latency_p99_ms')} ms"),
-            ("lost", f"{known('emg_lost', digits=0)} EMG samples, {known('recording_dropped', digits=0)} recorded items"),
+            (
+                "picture to face",
+                f"median {known('vision_latency_p50_ms')} ms, p99 {known('vision_latency_p99_ms')} ms",
+            ),
+            (
+                "EMG chunk to face",
+                f"median {known('emg_latency_p50_ms')} ms, p99 {known('emg_latency_p99_ms')} ms",
+            ),
+            (
+                "lost",
+                f"{known('emg_lost', digits=0)} EMG samples, {known('recording_dropped', digits=0)} recorded items",
+            ),
             ("took", known("seconds", " s", 0)),
         ]
         return rows
@@ -136,7 +160,11 @@ class Log:
 
 
 def run_demo(
-    out: Path, settings: DemoSettings | None = None, *, told: Told | None = None, stop: threading.Event | None = None
+    out: Path,
+    settings: DemoSettings | None = None,
+    *,
+    told: Told | None = None,
+    stop: threading.Event | None = None,
 ) -> DemoResult:
     """Run it. `out` must be new or empty. told: progress."""
     settings = settings or DemoSettings()
@@ -149,23 +177,40 @@ def run_demo(
     result.values["seconds"] = time.perf_counter() - begin
     _judge(result, fitted, log, host)
     _bag_figures(result, bag)
-    result.files |= {"calibration recording": str(out / "calibration"), "recording": str(out / "recording"),
-                     "mapping": str(out / "mapping.npz"), "summary": str(out / "summary.json")}
+    result.files |= {
+        "calibration recording": str(out / "calibration"),
+        "recording": str(out / "recording"),
+        "mapping": str(out / "mapping.npz"),
+        "summary": str(out / "summary.json"),
+    }
     from .demo_page import write_page  # the drawing is not needed before
 
     tell("report", 0.0)
     write_page(out / "report.html", result, log, load_head(fitted.mapping.head_model), BLIND_S)
     result.files["report"] = str(out / "report.html")
-    (out / "summary.json").write_text(json.dumps({"values": result.values, "notes": result.notes}, indent=2) + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(
+        json.dumps({"values": result.values, "notes": result.notes}, indent=2) + "\n", encoding="utf-8"
+    )
     tell("report", 1.0)
     return result
 
 
 def _config(settings: DemoSettings, session: int, program: str, duration_s: float) -> PerformerConfig:
-    return PerformerConfig.model_validate({
-        "seed": settings.seed, "session": session, "program": program, "speed": 0, "duration_s": duration_s, "sensors": settings.sensors,
-        "width": settings.size[0], "height": settings.size[1], "fps": settings.fps, "scheme": SCHEME, "rate_hz": settings.rate_hz,
-    })
+    return PerformerConfig.model_validate(
+        {
+            "seed": settings.seed,
+            "session": session,
+            "program": program,
+            "speed": 0,
+            "duration_s": duration_s,
+            "sensors": settings.sensors,
+            "width": settings.size[0],
+            "height": settings.size[1],
+            "fps": settings.fps,
+            "scheme": SCHEME,
+            "rate_hz": settings.rate_hz,
+        }
+    )
 
 
 def _watch(host: LocalHost, stage: str, duration_s: float, tell: Told, stop: threading.Event | None) -> None:
@@ -180,21 +225,32 @@ def _watch(host: LocalHost, stage: str, duration_s: float, tell: Told, stop: thr
     host.tap(look, "camera/image_raw")
 
 
-def _calibrate(out: Path, settings: DemoSettings, tell: Told, stop: threading.Event | None, result: DemoResult) -> Fitted:
+def _calibrate(
+    out: Path, settings: DemoSettings, tell: Told, stop: threading.Event | None, result: DemoResult
+) -> Fitted:
     """The 11 movements, recorded, calibrated and fitted to."""
-    processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), Reconstruction(ReconstructionConfig())
+    processing, reconstruction = (
+        EmgProcessing(EmgConfig(scheme=SCHEME)),
+        Reconstruction(ReconstructionConfig()),
+    )
     performer = Performer(_config(settings, 0, "calibration", settings.calibration_s))
     host = LocalHost({"performer": performer, "emg": processing, "reconstruction": reconstruction})
     log = Log()
     host.tap(log.take)
     host.setup()
     _watch(host, "calibration: 11 movements, camera and sEMG", settings.calibration_s, tell, stop)
-    with BagWriter(out / "calibration", session={"participant": f"simulated {settings.seed}", "part": "calibration"}, wait=True) as bag:
+    with BagWriter(
+        out / "calibration",
+        session={"participant": f"simulated {settings.seed}", "part": "calibration"},
+        wait=True,
+    ) as bag:
         host.tap(bag.write)
         host.run_offline()
     host.close()
     tell("fit: muscles to face and back", 0.0)
-    session = Session(out / "calibration", log.muscles["emg/activity"], log.faces["face/vision"], log.markers, "face/vision")
+    session = Session(
+        out / "calibration", log.muscles["emg/activity"], log.faces["face/vision"], log.markers, "face/vision"
+    )
     start = time.perf_counter()
     session = session.calibrated(participant=f"simulated {settings.seed}").referenced()
     assert session.calibration is not None
@@ -213,23 +269,34 @@ def _perform(
     processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), _Seeing(ReconstructionConfig())
     processing.use_calibration(fitted.session.calibration)
     reconstruction.use_reference(fitted.session.reference)
-    host = LocalHost({
-        "performer": Performer(_config(settings, 1, "emotions", settings.live_s)), "cover": Cover(*BLIND_S),
-        "emg": processing, "reconstruction": reconstruction, "mapping": MuscleMapping(MappingConfig(), fitted.mapping),
-    })
+    host = LocalHost(
+        {
+            "performer": Performer(_config(settings, 1, "emotions", settings.live_s)),
+            "cover": Cover(*BLIND_S),
+            "emg": processing,
+            "reconstruction": reconstruction,
+            "mapping": MuscleMapping(MappingConfig(), fitted.mapping),
+        }
+    )
     log = Log()
     host.tap(log.take)
     host.setup()
     _watch(host, "live: reconstruction, mapping, fusion", settings.live_s, tell, stop)
-    with BagWriter(out / "recording", session={"participant": f"simulated {settings.seed}", "part": "live"}, wait=True) as bag:
+    with BagWriter(
+        out / "recording", session={"participant": f"simulated {settings.seed}", "part": "live"}, wait=True
+    ) as bag:
         host.tap(lambda port, item: None if port == "camera/seen" else bag.write(port, item))
         host.run_offline()
     host.close()
     return log, host, bag
 
 
-def aligned(states: list[FaceState], truth: list[FaceState]) -> tuple[F32, F32, np.ndarray[Any, np.dtype[np.float64]]]:
-    """(T, E) estimated and true expression at the stamps of `states`, and (T,) seconds since the first truth; lost ones left out."""
+def aligned(
+    states: list[FaceState], truth: list[FaceState]
+) -> tuple[F32, F32, np.ndarray[Any, np.dtype[np.float64]]]:
+    """(T, E) estimated and true expression at the stamps of `states`, and (T,) seconds since the first truth;
+    lost ones left out.
+    """
     kept = [state for state in states if state.status != FaceStatus.LOST]
     base = truth[0].stamp
     known = np.array([seconds(state.stamp - base) for state in truth])
@@ -260,14 +327,22 @@ def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> Non
         values[f"{name}_vertex_mm"] = float(error[~blind[::3]].mean())
         if blind.any():
             values[f"{name}_vertex_blind_mm"] = float(error[blind[::3]].mean())
-        values[f"{name}_r"], values[f"{name}_r2"] = float(np.nanmedian(r[moving])), float(np.nanmedian(r2[moving]))
+        values[f"{name}_r"], values[f"{name}_r2"] = (
+            float(np.nanmedian(r[moving])),
+            float(np.nanmedian(r2[moving])),
+        )
         values[f"{name}_hz"] = (len(states) - 1) / max(seconds(states[-1].stamp - states[0].stamp), 1e-9)
         if port == "face/vision":
             values["vision_tracked"] = sum(state.status != FaceStatus.LOST for state in states)
             values["vision_frames"] = len(states)
     true = np.stack([state.expression for state in truth])[::3]
-    values["resting_face_vertex_mm"] = float(vertex_error_mm(basis, np.tile(rest, (len(true), 1)), true).mean())
-    values["cv_r"], values["cv_r2"] = fitted.mapping.statistics["emg2exp"]["r"], fitted.mapping.statistics["emg2exp"]["r2"]
+    values["resting_face_vertex_mm"] = float(
+        vertex_error_mm(basis, np.tile(rest, (len(true), 1)), true).mean()
+    )
+    values["cv_r"], values["cv_r2"] = (
+        fitted.mapping.statistics["emg2exp"]["r"],
+        fitted.mapping.statistics["emg2exp"]["r2"],
+    )
     values["lag_ms"], values["lag_grade"] = 1e3 * fitted.mapping.lag.lag_s, fitted.mapping.lag.grade
     for port in ("face/vision", "face/emg"):
         if port in host.latency:

@@ -25,12 +25,21 @@ _COLOURS = {"truth/face": "#8a8f98", "face/vision": "#d97706", "face/emg": "#256
 _LABELS = {"truth/face": "truth", "face/vision": "camera", "face/emg": "EMG alone", "face/fused": "fused"}
 
 
-def picture(head: HeadModel, state: FaceState | None, size: tuple[int, int] = SIZE, colours: F32 | None = None) -> U8:
+def picture(
+    head: HeadModel, state: FaceState | None, size: tuple[int, int] = SIZE, colours: F32 | None = None
+) -> U8:
     """The head of a state from the front, on a light ground; grey ground with a dash where there is none."""
     width, height = size
     if state is None or state.status == FaceStatus.LOST:
         ground = np.full((height, width, 3), 205, np.uint8)
-        cv2.line(ground, (width // 2 - 14, height // 2), (width // 2 + 14, height // 2), (120, 120, 120), 3, cv2.LINE_AA)
+        cv2.line(
+            ground,
+            (width // 2 - 14, height // 2),
+            (width // 2 + 14, height // 2),
+            (120, 120, 120),
+            3,
+            cv2.LINE_AA,
+        )
         return ground
     vertices = head.state_vertices(state)
     K = projection.default_intrinsics(width, height)
@@ -39,11 +48,21 @@ def picture(head: HeadModel, state: FaceState | None, size: tuple[int, int] = SI
     extent = float(np.ptp(skin[:, 1]))
     pose = projection.facing_pose(K[1, 1] * extent / (0.62 * height), centre=centre)
     ground = np.full((height, width, 3), 238, np.uint8)
-    return shade.render(vertices, head.faces, K, pose, size, colour=head_colours(head) if colours is None else colours, background=ground)
+    return shade.render(
+        vertices,
+        head.faces,
+        K,
+        pose,
+        size,
+        colour=head_colours(head) if colours is None else colours,
+        background=ground,
+    )
 
 
 def _jpeg(image: npt.NDArray[np.uint8], quality: int = 88) -> str:
-    done, data = cv2.imencode(".jpg", np.ascontiguousarray(image[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(
+        ".jpg", np.ascontiguousarray(image[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert done
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
@@ -61,18 +80,26 @@ def _crop(image: U8, size: tuple[int, int] = SIZE) -> U8:
     tall = round(0.86 * height)
     wide = min(width, round(tall * size[0] / size[1]))
     left, top = (width - wide) // 2, (height - tall) // 2
-    return np.asarray(cv2.resize(image[top : top + tall, left : left + wide], size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(image[top : top + tall, left : left + wide], size, interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def _moments(log: Log, blind_s: tuple[float, float], count: int = 7) -> list[int]:
-    """Indices of kept pictures worth showing: the strongest expressions, one of them while the camera is covered."""
+    """Indices of kept pictures worth showing: the strongest expressions, one of them while the camera is
+    covered.
+    """
     truth = log.faces["truth/face"]
     start = truth[0].stamp
     strength = []
     for frame in log.frames:
         state = _nearest(truth, frame.stamp)
         strength.append(float(np.abs(state.expression).sum()) if state is not None else 0.0)
-    covered = [i for i, frame in enumerate(log.frames) if blind_s[0] + 0.5 <= seconds(frame.stamp - start) < blind_s[1]]
+    covered = [
+        i
+        for i, frame in enumerate(log.frames)
+        if blind_s[0] + 0.5 <= seconds(frame.stamp - start) < blind_s[1]
+    ]
     order = sorted(range(len(log.frames)), key=lambda i: -strength[i])
     chosen = sorted(covered, key=lambda i: -strength[i])[:2]
     for i in order:
@@ -93,12 +120,17 @@ def _film(log: Log, head: HeadModel, blind_s: tuple[float, float]) -> str:
         heads.append(f"{seconds(frame.stamp - truth[0].stamp):.1f} s")
         rows[0][1].append(_jpeg(_crop(frame.image)))
         for (_, cells), port in zip(rows[1:], _COLOURS, strict=True):
-            cells.append(_jpeg(picture(head, _nearest(log.faces.get(port, []), frame.stamp), colours=colours)))
+            cells.append(
+                _jpeg(picture(head, _nearest(log.faces.get(port, []), frame.stamp), colours=colours))
+            )
     rows[0] = ("camera picture", rows[0][1])
     rows[2] = ("from the camera", rows[2][1])
     lines = ["<tr><th></th>" + "".join(f"<th>{name}</th>" for name in heads) + "</tr>"]
     for name, cells in rows:
-        images = "".join(f'<td><img src="{cell}" alt="{name} at {when}"></td>' for cell, when in zip(cells, heads, strict=True))
+        images = "".join(
+            f'<td><img src="{cell}" alt="{name} at {when}"></td>'
+            for cell, when in zip(cells, heads, strict=True)
+        )
         lines.append(f"<tr><th>{html.escape(name)}</th>{images}</tr>")
     return '<div class="film"><table>' + "".join(lines) + "</table></div>"
 
@@ -115,7 +147,10 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
     moving = np.argsort(values.std(axis=0))[::-1]
     chosen: list[int] = []
     for index in moving:
-        if all(_sideless(head.expression_names[index]) != _sideless(head.expression_names[other]) for other in chosen):
+        if all(
+            _sideless(head.expression_names[index]) != _sideless(head.expression_names[other])
+            for other in chosen
+        ):
             chosen.append(int(index))
         if len(chosen) == names:
             break
@@ -134,15 +169,25 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
                 y = height * (1.0 - min(float(state.expression[index]), top) / top)
                 runs[-1].append(f"{x:.1f},{y:.1f}")
             stroke = 'stroke-width="4" opacity="0.55"' if port == "truth/face" else 'stroke-width="1.4"'
-            lines += [f'<polyline fill="none" stroke="{colour}" {stroke} points="{" ".join(run[::3])}"/>' for run in runs if len(run) > 3]
+            lines += [
+                f'<polyline fill="none" stroke="{colour}" {stroke} points="{" ".join(run[::3])}"/>'
+                for run in runs
+                if len(run) > 3
+            ]
         left, right = (width * min(value / span, 1.0) for value in blind_s)
         shadow = f'<rect x="{left:.1f}" y="0" width="{right - left:.1f}" height="{height}" fill="#000" opacity="0.09"/>'
         charts.append(
             f'<figure><figcaption>{head.expression_names[index]}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="{head.expression_names[index]} over {span:.0f} seconds">{shadow}{"".join(lines)}</svg></figure>'
         )
-    legend = "".join(f'<span><i style="background:{colour}"></i>{_LABELS[port]}</span>' for port, colour in _COLOURS.items())
-    return f'<p class="legend">{legend}<span><i style="background:#0001"></i>camera covered</span></p>' + "".join(charts)
+    legend = "".join(
+        f'<span><i style="background:{colour}"></i>{_LABELS[port]}</span>'
+        for port, colour in _COLOURS.items()
+    )
+    return (
+        f'<p class="legend">{legend}<span><i style="background:#0001"></i>camera covered</span></p>'
+        + "".join(charts)
+    )
 
 
 _STYLE = """
@@ -161,9 +206,14 @@ figure{margin:.2rem 0 .6rem}figcaption{font-size:.85rem;color:#57606a}svg{width:
 """
 
 
-def write_page(path: Path, result: DemoResult, log: Log, head: HeadModel, blind_s: tuple[float, float]) -> None:
+def write_page(
+    path: Path, result: DemoResult, log: Log, head: HeadModel, blind_s: tuple[float, float]
+) -> None:
     """Write the page; nothing in it is fetched from anywhere."""
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in result.table())
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in result.table()
+    )
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in result.notes)
     path.write_text(
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"

@@ -32,12 +32,20 @@ class Driven:
 
 
 def drive(
-    source: str, *, avatars: tuple[str, ...] = (), animatronic: str | None = None, arm: bool = False, speed: float = 1.0,
-    loop: bool = False, progress: Progress | None = None, stop: threading.Event | None = None,
+    source: str,
+    *,
+    avatars: tuple[str, ...] = (),
+    animatronic: str | None = None,
+    arm: bool = False,
+    speed: float = 1.0,
+    loop: bool = False,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> Driven:
     """Drive outputs from `source`, a recording or a camera URL.
 
-    avatars: addresses such as `vmc://127.0.0.1:39539`. animatronic: joint map. arm: let the animatronic move; it does not otherwise.
+    avatars: addresses such as `vmc://127.0.0.1:39539`. animatronic: joint map. arm: let the animatronic move;
+    it does not otherwise.
     """
     if not avatars and animatronic is None:
         raise InputError("nothing to drive: give --avatar ADDRESS, --animatronic MAP or both")
@@ -48,7 +56,9 @@ def drive(
         bag.setup()
         if not set(bag.available) & set(FACES):
             has = ", ".join(bag.available)
-            raise InputError(f"{path}: no faces in this recording; it has {has}. eifer replay {path} --out DIR makes them")
+            raise InputError(
+                f"{path}: no faces in this recording; it has {has}. eifer replay {path} --out DIR makes them"
+            )
         bag.live = True  # outputs run against the clock
         components["source"] = bag
     else:

@@ -52,7 +52,10 @@ PACKAGES = ("numpy", "scipy", "onnxruntime", "opencv-python-headless", "torch", 
 
 @dataclass
 class Evaluation:
-    """What an evaluation came to. rows: the table. each: every single value, for the figures. figures: names of the files."""
+    """What an evaluation came to. rows: the table. each: every single value, for the figures.
+
+    figures: names of the files.
+    """
 
     protocol: Protocol
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -63,6 +66,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN becomes None."""
+
         def plain(value: Any) -> Any:
             if isinstance(value, dict):
                 return {key: plain(inner) for key, inner in value.items()}
@@ -71,9 +75,17 @@ class Evaluation:
             return None if isinstance(value, float) and np.isnan(value) else value
 
         return {
-            "protocol": self.protocol.name, "protocol_digest": self.protocol.digest, "area": self.protocol.area, "eifer": __version__,
-            "versions": versions(), "machine": platform.machine(), "seeds": self.protocol.seeds, "rows": plain(self.rows),
-            "bench": plain(self.bench), "figures": self.figures, "notes": self.notes,
+            "protocol": self.protocol.name,
+            "protocol_digest": self.protocol.digest,
+            "area": self.protocol.area,
+            "eifer": __version__,
+            "versions": versions(),
+            "machine": platform.machine(),
+            "seeds": self.protocol.seeds,
+            "rows": plain(self.rows),
+            "bench": plain(self.bench),
+            "figures": self.figures,
+            "notes": self.notes,
         }
 
 
@@ -88,13 +100,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def evaluate(area: str, out: Path, protocol: Path | Protocol | None = None, *, bench: bool = False, quick: bool = True,
-             progress: Progress | None = None) -> Evaluation:
-    """Evaluate `area` (mapping, face or emg) by a protocol file, or the default one on simulated participants.
+def evaluate(
+    area: str,
+    out: Path,
+    protocol: Path | Protocol | None = None,
+    *,
+    bench: bool = False,
+    quick: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate `area` (mapping, face or emg) by a protocol file, or the default one on simulated
+    participants.
 
-    Leaves in `out`: protocol.yaml (everything that was asked, pinned), table.csv, table.md, each.csv, figures/*.svg, results.json. bench:
-    run the benchmarks of the area as well and put their figures beside (from a source tree; quick: the short ones).
-    Raises ConfigError, InputError, ModelError, MissingExtra (torch, for networks).
+    Leaves in `out`: protocol.yaml (everything that was asked, pinned), table.csv, table.md, each.csv,
+    figures/*.svg, results.json. bench: run the benchmarks of the area as well and put their figures beside
+    (from a source tree; quick: the short ones). Raises ConfigError, InputError, ModelError, MissingExtra
+    (torch, for networks).
     """
     if area not in AREAS:
         raise InputError(f"area '{area}': evaluate mapping, face or emg")
@@ -103,7 +124,8 @@ def evaluate(area: str, out: Path, protocol: Path | Protocol | None = None, *, b
     (out / "figures").mkdir()
     (out / "protocol.yaml").write_text(
         f"# digest {asked.digest}; repeat with: eifer evaluate {area} --protocol protocol.yaml\n"
-        + yaml.safe_dump(asked.model_dump(mode="json"), sort_keys=False), encoding="utf-8",
+        + yaml.safe_dump(asked.model_dump(mode="json"), sort_keys=False),
+        encoding="utf-8",
     )
     result = Evaluation(asked)
     tell = progress or (lambda done, total, words: None)
@@ -132,18 +154,28 @@ class Everything:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"areas": {name: found.as_dict() for name, found in self.areas.items()}, "bench": self.bench, "failures": self.failures}
+        return {
+            "areas": {name: found.as_dict() for name, found in self.areas.items()},
+            "bench": self.bench,
+            "failures": self.failures,
+        }
 
 
 def evaluate_all(
-    out: Path, *, bench: bool = False, quick: bool = True, areas: tuple[str, ...] = AREAS, benches: tuple[str, ...] = BENCHES,
+    out: Path,
+    *,
+    bench: bool = False,
+    quick: bool = True,
+    areas: tuple[str, ...] = AREAS,
+    benches: tuple[str, ...] = BENCHES,
     progress: Progress | None = None,
 ) -> Everything:
-    """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of the source tree.
+    """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of
+    the source tree.
 
-    Leaves in `out` besides: results.json, and with `bench` bench.csv, bench.jsonl (what `python -m bench.table` reads), bench.md. One
-    that fails does not keep the others from running. Raises InputError where `out` is not empty, or benchmarks are asked for outside a
-    source tree.
+    Leaves in `out` besides: results.json, and with `bench` bench.csv, bench.jsonl (what `python -m
+    bench.table` reads), bench.md. One that fails does not keep the others from running. Raises InputError
+    where `out` is not empty, or benchmarks are asked for outside a source tree.
     """
     new_folder(out)
     result = Everything()
@@ -163,7 +195,9 @@ def evaluate_all(
         if result.bench:  # after each, so that a run that is stopped leaves what it has
             write_csv(out / "bench.csv", result.bench)
             (out / "bench.md").write_text(markdown(result.bench), encoding="utf-8")
-            (out / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in result.bench), encoding="utf-8")
+            (out / "bench.jsonl").write_text(
+                "".join(json.dumps(row) + "\n" for row in result.bench), encoding="utf-8"
+            )
     (out / "results.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
     return result
 
@@ -174,14 +208,28 @@ def evaluate_all(
 def _mapping(result: Evaluation, figures: Path, tell: Progress) -> None:
     asked = result.protocol
     problems = [problem for data in asked.data for problem in problems_of(data, asked.spaces)]
-    runs = [(p, d, m, s) for p in problems for d in asked.directions for m in asked.models for s in _seeds(asked, m)]
+    runs = [
+        (p, d, m, s)
+        for p in problems
+        for d in asked.directions
+        for m in asked.models
+        for s in _seeds(asked, m)
+    ]
     kept: dict[tuple[str, str, str], Prediction] = {}
     for done, (problem, direction, model, seed) in enumerate(runs):
         learnt, judged = asked.split.rows(problem.times)
         found = predict(model, direction, problem, learnt, judged, seed)
         row, each = mapping_scores(problem, direction, found)
-        key = {"data": problem.name, "space": problem.space, "direction": direction, "model": model, "seed": seed}
-        result.rows.append({**key, **row, "late_ms": 1e3 * found.late_s, "judged_s": len(found.rows) * problem.period_s})
+        key = {
+            "data": problem.name,
+            "space": problem.space,
+            "direction": direction,
+            "model": model,
+            "seed": seed,
+        }
+        result.rows.append(
+            {**key, **row, "late_ms": 1e3 * found.late_s, "judged_s": len(found.rows) * problem.period_s}
+        )
         result.each += [{**key, **one} for one in each]
         if direction == "exp2emg" and problem is problems[0] and seed == asked.seeds[0]:
             kept[(problem.name, problem.space, model)] = found
@@ -212,7 +260,11 @@ def session_of(data: Data) -> Session:
     session = Session(Path(data.name), faces_from="truth/face")
     for _, item in _simulated(data):
         if isinstance(item, EmgChunk):
-            session.activity += [made.item for made in processing.handle("emg/raw", item) if isinstance(made.item, MuscleActivity)]
+            session.activity += [
+                made.item
+                for made in processing.handle("emg/raw", item)
+                if isinstance(made.item, MuscleActivity)
+            ]
         elif isinstance(item, FaceState):
             session.faces.append(item)
         elif isinstance(item, Marker):
@@ -224,32 +276,49 @@ def _simulated(data: Data) -> Iterator[Emission]:
     asked = data.simulated
     assert asked is not None
     config = PerformerConfig(
-        seed=asked.seed, session=asked.session, program=asked.program, rate_hz=asked.rate_hz, chunk_samples=256,
+        seed=asked.seed,
+        session=asked.session,
+        program=asked.program,
+        rate_hz=asked.rate_hz,
+        chunk_samples=256,
     )
     return simulated_items(config, asked.seconds)
 
 
-def mapping_scores(problem: Problem, direction: str, found: Prediction) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def mapping_scores(
+    problem: Problem, direction: str, found: Prediction
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The table's row and one entry per output.
 
-    emg2exp: Pearson r and R2 per coefficient (medians in the row), vertex error in mm where the space has a head here, beside that of
-    the mean face. exp2emg: per muscle MSE and RMS in uV of the envelope (activation put back onto the muscle's own range), SMAPE in per
-    cent, Spearman's rho, r and R2.
+    emg2exp: Pearson r and R2 per coefficient (medians in the row), vertex error in mm where the space has a
+    head here, beside that of the mean face. exp2emg: per muscle MSE and RMS in uV of the envelope (activation
+    put back onto the muscle's own range), SMAPE in per cent, Spearman's rho, r and R2.
     """
     r, r2 = scores(found.truth, found.estimate)
     names = problem.face_names if direction == "emg2exp" else problem.muscle_names
-    each: list[dict[str, Any]] = [{"output": name, "r": float(a), "r2": float(b)} for name, a, b in zip(names, r, r2, strict=True)]
+    each: list[dict[str, Any]] = [
+        {"output": name, "r": float(a), "r2": float(b)} for name, a, b in zip(names, r, r2, strict=True)
+    ]
     row = {"r": _median(r), "r2": _median(r2)}
     if direction == "emg2exp":
         if problem.basis is not None:
             every = slice(None, None, max(1, len(found.truth) // 1000))
-            row["vertex_mm"] = float(vertex_error_mm(problem.basis, found.estimate[every], found.truth[every]).mean())
+            row["vertex_mm"] = float(
+                vertex_error_mm(problem.basis, found.estimate[every], found.truth[every]).mean()
+            )
             mean = np.tile(found.truth.mean(axis=0), (len(found.truth), 1))
-            row["vertex_mean_face_mm"] = float(vertex_error_mm(problem.basis, mean[every], found.truth[every]).mean())
+            row["vertex_mean_face_mm"] = float(
+                vertex_error_mm(problem.basis, mean[every], found.truth[every]).mean()
+            )
         return row, each
     estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
     rho = spearman(estimate, truth)
-    columns = {"mse_uv2": mse(estimate, truth), "rms_uv": rms(estimate, truth), "smape_pct": smape(estimate, truth), "spearman": rho}
+    columns = {
+        "mse_uv2": mse(estimate, truth),
+        "rms_uv": rms(estimate, truth),
+        "smape_pct": smape(estimate, truth),
+        "spearman": rho,
+    }
     for name, values in columns.items():
         row[name] = _median(values)
         for one, value in zip(each, values, strict=True):
@@ -258,7 +327,9 @@ def mapping_scores(problem: Problem, direction: str, found: Prediction) -> tuple
 
 
 def microvolts(problem: Problem, activation: Any) -> Any:
-    """(N, M) envelopes in uV of activations: envelope^2 = (activation P99)^2 + rest^2, both fitted to the problem's own rows."""
+    """(N, M) envelopes in uV of activations: envelope^2 = (activation P99)^2 + rest^2, both fitted to the
+    problem's own rows.
+    """
     a2, e2 = np.clip(problem.muscles, 0, 1).astype(np.float64) ** 2, problem.envelope.astype(np.float64) ** 2
     centred = a2 - a2.mean(axis=0)
     slope = np.maximum((centred * e2).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-12), 0.0)
@@ -272,10 +343,14 @@ def _median(values: Any) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def _mapping_figures(result: Evaluation, figures: Path, problem: Problem, kept: dict[tuple[str, str, str], Prediction]) -> None:
+def _mapping_figures(
+    result: Evaluation, figures: Path, problem: Problem, kept: dict[tuple[str, str, str], Prediction]
+) -> None:
     for direction, metric, label in (
-        ("emg2exp", "r", "Pearson r, one dot per coefficient, bar: median"), ("emg2exp", "r2", "R2, one dot per coefficient, bar: median"),
-        ("exp2emg", "spearman", "Spearman rho, one dot per muscle, bar: median"), ("exp2emg", "smape_pct", "SMAPE in per cent"),
+        ("emg2exp", "r", "Pearson r, one dot per coefficient, bar: median"),
+        ("emg2exp", "r2", "R2, one dot per coefficient, bar: median"),
+        ("exp2emg", "spearman", "Spearman rho, one dot per muscle, bar: median"),
+        ("exp2emg", "smape_pct", "SMAPE in per cent"),
     ):
         groups: dict[str, list[float]] = {}
         several = len({(one["space"]) for one in result.each}) > 1
@@ -286,14 +361,24 @@ def _mapping_figures(result: Evaluation, figures: Path, problem: Problem, kept: 
         if groups:
             path = figures / f"{direction}_{metric}.svg"
             words = "Muscles to face" if direction == "emg2exp" else "Face to muscles"
-            dots_figure(path, f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}", label, list(groups.items()))
+            dots_figure(
+                path,
+                f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}",
+                label,
+                list(groups.items()),
+            )
             result.figures.append(path.name)
     for (name, space, model), found in list(kept.items())[-1:]:
         estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
         moves = np.argsort(-truth.std(axis=0))[:4]
-        curves = [(problem.muscle_names[k].replace("_", " "), "uV", truth[:, k], estimate[:, k]) for k in moves.tolist()]
+        curves = [
+            (problem.muscle_names[k].replace("_", " "), "uV", truth[:, k], estimate[:, k])
+            for k in moves.tolist()
+        ]
         path = figures / "exp2emg_traces.svg"
-        traces_figure(path, f"{model} on {name} ({space}), judged rows only", problem.times[found.rows], curves)
+        traces_figure(
+            path, f"{model} on {name} ({space}), judged rows only", problem.times[found.rows], curves
+        )
         result.figures.append(path.name)
 
 
@@ -304,18 +389,23 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
     asked = result.protocol
     networks = {
         name: PictureNetwork(Path(path))
-        for name, path in (("features", asked.feature_network), ("classes", asked.classifier)) if path
+        for name, path in (("features", asked.feature_network), ("classes", asked.classifier))
+        if path
     }
     result.notes += [f"{name}: network of SHA-256 {network.digest}" for name, network in networks.items()]
     if asked.participants:
         _faces_under_sensors(result, figures, tell)
     for index, data in enumerate(asked.data):
         if data.mmm:
-            raise InputError("area face needs a truth beside the faces; MMM has none (eifer evaluate mapping compares its methods)")
+            raise InputError(
+                "area face needs a truth beside the faces; MMM has none (eifer evaluate mapping compares its methods)"
+            )
         faces, pictures = _faces_and_pictures(data, asked, bool(networks or asked.reference))
         truth = faces.pop("truth/face", [])
         if not truth:
-            raise InputError(f"{data.name}: no truth/face in this recording; area face needs one (eifer simulate makes it)")
+            raise InputError(
+                f"{data.name}: no truth/face in this recording; area face needs one (eifer simulate makes it)"
+            )
         for topic, states in faces.items():
             if asked.topics and topic not in asked.topics:
                 continue
@@ -337,7 +427,9 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
 
 
 def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> None:
-    """Every estimator on simulated people, bare and under sensors; a table, dots by movement, and the faces side by side."""
+    """Every estimator on simulated people, bare and under sensors; a table, dots by movement, and the faces
+    side by side.
+    """
     asked = result.protocol
     head = load_head()
     chosen = under_sensors.ways(head, asked.encoder, asked.encoder_bare, asked.restorer)
@@ -346,7 +438,10 @@ def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> N
         result.notes.append(f"not judged, as their networks are not installed: {', '.join(lacking)}")
     total = len(asked.participants)
     judged = under_sensors.judge(
-        asked.participants, chosen, asked.moments, source=under_sensors.scenes,
+        asked.participants,
+        chosen,
+        asked.moments,
+        source=under_sensors.scenes,
         tell=lambda done, _: tell(done, total, f"{done} of {total} participants"),
     )
     found = under_sensors.scores(judged, head)
@@ -355,10 +450,14 @@ def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> N
     closure = under_sensors.gap_closure(found)
     if np.isfinite(closure):
         alone = under_sensors.gap_closure(found, "expression_mm")
-        result.notes.append(f"gap closure of the vertex error {closure:.3f}, of the expression alone {alone:.3f}")
+        result.notes.append(
+            f"gap closure of the vertex error {closure:.3f}, of the expression alone {alone:.3f}"
+        )
     path = figures / "movements.svg"
     dots_figure(
-        path, "Faces under sensors", "vertex error in mm, one dot per movement, bar: median",
+        path,
+        "Faces under sensors",
+        "vertex error in mm, one dot per movement, bar: median",
         [(f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in found],
     )
     result.figures.append(path.name)
@@ -369,7 +468,9 @@ def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> N
         result.figures.append(path.name)
 
 
-def _faces_and_pictures(data: Data, asked: Protocol, want_pictures: bool) -> tuple[dict[str, list[FaceState]], dict[str, dict[Stamp, Any]]]:
+def _faces_and_pictures(
+    data: Data, asked: Protocol, want_pictures: bool
+) -> tuple[dict[str, list[FaceState]], dict[str, dict[Stamp, Any]]]:
     faces: dict[str, list[FaceState]] = {}
     pictures: dict[str, dict[Stamp, Any]] = {}
 
@@ -386,7 +487,9 @@ def _faces_and_pictures(data: Data, asked: Protocol, want_pictures: bool) -> tup
         return faces, pictures
     assert data.simulated is not None
     one = data.simulated
-    config = PerformerConfig(seed=one.seed, session=one.session, program=one.program, width=320, height=240, fps=15.0)
+    config = PerformerConfig(
+        seed=one.seed, session=one.session, program=one.program, width=320, height=240, fps=15.0
+    )
     reconstruction = Reconstruction(ReconstructionConfig())
     reconstruction.setup()
     for topic, item in simulate(min(one.seconds, 30.0) / 60, config, emg=False):
@@ -397,10 +500,15 @@ def _faces_and_pictures(data: Data, asked: Protocol, want_pictures: bool) -> tup
     return faces, pictures
 
 
-def face_scores(states: list[FaceState], truth: list[FaceState]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """tracked: share of faces that are not lost. vertex_mm: expression alone, against `vertex_resting_mm` of a face that never moves.
+def face_scores(
+    states: list[FaceState], truth: list[FaceState]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """tracked: share of faces that are not lost.
 
-    rigid_mm: shape and expression after the best rigid alignment, mean over up to 60 faces. r, r2: medians over coefficients that move.
+    vertex_mm: expression alone, against `vertex_resting_mm` of a face that never moves.
+
+    rigid_mm: shape and expression after the best rigid alignment, mean over up to 60 faces. r, r2: medians
+    over coefficients that move.
     """
     head = load_head(truth[0].head_model)
     seen = [state for state in states if state.status != FaceStatus.LOST]
@@ -427,12 +535,18 @@ def face_scores(states: list[FaceState], truth: list[FaceState]) -> tuple[dict[s
         for k, other in zip(sample.tolist(), nearest, strict=True)
     ]
     row = {
-        "faces": len(states), "tracked": len(seen) / len(states), "vertex_mm": float(vertex_error_mm(basis, estimate, true).mean()),
-        "vertex_resting_mm": float(vertex_error_mm(basis, rest, true).mean()), "rigid_mm": float(np.mean(rigid)),
-        "r": _median(r[moving]), "r2": _median(r2[moving]),
+        "faces": len(states),
+        "tracked": len(seen) / len(states),
+        "vertex_mm": float(vertex_error_mm(basis, estimate, true).mean()),
+        "vertex_resting_mm": float(vertex_error_mm(basis, rest, true).mean()),
+        "rigid_mm": float(np.mean(rigid)),
+        "r": _median(r[moving]),
+        "r2": _median(r2[moving]),
     }
     names = head.expression_names
-    each = [{"output": names[k], "r": float(r[k]), "r2": float(r2[k])} for k in np.flatnonzero(moving).tolist()]
+    each = [
+        {"output": names[k], "r": float(r[k]), "r2": float(r2[k])} for k in np.flatnonzero(moving).tolist()
+    ]
     return row, each
 
 
@@ -441,15 +555,22 @@ def _picture_rows(
 ) -> list[dict[str, Any]]:
     """Pictures with electrodes and restored ones against those of the same person without.
 
-    psnr_db, ssim: means over the pictures that have a twin, one of the same stamp and size; a simulated participant can give one.
+    psnr_db, ssim: means over the pictures that have a twin, one of the same stamp and size; a simulated
+    participant can give one.
     """
     with Bag(Path(asked.reference)) as bag:
-        bare = {stamp: item.image for stamp, _, item in bag.items(topics=["camera/image_raw"]) if isinstance(item, Frame)}
+        bare = {
+            stamp: item.image
+            for stamp, _, item in bag.items(topics=["camera/image_raw"])
+            if isinstance(item, Frame)
+        }
     rows = []
     for topic, found in pictures.items():
         row: dict[str, Any] = {"data": name, "topic": topic}
         if "features" in networks:
-            row["frechet"] = frechet_distance(networks["features"](found.values()), networks["features"](bare.values()))
+            row["frechet"] = frechet_distance(
+                networks["features"](found.values()), networks["features"](bare.values())
+            )
         both = sorted(set(found) & set(bare))
         if "classes" in networks and both:
             classes = networks["classes"]
@@ -477,13 +598,18 @@ def _emg(result: Evaluation, figures: Path, tell: Progress) -> None:
             result.rows.append({**key, **row})
             result.each += [{**key, **one} for one in each]
             tell(index * len(asked.profiles) + number + 1, total, f"{data.name} {profile}")
-    for metric, label in (("r", "Pearson r of envelope and true activation, one dot per muscle"), ("snr_db", "P99 over rest in dB")):
+    for metric, label in (
+        ("r", "Pearson r of envelope and true activation, one dot per muscle"),
+        ("snr_db", "P99 over rest in dB"),
+    ):
         groups: dict[str, list[float]] = {}
         for one in result.each:
             if metric in one:
                 groups.setdefault(one["profile"], []).append(one[metric])
         if groups:
-            dots_figure(figures / f"emg_{metric}.svg", "Envelopes by filter profile", label, list(groups.items()))
+            dots_figure(
+                figures / f"emg_{metric}.svg", "Envelopes by filter profile", label, list(groups.items())
+            )
             result.figures.append(f"emg_{metric}.svg")
 
 
@@ -517,28 +643,43 @@ def _raw_and_truth(data: Data) -> tuple[list[EmgChunk], list[MuscleActivity], li
 def emg_scores(
     chunks: list[EmgChunk], truth: list[MuscleActivity], markers: list[Marker], profile: str
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """r: Pearson r of envelope and true activation at the lag at which it is greatest, `delay_ms` (truth known only in simulation).
+    """r: Pearson r of envelope and true activation at the lag at which it is greatest, `delay_ms` (truth
+    known only in simulation).
 
     snr_db: 20 log10 of 99th percentile over median envelope. quality: mean contact score.
     """
     processing = EmgProcessing(EmgConfig.model_validate({"profile": profile}))
     processing.setup()
-    activity = [made.item for chunk in chunks for made in processing.handle("emg/raw", chunk) if isinstance(made.item, MuscleActivity)]
+    activity = [
+        made.item
+        for chunk in chunks
+        for made in processing.handle("emg/raw", chunk)
+        if isinstance(made.item, MuscleActivity)
+    ]
     known = [item for item in activity if np.isfinite(item.envelope).all()]
     if len(known) < 200:
-        raise InputError(f"profile {profile}: {len(known)} instants with an envelope on every channel; at least 200 are needed")
+        raise InputError(
+            f"profile {profile}: {len(known)} instants with an envelope on every channel; at least 200 are needed"
+        )
     envelope = np.stack([item.envelope for item in known]).astype(np.float64)
     base = known[0].stamp
     times = np.array([(item.stamp - base) / NS for item in known])
     middle, top = np.median(envelope, axis=0), np.percentile(envelope, 99, axis=0)
     snr = 20 * np.log10(np.maximum(top, 1e-12) / np.maximum(middle, 1e-12))
-    each: list[dict[str, Any]] = [{"output": name, "snr_db": float(v)} for name, v in zip(known[0].muscles, snr, strict=True)]
+    each: list[dict[str, Any]] = [
+        {"output": name, "snr_db": float(v)} for name, v in zip(known[0].muscles, snr, strict=True)
+    ]
     quality = np.stack([item.quality for item in known])
-    row = {"snr_db": _median(snr), "quality": float(np.nanmean(quality)) if np.isfinite(quality).any() else float("nan")}
+    row = {
+        "snr_db": _median(snr),
+        "quality": float(np.nanmean(quality)) if np.isfinite(quality).any() else float("nan"),
+    }
     shared = [name for name in known[0].muscles if truth and name in truth[0].muscles]
     if shared:
         at = np.array([(item.stamp - base) / NS for item in truth])
-        values = np.stack([item.activation for item in truth])[:, [truth[0].muscles.index(name) for name in shared]]
+        values = np.stack([item.activation for item in truth])[
+            :, [truth[0].muscles.index(name) for name in shared]
+        ]
         seen = envelope[:, [known[0].muscles.index(name) for name in shared]]
         best, delay = _best_lag(times, seen, at, values)
         row |= {"r": _median(best), "delay_ms": 1e3 * _median(delay)}
@@ -549,11 +690,16 @@ def emg_scores(
 
 
 def _best_lag(times: Any, seen: Any, at: Any, values: Any) -> tuple[Any, Any]:
-    """Per column the greatest correlation over delays 0..200 ms of `seen` behind `values`, and that delay in s."""
+    """Per column the greatest correlation over delays 0..200 ms of `seen` behind `values`, and that delay in
+    s.
+    """
     delays = np.arange(0.0, 0.201, 0.005)
-    found = np.stack([
-        scores(np.stack([np.interp(times - delay, at, column) for column in values.T], axis=1), seen)[0] for delay in delays
-    ])
+    found = np.stack(
+        [
+            scores(np.stack([np.interp(times - delay, at, column) for column in values.T], axis=1), seen)[0]
+            for delay in delays
+        ]
+    )
     filled = np.where(np.isfinite(found), found, -np.inf)
     best = filled.argmax(axis=0)
     top = filled[best, np.arange(found.shape[1])]
@@ -575,13 +721,17 @@ def bench_figures(area: str, quick: bool = True, tell: Progress | None = None) -
     """
     root = _tree()
     if not (root / "bench" / "__main__.py").is_file():
-        raise InputError("benchmarks are part of the source tree, not of the installed package; run this from a clone")
+        raise InputError(
+            "benchmarks are part of the source tree, not of the installed package; run this from a clone"
+        )
     if not (root / "bench" / f"{area}.py").is_file():
         return []
     command = [sys.executable, "-m", "bench", area, *(["--quick"] if quick else [])]
     start = time.perf_counter()
     found: list[dict[str, Any]] = []
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("{"):
@@ -593,5 +743,3 @@ def bench_figures(area: str, quick: bool = True, tell: Progress | None = None) -
         last = said.strip().splitlines()[-1] if said.strip() else f"exit code {process.returncode}"
         raise InputError(f"python -m bench {area} failed after {time.perf_counter() - start:.0f} s: {last}")
     return found
-
-

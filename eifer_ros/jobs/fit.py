@@ -35,21 +35,29 @@ class Fitted:
         """For JSON."""
         mapping, calibration = self.mapping, self.session.calibration
         return {
-            "faces_from": self.session.faces_from, "seconds": mapping.statistics["seconds"], "scheme": mapping.scheme,
-            "muscles": len(mapping.muscles), "profile": mapping.profile, "head_model": mapping.head_model,
-            "lag_s": mapping.lag.lag_s if mapping.lag.grade else None, "lag_grade": mapping.lag.grade,
+            "faces_from": self.session.faces_from,
+            "seconds": mapping.statistics["seconds"],
+            "scheme": mapping.scheme,
+            "muscles": len(mapping.muscles),
+            "profile": mapping.profile,
+            "head_model": mapping.head_model,
+            "lag_s": mapping.lag.lag_s if mapping.lag.grade else None,
+            "lag_grade": mapping.lag.grade,
             "drift_ppm": mapping.lag.drift_ppm if mapping.lag.grade else None,
-            "dead_channels": list(calibration.dead) if calibration else [], "weak_channels": list(calibration.weak) if calibration else [],
-            "emg2exp": mapping.statistics["emg2exp"], "exp2emg": mapping.statistics["exp2emg"],
+            "dead_channels": list(calibration.dead) if calibration else [],
+            "weak_channels": list(calibration.weak) if calibration else [],
+            "emg2exp": mapping.statistics["emg2exp"],
+            "exp2emg": mapping.statistics["exp2emg"],
             "warnings": list(self.warnings),
         }
 
 
 def filter_delay_s(profile: str, rate_hz: float = 2048.0) -> float:
-    """Mean delay of the envelope of `profile`, s: the centroid of what its band-pass and its smoother make of an impulse.
+    """Mean delay of the envelope of `profile`, s: the centroid of what its band-pass and its smoother make of
+    an impulse.
 
-    This is the delay of movement that is slow beside the filter; the time to half of a step is a few ms less. 0 for a profile
-    that is not causal.
+    This is the delay of movement that is slow beside the filter; the time to half of a step is a few ms less.
+    0 for a profile that is not causal.
     """
     chosen = profile_named(profile)
     if not chosen.causal:
@@ -70,16 +78,22 @@ def warnings_of(session: Session, series: Series, delay_s: float = 0.0) -> tuple
     """
     found: list[str] = []
     calibration = session.calibration
-    made = {movement.name for marker in session.markers if (movement := movement_named(marker.label)) is not None}
+    made = {
+        movement.name for marker in session.markers if (movement := movement_named(marker.label)) is not None
+    }
     missing = [movement.name for movement in PROTOCOL if movement.name not in made]
     if made and missing:
-        found.append(f"movements not in this recording: {', '.join(missing)}; what they show cannot be learnt (eifer calibrate)")
+        found.append(
+            f"movements not in this recording: {', '.join(missing)}; what they show cannot be learnt (eifer calibrate)"
+        )
     if calibration is not None:
         good = {take.movement for take in calibration.takes if take.accepted}
         bad = [take for take in calibration.takes if not take.accepted and take.movement not in good]
         found += [f"{take.movement}: {take.advice}" for take in bad if take.advice]
         if calibration.dead:
-            found.append(f"no contact at {', '.join(calibration.dead)}: these channels are replaced by what the others make likely")
+            found.append(
+                f"no contact at {', '.join(calibration.dead)}: these channels are replaced by what the others make likely"
+            )
         if calibration.weak:
             found.append(f"no movement raised {', '.join(calibration.weak)} above its rest")
     return tuple(found + [str(swap) for swap in swapped(series, delay_s)])
@@ -91,10 +105,15 @@ def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.flo
     return series, np.stack([item.envelope for item in session.activity])
 
 
-def fit_session(session: Session, settings: FitSettings | None = None, progress: Progress | None = None) -> Fitted:
+def fit_session(
+    session: Session, settings: FitSettings | None = None, progress: Progress | None = None
+) -> Fitted:
     """Fit to a session whose activity is calibrated."""
     series, envelope = series_of(session)
-    shapes = np.stack([state.shape for state in session.faces if not np.isnan(state.shape).any()] or [np.zeros(0, np.float32)])
+    shapes = np.stack(
+        [state.shape for state in session.faces if not np.isnan(state.shape).any()]
+        or [np.zeros(0, np.float32)]
+    )
     head = session.head
     profile = session.activity[0].profile or (session.calibration.profile if session.calibration else "live")
 
@@ -103,19 +122,33 @@ def fit_session(session: Session, settings: FitSettings | None = None, progress:
             progress(round(100 * share), 100, stage)
 
     mapping, judged = fit(
-        series, profile=profile, lower=head.expression_bounds[:, 0], upper=head.expression_bounds[:, 1],
-        shape=np.median(shapes, axis=0).astype(np.float32), envelope=envelope, filter_delay_s=filter_delay_s(profile),
-        settings=settings, progress=told,
+        series,
+        profile=profile,
+        lower=head.expression_bounds[:, 0],
+        upper=head.expression_bounds[:, 1],
+        shape=np.median(shapes, axis=0).astype(np.float32),
+        envelope=envelope,
+        filter_delay_s=filter_delay_s(profile),
+        settings=settings,
+        progress=told,
     )
     visible = mapping.lag.lag_s - filter_delay_s(profile) if mapping.lag.grade else 0.0
     return Fitted(mapping, judged, session, warnings_of(session, series, visible))
 
 
 def fit_recording(
-    path: Path, out: Path | None, settings: FitSettings | None = None, *, calibration: Path | None = None, faces: str = "auto",
-    emg: EmgConfig | None = None, progress: Progress | None = None,
+    path: Path,
+    out: Path | None,
+    settings: FitSettings | None = None,
+    *,
+    calibration: Path | None = None,
+    faces: str = "auto",
+    emg: EmgConfig | None = None,
+    progress: Progress | None = None,
 ) -> Fitted:
-    """Read a recording, calibrate it where no calibration is given, fit, and write the mapping to `out` (where given)."""
+    """Read a recording, calibrate it where no calibration is given, fit, and write the mapping to `out`
+    (where given).
+    """
     if out is not None and out.exists():
         raise InputError(f"{out}: exists; a mapping is never overwritten, give another --out")
     known = Calibration.load(calibration) if calibration is not None else None

@@ -47,7 +47,10 @@ PROFILE = "eifer_mmm"
 
 @dataclass
 class Imported:
-    """What an import came to. bags: by name. written: items by port. notes: oddities. failures: what was left out, and why."""
+    """What an import came to. bags: by name. written: items by port. notes: oddities.
+
+    failures: what was left out, and why.
+    """
 
     bags: dict[str, str] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
@@ -68,15 +71,23 @@ class Imported:
 
 
 def import_mmm(
-    root: Path, out: Path, *, sessions: Iterable[str] = (), method: str = "MediaPipe", head_model: str = "", pictures: str = "none",
+    root: Path,
+    out: Path,
+    *,
+    sessions: Iterable[str] = (),
+    method: str = "MediaPipe",
+    head_model: str = "",
+    pictures: str = "none",
     progress: Progress | None = None,
 ) -> Imported:
-    """Each session of MMM or MaM as one recording `out`/SESSION: envelopes, faces, movement markers, pictures where asked for.
+    """Each session of MMM or MaM as one recording `out`/SESSION: envelopes, faces, movement markers, pictures
+    where asked for.
 
-    sessions: `99_2S`, ...; empty for all that have EMG or parameters. method: whose parameters become faces; MediaPipe's go onto the
-    open head, those in FLAME's space need `head_model`, a FLAME head of yours (eifer head import-flame). pictures: `none`, `electrodes`
-    (camera/image_raw), `restored` (face/restored) or `both`. A clip that cannot be read is left out and listed in `failures`.
-    Raises InputError where the data set or what is asked for cannot be used at all.
+    sessions: `99_2S`, ...; empty for all that have EMG or parameters. method: whose parameters become faces;
+    MediaPipe's go onto the open head, those in FLAME's space need `head_model`, a FLAME head of yours (eifer
+    head import-flame). pictures: `none`, `electrodes` (camera/image_raw), `restored` (face/restored) or
+    `both`. A clip that cannot be read is left out and listed in `failures`. Raises InputError where the data
+    set or what is asked for cannot be used at all.
     """
     if pictures not in ("none", "electrodes", "restored", "both"):
         raise InputError(f"pictures '{pictures}': write none, electrodes, restored or both")
@@ -84,7 +95,9 @@ def import_mmm(
     head = _head_for(known.name, head_model)
     dataset = mmm.read_index(root)
     result = Imported(notes=list(dataset.notes))
-    chosen = list(sessions) or [name for name in dataset.sessions if any(clip.emg or clip.parameters for clip in dataset.of(name))]
+    chosen = list(sessions) or [
+        name for name in dataset.sessions if any(clip.emg or clip.parameters for clip in dataset.of(name))
+    ]
     if not chosen:
         raise InputError(f"{root}: no clip has EMG or parameters; there is nothing to import")
     clips = {name: dataset.of(name) for name in chosen}
@@ -92,8 +105,12 @@ def import_mmm(
     total, done = sum(map(len, clips.values())), 0
     for name, members in clips.items():
         session = {
-            "participant": members[0].pid, "source": f"{dataset.name} {name}", "licence": mmm.LICENCE, "times": "synthetic: clips in a row",
-            "faces_on": f"{known.name} on restored pictures", "profile": PROFILE,
+            "participant": members[0].pid,
+            "source": f"{dataset.name} {name}",
+            "licence": mmm.LICENCE,
+            "times": "synthetic: clips in a row",
+            "faces_on": f"{known.name} on restored pictures",
+            "profile": PROFILE,
         }
         with BagWriter(out / name, session=session, wait=True) as bag:
             begin = UNDATED
@@ -119,7 +136,9 @@ def _head_for(method: str, head_model: str) -> HeadModel | None:
         return load_head(head_model or "open_head")
     if METHODS[method].flame:
         if not head_model:
-            raise InputError(f"parameters of {method} are FLAME's: give a FLAME head of yours with --head-model (eifer head import-flame)")
+            raise InputError(
+                f"parameters of {method} are FLAME's: give a FLAME head of yours with --head-model (eifer head import-flame)"
+            )
         return load_head(head_model)
     raise InputError(
         f"{method} uses the Basel face model, for which eifer has no head; its parameters can be evaluated (eifer evaluate mapping), "
@@ -139,15 +158,22 @@ def _frames(video: Path | None) -> int | None:
         source.close()
 
 
-def _clip_items(data: mmm.ClipData, head: HeadModel | None, pictures: str, begin: Stamp) -> Iterator[Emission]:
+def _clip_items(
+    data: mmm.ClipData, head: HeadModel | None, pictures: str, begin: Stamp
+) -> Iterator[Emission]:
     clip = data.clip
     stamps = [begin + round(index * NS / mmm.RATE_HZ) for index in range(data.frames)]
-    streams: list[Iterable[Emission]] = [[Emission("markers", Marker(begin, clip.task, "start", clip.identifier))]]
+    streams: list[Iterable[Emission]] = [
+        [Emission("markers", Marker(begin, clip.task, "start", clip.identifier))]
+    ]
     if data.envelope is not None:
         streams.append(_activity(data.envelope, stamps))
     if data.parameters is not None:
         streams.append(_faces(data.parameters, head, stamps))
-    for wanted, port, path in (("electrodes", "camera/image_raw", clip.video), ("restored", "face/restored", clip.restored)):
+    for wanted, port, path in (
+        ("electrodes", "camera/image_raw", clip.video),
+        ("restored", "face/restored", clip.restored),
+    ):
         if pictures in (wanted, "both") and path is not None:
             streams.append(_pictures(path, port, stamps))
     streams.append([Emission("markers", Marker(stamps[-1], clip.task, "end", clip.identifier))])
@@ -157,7 +183,10 @@ def _clip_items(data: mmm.ClipData, head: HeadModel | None, pictures: str, begin
 def _activity(envelope: np.ndarray[Any, np.dtype[np.float32]], stamps: list[Stamp]) -> Iterator[Emission]:
     unknown = np.full(len(FRIDLUND.names), np.nan, np.float32)
     for stamp, row in zip(stamps, envelope, strict=True):
-        yield Emission("emg/activity", MuscleActivity(stamp, FRIDLUND.name, FRIDLUND.muscles, row, unknown, unknown, profile=PROFILE))
+        yield Emission(
+            "emg/activity",
+            MuscleActivity(stamp, FRIDLUND.name, FRIDLUND.muscles, row, unknown, unknown, profile=PROFILE),
+        )
 
 
 def _faces(parameters: Parameters, head: HeadModel | None, stamps: list[Stamp]) -> Iterator[Emission]:
@@ -172,16 +201,33 @@ def _faces(parameters: Parameters, head: HeadModel | None, stamps: list[Stamp]) 
         yield Emission("face/vision", state)
 
 
-def face_of_blendshapes(stamp: Stamp, weights: np.ndarray[Any, np.dtype[np.float32]], head: HeadModel) -> FaceState:
-    """52 ARKit weights as a face of the open head, pose unknown; a row with NaN is a lost face. Raises InputError for another head."""
+def face_of_blendshapes(
+    stamp: Stamp, weights: np.ndarray[Any, np.dtype[np.float32]], head: HeadModel
+) -> FaceState:
+    """52 ARKit weights as a face of the open head, pose unknown; a row with NaN is a lost face.
+
+    Raises InputError for another head.
+    """
     if head.expression_names != ARKIT_52:
-        raise InputError(f"head model '{head.id}' does not speak ARKit; blendshapes need one that does (open_head)")
+        raise InputError(
+            f"head model '{head.id}' does not speak ARKit; blendshapes need one that does (open_head)"
+        )
     if not np.isfinite(weights).all():
         return FaceState.lost(stamp, head.id, FaceOrigin.VISION, head.shape_size, head.expression_size)
     none = np.zeros(3, np.float32)
     return FaceState(
-        stamp, head.id, FaceOrigin.VISION, np.zeros(head.shape_size, np.float32), weights, np.full(len(weights), np.nan, np.float32), none,
-        none, head.gaze(weights), weights[[ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]], np.full((4, 4), np.nan), 1.0,
+        stamp,
+        head.id,
+        FaceOrigin.VISION,
+        np.zeros(head.shape_size, np.float32),
+        weights,
+        np.full(len(weights), np.nan, np.float32),
+        none,
+        none,
+        head.gaze(weights),
+        weights[[ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]],
+        np.full((4, 4), np.nan),
+        1.0,
         FaceStatus.TRACKING,
     )
 
@@ -202,15 +248,24 @@ def _pictures(path: Path, port: str, stamps: list[Stamp]) -> Iterator[Emission]:
 
 
 def import_emg(
-    path: Path, out: Path, *, video: Path | None = None, video_offset_s: float = 0.0, progress: Progress | None = None, **options: Any
+    path: Path,
+    out: Path,
+    *,
+    video: Path | None = None,
+    video_offset_s: float = 0.0,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Imported:
-    """One EMG file (CSV or text, XDF, EDF, BDF) as the recording `out`, with its markers, and a video beside it where given.
+    """One EMG file (CSV or text, XDF, EDF, BDF) as the recording `out`, with its markers, and a video beside
+    it where given.
 
-    video_offset_s: the video's first frame comes so long after the first sample (eifer sync finds it). options: of the file source
-    (`rate_hz`, `unit`, `columns`, `stream`, `channels`, `scheme`, ...). A file without a date keeps stamps that count from 0.
-    Raises InputError, ConfigError, MissingExtra.
+    video_offset_s: the video's first frame comes so long after the first sample (eifer sync finds it).
+    options: of the file source (`rate_hz`, `unit`, `columns`, `stream`, `channels`, `scheme`, ...). A file
+    without a date keeps stamps that count from 0. Raises InputError, ConfigError, MissingExtra.
     """
-    config = build(FileConfig, {"path": str(path), "speed": 0.0, "chunk_s": 0.1, **options}, f"import {path.name}")
+    config = build(
+        FileConfig, {"path": str(path), "speed": 0.0, "chunk_s": 0.1, **options}, f"import {path.name}"
+    )
     if out.exists():
         raise InputError(f"{out}: exists; recordings are never overwritten, give another --out")
     if file_format(config) == "bag":
@@ -222,14 +277,20 @@ def import_emg(
         config = config.model_copy(update={"start_stamp": UNDATED})
         source, start = FileSource(config), UNDATED
     shift = start - int(recording.stamps[0])
-    streams: list[Iterable[Emission]] = [source.produce(), _sorted_markers(config, shift, int(recording.stamps[0]))]
+    streams: list[Iterable[Emission]] = [
+        source.produce(),
+        _sorted_markers(config, shift, int(recording.stamps[0])),
+    ]
     camera = None
     if video is not None:
         camera = VideoSource(VideoConfig(path=str(video), start_stamp=start + round(video_offset_s * NS)))
         camera.setup()
         streams.append(camera.produce())
     result = Imported(notes=list(recording.notes))
-    about = {"source": path.name, "times": "of the file" if recording.stamps[0] else "counted from the first sample"}
+    about = {
+        "source": path.name,
+        "times": "of the file" if recording.stamps[0] else "counted from the first sample",
+    }
     begin, span = int(recording.stamps[0]) + shift, max(int(recording.stamps[-1] - recording.stamps[0]), 1)
     try:
         with BagWriter(out, session=about, wait=True) as bag:
@@ -250,9 +311,14 @@ _PHASES = {"start": "start", "begin": "start", "onset": "start", "end": "end", "
 
 
 def marker_of(stamp: Stamp, text: str) -> Marker:
-    """A marker from what a stimulus program wrote: `Smile-Open start`, `start: Smile-Open`, `Smile-Open_end`; else a note."""
+    """A marker from what a stimulus program wrote: `Smile-Open start`, `start: Smile-Open`, `Smile-Open_end`;
+    else a note.
+    """
     words = text.strip()
-    for pattern in (r"^(?P<phase>[A-Za-z]+)[\s:_/|,]+(?P<label>.+)$", r"^(?P<label>.+?)[\s:_/|,]+(?P<phase>[A-Za-z]+)$"):
+    for pattern in (
+        r"^(?P<phase>[A-Za-z]+)[\s:_/|,]+(?P<label>.+)$",
+        r"^(?P<label>.+?)[\s:_/|,]+(?P<phase>[A-Za-z]+)$",
+    ):
         found = re.match(pattern, words)
         if found and found["phase"].lower() in _PHASES:
             return Marker(stamp, mmm.canonical(found["label"].strip()), _PHASES[found["phase"].lower()])
@@ -261,13 +327,21 @@ def marker_of(stamp: Stamp, text: str) -> Marker:
 
 def _sorted_markers(config: FileConfig, shift: int, first: Stamp) -> list[Emission]:
     path, kind = Path(config.path).expanduser(), file_format(config)
-    found = _xdf_markers(path, config.stream, first) if kind == "xdf" else _edf_markers(path, first) if kind == "edf" else []
+    found = (
+        _xdf_markers(path, config.stream, first)
+        if kind == "xdf"
+        else _edf_markers(path, first)
+        if kind == "edf"
+        else []
+    )
     markers = [Marker(marker.stamp + shift, marker.label, marker.phase, marker.note) for marker in found]
     return [Emission("markers", marker) for marker in sorted(markers, key=lambda marker: marker.stamp)]
 
 
 def _xdf_markers(path: Path, wanted: str, first: Stamp) -> list[Marker]:
-    """Text streams of an XDF file; their times count from the first sample of the EMG stream, as the recording's do."""
+    """Text streams of an XDF file; their times count from the first sample of the EMG stream, as the
+    recording's do.
+    """
     try:
         import pyxdf
     except ImportError as error:
@@ -276,7 +350,9 @@ def _xdf_markers(path: Path, wanted: str, first: Stamp) -> list[Marker]:
     level = logger.level
     logger.setLevel(logging.ERROR)  # what it warns about was said when the samples were read
     try:
-        streams, _ = pyxdf.load_xdf(str(path), synchronize_clocks=True, handle_clock_resets=True, dejitter_timestamps=True)
+        streams, _ = pyxdf.load_xdf(
+            str(path), synchronize_clocks=True, handle_clock_resets=True, dejitter_timestamps=True
+        )
     finally:
         logger.setLevel(level)
 
@@ -285,7 +361,10 @@ def _xdf_markers(path: Path, wanted: str, first: Stamp) -> list[Marker]:
 
     numeric = [s for s in streams if s["info"]["channel_format"][0] != "string" and len(s["time_series"])]
     named = [s for s in numeric if wanted in (s["info"]["name"][0], s["info"]["type"][0])] if wanted else []
-    emg = sorted((s for s in numeric if kind(s) in ("emg", "exg", "eeg")), key=lambda s: ("emg", "exg", "eeg").index(kind(s)))
+    emg = sorted(
+        (s for s in numeric if kind(s) in ("emg", "exg", "eeg")),
+        key=lambda s: ("emg", "exg", "eeg").index(kind(s)),
+    )
     reference = (named or emg or numeric)[0]
     base = float(reference["time_stamps"][0])
     found = []
@@ -293,7 +372,8 @@ def _xdf_markers(path: Path, wanted: str, first: Stamp) -> list[Marker]:
         if stream["info"]["channel_format"][0] == "string":
             for time_s, row in zip(stream["time_stamps"], stream["time_series"], strict=True):
                 text = " ".join(str(word) for word in row if str(word))
-                # a marker from before the first sample has no negative stamp to stand at in a file that counts from 0
+                # a marker from before the first sample has no negative stamp to stand at in a file that
+                # counts from 0
                 found.append(marker_of(max(0, first + round((float(time_s) - base) * NS)), text))
     return found
 
@@ -311,9 +391,10 @@ def _edf_markers(path: Path, first: Stamp) -> list[Marker]:
         begin = first + round(float(onset) * NS)
         if float(duration) > 0:
             label = mmm.canonical(str(text))
-            found += [Marker(begin, label, "start"), Marker(begin + round(float(duration) * NS), label, "end")]
+            found += [
+                Marker(begin, label, "start"),
+                Marker(begin + round(float(duration) * NS), label, "end"),
+            ]
         else:
             found.append(marker_of(begin, str(text)))
     return found
-
-

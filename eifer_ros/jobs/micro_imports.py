@@ -23,16 +23,24 @@ PICTURES, EVENTS, MARKERS = "camera/image_raw", "truth/events", "markers"
 
 
 def import_micro(
-    kind: str, root: Path, out: Path, *, subjects: Iterable[str] = (), table: Path | None = None, frames: Path | None = None,
-    rate_hz: float = 0.0, progress: Progress | None = None,
+    kind: str,
+    root: Path,
+    out: Path,
+    *,
+    subjects: Iterable[str] = (),
+    table: Path | None = None,
+    frames: Path | None = None,
+    rate_hz: float = 0.0,
+    progress: Progress | None = None,
 ) -> Imported:
-    """Each subject of the collection `kind` (casme2, samm, casme3) in `root` as one recording `out`/SUBJECT, clips in a row.
+    """Each subject of the collection `kind` (casme2, samm, casme3) in `root` as one recording `out`/SUBJECT,
+    clips in a row.
 
-    Pictures become camera/image_raw, each labelled micro-expression a truth/events item and a pair of markers, whose note holds the
-    action units. subjects: as their folders are called; empty for all. table, frames: see `micro.read_index`. rate_hz: frames per
-    second where they were resampled; 0 for the collection's own. Rows and clips that cannot be used are left out and listed in
-    `failures`.
-    Raises InputError where nothing can be imported.
+    Pictures become camera/image_raw, each labelled micro-expression a truth/events item and a pair of
+    markers, whose note holds the action units. subjects: as their folders are called; empty for all. table,
+    frames: see `micro.read_index`. rate_hz: frames per second where they were resampled; 0 for the
+    collection's own. Rows and clips that cannot be used are left out and listed in `failures`. Raises
+    InputError where nothing can be imported.
     """
     if rate_hz < 0 or not np.isfinite(rate_hz):
         raise InputError(f"{rate_hz} frames/s; it must be above 0, or 0 for the collection's own rate")
@@ -41,7 +49,9 @@ def import_micro(
     known = index.subjects
     for name in subjects:
         if name not in known:
-            raise InputError(f"{root}: no subject '{name}'{did_you_mean(name, known)}; it has {', '.join(known)}")
+            raise InputError(
+                f"{root}: no subject '{name}'{did_you_mean(name, known)}; it has {', '.join(known)}"
+            )
     chosen = tuple(dict.fromkeys(subjects)) or known
     result = Imported(notes=list(index.notes), failures=dict(index.failures))
     if rate < 60.0:
@@ -53,8 +63,11 @@ def import_micro(
     total, done = sum(map(len, clips.values())), 0
     for name, members in clips.items():
         session = {
-            "participant": name, "source": f"{index.collection.name} {name}", "licence": LICENCE.format(index.collection.name),
-            "times": f"synthetic: clips in a row, frames {rate:g}/s", "table": index.table.name,
+            "participant": name,
+            "source": f"{index.collection.name} {name}",
+            "licence": LICENCE.format(index.collection.name),
+            "times": f"synthetic: clips in a row, frames {rate:g}/s",
+            "table": index.table.name,
         }
         begin = UNDATED
         with BagWriter(out / name, session=session, wait=True, jpeg_quality=JPEG_QUALITY) as bag:
@@ -74,8 +87,14 @@ def import_micro(
     return result
 
 
-def event_of(row: micro.Labelled, collection: micro.Collection, stamp: Stamp, first: int, rate_hz: float) -> FaceEvent:
-    """The row as an event; `stamp` is that of frame `first`. A class that is not known has no class distribution."""
+def event_of(
+    row: micro.Labelled, collection: micro.Collection, stamp: Stamp, first: int, rate_hz: float
+) -> FaceEvent:
+    """The row as an event; `stamp` is that of frame `first`.
+
+    A class that is not known has no class distribution.
+    """
+
     def at(number: float) -> Stamp:
         return stamp + round((number - first) * NS / rate_hz)
 
@@ -85,29 +104,51 @@ def event_of(row: micro.Labelled, collection: micro.Collection, stamp: Stamp, fi
     classes = collection.classes if row.label != UNKNOWN_LABEL else ()
     certain = np.array([label == row.label for label in classes], np.float32)
     return FaceEvent(
-        at(apex), at(row.onset), at(row.offset), regions[0] if regions else "", regions, row.label, classes, certain, 1.0, FaceOrigin.TRUTH
+        at(apex),
+        at(row.onset),
+        at(row.offset),
+        regions[0] if regions else "",
+        regions,
+        row.label,
+        classes,
+        certain,
+        1.0,
+        FaceOrigin.TRUTH,
     )
 
 
 def _span(clip: micro.Clip) -> tuple[int, int]:
     """First and last frame number that is there or labelled."""
-    numbers = [*clip.frames, *(row.onset for row in clip.rows), *(row.offset for row in clip.rows if row.offset is not None)]
+    numbers = [
+        *clip.frames,
+        *(row.onset for row in clip.rows),
+        *(row.offset for row in clip.rows if row.offset is not None),
+    ]
     return min(numbers), max(numbers)
 
 
-def _clip_items(clip: micro.Clip, collection: micro.Collection, rate_hz: float, begin: Stamp) -> Iterator[Emission]:
+def _clip_items(
+    clip: micro.Clip, collection: micro.Collection, rate_hz: float, begin: Stamp
+) -> Iterator[Emission]:
     """Everything of a clip in the order of stamps. An event may begin before the first frame there is."""
     first = _span(clip)[0]
     other: list[Emission] = [Emission(MARKERS, Marker(begin, f"{clip.subject}/{clip.name}", "note"))]
     for row in clip.rows:
         event = event_of(row, collection, begin, first, rate_hz)
-        about = "; ".join(part for part in (
-            f"AU {row.units}" if row.units else "", f"objective class {row.objective}" if row.objective else "",
-            "" if row.apex is not None else "apex unknown", f"emotion {row.written}" if row.written else "",
-        ) if part)
+        about = "; ".join(
+            part
+            for part in (
+                f"AU {row.units}" if row.units else "",
+                f"objective class {row.objective}" if row.objective else "",
+                "" if row.apex is not None else "apex unknown",
+                f"emotion {row.written}" if row.written else "",
+            )
+            if part
+        )
         label = f"Micro-{row.label.capitalize()}"
         other += [
-            Emission(MARKERS, Marker(event.onset, label, "start", about)), Emission(EVENTS, event),
+            Emission(MARKERS, Marker(event.onset, label, "start", about)),
+            Emission(EVENTS, event),
             Emission(MARKERS, Marker(event.offset, label, "end", about)),
         ]
     other.sort(key=lambda emission: emission.item.stamp)

@@ -20,10 +20,18 @@ from .common import Progress, open_pictures
 
 
 def record(
-    camera: str | None, emg: str | None, out: Path, *, duration_s: float | None = None, progress: Progress | None = None,
+    camera: str | None,
+    emg: str | None,
+    out: Path,
+    *,
+    duration_s: float | None = None,
+    progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Record sources as they come into the bag `out`. At least one of `camera` and `emg`. Returns what was written."""
+    """Record sources as they come into the bag `out`. At least one of `camera` and `emg`.
+
+    Returns what was written.
+    """
     sources: dict[str, Component] = {}
     if camera is not None:
         sources["camera"] = open_pictures(camera)
@@ -41,7 +49,9 @@ def record(
         count, first, last = count + 1, first or item.stamp, max(last, item.stamp)
         if progress is not None and count % 25 == 0:
             progress(count, 0, f"{seconds(last - first):.1f} s")
-        if (stop is not None and stop.is_set()) or (duration_s is not None and seconds(last - first) >= duration_s):
+        if (stop is not None and stop.is_set()) or (
+            duration_s is not None and seconds(last - first) >= duration_s
+        ):
             host.stop()
 
     host.tap(watch)
@@ -57,13 +67,22 @@ def record(
         host.close()
     stats = bag.stats
     return {
-        "bag": str(out), "seconds": round(seconds(last - first), 3), "written": stats.written, "dropped": stats.dropped,
-        "rejected": stats.rejected, "bytes": stats.bytes,
+        "bag": str(out),
+        "seconds": round(seconds(last - first), 3),
+        "written": stats.written,
+        "dropped": stats.dropped,
+        "rejected": stats.rejected,
+        "bytes": stats.bytes,
     }
 
 
 def play(
-    bag: Path, *, speed: float = 1.0, loop: bool = False, progress: Progress | None = None, stop: threading.Event | None = None
+    bag: Path,
+    *,
+    speed: float = 1.0,
+    loop: bool = False,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, int]:
     """Play a recording by its stamps; items by port. speed: 0 as fast as possible."""
     source = BagSource(build(ReplayConfig, {"path": str(bag), "speed": speed, "loop": loop}, "replay"))

@@ -10,9 +10,12 @@ from .common import Progress
 
 
 def write_report(bag: Path, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Write the report of `bag` to `out` (default: `<name>_report.html` beside it). Returns where it is and how large.
+    """Write the report of `bag` to `out` (default: `<name>_report.html` beside it).
 
-    Raises RecordingError for a recording that cannot be read, InputError where the file exists or there is nothing to report.
+    Returns where it is and how large.
+
+    Raises RecordingError for a recording that cannot be read, InputError where the file exists or there is
+    nothing to report.
     """
     path = Path(bag).expanduser()
     target = out or path.resolve().parent / f"{path.resolve().stem}_report.html"

@@ -25,7 +25,10 @@ FACES = ("face/vision", "truth/face")
 
 @dataclass
 class Session:
-    """A recording, read once. faces_from: the topic the faces come from, or `pictures` where they were reconstructed here."""
+    """A recording, read once.
+
+    faces_from: the topic the faces come from, or `pictures` where they were reconstructed here.
+    """
 
     path: Path
     activity: list[MuscleActivity] = field(default_factory=list)
@@ -36,7 +39,8 @@ class Session:
     reference: Reference | None = None
 
     def referenced(self, reference: Reference | None = None) -> Session:
-        """With expression counted from the participant's resting face: `reference`, or one made from the marked rest.
+        """With expression counted from the participant's resting face: `reference`, or one made from the
+        marked rest.
 
         Raises InputError where rest is not marked or no face was found in it.
         """
@@ -60,23 +64,38 @@ class Session:
         known = calibration
         if known is None:
             if not self.markers:
-                raise InputError(f"{self.path}: no movement is marked in this recording and no calibration was given: --calibration FILE")
-            known = calibrate_recording(self.activity, self.markers, profile=self.activity[0].profile or "live", participant=participant)
+                raise InputError(
+                    f"{self.path}: no movement is marked in this recording and no calibration was given: --calibration FILE"
+                )
+            known = calibrate_recording(
+                self.activity,
+                self.markers,
+                profile=self.activity[0].profile or "live",
+                participant=participant,
+            )
         first = self.activity[0]
         matched = known.matched(first.scheme, first.profile or known.profile, first.muscles)
-        rows = [replace(item, activation=np.asarray(matched.activation(item.envelope), np.float32)) for item in self.activity]
+        rows = [
+            replace(item, activation=np.asarray(matched.activation(item.envelope), np.float32))
+            for item in self.activity
+        ]
         return replace(self, activity=rows, calibration=matched)
 
 
 def load_session(
-    path: Path, *, faces: str = "auto", emg: EmgConfig | None = None, progress: Progress | None = None, synced: bool = True
+    path: Path,
+    *,
+    faces: str = "auto",
+    emg: EmgConfig | None = None,
+    progress: Progress | None = None,
+    synced: bool = True,
 ) -> Session:
     """Read a recording.
 
-    faces: `auto` takes face/vision, else reconstructs the pictures, else the simulation's truth; or the name of a topic, or
-    `pictures`, or `none`. emg: how raw EMG becomes activity; recorded activity is used only where there is no raw EMG. synced: bring the
-    stamps of faces onto the amplifier's clock where `eifer sync` found out how.
-    Raises RecordingError, and InputError where the topic asked for is not there.
+    faces: `auto` takes face/vision, else reconstructs the pictures, else the simulation's truth; or the name
+    of a topic, or `pictures`, or `none`. emg: how raw EMG becomes activity; recorded activity is used only
+    where there is no raw EMG. synced: bring the stamps of faces onto the amplifier's clock where `eifer sync`
+    found out how. Raises RecordingError, and InputError where the topic asked for is not there.
     """
     session = Session(path)
     with Bag(path) as bag:
@@ -88,15 +107,25 @@ def load_session(
     if source == "pictures":
         reconstruction.setup()
     session.faces_from = source
-    wanted = {RAW if RAW in present else ACTIVITY, PICTURES if source == "pictures" else source, *MARKERS} & (present | {PICTURES})
+    wanted = {RAW if RAW in present else ACTIVITY, PICTURES if source == "pictures" else source, *MARKERS} & (
+        present | {PICTURES}
+    )
     with Bag(path) as bag:
         for count, (_, _, item) in enumerate(bag.items(topics=sorted(wanted))):
             if isinstance(item, EmgChunk):
-                session.activity += [made.item for made in processing.handle(RAW, item) if isinstance(made.item, MuscleActivity)]
+                session.activity += [
+                    made.item
+                    for made in processing.handle(RAW, item)
+                    if isinstance(made.item, MuscleActivity)
+                ]
             elif isinstance(item, MuscleActivity):
                 session.activity.append(item)
             elif isinstance(item, Frame):
-                session.faces += [made.item for made in reconstruction.handle(PICTURES, item) if isinstance(made.item, FaceState)]
+                session.faces += [
+                    made.item
+                    for made in reconstruction.handle(PICTURES, item)
+                    if isinstance(made.item, FaceState)
+                ]
             elif isinstance(item, FaceState):
                 session.faces.append(item)
             elif isinstance(item, Marker):

@@ -34,22 +34,37 @@ SKIN_LAG_SD_S = 0.02
 
 
 def sync(
-    bag: Path, *, method: str = "auto", trigger: str = "", region: tuple[int, int, int, int] | None = None, audio: Path | None = None,
-    audio_offset_s: float = 0.0, skin_lag_s: float = SKIN_LAG_S, faces: str = "auto", write: bool = True, progress: Progress | None = None,
+    bag: Path,
+    *,
+    method: str = "auto",
+    trigger: str = "",
+    region: tuple[int, int, int, int] | None = None,
+    audio: Path | None = None,
+    audio_offset_s: float = 0.0,
+    skin_lag_s: float = SKIN_LAG_S,
+    faces: str = "auto",
+    write: bool = True,
+    progress: Progress | None = None,
 ) -> Sync:
-    """Offset and drift of the camera of recording `bag`, written to its sync.json unless `write` is False. Samples are only read.
+    """Offset and drift of the camera of recording `bag`, written to its sync.json unless `write` is False.
 
-    method: `led` matches the rising edges of EMG channel `trigger` with a lamp in the picture (`region`, else found); `audio` with tone
-    bursts of the .wav file `audio`, whose first sample lies `audio_offset_s` after the first picture; `consensus` lets muscles and
-    face vote and takes off `skin_lag_s`, by which skin follows muscle; `auto` takes led or audio where there is a trigger channel.
-    Raises InputError where what a method needs is not there.
+    Samples are only read.
+
+    method: `led` matches the rising edges of EMG channel `trigger` with a lamp in the picture (`region`, else
+    found); `audio` with tone bursts of the .wav file `audio`, whose first sample lies `audio_offset_s` after
+    the first picture; `consensus` lets muscles and face vote and takes off `skin_lag_s`, by which skin
+    follows muscle; `auto` takes led or audio where there is a trigger channel. Raises InputError where what a
+    method needs is not there.
     """
     if method not in METHODS:
         raise InputError(f"sync method '{method}': write {', '.join(METHODS)}")
     with Bag(bag) as recording:
         topics = {stream.port for _, stream in recording.streams}
         channels = _channels(recording) if RAW in topics else ()
-    found = trigger or next((name for name in channels if name.lower() in ("trigger", "trig", "sync", "ttl", "marker", "stim")), "")
+    found = trigger or next(
+        (name for name in channels if name.lower() in ("trigger", "trig", "sync", "ttl", "marker", "stim")),
+        "",
+    )
     if method == "auto":
         method = "consensus" if not found else "audio" if audio is not None else "led"
     if method == "consensus":
@@ -57,15 +72,21 @@ def sync(
     else:
         if not found:
             known = ", ".join(channels) or "no EMG"
-            raise InputError(f"{bag}: no trigger channel among {known}; name it with --trigger, or use --method consensus")
+            raise InputError(
+                f"{bag}: no trigger channel among {known}; name it with --trigger, or use --method consensus"
+            )
         base, pulses = _trigger(bag, found)
         if method == "audio":
             if audio is None:
-                raise InputError("--method audio needs the sound track: --audio FILE.wav (ffmpeg -i VIDEO FILE.wav)")
+                raise InputError(
+                    "--method audio needs the sound track: --audio FILE.wav (ffmpeg -i VIDEO FILE.wav)"
+                )
             samples, rate = read_wave(audio)
             first = _first_picture(bag, topics, base)
             seen = burst_onsets(samples, rate) + audio_offset_s + (first - base) / NS
-            result = sync_events(pulses, seen, base=base, method="audio", source=f"{found}, {audio.name}", tolerance_s=0.02)
+            result = sync_events(
+                pulses, seen, base=base, method="audio", source=f"{found}, {audio.name}", tolerance_s=0.02
+            )
         else:
             seen, where = _lamp(bag, topics, base, region)
             result = sync_events(pulses, seen, base=base, method="led", source=f"{found}, lamp at {where}")
@@ -99,12 +120,17 @@ def _trigger(bag: Path, name: str) -> tuple[Stamp, F64]:
 
 
 def _frames(bag: Path) -> list[Frame]:
-    # small copies: a lamp is found in a picture of a few hundred pixels, and a session of full ones would not fit
+    # small copies: a lamp is found in a picture of a few hundred pixels, and a session of full ones would not
+    # fit
     found = []
     with Bag(bag) as recording:
         for _, _, item in recording.items(topics=[PICTURES]):
             if isinstance(item, Frame):
-                found.append(item if item.size[0] <= 160 else Frame(item.stamp, np.ascontiguousarray(item.image[::4, ::4])))
+                found.append(
+                    item
+                    if item.size[0] <= 160
+                    else Frame(item.stamp, np.ascontiguousarray(item.image[::4, ::4]))
+                )
     return found
 
 
@@ -115,7 +141,9 @@ def _first_picture(bag: Path, topics: set[str], base: Stamp) -> Stamp:
         return next((stamp for stamp, _, _ in recording.items(topics=[PICTURES])), base)
 
 
-def _lamp(bag: Path, topics: set[str], base: Stamp, region: tuple[int, int, int, int] | None) -> tuple[F64, str]:
+def _lamp(
+    bag: Path, topics: set[str], base: Stamp, region: tuple[int, int, int, int] | None
+) -> tuple[F64, str]:
     if PICTURES not in topics:
         raise InputError(f"{bag}: no pictures in this recording, so no lamp; use --method audio or consensus")
     if region is None:
@@ -124,7 +152,9 @@ def _lamp(bag: Path, topics: set[str], base: Stamp, region: tuple[int, int, int,
         factor = 4 if _size(bag)[0] > 160 else 1
         region = (x * factor, y * factor, w * factor, h * factor)
     with Bag(bag) as recording:
-        stamps, values = brightness((item for _, _, item in recording.items(topics=[PICTURES]) if isinstance(item, Frame)), region)
+        stamps, values = brightness(
+            (item for _, _, item in recording.items(topics=[PICTURES]) if isinstance(item, Frame)), region
+        )
     return edges((stamps - base) / NS, values), ",".join(map(str, region))
 
 
@@ -139,7 +169,9 @@ def _consensus(bag: Path, skin_lag_s: float, faces: str, progress: Progress | No
         session.activity = _scaled(session.activity)
     seen = [state for state in session.faces if state.status != FaceStatus.LOST]
     if len(seen) < 20 or not session.activity:
-        raise InputError(f"{bag}: consensus needs muscles and faces; found {len(session.activity)} instants and {len(seen)} faces")
+        raise InputError(
+            f"{bag}: consensus needs muscles and faces; found {len(session.activity)} instants and {len(seen)} faces"
+        )
     base = session.activity[0].stamp
     moved = coarse(session.activity, seen, base)
     shifted = [replace(state, stamp=state.stamp + round(moved * NS)) for state in seen]
@@ -149,13 +181,41 @@ def _consensus(bag: Path, skin_lag_s: float, faces: str, progress: Progress | No
     source = f"{lag.votes} pairs of muscle and coefficient, faces from {session.faces_from}"
     nan = float("nan")
     if not lag.grade:
-        return Sync("consensus", nan, nan, base, nan, nan, nan, 0, 0, 0, source, ("no muscle and no part of the face move together",))
+        return Sync(
+            "consensus",
+            nan,
+            nan,
+            base,
+            nan,
+            nan,
+            nan,
+            0,
+            0,
+            0,
+            source,
+            ("no muscle and no part of the face move together",),
+        )
     middle = base + round((series.times[0] + series.times[-1]) / 2 * NS)
     offset = moved - (lag.lag_s - skin_lag_s)
     error = float(np.hypot(lag.spread_s / np.sqrt(max(lag.votes, 1)), SKIN_LAG_SD_S))
-    notes = (f"the skin is taken to follow the muscle by {1e3 * skin_lag_s:.0f} ms; persons differ by some {1e3 * SKIN_LAG_SD_S:.0f} ms",)
+    notes = (
+        f"the skin is taken to follow the muscle by {1e3 * skin_lag_s:.0f} ms; persons differ by some {1e3 * SKIN_LAG_SD_S:.0f} ms",
+    )
     reference = middle - round(offset * NS)
-    return Sync("consensus", offset, -lag.drift_ppm, reference, lag.spread_s, nan, error, lag.votes, 0, max(lag.grade, 2), source, notes)
+    return Sync(
+        "consensus",
+        offset,
+        -lag.drift_ppm,
+        reference,
+        lag.spread_s,
+        nan,
+        error,
+        lag.votes,
+        0,
+        max(lag.grade, 2),
+        source,
+        notes,
+    )
 
 
 def _scaled(activity: list[MuscleActivity]) -> list[MuscleActivity]:
@@ -165,7 +225,10 @@ def _scaled(activity: list[MuscleActivity]) -> list[MuscleActivity]:
     if not known.any():
         raise InputError("no instant at which every EMG channel has an envelope")
     top = np.percentile(envelope[known], 99, axis=0)
-    return [replace(item, activation=np.clip(item.envelope / np.maximum(top, 1e-9), 0, 1).astype(np.float32)) for item in activity]
+    return [
+        replace(item, activation=np.clip(item.envelope / np.maximum(top, 1e-9), 0, 1).astype(np.float32))
+        for item in activity
+    ]
 
 
 def coarse(activity: list[MuscleActivity], faces: list[FaceState], base: Stamp) -> float:

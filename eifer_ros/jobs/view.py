@@ -27,12 +27,19 @@ from ..viewer.server import ViewConfig, Viewer, status_of
 from .common import open_pictures
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
-ACTIVITY, RAW, PICTURES, VISION, FUSED = "emg/activity", "emg/raw", "camera/image_raw", "face/vision", "face/fused"
+ACTIVITY, RAW, PICTURES, VISION, FUSED = (
+    "emg/activity",
+    "emg/raw",
+    "camera/image_raw",
+    "face/vision",
+    "face/fused",
+)
 RESTORED, EVENTS = "face/restored", "face/events"
 PERFORMER_SIZE = (480, 360)
 """Drawing the participant is the most expensive part of looking at one: two thirds of what 640 x 480 take."""
 RESTORED_NS = 95_000_000
-"""A page shows the restored face ten times a second; restoring each picture would cost as much as reading it."""
+"""A page shows the restored face ten times a second; restoring each picture would cost as much as reading it.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,10 @@ class Viewed:
 
 
 class Estimator(Component):
-    """The reconstruction, with an estimator that can be changed while it runs. Same ports, same configuration."""
+    """The reconstruction, with an estimator that can be changed while it runs.
+
+    Same ports, same configuration.
+    """
 
     config_type = ReconstructionConfig
     inputs = Reconstruction.inputs
@@ -88,7 +98,10 @@ class Estimator(Component):
         return self._listened | ({RESTORED} if self._looked_at else frozenset())
 
     def look(self, pages: int) -> None:
-        """Restore the face only while a page shows it, and as often as it is shown. From any thread; holds from the next picture on."""
+        """Restore the face only while a page shows it, and as often as it is shown.
+
+        From any thread; holds from the next picture on.
+        """
         self._asked = pages > 0
 
     def reset(self) -> None:
@@ -122,7 +135,9 @@ class Estimator(Component):
         if verb != "choose" or name not in self.choices:
             raise InputError(f"estimator: choose one of {', '.join(self.choices)}; got {verb} {name!r}")
         if name != self._inner.config.estimator:
-            other = Reconstruction(ReconstructionConfig.model_validate(self._inner.config.model_dump() | {"estimator": name}))
+            other = Reconstruction(
+                ReconstructionConfig.model_validate(self._inner.config.model_dump() | {"estimator": name})
+            )
             other.setup()
             other.wants(self._wanted())
             other.use_reference(self._inner.reference)
@@ -131,12 +146,20 @@ class Estimator(Component):
 
 
 def attach(
-    host: LocalHost, *, config: ViewConfig | None = None, title: str = "", live: bool = True, controls: dict[str, Control] | None = None,
+    host: LocalHost,
+    *,
+    config: ViewConfig | None = None,
+    title: str = "",
+    live: bool = True,
+    controls: dict[str, Control] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Viewer:
-    """Put the page beside a graph that is about to run (`--view`). Call before `host.setup`; close the viewer after the run.
+    """Put the page beside a graph that is about to run (`--view`).
 
-    Returns the serving viewer; its `url` is what to open. Raises MissingExtra, DeviceError (port taken), ConfigError.
+    Call before `host.setup`; close the viewer after the run.
+
+    Returns the serving viewer; its `url` is what to open. Raises MissingExtra, DeviceError (port taken),
+    ConfigError.
     """
     viewer = Viewer(config, title=title, live=live, controls=controls, facts=facts)
     viewer.status = lambda: status_of(host, viewer.board, live)
@@ -152,17 +175,28 @@ def attach(
 
 
 def view(
-    source: str | None = None, *, camera: str | None = None, emg: str | None = None, mapping: Path | None = None,
-    calibration: Path | None = None, animatronic: str | None = None, micro: bool = False, out: Path | None = None, participant: str = "",
-    config: ViewConfig | None = None, playing: bool = True, loop: bool = False, ready: Callable[[str], None] | None = None,
+    source: str | None = None,
+    *,
+    camera: str | None = None,
+    emg: str | None = None,
+    mapping: Path | None = None,
+    calibration: Path | None = None,
+    animatronic: str | None = None,
+    micro: bool = False,
+    out: Path | None = None,
+    participant: str = "",
+    config: ViewConfig | None = None,
+    playing: bool = True,
+    loop: bool = False,
+    ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Viewed:
     """Serve the page until `stop` is set or a live source ends.
 
-    source: a recording, a video file, or a URL that is camera and amplifier in one (`performer:7`). camera, emg: URLs instead of it.
-    mapping, calibration: files of the participant. animatronic: joint map; arming is a button. micro: spot micro-expressions. out: folder
-    for recordings and calibrations made from the page (default: `sessions` in the working directory). ready: called with the address
-    to open. Raises EiferError.
+    source: a recording, a video file, or a URL that is camera and amplifier in one (`performer:7`). camera,
+    emg: URLs instead of it. mapping, calibration: files of the participant. animatronic: joint map; arming is
+    a button. micro: spot micro-expressions. out: folder for recordings and calibrations made from the page
+    (default: `sessions` in the working directory). ready: called with the address to open. Raises EiferError.
     """
     path = Path(source).expanduser() if source is not None else None
     if path is not None and path.exists() and path.suffix.lower() not in VIDEOS:
@@ -183,7 +217,11 @@ def view(
         )
         live = True
     named = path is not None and path.exists()
-    title = path.resolve().name if named and path is not None else source or " + ".join(part for part in (camera, emg) if part)
+    title = (
+        path.resolve().name
+        if named and path is not None
+        else source or " + ".join(part for part in (camera, emg) if part)
+    )
     viewer = attach(host, config=config, title=title, live=live, controls=controls, facts=_facts(mapping))
     try:
         host.setup()
@@ -192,7 +230,8 @@ def view(
             player.on_seek = viewer.board.clear
             for marker in player.markers:
                 viewer.facts.setdefault("markers", []).append(
-                    {"s": (marker.stamp - player.start) / 1e9, "label": marker.label, "phase": marker.phase})
+                    {"s": (marker.stamp - player.start) / 1e9, "label": marker.label, "phase": marker.phase}
+                )
         record = controls.get("record")
         if isinstance(record, RecordControl):
             record.tell = viewer.take
@@ -211,7 +250,10 @@ def view(
 
 
 def _at_its_pace(camera: str) -> Source:
-    """A camera; a file plays by the clock, because a person watches. A simulated one is drawn as large as the page shows it."""
+    """A camera; a file plays by the clock, because a person watches.
+
+    A simulated one is drawn as large as the page shows it.
+    """
     kind = camera.partition(":")[0]
     if kind in ("video", "folder"):
         return open_camera(camera, speed=1.0)
@@ -229,7 +271,10 @@ def _facts(mapping: Path | None) -> dict[str, Any]:
     if mapping is None:
         return {}
     fitted = Fitted.load(mapping)
-    return {"lag_ms": round(1e3 * fitted.lag.lag_s, 1) if fitted.lag.grade else None, "lag_grade": fitted.lag.grade}
+    return {
+        "lag_ms": round(1e3 * fitted.lag.lag_s, 1) if fitted.lag.grade else None,
+        "lag_grade": fitted.lag.grade,
+    }
 
 
 def _recorded(
@@ -256,8 +301,14 @@ def _recorded(
 
 
 def _live(
-    camera: str | None, emg: str | None, mapping: Path | None, calibration: Path | None, animatronic: str | None, micro: bool,
-    out: Path, participant: str,
+    camera: str | None,
+    emg: str | None,
+    mapping: Path | None,
+    calibration: Path | None,
+    animatronic: str | None,
+    micro: bool,
+    out: Path,
+    participant: str,
 ) -> tuple[LocalHost, dict[str, Control], Callable[[], Stamp]]:
     import time
 

@@ -30,7 +30,13 @@ from .fusion import Fusion, FusionSettings, Measurement
 from .mapping import Direction, Mapping
 from .series import face_vector
 
-ACTIVITY, VISION, EMG_FACE, FUSED, ESTIMATED = "emg/activity", "face/vision", "face/emg", "face/fused", "muscles/estimated"
+ACTIVITY, VISION, EMG_FACE, FUSED, ESTIMATED = (
+    "emg/activity",
+    "face/vision",
+    "face/emg",
+    "face/fused",
+    "muscles/estimated",
+)
 STALE_VISION_S = 0.15
 """Without a picture for so long, the fused face counts as predicted."""
 LOST_S = 1.0
@@ -43,17 +49,30 @@ class MappingConfig(Config):
     mapping: str = parameter("", "fitted mapping (.npz from eifer fit); empty passes vision through")
     fused_hz: float = parameter(100.0, "rate of the fused face", unit="Hz", gt=0, le=500)
     vision_std: float = parameter(
-        0.04, "standard deviation of a coefficient seen by the camera where the reconstruction states none", gt=0, le=1, read_only=False
+        0.04,
+        "standard deviation of a coefficient seen by the camera where the reconstruction states none",
+        gt=0,
+        le=1,
+        read_only=False,
     )
-    least_vision_std: float = parameter(0.01, "the camera is never believed to be better than this", gt=0, le=1, read_only=False)
-    emg_correlation_s: float = parameter(0.06, "how long an error of the EMG prediction lasts", unit="s", gt=0, le=1, read_only=False)
+    least_vision_std: float = parameter(
+        0.01, "the camera is never believed to be better than this", gt=0, le=1, read_only=False
+    )
+    emg_correlation_s: float = parameter(
+        0.06, "how long an error of the EMG prediction lasts", unit="s", gt=0, le=1, read_only=False
+    )
     bias_share: float = parameter(0.8, "share of the EMG prediction's error that is a slow bias", ge=0, le=1)
     acceleration: float = parameter(6.0, "how sharply coefficients move", unit="1/s^1.5", gt=0, le=1000)
-    min_quality: float = parameter(0.05, "below this mean contact quality EMG is not used", ge=0, le=1, read_only=False)
+    min_quality: float = parameter(
+        0.05, "below this mean contact quality EMG is not used", ge=0, le=1, read_only=False
+    )
 
 
 class MuscleMapping(Component):
-    """Runs a fitted mapping in both directions and fuses camera and EMG. About 1 ms per sample on one core."""
+    """Runs a fitted mapping in both directions and fuses camera and EMG.
+
+    About 1 ms per sample on one core.
+    """
 
     config_type = MappingConfig
     inputs = (Port(ACTIVITY, MuscleActivity, keep_all=True), Port(VISION, FaceState))
@@ -87,7 +106,9 @@ class MuscleMapping(Component):
 
     def _new_fusion(self, mapping: Mapping) -> Fusion:
         deviation = mapping.emg2exp.deviation.astype(np.float64)
-        settings = FusionSettings(acceleration=self.config.acceleration, bias_std=self.config.bias_share * deviation)
+        settings = FusionSettings(
+            acceleration=self.config.acceleration, bias_std=self.config.bias_share * deviation
+        )
         return Fusion(len(mapping.face_names), settings, mapping.emg2exp.lower, mapping.emg2exp.upper)
 
     def reset(self) -> None:
@@ -137,7 +158,9 @@ class MuscleMapping(Component):
         while len(self._rows) > needed:
             self._rows.popleft()
         start = time.perf_counter()
-        values, deviation = mapping.emg2exp.predict_one(_features(mapping.emg2exp, np.stack(list(self._rows))))
+        values, deviation = mapping.emg2exp.predict_one(
+            _features(mapping.emg2exp, np.stack(list(self._rows)))
+        )
         # a face that leans on replaced channels is less certain
         deviation = deviation / np.sqrt(max(float(quality.mean()), 0.05))
         self._predict_ms.append(1e3 * (time.perf_counter() - start))
@@ -146,8 +169,14 @@ class MuscleMapping(Component):
         if self._fusion is not None:
             white = deviation**2 * max(1.0, self.config.emg_correlation_s / mapping.period_s)
             variance = np.where(mapping.emg2exp.learnt, white, np.inf)
-            self._fusion.add(Measurement(stamp, values.astype(np.float64), variance.astype(np.float64), biased=True))
-        return [Emission(EMG_FACE, self._state(mapping, stamp, values, deviation, FaceOrigin.EMG, FaceStatus.TRACKING))]
+            self._fusion.add(
+                Measurement(stamp, values.astype(np.float64), variance.astype(np.float64), biased=True)
+            )
+        return [
+            Emission(
+                EMG_FACE, self._state(mapping, stamp, values, deviation, FaceOrigin.EMG, FaceStatus.TRACKING)
+            )
+        ]
 
     def _clean(self, activation: F32, quality: F32, mapping: Mapping) -> F32:
         """Doubtful channels replaced; the gain is kept until the quality changes (it does so once a second)."""
@@ -181,7 +210,9 @@ class MuscleMapping(Component):
             stated = np.nan_to_num(state.expression_std, nan=self.config.vision_std)
             spread = np.concatenate([stated, np.full(len(vector) - len(stated), float(np.median(stated)))])
             variance = np.maximum(spread, self.config.least_vision_std) ** 2 / max(state.confidence, 0.05)
-            self._fusion.add(Measurement(state.stamp, vector.astype(np.float64), variance.astype(np.float64), biased=False))
+            self._fusion.add(
+                Measurement(state.stamp, vector.astype(np.float64), variance.astype(np.float64), biased=False)
+            )
         return self._muscles(mapping, state.stamp) if known else []
 
     def _muscles(self, mapping: Mapping, stamp: Stamp) -> list[Emission]:
@@ -199,7 +230,13 @@ class MuscleMapping(Component):
         when = stamp + nanoseconds(direction.spec.ahead_s)
         quality = np.full(len(mapping.muscles), np.nan, np.float32)
         estimate = MuscleActivity(
-            when, mapping.scheme, mapping.muscles, mapping.envelope(activation), activation, quality, MuscleOrigin.ESTIMATED,
+            when,
+            mapping.scheme,
+            mapping.muscles,
+            mapping.envelope(activation),
+            activation,
+            quality,
+            MuscleOrigin.ESTIMATED,
             mapping.profile,
         )
         return [Emission(ESTIMATED, estimate)]
@@ -210,7 +247,11 @@ class MuscleMapping(Component):
         """The fused face, now."""
         vision, mapping = self._vision, self.mapping
         if mapping is None or self._fusion is None or not self._fusion.started:
-            return [] if vision is None or vision.status == FaceStatus.LOST else [Emission(FUSED, _as_fused(vision, now))]
+            return (
+                []
+                if vision is None or vision.status == FaceStatus.LOST
+                else [Emission(FUSED, _as_fused(vision, now))]
+            )
         seen_s = np.inf if vision is None else seconds(now - vision.stamp)
         felt_s = np.inf if self._emg_stamp is None else seconds(now - self._emg_stamp)
         if min(seen_s, felt_s) > LOST_S:
@@ -218,11 +259,19 @@ class MuscleMapping(Component):
             return [Emission(FUSED, FaceState.lost(now, mapping.head_model, FaceOrigin.FUSED, *size))]
         values, deviation = self._fusion.state(now)
         status = FaceStatus.TRACKING if seen_s < STALE_VISION_S else FaceStatus.PREDICTED
-        fused = self._state(mapping, now, values.astype(np.float32), deviation.astype(np.float32), FaceOrigin.FUSED, status)
+        fused = self._state(
+            mapping, now, values.astype(np.float32), deviation.astype(np.float32), FaceOrigin.FUSED, status
+        )
         return [Emission(FUSED, fused)]
 
     def _state(
-        self, mapping: Mapping, stamp: Stamp, values: F32, deviation: F32, origin: FaceOrigin, status: FaceStatus
+        self,
+        mapping: Mapping,
+        stamp: Stamp,
+        values: F32,
+        deviation: F32,
+        origin: FaceOrigin,
+        status: FaceStatus,
     ) -> FaceState:
         count = len(mapping.face_names) - 5
         vision = self._vision
@@ -235,10 +284,23 @@ class MuscleMapping(Component):
                 if name.startswith("eyeLook"):
                     expression[place] = vision.expression[place]
         # confidence 1 where the error is small beside the range of a coefficient
-        confidence = float(np.clip(1.0 - 2.0 * float(np.median(deviation[:count][mapping.emg2exp.learnt[:count]])), 0.0, 1.0))
+        confidence = float(
+            np.clip(1.0 - 2.0 * float(np.median(deviation[:count][mapping.emg2exp.learnt[:count]])), 0.0, 1.0)
+        )
         return FaceState(
-            stamp, mapping.head_model, origin, shape, expression, deviation[:count], values[count : count + 3], np.zeros(3, np.float32),
-            eyes, np.clip(values[count + 3 : count + 5], 0.0, 1.0), pose, confidence, status,
+            stamp,
+            mapping.head_model,
+            origin,
+            shape,
+            expression,
+            deviation[:count],
+            values[count : count + 3],
+            np.zeros(3, np.float32),
+            eyes,
+            np.clip(values[count + 3 : count + 5], 0.0, 1.0),
+            pose,
+            confidence,
+            status,
         )
 
     def health(self) -> Health:
@@ -273,7 +335,17 @@ def _at(times: F64, values: F32, when: float) -> F32:
 def _as_fused(vision: FaceState, now: Stamp) -> FaceState:
     """Vision passed through where there is no mapping."""
     return FaceState(
-        now, vision.head_model, FaceOrigin.FUSED, vision.shape, vision.expression, vision.expression_std, vision.jaw, vision.neck,
-        vision.eyes, vision.eyelids, vision.head_pose, vision.confidence,
+        now,
+        vision.head_model,
+        FaceOrigin.FUSED,
+        vision.shape,
+        vision.expression,
+        vision.expression_std,
+        vision.jaw,
+        vision.neck,
+        vision.eyes,
+        vision.eyelids,
+        vision.head_pose,
+        vision.confidence,
         FaceStatus.TRACKING if seconds(now - vision.stamp) < STALE_VISION_S else FaceStatus.PREDICTED,
     )

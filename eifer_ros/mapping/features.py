@@ -1,8 +1,9 @@
 """Lagged features, and what to believe of a channel whose contact is poor.
 
-A bad channel is not dropped and not trusted: each input is seen as true activity plus noise whose variance grows as the
-contact quality falls, and replaced by its expectation given all channels under the Gaussian of the calibration
-recording. At quality 1 nothing changes; at quality 0 the channel is what its neighbours make likely.
+A bad channel is not dropped and not trusted: each input is seen as true activity plus noise whose variance
+grows as the contact quality falls, and replaced by its expectation given all channels under the Gaussian of
+the calibration recording. At quality 1 nothing changes; at quality 0 the channel is what its neighbours make
+likely.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ def lag_steps(longest_s: float, count: int, period_s: float) -> tuple[int, ...]:
 
 
 def lagged(values: npt.NDArray[np.floating], steps: tuple[int, ...], segment: npt.NDArray[np.intp]) -> F32:
-    """(T, len(steps) M) of `values` (T, M): each row holds the values `steps` rows earlier. NaN where a gap lies between."""
+    """(T, len(steps) M) of `values` (T, M): each row holds the values `steps` rows earlier.
+
+    NaN where a gap lies between.
+    """
     count, width = values.shape
     out = np.full((count, len(steps), width), np.nan, np.float32)
     for place, step in enumerate(steps):
@@ -66,7 +70,9 @@ class Trust:
         return gain
 
     def apply(self, activation: F32, quality: F32) -> F32:
-        """(T, M) activations with doubtful channels replaced; the gain is computed once per distinct row of quality."""
+        """(T, M) activations with doubtful channels replaced; the gain is computed once per distinct row of
+        quality.
+        """
         out = np.array(activation, np.float32)
         coarse = np.round(quality, 2)
         doubtful = np.flatnonzero((coarse < 1.0).any(axis=1))
@@ -104,7 +110,9 @@ class FeatureSpec:
 def training_pairs(
     series: Series, spec: FeatureSpec, inputs: npt.NDArray[np.floating], targets: npt.NDArray[np.floating]
 ) -> tuple[F32, F32, npt.NDArray[np.intp]]:
-    """(features, targets, rows): rows of the series whose whole context and target are known; targets `ahead` steps later."""
+    """(features, targets, rows): rows of the series whose whole context and target are known; targets `ahead`
+    steps later.
+    """
     features = lagged(inputs, spec.steps, series.segment)
     moved = np.full(targets.shape, np.nan, np.float32)
     ahead, segment = spec.ahead_steps, series.segment

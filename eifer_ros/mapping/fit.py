@@ -1,7 +1,8 @@
 """Fits both directions to one participant, choosing strengths by blocked cross-validation.
 
-Frames of one recording are never shuffled: a held-out block is a stretch of time, and on both sides of it a gap as long as the
-longest context plus the look-ahead is left out of training, so that no sample is on both sides.
+Frames of one recording are never shuffled: a held-out block is a stretch of time, and on both sides of it a
+gap as long as the longest context plus the look-ahead is left out of training, so that no sample is on both
+sides.
 """
 
 from __future__ import annotations
@@ -29,19 +30,26 @@ FOLDS = 5
 STRENGTHS = (1e-3, 1e-2, 1e-1, 3e-1)
 WIDTHS = (0.5, 1.0, 2.0)
 THIN_S = 0.03
-"""Rows closer together than this are neighbours of one envelope and one picture: they make a fit slower and no better."""
+"""Rows closer together than this are neighbours of one envelope and one picture: they make a fit slower and
+no better.
+"""
 MIN_MOTION = 0.015
 """Standard deviation below which a value does not move enough to be learnt."""
 GAZE = "eyeLook"
-"""Coefficients that begin so belong to the gaze, which no electrode of the schemes sees; the camera is trusted with it."""
+"""Coefficients that begin so belong to the gaze, which no electrode of the schemes sees; the camera is
+trusted with it.
+"""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit. kind: `ridge`, `rff`, `mlp` or `tcn`. longest_s and lags: how far back EMG2Exp looks and at how many lags.
+    """How to fit. kind: `ridge`, `rff`, `mlp` or `tcn`.
+
+    longest_s and lags: how far back EMG2Exp looks and at how many lags.
 
     ahead_s: look-ahead. features: number of random Fourier features of `rff`. bend: regressions predict the
-    conditional median, through a rising curve per output (17 numbers, from held-out rows), instead of the mean.
+    conditional median, through a rising curve per output (17 numbers, from held-out rows), instead of the
+    mean.
     """
 
     kind: str = "rff"
@@ -55,7 +63,9 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Judged:
-    """Quality of one direction on held-out rows: every row in its turn for the regressions, some stretches for the networks."""
+    """Quality of one direction on held-out rows: every row in its turn for the regressions, some stretches
+    for the networks.
+    """
 
     rows: npt.NDArray[np.intp]
     truth: F32
@@ -74,10 +84,13 @@ def blocks(count: int, folds: int, gap: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, stop), slice(max(0, start - gap), min(count, stop + gap))
 
 
-def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings, stride: int = 1) -> tuple[Linear, Judged, dict[str, Any]]:
+def fit_linear(
+    features: F32, targets: F32, gap: int, settings: FitSettings, stride: int = 1
+) -> tuple[Linear, Judged, dict[str, Any]]:
     """Ridge or random-feature ridge with strength and kernel width chosen on held-out blocks.
 
-    gap: rows left out around each block. stride: every so many rows are used. The noise of the result is that of held-out rows.
+    gap: rows left out around each block. stride: every so many rows are used. The noise of the result is that
+    of held-out rows.
     """
     rows = np.arange(0, len(features), stride)
     features, targets, gap = features[rows], targets[rows], -(-gap // stride)
@@ -85,7 +98,9 @@ def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings, str
     scale = np.maximum(targets.var(axis=0), 1e-8)
 
     def tried(width: float) -> tuple[float, float, Normal, F32]:
-        """(error, strength, sums over all rows, held-out predictions) of the best strength at this kernel width."""
+        """(error, strength, sums over all rows, held-out predictions) of the best strength at this kernel
+        width.
+        """
         basis = Basis.of(features, count, width, settings.seed)
         expanded = basis.expand(features)
         whole = Normal(basis, targets.shape[1]).take(expanded, targets)
@@ -109,7 +124,9 @@ def fit_linear(features: F32, targets: F32, gap: int, settings: FitSettings, str
     return model, judged, {"strength": strength, "width": widths[best]}
 
 
-Trainer = Callable[[F32, F32, int, FitSettings, FeatureSpec, Callable[[float], None]], tuple[Any, Judged, dict[str, Any]]]
+Trainer = Callable[
+    [F32, F32, int, FitSettings, FeatureSpec, Callable[[float], None]], tuple[Any, Judged, dict[str, Any]]
+]
 
 
 def _trainer(kind: str) -> Trainer:
@@ -122,18 +139,31 @@ def _trainer(kind: str) -> Trainer:
             from ..training.mapping_networks import fit_network
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "torch", "train", f"fitting a '{kind}' mapping") from None
-        return lambda features, targets, gap, settings, spec, told: fit_network(features, targets, gap, settings, spec, progress=told)
-    raise InputError(f"unknown kind of mapping '{kind}'; known are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
+        return lambda features, targets, gap, settings, spec, told: fit_network(
+            features, targets, gap, settings, spec, progress=told
+        )
+    raise InputError(
+        f"unknown kind of mapping '{kind}'; known are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
+    )
 
 
 def fit(
-    series: Series, *, profile: str, lower: F32, upper: F32, shape: F32, envelope: F32, filter_delay_s: float = 0.0,
-    settings: FitSettings | None = None, progress: Callable[[str, float], None] | None = None,
+    series: Series,
+    *,
+    profile: str,
+    lower: F32,
+    upper: F32,
+    shape: F32,
+    envelope: F32,
+    filter_delay_s: float = 0.0,
+    settings: FitSettings | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> tuple[Mapping, dict[str, Judged]]:
     """Both directions from one recording.
 
-    lower, upper: (E,) bounds of the head model's expression. envelope: (T, M) envelopes in V beside `series.activation`.
-    filter_delay_s: delay of the envelope filter, for the lag's account. Raises InputError where there is too little to learn from.
+    lower, upper: (E,) bounds of the head model's expression. envelope: (T, M) envelopes in V beside
+    `series.activation`. filter_delay_s: delay of the envelope filter, for the lag's account. Raises
+    InputError where there is too little to learn from.
     """
     settings = settings or FitSettings()
     told = progress or (lambda stage, share: None)
@@ -157,12 +187,25 @@ def fit(
     back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings, learning_back)
     told("done", 1.0)
     statistics = {
-        "seconds": float(len(series.times) * series.period_s), "rows": len(judged_there.rows),
-        "emg2exp": chosen_there | summary(judged_there), "exp2emg": chosen_back | summary(judged_back),
+        "seconds": float(len(series.times) * series.period_s),
+        "rows": len(judged_there.rows),
+        "emg2exp": chosen_there | summary(judged_there),
+        "exp2emg": chosen_back | summary(judged_back),
     }
     mapping = Mapping(
-        series.scheme, series.muscles, profile, series.head_model, series.face_names, series.period_s, lag, trust, there, back,
-        envelope_scale(series.activation, envelope), np.asarray(shape, np.float32), statistics,
+        series.scheme,
+        series.muscles,
+        profile,
+        series.head_model,
+        series.face_names,
+        series.period_s,
+        lag,
+        trust,
+        there,
+        back,
+        envelope_scale(series.activation, envelope),
+        np.asarray(shape, np.float32),
+        statistics,
     )
     return mapping, {"emg2exp": judged_there, "exp2emg": judged_back}
 
@@ -179,7 +222,9 @@ def _emg2exp(
 ) -> tuple[Direction, Judged, dict[str, Any]]:
     learnt = learnable(series)
     if not learnt.any():
-        raise InputError("nothing in the face moves in this recording; a mapping needs the functional movements (eifer calibrate)")
+        raise InputError(
+            "nothing in the face moves in this recording; a mapping needs the functional movements (eifer calibrate)"
+        )
     steps = lag_steps(settings.longest_s, settings.lags, series.period_s)
     if settings.kind == "tcn":
         steps = tuple(range(round(CONTEXT_TCN_S / series.period_s)))
@@ -188,11 +233,21 @@ def _emg2exp(
     _enough(rows, series)
     gap = spec.context + spec.ahead_steps
     regressor, judged, chosen = _trainer(settings.kind)(features, targets, gap, settings, spec, told)
-    rest = np.where(np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))).astype(np.float32)
+    rest = np.where(
+        np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))
+    ).astype(np.float32)
     deviation = np.nan_to_num(np.nanstd(series.face, axis=0)).astype(np.float32)
     deviation[learnt] = np.sqrt(judged.residual_variance)
     direction = Direction(
-        settings.kind, spec, regressor, series.muscles, series.face_names, learnt, np.clip(rest, low, high), low, high,
+        settings.kind,
+        spec,
+        regressor,
+        series.muscles,
+        series.face_names,
+        learnt,
+        np.clip(rest, low, high),
+        low,
+        high,
         np.maximum(deviation, 1e-3),
     )
     return direction, replace(judged, rows=rows[judged.rows]), chosen
@@ -201,7 +256,9 @@ def _emg2exp(
 def _exp2emg(
     series: Series, clean: F32, lag_s: float, settings: FitSettings, told: Callable[[float], None]
 ) -> tuple[Direction, Judged, dict[str, Any]]:
-    """Muscles at t from the face at t + lag + LOOK_BACK_S and shortly before: differences of lagged faces are its velocities."""
+    """Muscles at t from the face at t + lag + LOOK_BACK_S and shortly before: differences of lagged faces are
+    its velocities.
+    """
     kind = settings.kind if settings.kind in ("ridge", "rff", "mlp") else "rff"
     delay = max(0, round((lag_s + LOOK_BACK_S) / series.period_s))
     learnt = np.ones(len(series.muscles), bool)
@@ -209,11 +266,20 @@ def _exp2emg(
     spec = FeatureSpec((0, 3, 7, 12), series.period_s, 0.0)
     features, targets, rows = training_pairs(series, spec, series.face, moved)
     _enough(rows, series)
-    regressor, judged, chosen = _trainer(kind)(features, targets, spec.context + delay, replace(settings, kind=kind), spec, told)
+    regressor, judged, chosen = _trainer(kind)(
+        features, targets, spec.context + delay, replace(settings, kind=kind), spec, told
+    )
     count = len(series.muscles)
     direction = Direction(
-        kind, replace(spec, ahead_s=-delay * series.period_s), regressor, series.face_names, series.muscles, learnt,
-        np.zeros(count, np.float32), np.zeros(count, np.float32), np.ones(count, np.float32),
+        kind,
+        replace(spec, ahead_s=-delay * series.period_s),
+        regressor,
+        series.face_names,
+        series.muscles,
+        learnt,
+        np.zeros(count, np.float32),
+        np.zeros(count, np.float32),
+        np.ones(count, np.float32),
         np.maximum(np.sqrt(judged.residual_variance), 1e-3).astype(np.float32),
     )
     return direction, replace(judged, rows=rows[judged.rows]), chosen
@@ -221,7 +287,8 @@ def _exp2emg(
 
 CONTEXT_TCN_S = 0.64
 LOOK_BACK_S = 0.03
-"""Muscles are estimated for this long before the face says so: a derivative needs both sides of its instant."""
+"""Muscles are estimated for this long before the face says so: a derivative needs both sides of its instant.
+"""
 
 
 def replace_rows(values: F32, series: Series, delay: int) -> F32:
@@ -235,7 +302,9 @@ def replace_rows(values: F32, series: Series, delay: int) -> F32:
 
 
 def envelope_scale(activation: F32, envelope: F32) -> F32:
-    """(M, 2) rest and P99 in V, from envelope^2 = (activation P99)^2 + rest^2 by least squares over the recording."""
+    """(M, 2) rest and P99 in V, from envelope^2 = (activation P99)^2 + rest^2 by least squares over the
+    recording.
+    """
     out = np.zeros((activation.shape[1], 2), np.float32)
     for muscle in range(activation.shape[1]):
         a, e = activation[:, muscle].astype(np.float64) ** 2, envelope[:, muscle].astype(np.float64) ** 2
@@ -251,7 +320,9 @@ def envelope_scale(activation: F32, envelope: F32) -> F32:
 def _enough(rows: npt.NDArray[np.intp], series: Series) -> None:
     if len(rows) * series.period_s < 10.0:
         known = len(rows) * series.period_s
-        raise InputError(f"only {known:.1f} s in which both muscles and face are known without a gap; a mapping needs at least 10 s")
+        raise InputError(
+            f"only {known:.1f} s in which both muscles and face are known without a gap; a mapping needs at least 10 s"
+        )
 
 
 def summary(judged: Judged) -> dict[str, float]:

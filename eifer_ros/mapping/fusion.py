@@ -1,10 +1,11 @@
 """Camera and EMG as one face at 100 Hz.
 
-One Kalman filter per face value with the state [value, velocity, bias]: constant velocity driven by white acceleration, damped
-so that nothing coasts for ever, and the slowly wandering bias of the EMG prediction. Vision measures the value; EMG measures
-value + bias. While the camera sees the face, the bias is learnt; when it goes blind, EMG carries on from where the two agreed
-and the bias fades back to nothing. Measurements arrive late and out of order (a picture takes tens of milliseconds); each is
-put in its place in time and what came after it is worked through again.
+One Kalman filter per face value with the state [value, velocity, bias]: constant velocity driven by white
+acceleration, damped so that nothing coasts for ever, and the slowly wandering bias of the EMG prediction.
+Vision measures the value; EMG measures value + bias. While the camera sees the face, the bias is learnt; when
+it goes blind, EMG carries on from where the two agreed and the bias fades back to nothing. Measurements
+arrive late and out of order (a picture takes tens of milliseconds); each is put in its place in time and what
+came after it is worked through again.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ HISTORY_S = 0.5
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """Per face value (K,) or one for all: how fast it moves and how the EMG's bias wanders. Values in the coefficients' units.
+    """Per face value (K,) or one for all: how fast it moves and how the EMG's bias wanders.
 
-    acceleration: spectral density of white acceleration, 1/s^1.5. damping_s: time constant after which velocity has died down
-    without measurements. bias_std: how far the EMG prediction may stand off in the long run; bias_s: over what time it wanders.
+    Values in the coefficients' units.
+
+    acceleration: spectral density of white acceleration, 1/s^1.5. damping_s: time constant after which
+    velocity has died down without measurements. bias_std: how far the EMG prediction may stand off in the
+    long run; bias_s: over what time it wanders.
     """
 
     acceleration: npt.NDArray[np.floating] | float = 8.0
@@ -38,7 +42,10 @@ class FusionSettings:
 
 @dataclass(frozen=True)
 class Measurement:
-    """K values seen at `stamp` with variances (K,); infinite where a value was not seen. biased: EMG (value + bias), else vision."""
+    """K values seen at `stamp` with variances (K,); infinite where a value was not seen.
+
+    biased: EMG (value + bias), else vision.
+    """
 
     stamp: Stamp
     values: F64
@@ -59,7 +66,10 @@ class Fusion:
     """K independent filters, worked on together."""
 
     def __init__(
-        self, count: int, settings: FusionSettings | None = None, lower: npt.NDArray[np.floating] | float = 0.0,
+        self,
+        count: int,
+        settings: FusionSettings | None = None,
+        lower: npt.NDArray[np.floating] | float = 0.0,
         upper: npt.NDArray[np.floating] | float = 1.0,
     ) -> None:
         self.settings = settings or FusionSettings()
@@ -81,7 +91,10 @@ class Fusion:
         return bool(self._beliefs)
 
     def add(self, measurement: Measurement) -> None:
-        """Take a measurement in, at its own place in time. One that goes back more than `HISTORY_S` is counted and left out."""
+        """Take a measurement in, at its own place in time.
+
+        One that goes back more than `HISTORY_S` is counted and left out.
+        """
         if not self._beliefs:
             self._beliefs = [self._initial(measurement)]
             self._measurements = [measurement]
@@ -105,7 +118,9 @@ class Fusion:
         """(K,) values and (K,) standard deviations at `stamp`, predicted from the last belief before it."""
         place = bisect.bisect_right([belief.stamp for belief in self._beliefs], stamp)
         belief = self._predict(self._beliefs[max(place - 1, 0)], stamp)
-        return np.clip(belief.mean[:, VALUE], self._lower, self._upper), np.sqrt(np.maximum(belief.covariance[:, VALUE, VALUE], 0.0))
+        return np.clip(belief.mean[:, VALUE], self._lower, self._upper), np.sqrt(
+            np.maximum(belief.covariance[:, VALUE, VALUE], 0.0)
+        )
 
     def _forget(self) -> None:
         horizon = self._beliefs[-1].stamp - round(HISTORY_S * NS)
@@ -119,7 +134,9 @@ class Fusion:
         covariance = np.zeros((self.count, 3, 3))
         covariance[:, VALUE, VALUE] = np.where(seen, np.where(seen, measurement.variance, 1.0), 0.25)
         covariance[:, VELOCITY, VELOCITY] = 1.0
-        covariance[:, BIAS, BIAS] = np.broadcast_to(np.asarray(self.settings.bias_std, float) ** 2, self.count)
+        covariance[:, BIAS, BIAS] = np.broadcast_to(
+            np.asarray(self.settings.bias_std, float) ** 2, self.count
+        )
         return _Belief(measurement.stamp, mean, covariance)
 
     def _predict(self, belief: _Belief, stamp: Stamp) -> _Belief:

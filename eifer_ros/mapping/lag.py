@@ -1,15 +1,18 @@
-"""How long the skin follows the muscle: consensus cross-correlation over channels and coefficients, with a grade and a drift.
+"""How long the skin follows the muscle: consensus cross-correlation over channels and coefficients, with a
+grade and a drift.
 
-Each pair of a muscle and a face value that move together votes with the lag at which they correlate best; the weighted
-median of the votes is the lag, their agreement the grade (as the README of the MMM dataset grades its clips). Votes taken in
-windows over the recording show how the lag wanders, which is the drift between the two clocks.
+Each pair of a muscle and a face value that move together votes with the lag at which they correlate best; the
+weighted median of the votes is the lag, their agreement the grade (as the README of the MMM dataset grades
+its clips). Votes taken in windows over the recording show how the lag wanders, which is the drift between the
+two clocks.
 
-The lag is the mean delay of everything between muscle and skin. Tissue does not only delay, it smears, with a tail towards late;
-that skews the correlation and pulls its peak early, by more than 10 ms where the lag is long. Movement that is slow beside the
-smear sees only the mean (the group delay at low frequency), so both sides are low-passed at `SLOW_HZ`, without phase, before
-they are compared. The windows of the muscle are then compared with the face around them and not with a cut-out of it:
-the shrinking overlap of two cut-outs pulls slow peaks towards zero. Lids have muscles of their own, faster
-than the rest and under no electrode; they do not vote.
+The lag is the mean delay of everything between muscle and skin. Tissue does not only delay, it smears, with a
+tail towards late; that skews the correlation and pulls its peak early, by more than 10 ms where the lag is
+long. Movement that is slow beside the smear sees only the mean (the group delay at low frequency), so both
+sides are low-passed at `SLOW_HZ`, without phase, before they are compared. The windows of the muscle are then
+compared with the face around them and not with a cut-out of it: the shrinking overlap of two cut-outs pulls
+slow peaks towards zero. Lids have muscles of their own, faster than the rest and under no electrode; they do
+not vote.
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ MIN_MOTION = 0.02
 
 @dataclass(frozen=True)
 class Lag:
-    """lag_s: skin behind muscle at mid-recording, whatever the filter's delay. grade: 1 sure, 2 fair, 3 doubtful, 0 unknown.
+    """lag_s: skin behind muscle at mid-recording, whatever the filter's delay.
 
-    spread_s: weighted median distance of the votes from the lag. drift_ppm: how the face's clock runs against the muscles',
-    positive where the face falls behind. votes: pairs that took part.
+    grade: 1 sure, 2 fair, 3 doubtful, 0 unknown.
+
+    spread_s: weighted median distance of the votes from the lag. drift_ppm: how the face's clock runs against
+    the muscles', positive where the face falls behind. votes: pairs that took part.
     """
 
     lag_s: float
@@ -60,12 +65,17 @@ class Lag:
 
 
 def estimate(series: Series, filter_delay_s: float = 0.0) -> Lag:
-    """The lag of a recording. filter_delay_s: mean delay of the envelope filter, which hides that much of the lag.
+    """The lag of a recording.
 
-    Raises InputError for less than 5 s. The drift is 0 where the recording is too short to see it (below 75 s).
+    filter_delay_s: mean delay of the envelope filter, which hides that much of the lag.
+
+    Raises InputError for less than 5 s. The drift is 0 where the recording is too short to see it (below 75
+    s).
     """
     if len(series.times) * series.period_s < 5.0:
-        raise InputError(f"{len(series.times) * series.period_s:.1f} s of data; the lag needs at least 5 s of movement")
+        raise InputError(
+            f"{len(series.times) * series.period_s:.1f} s of data; the lag needs at least 5 s of movement"
+        )
     muscle, face = _grid(series)
     centres, lags, spreads, counts, weights = [], [], [], [], []
     for start, stop in _windows(len(muscle), round(WINDOW_S / series.period_s)):
@@ -130,9 +140,13 @@ def _votes(muscle: F64, face: F64, start: int, stop: int, period_s: float) -> tu
     left = left - left.mean(axis=0)
     steps = np.arange(low, high + 1)
     # the spread of the face within each shifted window
-    sums, squares = (np.vstack([np.zeros((1, right.shape[1])), np.cumsum(right**power, axis=0)]) for power in (1, 2))
+    sums, squares = (
+        np.vstack([np.zeros((1, right.shape[1])), np.cumsum(right**power, axis=0)]) for power in (1, 2)
+    )
     shifts = len(steps)
-    energy = squares[count:][:shifts] - squares[:shifts] - (sums[count:][:shifts] - sums[:shifts]) ** 2 / count
+    energy = (
+        squares[count:][:shifts] - squares[:shifts] - (sums[count:][:shifts] - sums[:shifts]) ** 2 / count
+    )
     size = fft.next_fast_len(len(right) + count, real=True)
     spectrum = np.conj(fft.rfft(left, size, axis=0))
     correlation = np.empty((shifts, left.shape[1], right.shape[1]))
@@ -140,7 +154,8 @@ def _votes(muscle: F64, face: F64, start: int, stop: int, period_s: float) -> tu
         product = fft.irfft(spectrum * fft.rfft(right[:, k : k + 1], size, axis=0), size, axis=0)[:shifts]
         correlation[:, :, k] = product / np.sqrt(np.maximum(energy[:, k : k + 1], 1e-12))
     flat = (correlation / np.linalg.norm(left, axis=0)[:, None]).reshape(shifts, -1)
-    # a vote counts for what a muscle does: raising a value. Antagonists follow the same clock but peak on the other's movement
+    # a vote counts for what a muscle does: raising a value. Antagonists follow the same clock but peak on the
+    # other's movement
     best = flat.argmax(axis=0) if flat.size else np.zeros(0, np.intp)
     peak = flat[best, np.arange(flat.shape[1])]
     keep = (peak > MIN_CORRELATION) & (best > 0) & (best < shifts - 1)
@@ -160,15 +175,21 @@ def weighted_median(values: npt.NDArray[np.floating], weights: npt.NDArray[np.fl
 
 
 def _slope(time: F64, value: F64, weight: F64) -> float:
-    """Weighted median of the slopes between all pairs of windows (Theil-Sen); 0 where there are fewer than three."""
+    """Weighted median of the slopes between all pairs of windows (Theil-Sen); 0 where there are fewer than
+    three.
+    """
     if len(time) < 3:
         return 0.0
     first, second = np.triu_indices(len(time), 1)
-    return weighted_median((value[second] - value[first]) / (time[second] - time[first]), weight[first] * weight[second])
+    return weighted_median(
+        (value[second] - value[first]) / (time[second] - time[first]), weight[first] * weight[second]
+    )
 
 
 def undrifted(series: Series, drift_ppm: float) -> F32:
-    """(T, K) the face as it would be seen with its clock put right by `drift_ppm` about mid-recording; the lag itself stays."""
+    """(T, K) the face as it would be seen with its clock put right by `drift_ppm` about mid-recording; the
+    lag itself stays.
+    """
     if drift_ppm == 0.0 or not np.isfinite(drift_ppm):
         return series.face
     known = ~np.isnan(series.face).any(axis=1)

@@ -1,7 +1,7 @@
 """A fitted mapping: muscles to face and back, for one participant, in one file without pickle.
 
-The file is an `.npz`: arrays, and a JSON header that says what the mapping was fitted for. A mapping refuses muscles, scheme,
-filter profile or head model it was not fitted for, by name.
+The file is an `.npz`: arrays, and a JSON header that says what the mapping was fitted for. A mapping refuses
+muscles, scheme, filter profile or head model it was not fitted for, by name.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Regressor(Protocol):
 class Direction:
     """One direction of a mapping.
 
-    inputs, outputs: names. learnt: (K,) which outputs moved enough to be learnt; the others stay at `rest` (K,). lower, upper:
-    bounds (K,). deviation: (K,) standard deviation of the error on held-out rows.
+    inputs, outputs: names. learnt: (K,) which outputs moved enough to be learnt; the others stay at `rest`
+    (K,). lower, upper: bounds (K,). deviation: (K,) standard deviation of the error on held-out rows.
     """
 
     kind: str
@@ -102,7 +102,9 @@ class Mapping:
     def check(self, *, scheme: str, muscles: tuple[str, ...], profile: str) -> None:
         """Raise ModelError where muscle activity is not what this mapping was fitted to."""
         if scheme != self.scheme:
-            raise ModelError(f"this mapping was fitted to scheme '{self.scheme}', the activity is of scheme '{scheme}'")
+            raise ModelError(
+                f"this mapping was fitted to scheme '{self.scheme}', the activity is of scheme '{scheme}'"
+            )
         if profile and self.profile and profile != self.profile:
             raise ModelError(
                 f"this mapping was fitted to filter profile '{self.profile}', the activity was made with '{profile}'; "
@@ -114,12 +116,16 @@ class Mapping:
             parts = [f"missing {', '.join(missing)}"] if missing else []
             parts += [f"unknown {', '.join(extra)}"] if extra else []
             what = "; ".join(parts) or "the same in another order"
-            raise ModelError(f"this mapping was fitted to {len(self.muscles)} muscles, the activity has {len(muscles)}: {what}")
+            raise ModelError(
+                f"this mapping was fitted to {len(self.muscles)} muscles, the activity has {len(muscles)}: {what}"
+            )
 
     def check_head(self, head_model: str) -> None:
         """Raise ModelError where faces are of another head model."""
         if head_model != self.head_model:
-            raise ModelError(f"this mapping was fitted to head model '{self.head_model}', the faces are of '{head_model}'")
+            raise ModelError(
+                f"this mapping was fitted to head model '{self.head_model}', the faces are of '{head_model}'"
+            )
 
     def envelope(self, activation: F32) -> F32:
         """Envelope in volts of activation (..., M)."""
@@ -129,7 +135,9 @@ class Mapping:
     def save(self, path: Path) -> None:
         """Write the file."""
         arrays: dict[str, Any] = {
-            "trust/mean": self.trust.mean, "trust/covariance": self.trust.covariance, "envelope_scale": self.envelope_scale,
+            "trust/mean": self.trust.mean,
+            "trust/covariance": self.trust.covariance,
+            "envelope_scale": self.envelope_scale,
             "shape": self.shape,
         }
         directions = {}
@@ -139,12 +147,23 @@ class Mapping:
                 arrays[f"{name}/{key}"] = getattr(direction, key)
             arrays |= {f"{name}/model/{key}": value for key, value in direction.regressor.arrays().items()}
             directions[name] = {
-                "kind": direction.kind, "inputs": direction.inputs, "outputs": direction.outputs, "spec": asdict(direction.spec),
+                "kind": direction.kind,
+                "inputs": direction.inputs,
+                "outputs": direction.outputs,
+                "spec": asdict(direction.spec),
             }
         header = {
-            "what": "eifer mapping", "format": FORMAT, "scheme": self.scheme, "muscles": self.muscles, "profile": self.profile,
-            "head_model": self.head_model, "face_names": self.face_names, "period_s": self.period_s, "lag": asdict(self.lag),
-            "directions": directions, "statistics": self.statistics,
+            "what": "eifer mapping",
+            "format": FORMAT,
+            "scheme": self.scheme,
+            "muscles": self.muscles,
+            "profile": self.profile,
+            "head_model": self.head_model,
+            "face_names": self.face_names,
+            "period_s": self.period_s,
+            "lag": asdict(self.lag),
+            "directions": directions,
+            "statistics": self.statistics,
         }
         arrays["header"] = np.array(json.dumps(header))
         with open(path, "wb") as file:
@@ -157,13 +176,17 @@ class Mapping:
             with np.load(path, allow_pickle=False) as archive:
                 data = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
-            raise ModelError(f"{path}: no such mapping; make one with eifer fit SESSION --out {path}") from None
+            raise ModelError(
+                f"{path}: no such mapping; make one with eifer fit SESSION --out {path}"
+            ) from None
         except Exception as error:  # zip, zlib and numpy errors have no common base
             raise ModelError(f"{path}: not a readable mapping ({error})") from None
         try:
             header = json.loads(str(data["header"]))
             if header["what"] != "eifer mapping" or header["format"] != FORMAT:
-                raise ModelError(f"{path}: mapping format {header.get('format')}; this version reads format {FORMAT}")
+                raise ModelError(
+                    f"{path}: mapping format {header.get('format')}; this version reads format {FORMAT}"
+                )
             return _from_file(header, data)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: not a mapping ({error} is missing or wrong)") from None
@@ -174,27 +197,50 @@ def _direction(header: MappingType[str, Any], name: str, data: MappingType[str, 
     prefix = f"{name}/model/"
     arrays = {key.removeprefix(prefix): value for key, value in data.items() if key.startswith(prefix)}
     spec = FeatureSpec(tuple(part["spec"]["steps"]), part["spec"]["period_s"], part["spec"]["ahead_s"])
-    f32 = {key: np.asarray(data[f"{name}/{key}"], np.float32) for key in ("rest", "lower", "upper", "deviation")}
+    f32 = {
+        key: np.asarray(data[f"{name}/{key}"], np.float32) for key in ("rest", "lower", "upper", "deviation")
+    }
     return Direction(
-        part["kind"], spec, regressor_of(part["kind"], arrays), tuple(part["inputs"]), tuple(part["outputs"]),
-        data[f"{name}/learnt"].astype(bool), **f32,
+        part["kind"],
+        spec,
+        regressor_of(part["kind"], arrays),
+        tuple(part["inputs"]),
+        tuple(part["outputs"]),
+        data[f"{name}/learnt"].astype(bool),
+        **f32,
     )
 
 
 def _from_file(header: MappingType[str, Any], data: MappingType[str, Any]) -> Mapping:
-    trust = Trust(np.asarray(data["trust/mean"], np.float64), np.asarray(data["trust/covariance"], np.float64))
+    trust = Trust(
+        np.asarray(data["trust/mean"], np.float64), np.asarray(data["trust/covariance"], np.float64)
+    )
     return Mapping(
-        header["scheme"], tuple(header["muscles"]), header["profile"], header["head_model"], tuple(header["face_names"]),
-        header["period_s"], Lag(**header["lag"]), trust, _direction(header, "emg2exp", data), _direction(header, "exp2emg", data),
-        np.asarray(data["envelope_scale"], np.float32), np.asarray(data["shape"], np.float32), header["statistics"],
+        header["scheme"],
+        tuple(header["muscles"]),
+        header["profile"],
+        header["head_model"],
+        tuple(header["face_names"]),
+        header["period_s"],
+        Lag(**header["lag"]),
+        trust,
+        _direction(header, "emg2exp", data),
+        _direction(header, "exp2emg", data),
+        np.asarray(data["envelope_scale"], np.float32),
+        np.asarray(data["shape"], np.float32),
+        header["statistics"],
     )
 
 
 def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
     """A `Linear` from what `Linear.arrays` gave."""
     f32 = {key: np.ascontiguousarray(value, np.float32) for key, value in arrays.items() if key != "weight"}
-    basis = Basis(f32["mean"], f32["basis_deviation"], f32["frequencies"], f32["phases"], float(arrays["weight"]))
-    curve = Curve(f32["curve_lower"], f32["curve_upper"], f32["curve_values"]) if "curve_values" in f32 else None
+    basis = Basis(
+        f32["mean"], f32["basis_deviation"], f32["frequencies"], f32["phases"], float(arrays["weight"])
+    )
+    curve = (
+        Curve(f32["curve_lower"], f32["curve_upper"], f32["curve_values"]) if "curve_values" in f32 else None
+    )
     return Linear(basis, f32["weights"], f32["noise"], f32["factor"], curve)
 
 
@@ -211,7 +257,9 @@ def regressor_of(kind: str, arrays: MappingType[str, npt.NDArray[Any]]) -> Regre
 
 
 def bounds(face_names: tuple[str, ...], lower: F32, upper: F32) -> tuple[F32, F32]:
-    """(K,) lower and upper bounds of a face vector: the head model's for expression, generous for jaw, 0..1 for lids."""
+    """(K,) lower and upper bounds of a face vector: the head model's for expression, generous for jaw, 0..1
+    for lids.
+    """
     extra = len(face_names) - len(lower)
     low = np.concatenate([lower, np.full(extra, -1.0), np.zeros(0)])
     high = np.concatenate([upper, np.full(extra, 1.0), np.zeros(0)])

@@ -1,7 +1,7 @@
 """A small network as a regressor: ONNX bytes inside the mapping file, run by onnxruntime on one thread.
 
-The graph takes standardised features (N, F) called `features` and gives standardised targets (N, K) called `targets`; it is made
-by `training/mapping_networks.py`. Nothing but onnxruntime is needed to run it.
+The graph takes standardised features (N, F) called `features` and gives standardised targets (N, K) called
+`targets`; it is made by `training/mapping_networks.py`. Nothing but onnxruntime is needed to run it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ..types import F32
 class Network:
     """A fitted network of K targets from F features.
 
-    mean, deviation: (F,) of the features. target_mean, target_deviation: (K,). noise: (K,) variance on held-out rows.
-    reach: mean square of the standardised features that 99 % of the training rows stay below; beyond it the noise grows.
+    mean, deviation: (F,) of the features. target_mean, target_deviation: (K,). noise: (K,) variance on
+    held-out rows. reach: mean square of the standardised features that 99 % of the training rows stay below;
+    beyond it the noise grows.
     """
 
     onnx: bytes
@@ -50,7 +51,9 @@ class Network:
         return self._run(self._standard(np.atleast_2d(features)))
 
     def predict_one(self, features: F32) -> tuple[F32, float]:
-        """(K,) of (F,), and how far the row lies outside what was learnt: multiply `noise` by it for the variance."""
+        """(K,) of (F,), and how far the row lies outside what was learnt: multiply `noise` by it for the
+        variance.
+        """
         standard = self._standard(features[None])
         return self._run(standard)[0], max(1.0, float(np.mean(standard**2)) / self.reach)
 
@@ -64,12 +67,23 @@ class Network:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that makes up this network, for a file."""
         return {
-            "onnx": np.frombuffer(self.onnx, np.uint8), "mean": self.mean, "deviation": self.deviation, "target_mean": self.target_mean,
-            "target_deviation": self.target_deviation, "noise": self.noise, "reach": np.array(self.reach),
+            "onnx": np.frombuffer(self.onnx, np.uint8),
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "target_mean": self.target_mean,
+            "target_deviation": self.target_deviation,
+            "noise": self.noise,
+            "reach": np.array(self.reach),
         }
 
     @staticmethod
     def of(arrays: Mapping[str, npt.NDArray[Any]]) -> Network:
-        """From what `arrays` gave. Raises KeyError where something is missing, ModelError for a graph that cannot be run."""
-        f32 = {name: np.asarray(arrays[name], np.float32) for name in ("mean", "deviation", "target_mean", "target_deviation", "noise")}
+        """From what `arrays` gave.
+
+        Raises KeyError where something is missing, ModelError for a graph that cannot be run.
+        """
+        f32 = {
+            name: np.asarray(arrays[name], np.float32)
+            for name in ("mean", "deviation", "target_mean", "target_deviation", "noise")
+        }
         return Network(arrays["onnx"].tobytes(), reach=float(arrays["reach"]), **f32)

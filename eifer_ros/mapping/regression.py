@@ -1,8 +1,10 @@
-"""Ridge regression, on the features themselves or on random Fourier features of them, with predictive uncertainty.
+"""Ridge regression, on the features themselves or on random Fourier features of them, with predictive
+uncertainty.
 
-Bayesian linear regression in its plainest form: prior N(0, 1/strength) on standardised weights, noise variance per target
-from the residuals; the predictive variance is noise (1 + z' A^-1 z). Random Fourier features (Rahimi and Recht 2007) stand
-beside the linear ones, so that the model is never worse than linear where the data are scarce.
+Bayesian linear regression in its plainest form: prior N(0, 1/strength) on standardised weights, noise
+variance per target from the residuals; the predictive variance is noise (1 + z' A^-1 z). Random Fourier
+features (Rahimi and Recht 2007) stand beside the linear ones, so that the model is never worse than linear
+where the data are scarce.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from ..types import F32, F64
 
 @dataclass(frozen=True)
 class Basis:
-    """Standardised features, F of them, and optionally D random Fourier features: z = [x, 1, sqrt(2/D) scale cos(W x + b)]."""
+    """Standardised features, F of them, and optionally D random Fourier features: z = [x, 1, sqrt(2/D) scale
+    cos(W x + b)].
+    """
 
     mean: F32
     deviation: F32
@@ -30,7 +34,10 @@ class Basis:
 
     @staticmethod
     def of(features: F32, count: int, width: float, seed: int, weight: float = 1.0) -> Basis:
-        """count: D, 0 for plain ridge. width: kernel width in units of the median distance between two training rows."""
+        """count: D, 0 for plain ridge.
+
+        width: kernel width in units of the median distance between two training rows.
+        """
         rng = np.random.default_rng(seed)
         mean = features.mean(axis=0)
         deviation = np.maximum(features.std(axis=0), 1e-6).astype(np.float32)
@@ -55,7 +62,9 @@ class Basis:
         parts = [standard, np.ones((len(standard), 1), np.float32)]
         if len(self.phases):
             waves = np.cos(standard @ self.frequencies.T + self.phases)
-            parts.append(np.float32(self.weight * np.sqrt(2.0 / len(self.phases)) * np.sqrt(len(self.mean))) * waves)
+            parts.append(
+                np.float32(self.weight * np.sqrt(2.0 / len(self.phases)) * np.sqrt(len(self.mean))) * waves
+            )
         return np.hstack(parts)
 
 
@@ -63,9 +72,10 @@ class Basis:
 class Curve:
     """A rising curve per target, from the conditional mean a regression gives to the conditional median.
 
-    Least squares gives a lid that is open nine times in ten and closed once a tenth of closure all the time. The median, which is
-    what a distance on the face asks for, is open until closed is the likelier. lower, upper: (K,) range of
-    held-out predictions; values: (Q, K) at even steps between. Beyond the range it goes on with slope 1.
+    Least squares gives a lid that is open nine times in ten and closed once a tenth of closure all the time.
+    The median, which is what a distance on the face asks for, is open until closed is the likelier. lower,
+    upper: (K,) range of held-out predictions; values: (Q, K) at even steps between. Beyond the range it goes
+    on with slope 1.
     """
 
     lower: F32
@@ -74,7 +84,9 @@ class Curve:
 
     @staticmethod
     def of(predicted: F32, truth: F32, knots: int = 17) -> Curve:
-        """From held-out predictions and truth (N, K): median of the truth around each knot, made to rise (isotonic regression)."""
+        """From held-out predictions and truth (N, K): median of the truth around each knot, made to rise
+        (isotonic regression).
+        """
         lower, upper = np.percentile(predicted, [0.5, 99.5], axis=0).astype(np.float32)
         upper = np.maximum(upper, lower + 1e-6)
         values = np.empty((knots, predicted.shape[1]), np.float32)
@@ -121,21 +133,36 @@ class Linear:
         return values if self.curve is None else self.curve.apply(values)
 
     def predict_one(self, features: F32) -> tuple[F32, float]:
-        """(K,) prediction for one row, and how far the row lies from what was learnt: multiply `noise` by it for the variance."""
+        """(K,) prediction for one row, and how far the row lies from what was learnt: multiply `noise` by it
+        for the variance.
+        """
         z = self.basis.expand(features[None])[0]
-        # the transpose of a C-ordered lower triangle is the Fortran-ordered upper one BLAS wants: nothing is copied
+        # the transpose of a C-ordered lower triangle is the Fortran-ordered upper one BLAS wants: nothing is
+        # copied
         spread = linalg.blas.strsv(self.factor.T, z, lower=0, trans=1)
         return self._bent((z @ self.weights)[None])[0], 1.0 + float(spread @ spread)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that makes up this regression, for a file."""
         basis = self.basis
-        bent = {} if self.curve is None else {
-            "curve_lower": self.curve.lower, "curve_upper": self.curve.upper, "curve_values": self.curve.values,
-        }
+        bent = (
+            {}
+            if self.curve is None
+            else {
+                "curve_lower": self.curve.lower,
+                "curve_upper": self.curve.upper,
+                "curve_values": self.curve.values,
+            }
+        )
         return bent | {
-            "mean": basis.mean, "basis_deviation": basis.deviation, "frequencies": basis.frequencies, "phases": basis.phases,
-            "weight": np.array(basis.weight), "weights": self.weights, "noise": self.noise, "factor": self.factor,
+            "mean": basis.mean,
+            "basis_deviation": basis.deviation,
+            "frequencies": basis.frequencies,
+            "phases": basis.phases,
+            "weight": np.array(basis.weight),
+            "weights": self.weights,
+            "noise": self.noise,
+            "factor": self.factor,
         }
 
 
@@ -149,7 +176,9 @@ class Normal:
         self.square = np.zeros(targets)
         self.count = 0
 
-    def add(self, features: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], chunk: int = 4096) -> Normal:
+    def add(
+        self, features: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], chunk: int = 4096
+    ) -> Normal:
         """Take rows in."""
         for start in range(0, len(features), chunk):
             self.take(self.basis.expand(features[start : start + chunk]), targets[start : start + chunk])
@@ -167,16 +196,26 @@ class Normal:
     def without(self, other: Normal) -> Normal:
         """What is left when the rows of `other` are taken out."""
         left = Normal(self.basis, self.cross.shape[1])
-        left.gram, left.cross, left.square = self.gram - other.gram, self.cross - other.cross, self.square - other.square
+        left.gram, left.cross, left.square = (
+            self.gram - other.gram,
+            self.cross - other.cross,
+            self.square - other.square,
+        )
         left.count = self.count - other.count
         return left
 
     def solve(self, strength: float) -> Linear:
-        """The regression with ridge `strength` per row (the penalty is strength x rows; the constant is not penalised)."""
+        """The regression with ridge `strength` per row (the penalty is strength x rows; the constant is not
+        penalised).
+        """
         factor = self._factor(strength)
         weights: F64 = linalg.cho_solve((factor, True), self.cross)
         # residual sum of squares from the accumulated moments: y'y - 2 w'z'y + w'z'z w
-        residual = self.square - 2 * (weights * self.cross).sum(axis=0) + (weights * (self.gram @ weights)).sum(axis=0)
+        residual = (
+            self.square
+            - 2 * (weights * self.cross).sum(axis=0)
+            + (weights * (self.gram @ weights)).sum(axis=0)
+        )
         noise = np.maximum(residual / max(self.count, 1), 1e-8)
         triangle = np.ascontiguousarray(factor, np.float32)
         return Linear(self.basis, weights.astype(np.float32), noise.astype(np.float32), triangle)

@@ -26,8 +26,8 @@ def face_vector(state: FaceState) -> F32:
 class Series:
     """T instants, M muscles, K = E + 5 face values.
 
-    times: (T,) float64 s since `start`, increasing by `period_s` except across gaps. activation: (T, M). quality: (T, M) 0..1.
-    face: (T, K), NaN where no face was seen near that instant.
+    times: (T,) float64 s since `start`, increasing by `period_s` except across gaps. activation: (T, M).
+    quality: (T, M) 0..1. face: (T, K), NaN where no face was seen near that instant.
     """
 
     start: Stamp
@@ -45,7 +45,9 @@ class Series:
         count = len(self.times)
         for name in ("activation", "quality", "face"):
             if len(getattr(self, name)) != count:
-                raise InputError(f"Series.{name} has {len(getattr(self, name))} rows; it must have {count} like times")
+                raise InputError(
+                    f"Series.{name} has {len(getattr(self, name))} rows; it must have {count} like times"
+                )
 
     @property
     def segment(self) -> npt.NDArray[np.intp]:
@@ -57,30 +59,48 @@ class Series:
         """The instants within start_s..end_s."""
         keep = (self.times >= start_s) & (self.times < end_s)
         return Series(
-            self.start, self.period_s, self.times[keep], self.activation[keep], self.quality[keep], self.face[keep], self.muscles,
-            self.face_names, self.scheme, self.head_model,
+            self.start,
+            self.period_s,
+            self.times[keep],
+            self.activation[keep],
+            self.quality[keep],
+            self.face[keep],
+            self.muscles,
+            self.face_names,
+            self.scheme,
+            self.head_model,
         )
 
 
-def assemble(activity: Iterable[MuscleActivity], faces: Iterable[FaceState], expression_names: tuple[str, ...]) -> Series:
-    """One series on the time base of `activity`; faces are interpolated linearly between neighbours at most `MAX_GAP_S` apart.
+def assemble(
+    activity: Iterable[MuscleActivity], faces: Iterable[FaceState], expression_names: tuple[str, ...]
+) -> Series:
+    """One series on the time base of `activity`; faces are interpolated linearly between neighbours at most
+    `MAX_GAP_S` apart.
 
-    Raises InputError where muscles, scheme or head model change midway, where nothing is calibrated, or where either is missing.
+    Raises InputError where muscles, scheme or head model change midway, where nothing is calibrated, or where
+    either is missing.
     """
     rows = list(activity)
     if not rows:
-        raise InputError("no muscle activity: a mapping needs emg/activity (calibrate first: eifer calibrate)")
+        raise InputError(
+            "no muscle activity: a mapping needs emg/activity (calibrate first: eifer calibrate)"
+        )
     first = rows[0]
     for row in rows:
         if row.muscles != first.muscles or row.scheme != first.scheme:
-            raise InputError(f"muscles change midway, from {first.scheme} {list(first.muscles)} to {row.scheme} {list(row.muscles)}")
+            raise InputError(
+                f"muscles change midway, from {first.scheme} {list(first.muscles)} to {row.scheme} {list(row.muscles)}"
+            )
     seen = [state for state in faces if state.status != FaceStatus.LOST]
     if len(seen) < 2:
         raise InputError("no faces: a mapping needs face/vision (or truth/face) beside the muscle activity")
     model = seen[0].head_model
     for state in seen:
         if state.head_model != model:
-            raise InputError(f"faces of two head models, '{model}' and '{state.head_model}'; a mapping belongs to one")
+            raise InputError(
+                f"faces of two head models, '{model}' and '{state.head_model}'; a mapping belongs to one"
+            )
     activation = np.stack([row.activation for row in rows])
     if np.isnan(activation).all():
         raise InputError("muscle activity is not calibrated (all activations are NaN): eifer calibrate")
@@ -93,13 +113,25 @@ def assemble(activity: Iterable[MuscleActivity], faces: Iterable[FaceState], exp
     quality = np.where(np.isnan(activation), 0.0, quality)
     period = float(np.median(np.diff(times))) if len(times) > 1 else 0.01
     return Series(
-        start, period, times, np.nan_to_num(activation).astype(np.float32), quality.astype(np.float32),
-        interpolate(face_times[order], vectors, times), first.muscles, (*expression_names, *EXTRA_NAMES), first.scheme, model,
+        start,
+        period,
+        times,
+        np.nan_to_num(activation).astype(np.float32),
+        quality.astype(np.float32),
+        interpolate(face_times[order], vectors, times),
+        first.muscles,
+        (*expression_names, *EXTRA_NAMES),
+        first.scheme,
+        model,
     )
 
 
-def interpolate(known: F64, values: npt.NDArray[np.floating], wanted: F64, max_gap_s: float = MAX_GAP_S) -> F32:
-    """(len(wanted), K) `values` (N, K) at increasing times `known`, linear; NaN outside and across gaps wider than `max_gap_s`."""
+def interpolate(
+    known: F64, values: npt.NDArray[np.floating], wanted: F64, max_gap_s: float = MAX_GAP_S
+) -> F32:
+    """(len(wanted), K) `values` (N, K) at increasing times `known`, linear; NaN outside and across gaps wider
+    than `max_gap_s`.
+    """
     right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
     left = right - 1
     span = known[right] - known[left]

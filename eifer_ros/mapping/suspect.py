@@ -1,9 +1,11 @@
-"""Channels that seem to sit on another muscle than their name says, told from what the face does when they fire.
+"""Channels that seem to sit on another muscle than their name says, told from what the face does when they
+fire.
 
-The Facial Action Coding System (Ekman & Friesen 1978) says which muscle makes which action; the sum of a muscle's actions is a
-rough copy of its activity. For two channels, the difference of their activities must go with the difference of these two copies;
-where it goes clearly the other way round, the two are swapped. Differences rather than the signals themselves,
-because a face moves both sides, and many muscles, together: what tells two channels apart is only where they part.
+The Facial Action Coding System (Ekman & Friesen 1978) says which muscle makes which action; the sum of a
+muscle's actions is a rough copy of its activity. For two channels, the difference of their activities must go
+with the difference of these two copies; where it goes clearly the other way round, the two are swapped.
+Differences rather than the signals themselves, because a face moves both sides, and many muscles, together:
+what tells two channels apart is only where they part.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "orbicularis_oculi": ("eyeSquint{side}", "cheekSquint{side}"),
     "zygomaticus_major": ("mouthSmile{side}", "mouthDimple{side}"),
 }
-"""ARKit actions each muscle makes on its own side. The masseter has none: the jaw closes as well by itself."""
+"""ARKit actions each muscle makes on its own side.
+
+The masseter has none: the jaw closes as well by itself.
+"""
 AGAINST = -0.45
 """Correlation of the differences below which two channels count as swapped. Channels in their places reach -0.33 in a minute of
 movements (crosstalk, muscles that always work together), swapped ones lie between there and -0.9."""
@@ -51,11 +56,14 @@ class Swap:
 
 
 def swapped(series: Series, delay_s: float = 0.0) -> list[Swap]:
-    """Pairs of channels that seem to be swapped, the clearest first; none where muscles or actions are not known by these names.
+    """Pairs of channels that seem to be swapped, the clearest first; none where muscles or actions are not
+    known by these names.
 
     delay_s: by how much the face follows the activity as it is in `series`.
     """
-    activity, copies = (part[:: max(1, round(THIN_S / series.period_s))] for part in _aligned(series, delay_s))
+    activity, copies = (
+        part[:: max(1, round(THIN_S / series.period_s))] for part in _aligned(series, delay_s)
+    )
     known = [place for place in range(activity.shape[1]) if copies[:, place].std() > 0]
     alive = [place for place in range(activity.shape[1]) if activity[:, place].std() > MIN_RISE]
     scale = np.maximum(activity.std(axis=0), 1e-9), np.maximum(copies.std(axis=0), 1e-9)
@@ -86,7 +94,9 @@ def _against(first: F64, second: F64) -> float:
 
 
 def _aligned(series: Series, delay_s: float) -> tuple[F64, F64]:
-    """(T, M) activity and (T, M) copies of it from the face `delay_s` later; a copy is 0 where a muscle's actions are not known."""
+    """(T, M) activity and (T, M) copies of it from the face `delay_s` later; a copy is 0 where a muscle's
+    actions are not known.
+    """
     delay = max(0, round(delay_s / series.period_s))
     count = len(series.times) - delay
     face, activity = series.face[delay:].astype(np.float64), series.activation[:count].astype(np.float64)

@@ -1,4 +1,7 @@
-"""Console entry points of ROS 2: one short module per executable. Nothing of ROS is imported before `main` is called."""
+"""Console entry points of ROS 2: one short module per executable.
+
+Nothing of ROS is imported before `main` is called.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ from .. import threads as _threads  # noqa: F401  (before anything that loads a 
 
 
 def run(name: str, chosen: Sequence[str] | None = None) -> int:
-    """Run the node called `name`: the part of that name alone, or where `chosen` is given all parts in one process."""
+    """Run the node called `name`: the part of that name alone, or where `chosen` is given all parts in one
+    process.
+    """
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
-        print(f"{name}: rclpy cannot be imported ({error}); source ROS 2 first: . /opt/ros/<distro>/setup.bash", file=sys.stderr)
+        print(
+            f"{name}: rclpy cannot be imported ({error}); source ROS 2 first: . /opt/ros/<distro>/setup.bash",
+            file=sys.stderr,
+        )
         return 5
     from ..errors import EiferError
     from ..hosts.ros import serve

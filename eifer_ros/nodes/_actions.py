@@ -63,7 +63,12 @@ class _Action(Extra):
         self._type = ros_class(type_name)
         self._busy = threading.Lock()
         self._server = ActionServer(
-            host, self._type, name, self._execute, cancel_callback=lambda goal: CancelResponse.ACCEPT, callback_group=host.offers
+            host,
+            self._type,
+            name,
+            self._execute,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            callback_group=host.offers,
         )
 
     async def _execute(self, goal: Any) -> Any:
@@ -96,7 +101,9 @@ class _Action(Extra):
 
 
 class Calibrate(_Action):
-    """`emg/calibrate`: guides a participant, marks the takes on `markers`, stores the calibration and uses it at once."""
+    """`emg/calibrate`: guides a participant, marks the takes on `markers`, stores the calibration and uses it
+    at once.
+    """
 
     def __init__(self, host: RosHost, component: EmgProcessing) -> None:
         super().__init__(host, "eifer_msgs/action/Calibrate", "emg/calibrate")
@@ -120,10 +127,16 @@ class Calibrate(_Action):
         if newest is None or abs(seconds(self._host.now() - newest.stamp)) > 3.0:
             raise InputError("no EMG arrives; is the amplifier streaming?")
         if request.repetitions > 10:
-            raise InputError(f"repetitions is {request.repetitions}; it must lie in 1..10, or be 0 for the default")
+            raise InputError(
+                f"repetitions is {request.repetitions}; it must lie in 1..10, or be 0 for the default"
+            )
         session = CalibrationSession(
-            newest.scheme, newest.muscles, self._component.profile.name, movements=list(request.movements),
-            repetitions=request.repetitions or 1, mains_hz=self._component.config.mains_hz,
+            newest.scheme,
+            newest.muscles,
+            self._component.profile.name,
+            movements=list(request.movements),
+            repetitions=request.repetitions or 1,
+            mains_hz=self._component.config.mains_hz,
         )
         arrived = self._arrived = deque()
         try:
@@ -148,10 +161,15 @@ class Calibrate(_Action):
                 session.cancel("the node was deactivated")
             prompt = session.update(self._host.now(), [arrived.popleft() for _ in range(len(arrived))])
             marked = self._mark(session, marked)
-            goal.publish_feedback(self._type.Feedback(
-                movement=prompt.movement, phase=prompt.phase, remaining_s=float(prompt.remaining_s), progress=float(prompt.progress),
-                advice=prompt.advice,
-            ))
+            goal.publish_feedback(
+                self._type.Feedback(
+                    movement=prompt.movement,
+                    phase=prompt.phase,
+                    remaining_s=float(prompt.remaining_s),
+                    progress=float(prompt.progress),
+                    advice=prompt.advice,
+                )
+            )
             pause.wait(TURN_S)
 
     def _mark(self, session: CalibrationSession, marked: int) -> int:
@@ -170,7 +188,9 @@ class Calibrate(_Action):
 
 def _describe(result: Any, calibration: Calibration, path: Path) -> None:
     lost = ", ".join(calibration.dead)
-    result.message = f"{len(calibration.muscles)} channels calibrated" + (f"; without contact: {lost}" if lost else "")
+    result.message = f"{len(calibration.muscles)} channels calibrated" + (
+        f"; without contact: {lost}" if lost else ""
+    )
     result.path = str(path)
     result.channels = list(calibration.muscles)
     result.rest = [float(value) for value in calibration.rest]
@@ -178,7 +198,9 @@ def _describe(result: Any, calibration: Calibration, path: Path) -> None:
 
 
 class FitMapping(_Action):
-    """`mapping/fit`: fits to a recording, or to what was received in the last ten minutes, and uses the mapping at once."""
+    """`mapping/fit`: fits to a recording, or to what was received in the last ten minutes, and uses the
+    mapping at once.
+    """
 
     def __init__(self, host: RosHost, component: MuscleMapping) -> None:
         super().__init__(host, "eifer_msgs/action/FitMapping", "mapping/fit")
@@ -188,7 +210,9 @@ class FitMapping(_Action):
 
     def take(self, port: str, item: Item) -> None:
         """Keep what a fit needs."""
-        kept: deque[Any] | None = self._activity if port == ACTIVITY else self._faces if port == VISION else None
+        kept: deque[Any] | None = (
+            self._activity if port == ACTIVITY else self._faces if port == VISION else None
+        )
         if kept is None:
             return
         if kept and item.stamp <= kept[-1].stamp:
@@ -200,7 +224,9 @@ class FitMapping(_Action):
     def _work(self, goal: Any, result: Any) -> None:
         request = goal.request
         if request.model and request.model not in KINDS:
-            raise InputError(f"unknown model '{request.model}'{did_you_mean(request.model, KINDS)}; known are {', '.join(KINDS)}")
+            raise InputError(
+                f"unknown model '{request.model}'{did_you_mean(request.model, KINDS)}; known are {', '.join(KINDS)}"
+            )
         settings = FitSettings(kind=request.model) if request.model else FitSettings()
         path = _new_file(request.output, "mapping", ".npz")
 
@@ -222,9 +248,13 @@ class FitMapping(_Action):
         activity, faces = list(self._activity), list(self._faces)
         if not activity or not faces:
             missing = ACTIVITY if not activity else VISION
-            raise InputError(f"nothing was received on {missing} since activation; give a recording, or let both flow for a minute")
+            raise InputError(
+                f"nothing was received on {missing} since activation; give a recording, or let both flow for a minute"
+            )
         if not any(np.isfinite(item.activation).any() for item in activity):
-            raise InputError(f"{ACTIVITY} is not calibrated: activation is unknown; calibrate first (emg/calibrate)")
+            raise InputError(
+                f"{ACTIVITY} is not calibrated: activation is unknown; calibrate first (emg/calibrate)"
+            )
         return Session(Path("received"), activity, faces, faces_from=VISION)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
-"""A face for RViz: its mesh, the muscles as heat on it, and the frame `face_<id>` of REP-155 (origin at the sellion, x out, z up).
+"""A face for RViz: its mesh, the muscles as heat on it, and the frame `face_<id>` of REP-155 (origin at the
+sellion, x out, z up).
 
-Meshes are given in the face's own frame: RViz shows them upright with that frame fixed, and in place with the camera's.
+Meshes are given in the face's own frame: RViz shows them upright with that frame fixed, and in place with the
+camera's.
 """
 
 from __future__ import annotations
@@ -37,24 +39,33 @@ _GIVE_WAY = NS // 2
 _SELLION = 27
 """Place of the sellion among the 68 landmarks: the upper end of the nose bridge."""
 FACE_AXES: F64 = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-"""Columns: the face frame's x (out of the face), y (to the subject's left) and z (up) in head model coordinates."""
+"""Columns: the face frame's x (out of the face), y (to the subject's left) and z (up) in head model
+coordinates.
+"""
 
 
 class FaceViewConfig(Config):
     """Parameters of node `face_view`."""
 
-    source: str = parameter("auto", "which face to show: auto takes the best that arrives", pattern="^(auto|fused|vision|emg)$")
-    head_model: str = parameter(DEFAULT_HEAD, "head model in models/, or the path of an .npz, that the faces belong to")
+    source: str = parameter(
+        "auto", "which face to show: auto takes the best that arrives", pattern="^(auto|fused|vision|emg)$"
+    )
+    head_model: str = parameter(
+        DEFAULT_HEAD, "head model in models/, or the path of an .npz, that the faces belong to"
+    )
     face_id: str = parameter("f1", "the frame is called face_<this>", pattern="^[a-z][a-z0-9]*$")
     rate_hz: float = parameter(10.0, "meshes per second, at most", unit="Hz", gt=0, le=60)
 
 
 class FaceView(Component):
-    """Keeps the newest face and muscle activity; `transform`, `mesh` and `muscle_map` make what is shown of them."""
+    """Keeps the newest face and muscle activity; `transform`, `mesh` and `muscle_map` make what is shown of
+    them.
+    """
 
     config_type = FaceViewConfig
     inputs: ClassVar[tuple[Port, ...]] = (
-        *(Port(name, FaceState) for name in FACES), *(Port(name, MuscleActivity) for name in MUSCLES),
+        *(Port(name, FaceState) for name in FACES),
+        *(Port(name, MuscleActivity) for name in MUSCLES),
     )
 
     def __init__(self, config: FaceViewConfig | None = None) -> None:
@@ -86,7 +97,11 @@ class FaceView(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """Keep what is to be shown."""
-        if isinstance(item, FaceState) and item.status != FaceStatus.LOST and self._follows(port, FACES, item.stamp):
+        if (
+            isinstance(item, FaceState)
+            and item.status != FaceStatus.LOST
+            and self._follows(port, FACES, item.stamp)
+        ):
             if self.head is not None and item.head_model != self.head.id:
                 self._problem = f"faces of head model '{item.head_model}' arrive; set head_model to its file"
                 return ()
@@ -118,7 +133,9 @@ class FaceView(Component):
         corners = self.head.faces[self._nose.triangles[_SELLION]]
         coefficients = np.nan_to_num(np.asarray(shape, np.float64))
         basis = self.head.shape_basis[corners][:, :, : len(coefficients)]
-        return np.asarray(self._nose.weights[_SELLION] @ (self.head.template[corners] + basis @ coefficients), np.float64)
+        return np.asarray(
+            self._nose.weights[_SELLION] @ (self.head.template[corners] + basis @ coefficients), np.float64
+        )
 
     def transform(self, face: FaceState) -> F64 | None:
         """(4, 4) the face frame in the camera's, or None where the head's place is unknown."""
@@ -193,7 +210,11 @@ class FaceViewTopics(Extra):
             return
         wanted: list[tuple[Outlet, str, Callable[[], F32]]] = [
             (outlet, name, colours)
-            for outlet, name, colours in ((self._mesh, MESH, self._view.skin), (self._map, MUSCLE_MAP, self._view.warm)) if outlet.wanted
+            for outlet, name, colours in (
+                (self._mesh, MESH, self._view.skin),
+                (self._map, MUSCLE_MAP, self._view.warm),
+            )
+            if outlet.wanted
         ]
         if not wanted:
             return
@@ -232,25 +253,49 @@ def transform_message(stamp: Stamp, parent: str, child: str, placed: F64) -> Any
     w, x, y, z = (float(value) for value in transforms3d.quaternions.mat2quat(placed[:3, :3]))
     made = ROSBAGS.make(
         "geometry_msgs/msg/Transform",
-        translation=ROSBAGS.make("geometry_msgs/msg/Vector3", **dict(zip("xyz", map(float, placed[:3, 3]), strict=True))),
+        translation=ROSBAGS.make(
+            "geometry_msgs/msg/Vector3", **dict(zip("xyz", map(float, placed[:3, 3]), strict=True))
+        ),
         rotation=ROSBAGS.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
     )
-    stamped = ROSBAGS.make("geometry_msgs/msg/TransformStamped", header=_header(stamp, parent), child_frame_id=child, transform=made)
+    stamped = ROSBAGS.make(
+        "geometry_msgs/msg/TransformStamped",
+        header=_header(stamp, parent),
+        child_frame_id=child,
+        transform=made,
+    )
     return ROSBAGS.make(TF_MESSAGE, transforms=[stamped])
 
 
 def _marker(stamp: Stamp, frame: str, namespace: str, points: list[Any], colours: list[Any]) -> Any:
     vector = functools.partial(ROSBAGS.make, "geometry_msgs/msg/Vector3")
     pose = ROSBAGS.make(
-        "geometry_msgs/msg/Pose", position=ROSBAGS.make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
+        "geometry_msgs/msg/Pose",
+        position=ROSBAGS.make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
         orientation=ROSBAGS.make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
     )
-    texture = ROSBAGS.make("sensor_msgs/msg/CompressedImage", header=_header(0, ""), format="", data=np.zeros(0, np.uint8))
+    texture = ROSBAGS.make(
+        "sensor_msgs/msg/CompressedImage", header=_header(0, ""), format="", data=np.zeros(0, np.uint8)
+    )
     return ROSBAGS.make(
-        MARKER, header=_header(stamp, frame), ns=namespace, id=0, type=11, action=0, pose=pose, scale=vector(x=1.0, y=1.0, z=1.0),
+        MARKER,
+        header=_header(stamp, frame),
+        ns=namespace,
+        id=0,
+        type=11,
+        action=0,
+        pose=pose,
+        scale=vector(x=1.0, y=1.0, z=1.0),
         color=ROSBAGS.make("std_msgs/msg/ColorRGBA", r=1.0, g=1.0, b=1.0, a=1.0),
-        lifetime=ROSBAGS.make("builtin_interfaces/msg/Duration", sec=2, nanosec=0), frame_locked=True, points=points, colors=colours,
-        texture_resource="", texture=texture, uv_coordinates=[], text="", mesh_resource="",
+        lifetime=ROSBAGS.make("builtin_interfaces/msg/Duration", sec=2, nanosec=0),
+        frame_locked=True,
+        points=points,
+        colors=colours,
+        texture_resource="",
+        texture=texture,
+        uv_coordinates=[],
+        text="",
+        mesh_resource="",
         mesh_file=ROSBAGS.make("visualization_msgs/msg/MeshFile", filename="", data=np.zeros(0, np.uint8)),
         mesh_use_embedded_materials=False,
     )
@@ -259,7 +304,8 @@ def _marker(stamp: Stamp, frame: str, namespace: str, points: list[Any], colours
 def triangle_marker(stamp: Stamp, frame: str, namespace: str, corners: F64, colours: F32) -> bytes:
     """CDR bytes of a TRIANGLE_LIST marker: corners (N, 3) m, colours (N, 4) RGBA 0..1.
 
-    Points and colours are written as blocks: forty thousand Python objects ten times a second would take a core.
+    Points and colours are written as blocks: forty thousand Python objects ten times a second would take a
+    core.
     """
     mark = 1.2345678e300
     point = ROSBAGS.make("geometry_msgs/msg/Point", x=mark, y=mark, z=mark)
@@ -271,7 +317,14 @@ def triangle_marker(stamp: Stamp, frame: str, namespace: str, corners: F64, colo
     colours_at = first + 24
     rest_at = colours_at + 4 + 16
     count = len(corners).to_bytes(4, "little")
-    return b"".join((
-        frame_bytes[:count_at], count, frame_bytes[count_at + 4 : first], np.ascontiguousarray(corners, "<f8").tobytes(),
-        count, np.ascontiguousarray(colours, "<f4").tobytes(), frame_bytes[rest_at:],
-    ))
+    return b"".join(
+        (
+            frame_bytes[:count_at],
+            count,
+            frame_bytes[count_at + 4 : first],
+            np.ascontiguousarray(corners, "<f8").tobytes(),
+            count,
+            np.ascontiguousarray(colours, "<f4").tobytes(),
+            frame_bytes[rest_at:],
+        )
+    )

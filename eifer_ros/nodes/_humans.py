@@ -1,7 +1,8 @@
-"""What REP-155 (Human-Robot Interaction) asks of a face detector, under `/humans/faces/<id>/`, where hri_msgs is installed.
+"""What REP-155 (Human-Robot Interaction) asks of a face detector, under `/humans/faces/<id>/`, where hri_msgs
+is installed.
 
-The name is global, as the REP demands. Action unit intensities are 0..1 with confidence 1; units that the head model does not tell
-have confidence 0. Each side's blendshape counts half.
+The name is global, as the REP demands. Action unit intensities are 0..1 with confidence 1; units that the
+head model does not tell have confidence 0. Each side's blendshape counts half.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FACE_ID = "f1"
 ROOT = "/humans/faces"
+# fmt: off
 ACTION_UNITS: dict[int, tuple[str, ...]] = {
     1: ("browInnerUp",), 2: ("browOuterUpLeft", "browOuterUpRight"), 4: ("browDownLeft", "browDownRight"),
     5: ("eyeWideLeft", "eyeWideRight"), 6: ("cheekSquintLeft", "cheekSquintRight"), 7: ("eyeSquintLeft", "eyeSquintRight"),
@@ -34,6 +36,7 @@ ACTION_UNITS: dict[int, tuple[str, ...]] = {
     20: ("mouthStretchLeft", "mouthStretchRight"), 22: ("mouthFunnel",), 24: ("mouthPressLeft", "mouthPressRight"), 26: ("jawOpen",),
     28: ("mouthRollLower", "mouthRollUpper"), 29: ("jawForward",), 34: ("cheekPuff",), 45: ("eyeBlinkLeft", "eyeBlinkRight"),
 }
+# fmt: on
 """FACS number -> ARKit blendshapes whose mean is its intensity (after Ozel's ARKit to FACS sheet, 2020)."""
 
 
@@ -56,18 +59,32 @@ class Humans(Extra):
         self._publishers: dict[str, Any] = {}
         face = f"{ROOT}/{FACE_ID}"
         try:
-            kinds = {name: ros_class(f"hri_msgs/msg/{kind}") for name, kind in (
-                ("tracked", "IdsList"), ("roi", "NormalizedRegionOfInterest2D"), ("facs", "FacialActionUnits"))}
+            kinds = {
+                name: ros_class(f"hri_msgs/msg/{kind}")
+                for name, kind in (
+                    ("tracked", "IdsList"),
+                    ("roi", "NormalizedRegionOfInterest2D"),
+                    ("facs", "FacialActionUnits"),
+                )
+            }
         except WireError:
             host.get_logger().debug("hri_msgs is not installed: nothing is published under /humans")
             return
         self._kinds = kinds
         self._publishers = {
-            "tracked": host.create_lifecycle_publisher(kinds["tracked"], f"{ROOT}/tracked", 10, callback_group=host.glances),
-            "roi": host.create_lifecycle_publisher(kinds["roi"], f"{face}/roi", 10, callback_group=host.glances),
-            "facs": host.create_lifecycle_publisher(kinds["facs"], f"{face}/facs", 10, callback_group=host.glances),
+            "tracked": host.create_lifecycle_publisher(
+                kinds["tracked"], f"{ROOT}/tracked", 10, callback_group=host.glances
+            ),
+            "roi": host.create_lifecycle_publisher(
+                kinds["roi"], f"{face}/roi", 10, callback_group=host.glances
+            ),
+            "facs": host.create_lifecycle_publisher(
+                kinds["facs"], f"{face}/facs", 10, callback_group=host.glances
+            ),
         }
-        self._cropped = host.publisher(f"{face}/cropped", "sensor_msgs/msg/Image", Profile(depth=Standard.IMAGE.value.depth))
+        self._cropped = host.publisher(
+            f"{face}/cropped", "sensor_msgs/msg/Image", Profile(depth=Standard.IMAGE.value.depth)
+        )
         try:
             self._retarget: Retarget | None = Retarget(load_head(component.config.head_model))
         except EiferError:
@@ -96,17 +113,28 @@ class Humans(Extra):
         left, top = float(np.clip(low[0] / width, 0, 1)), float(np.clip(low[1] / height, 0, 1))
         right, bottom = float(np.clip(high[0] / width, 0, 1)), float(np.clip(high[1] / height, 0, 1))
         if self._publishers["roi"].get_subscription_count():
-            self._publishers["roi"].publish(self._kinds["roi"](
-                header=self._header(state), xmin=left, ymin=top, xmax=right, ymax=bottom, c=float(state.confidence)
-            ))
+            self._publishers["roi"].publish(
+                self._kinds["roi"](
+                    header=self._header(state),
+                    xmin=left,
+                    ymin=top,
+                    xmax=right,
+                    ymax=bottom,
+                    c=float(state.confidence),
+                )
+            )
         if self._cropped.wanted and frame.stamp == state.stamp:
-            crop = frame.image[round(top * height):round(bottom * height), round(left * width):round(right * width)]
+            crop = frame.image[
+                round(top * height) : round(bottom * height), round(left * width) : round(right * width)
+            ]
             if crop.size:
                 part = Frame(frame.stamp, np.ascontiguousarray(crop), frame_id=frame.frame_id)
                 self._cropped.send(conversions.frame_to_wire(part, "cropped")[-1].message)
         if self._retarget is not None and self._publishers["facs"].get_subscription_count():
             intensity, confidence = action_units(self._retarget(state))
-            self._publishers["facs"].publish(self._kinds["facs"](header=self._header(state), intensity=intensity, confidence=confidence))
+            self._publishers["facs"].publish(
+                self._kinds["facs"](header=self._header(state), intensity=intensity, confidence=confidence)
+            )
 
     def _header(self, state: FaceState) -> Any:
         header = ros_class("std_msgs/msg/Header")()

@@ -1,4 +1,7 @@
-"""What each node runs and offers besides its streams. A part is imported when it is asked for: a camera node needs no head model."""
+"""What each node runs and offers besides its streams.
+
+A part is imported when it is asked for: a camera node needs no head model.
+"""
 
 from __future__ import annotations
 
@@ -129,6 +132,19 @@ def recorder() -> Part:
 
 PARTS: dict[str, Callable[[], Part]] = {
     make.__name__: make
-    for make in (performer, camera, emg_source, replay, reconstruction, emg, mapping, spotter, avatar, animatronic, face_view, recorder)
+    for make in (
+        performer,
+        camera,
+        emg_source,
+        replay,
+        reconstruction,
+        emg,
+        mapping,
+        spotter,
+        avatar,
+        animatronic,
+        face_view,
+        recorder,
+    )
 }
 """By node name."""

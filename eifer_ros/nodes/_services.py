@@ -33,7 +33,10 @@ class SetReference(Extra):
         self._faces: list[FaceState] | None = None
         self._came = threading.Condition()
         self._service = host.create_service(
-            ros_class("eifer_msgs/srv/SetReference"), "reconstruction/set_reference", self._serve, callback_group=host.offers
+            ros_class("eifer_msgs/srv/SetReference"),
+            "reconstruction/set_reference",
+            self._serve,
+            callback_group=host.offers,
         )
 
     def take(self, port: str, item: Item) -> None:
@@ -72,7 +75,12 @@ class SetReference(Extra):
         end = time.monotonic() + duration_s + 5.0
         try:
             with self._came:
-                while self._faces is not None and not _lasts(self._faces, duration_s) and time.monotonic() < end and self._host.active:
+                while (
+                    self._faces is not None
+                    and not _lasts(self._faces, duration_s)
+                    and time.monotonic() < end
+                    and self._host.active
+                ):
                     self._came.wait(0.1)
                 return list(self._faces or ())
         finally:
@@ -89,7 +97,8 @@ def _lasts(faces: list[FaceState], duration_s: float) -> bool:
 
 
 class Arming(Extra):
-    """`animatronic/{arm, release, stop, clear_stop}` (std_srvs/Trigger) and `animatronic/release_face` (arm or release).
+    """`animatronic/{arm, release, stop, clear_stop}` (std_srvs/Trigger) and `animatronic/release_face` (arm
+    or release).
 
     Arming is refused unless the node is active; deactivation eases to neutral first.
     """
@@ -97,10 +106,19 @@ class Arming(Extra):
     def __init__(self, host: RosHost, component: Animatronic) -> None:
         self._host, self._component = host, component
         trigger = ros_class("std_srvs/srv/Trigger")
-        calls = {"arm": self._arm, "release": component.release, "stop": component.stop, "clear_stop": component.clear_stop}
-        self._services = [host.create_service(trigger, f"animatronic/{name}", _answer(call)) for name, call in calls.items()]
+        calls = {
+            "arm": self._arm,
+            "release": component.release,
+            "stop": component.stop,
+            "clear_stop": component.clear_stop,
+        }
+        self._services = [
+            host.create_service(trigger, f"animatronic/{name}", _answer(call)) for name, call in calls.items()
+        ]
         self._services.append(
-            host.create_service(ros_class("eifer_msgs/srv/ReleaseFace"), "animatronic/release_face", self._release_face)
+            host.create_service(
+                ros_class("eifer_msgs/srv/ReleaseFace"), "animatronic/release_face", self._release_face
+            )
         )
 
     def _arm(self) -> tuple[bool, str]:

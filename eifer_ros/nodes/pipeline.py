@@ -1,4 +1,7 @@
-"""Several components in one process, so that pictures and raw EMG stay off the wire. Parameter `components` chooses which."""
+"""Several components in one process, so that pictures and raw EMG stay off the wire.
+
+Parameter `components` chooses which.
+"""
 
 from . import run
 

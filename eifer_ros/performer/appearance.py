@@ -1,7 +1,9 @@
-"""How a simulated participant and the room look: every random choice in one object, and the skin map painted from it.
+"""How a simulated participant and the room look: every random choice in one object, and the skin map painted
+from it.
 
-Skin colour follows absorption (melanin and blood, as in Tsumura et al. 2003): reflectance = exp(-(base + melanin M + blood B)), so
-that cheeks, lips and blotches shift in hue as real skin does. All colours are linear light, 0..1.
+Skin colour follows absorption (melanin and blood, as in Tsumura et al. 2003): reflectance = exp(-(base +
+melanin M + blood B)), so that cheeks, lips and blotches shift in hue as real skin does. All colours are
+linear light, 0..1.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ _BLOOD = np.array([0.07, 0.40, 0.37])
 
 @dataclass(frozen=True)
 class Variation:
-    """Everything about a picture that is not the face's shape and movement. Angles rad, lengths m, colours linear 0..1."""
+    """Everything about a picture that is not the face's shape and movement.
+
+    Angles rad, lengths m, colours linear 0..1.
+    """
 
     profile: Profile
     seed: int
@@ -97,7 +102,9 @@ class Variation:
 
     @staticmethod
     def sample(seed: int, profile: Profile = "lab") -> Variation:
-        """The appearance that belongs to `seed`: `lab` for sessions like the published ones, `wild` for training networks."""
+        """The appearance that belongs to `seed`: `lab` for sessions like the published ones, `wild` for
+        training networks.
+        """
         if profile not in ("lab", "wild"):
             raise ConfigError(f"appearance profile '{profile}' is unknown; it must be lab or wild")
         rng = generator(seed, "appearance", profile)
@@ -113,11 +120,19 @@ class Variation:
         def scaled(colour: Colour, by: float) -> Colour:
             return colour[0] * by, colour[1] * by, colour[2] * by
 
-        melanin = float(np.clip(rng.beta(1.3, 2.6), 0.03, 0.95)) if wild else float(np.clip(rng.beta(1.6, 7.0), 0.03, 0.6))
+        melanin = (
+            float(np.clip(rng.beta(1.3, 2.6), 0.03, 0.95))
+            if wild
+            else float(np.clip(rng.beta(1.6, 7.0), 0.03, 0.6))
+        )
         hair = _hair(rng, melanin)
         man = rng.random() < 0.5
-        cover = str(rng.choice(COVERS, p=[0.06, 0.26, 0.10, 0.14, 0.44] if wild else [0.0, 0.12, 0.62, 0.16, 0.10]))
-        cap = tint(0.5, 0.25) if wild else ((0.012, 0.012, 0.014) if rng.random() < 0.6 else (0.62, 0.62, 0.64))
+        cover = str(
+            rng.choice(COVERS, p=[0.06, 0.26, 0.10, 0.14, 0.44] if wild else [0.0, 0.12, 0.62, 0.16, 0.10])
+        )
+        cap = (
+            tint(0.5, 0.25) if wild else ((0.012, 0.012, 0.014) if rng.random() < 0.6 else (0.62, 0.62, 0.64))
+        )
         if cover == "net":
             cap = scaled((0.78, 0.79, 0.82), uniform(0.8, 1.05))
         lights, ambient, ground = _lights(rng, wild)
@@ -147,8 +162,12 @@ class Variation:
             cover=cover,
             cover_colour=cap,
             hairline_m=uniform(-0.010, 0.012),
-            hair_bulk_m=uniform(0.004, 0.022) if cover == "hair" else (0.006 if cover in ("net", "cap") else 0.002),
-            long_hair=int(rng.integers(40, 110)) if cover == "hair" and rng.random() < (0.45 if man is False else 0.1) else 0,
+            hair_bulk_m=uniform(0.004, 0.022)
+            if cover == "hair"
+            else (0.006 if cover in ("net", "cap") else 0.002),
+            long_hair=int(rng.integers(40, 110))
+            if cover == "hair" and rng.random() < (0.45 if man is False else 0.1)
+            else 0,
             iris=_iris(rng, melanin),
             pupil=uniform(0.13, 0.22),
             sclera=scaled((0.74, 0.70, 0.66), uniform(0.85, 1.05)),
@@ -191,7 +210,15 @@ def _hair(rng: np.random.Generator, melanin: float) -> Colour:
 
 
 def _iris(rng: np.random.Generator, melanin: float) -> Colour:
-    kinds = np.array([[0.075, 0.035, 0.016], [0.13, 0.08, 0.035], [0.10, 0.12, 0.06], [0.10, 0.16, 0.22], [0.16, 0.19, 0.21]])
+    kinds = np.array(
+        [
+            [0.075, 0.035, 0.016],
+            [0.13, 0.08, 0.035],
+            [0.10, 0.12, 0.06],
+            [0.10, 0.16, 0.22],
+            [0.16, 0.19, 0.21],
+        ]
+    )
     light = float(np.clip(1.0 - 2.5 * melanin, 0.03, 1.0))
     chances = np.array([0.5, 0.25, 0.2 * light, 0.35 * light, 0.2 * light])
     r, g, b = kinds[rng.choice(5, p=chances / chances.sum())] * np.exp(rng.normal(0.0, 0.15))
@@ -201,11 +228,16 @@ def _iris(rng: np.random.Generator, melanin: float) -> Colour:
 def _lights(
     rng: np.random.Generator, wild: bool
 ) -> tuple[tuple[tuple[float, float, float, float, float, float], ...], Colour, Colour]:
-    """Key, fill and rim light with ambient sky and ground. The lab: soft light from above and in front, little contrast."""
+    """Key, fill and rim light with ambient sky and ground.
+
+    The lab: soft light from above and in front, little contrast.
+    """
 
     def direction(azimuth: float, height: float) -> F64:
         # azimuth 0 behind the camera, positive to the right of the picture; height positive above
-        return np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)])
+        return np.array(
+            [np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)]
+        )
 
     warm = rng.normal(0.0, 0.16 if wild else 0.04)
     cast = np.exp(np.array([warm, 0.15 * rng.normal(0.0, 0.1 if wild else 0.03), -warm]))
@@ -214,7 +246,13 @@ def _lights(
         if rng.random() < 0.7:
             rows.append((rng.uniform(-1.8, 1.8), rng.uniform(-0.4, 0.9), rng.uniform(0.05, 0.5)))
         if rng.random() < 0.35:
-            rows.append((rng.choice([-1.0, 1.0]) * rng.uniform(1.9, 2.7), rng.uniform(-0.2, 0.8), rng.uniform(0.2, 1.0)))
+            rows.append(
+                (
+                    rng.choice([-1.0, 1.0]) * rng.uniform(1.9, 2.7),
+                    rng.uniform(-0.2, 0.8),
+                    rng.uniform(0.2, 1.0),
+                )
+            )
         sky = rng.uniform(0.12, 0.75)
     else:
         rows = [
@@ -236,12 +274,15 @@ def _lights(
     )
 
 
-# expression lines ------------------------------------------------------------------------------------------------------
+# expression lines
+# ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Lines:
-    """One group of expression lines: strokes in face units, which of the three relief sets it is in, and what deepens it.
+    """One group of expression lines: strokes in face units, which of the three relief sets it is in, and what
+    deepens it.
 
-    Face units: x to the subject's left and y up from the middle between the eyes, 1 = distance between the eyes.
+    Face units: x to the subject's left and y up from the middle between the eyes, 1 = distance between the
+    eyes.
     """
 
     relief: int
@@ -283,7 +324,9 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
             )
             for y in heights
         ]
-        groups.append(Lines(0, tuple(strokes), 0.25, (("browInnerUp", 0.65), (f"browOuterUp{name}", 0.7)), 0.18))
+        groups.append(
+            Lines(0, tuple(strokes), 0.25, (("browInnerUp", 0.65), (f"browOuterUp{name}", 0.7)), 0.18)
+        )
         corner = face(33 if side < 0 else 263)[0]
         strokes = [
             _curve(
@@ -298,7 +341,12 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
                 0,
                 tuple(strokes),
                 0.16,
-                ((f"eyeSquint{name}", 0.75), (f"cheekSquint{name}", 0.8), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.2)),
+                (
+                    (f"eyeSquint{name}", 0.75),
+                    (f"cheekSquint{name}", 0.8),
+                    (f"mouthSmile{name}", 0.25),
+                    (f"noseSneer{name}", 0.2),
+                ),
                 0.2,
             )
         )
@@ -332,7 +380,9 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
             )
             for k in (0.0, 1.0)
         ]
-        groups.append(Lines(1, tuple(strokes), 0.13, ((f"browDown{name}", 0.95), (f"noseSneer{name}", 0.35)), 0.16))
+        groups.append(
+            Lines(1, tuple(strokes), 0.13, ((f"browDown{name}", 0.95), (f"noseSneer{name}", 0.35)), 0.16)
+        )
         root = float(face(168)[0][1])
         strokes = [
             _curve(
@@ -342,10 +392,17 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
             )
             for k in (0.0, 1.0, 2.0)
         ]
-        groups.append(Lines(1, tuple(strokes), 0.12, ((f"noseSneer{name}", 1.0), (f"browDown{name}", 0.25)), 0.05))
+        groups.append(
+            Lines(1, tuple(strokes), 0.12, ((f"noseSneer{name}", 1.0), (f"browDown{name}", 0.25)), 0.05)
+        )
         lower = face(*surfaces.LID_LOWER["right" if side < 0 else "left"])
         strokes = [
-            np.column_stack([lower[1:8, 0] + side * 0.03 * k, lower[1:8, 1] - 0.07 - 0.055 * k + 0.02 * np.sin(np.arange(7))])
+            np.column_stack(
+                [
+                    lower[1:8, 0] + side * 0.03 * k,
+                    lower[1:8, 1] - 0.07 - 0.055 * k + 0.02 * np.sin(np.arange(7)),
+                ]
+            )
             for k in (0.0, 1.0, 2.0)
         ]
         groups.append(
@@ -353,7 +410,12 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
                 1,
                 tuple(strokes),
                 0.14,
-                ((f"cheekSquint{name}", 0.7), (f"eyeSquint{name}", 0.55), (f"mouthSmile{name}", 0.25), (f"noseSneer{name}", 0.3)),
+                (
+                    (f"cheekSquint{name}", 0.7),
+                    (f"eyeSquint{name}", 0.55),
+                    (f"mouthSmile{name}", 0.25),
+                    (f"noseSneer{name}", 0.3),
+                ),
                 0.30,
             )
         )
@@ -411,7 +473,9 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
 
 @dataclass(frozen=True)
 class Relief:
-    """Expression lines of one of the `RELIEFS` sets on one head: bump map and how expression deepens it at each vertex."""
+    """Expression lines of one of the `RELIEFS` sets on one head: bump map and how expression deepens it at
+    each vertex.
+    """
 
     bump: npt.NDArray[np.int8]
     """(H, W, 11): slope along u, slope along v, depth for three sets; slopes of the pores."""
@@ -424,7 +488,10 @@ class Relief:
 
     def weights(self, arkit: npt.NDArray[Any], age: float, gain: float) -> F32:
         """(V, 3) depth of the three relief sets at every vertex."""
-        depth = np.minimum(self.drivers @ np.clip(arkit, 0.0, 1.0), 1.15) * (0.55 + 0.6 * age) * gain + self.at_rest * age
+        depth = (
+            np.minimum(self.drivers @ np.clip(arkit, 0.0, 1.0), 1.15) * (0.55 + 0.6 * age) * gain
+            + self.at_rest * age
+        )
         out = np.zeros((self.masks.shape[1], 3), np.float32)
         for k in range(3):
             mine = self.sets == k
@@ -454,13 +521,32 @@ def relief(surface: Surface, width: int, number: int) -> Relief:
             layer = np.zeros((height, width), np.uint8)
             thick = max(1, round(1.6 * scale))
             cv2.polylines(layer, [np.round(uv * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4)
-            left, right = np.clip([uv[:, 0].min() - 30 * scale, uv[:, 0].max() + 30 * scale], 0, width).astype(int)
-            high, low = np.clip([uv[:, 1].min() - 30 * scale, uv[:, 1].max() + 30 * scale], 0, height).astype(int)
+            left, right = np.clip(
+                [uv[:, 0].min() - 30 * scale, uv[:, 0].max() + 30 * scale], 0, width
+            ).astype(int)
+            high, low = np.clip([uv[:, 1].min() - 30 * scale, uv[:, 1].max() + 30 * scale], 0, height).astype(
+                int
+            )
             part = layer[high:low, left:right].astype(np.float32) / 255.0
-            wide = 6.5 if len(group.strokes) == 1 and group.reach > 0.12 else 2.2 if len(group.strokes) > 2 else 3.2
+            wide = (
+                6.5
+                if len(group.strokes) == 1 and group.reach > 0.12
+                else 2.2
+                if len(group.strokes) > 2
+                else 3.2
+            )
             taper = 0.55 if wide > 6.0 else 1.0
-            groove = cv2.GaussianBlur(part, (0, 0), max(wide * scale, 0.6)) * wide * scale * 2.5 / max(thick, 1)
-            ridge = cv2.GaussianBlur(part, (0, 0), max(2.4 * wide * scale, 1.2)) * wide * scale * 2.4 * 2.5 / max(thick, 1)
+            groove = (
+                cv2.GaussianBlur(part, (0, 0), max(wide * scale, 0.6)) * wide * scale * 2.5 / max(thick, 1)
+            )
+            ridge = (
+                cv2.GaussianBlur(part, (0, 0), max(2.4 * wide * scale, 1.2))
+                * wide
+                * scale
+                * 2.4
+                * 2.5
+                / max(thick, 1)
+            )
             region = heights[group.relief, high:low, left:right]
             region += (0.55 * ridge - groove) * (taper * float(rng.uniform(0.6, 1.0)))
             near = np.minimum(near, np.linalg.norm(flat[:, None] - stroke[None], axis=2).min(axis=1))
@@ -472,7 +558,11 @@ def relief(surface: Surface, width: int, number: int) -> Relief:
     bump = np.zeros((height, width, 11), np.float32)
     for k in range(3):
         gv, gu = np.gradient(heights[k] * 0.0008)
-        bump[..., 3 * k], bump[..., 3 * k + 1], bump[..., 3 * k + 2] = gu / step_u, gv / step_v, heights[k] * 0.5
+        bump[..., 3 * k], bump[..., 3 * k + 1], bump[..., 3 * k + 2] = (
+            gu / step_u,
+            gv / step_v,
+            heights[k] * 0.5,
+        )
     pores = tile_noise(width, number)[..., 2]
     gv, gu = np.gradient(pores)
     bump[..., 9], bump[..., 10] = gu * 0.30, gv * 0.30
@@ -488,7 +578,9 @@ def relief(surface: Surface, width: int, number: int) -> Relief:
 
 @functools.lru_cache(maxsize=32)
 def tile_noise(width: int, number: int) -> F32:
-    """(3/4 width, width, 3) float32, three sizes of smooth noise that repeat at the edges, each with unit standard deviation."""
+    """(3/4 width, width, 3) float32, three sizes of smooth noise that repeat at the edges, each with unit
+    standard deviation.
+    """
     height = width * 3 // 4
     rng = generator(number, "skin noise")
     fy, fx = np.meshgrid(np.fft.fftfreq(height) * height, np.fft.rfftfreq(width) * width, indexing="ij")
@@ -503,7 +595,8 @@ def tile_noise(width: int, number: int) -> F32:
     return np.ascontiguousarray(np.stack(layers, axis=-1), np.float32)
 
 
-# the skin map ------------------------------------------------------------------------------------------------------------
+# the skin map
+# ------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Masks:
     """Where things are on the skin map (H, W, 9) uint8 and how far above the hairline (H, W) float32 m."""
@@ -536,7 +629,15 @@ def masks(surface: Surface, width: int) -> Masks:
     def stroke(indices: tuple[int, ...], thick: float, soft: float) -> F64:
         uv = surface.map_coordinates(surface.landmarks(indices)) * [width, height] - 0.5
         layer = np.zeros((height, width), np.uint8)
-        cv2.polylines(layer, [np.round(uv * 16).astype(np.int32)], False, 255, max(1, round(thick * scale)), cv2.LINE_AA, 4)
+        cv2.polylines(
+            layer,
+            [np.round(uv * 16).astype(np.int32)],
+            False,
+            255,
+            max(1, round(thick * scale)),
+            cv2.LINE_AA,
+            4,
+        )
         return np.asarray(cv2.GaussianBlur(layer, (0, 0), max(soft * scale, 0.5)).astype(np.float64) / 255.0)
 
     def blob(cx: float, cy: float, sx: float, sy: float) -> F64:
@@ -547,7 +648,9 @@ def masks(surface: Surface, width: int) -> Masks:
     cheeks = np.maximum(blob(-0.75, -0.62, 0.38, 0.36), blob(0.75, -0.62, 0.38, 0.36))
     ears = ((turn > 74) & (turn < 118) & (y > -0.95) & (y < 0.35)).astype(np.float64)
     ears = np.asarray(cv2.GaussianBlur(ears, (0, 0), 8 * scale + 0.5))
-    red = np.clip(blob(nose[0], nose[1], 0.30, 0.24) + 0.5 * blob(0.0, chin[1] + 0.15, 0.3, 0.2) + 0.8 * ears, 0.0, 1.0)
+    red = np.clip(
+        blob(nose[0], nose[1], 0.30, 0.24) + 0.5 * blob(0.0, chin[1] + 0.15, 0.3, 0.2) + 0.8 * ears, 0.0, 1.0
+    )
     under = np.zeros_like(x)
     margin = np.zeros_like(x)
     lid = np.zeros_like(x)
@@ -636,12 +739,16 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
             stubble = beard * k[7] * (0.22 + 0.50 * grain * k[7])
             dark = stubble + 1.15 * margin * k[8] + 0.9 * k[9] * lid
             for c in range(3):
-                absorbed = k[10 + c] + k[13 + c] * max(melanin, 0.0) + k[16 + c] * blood + dark * (1.0 - 0.12 * c)
+                absorbed = (
+                    k[10 + c] + k[13 + c] * max(melanin, 0.0) + k[16 + c] * blood + dark * (1.0 - 0.12 * c)
+                )
                 value = np.exp(-0.5 * absorbed)
                 hair = brow[i, j] / 255.0
                 value = value + (np.sqrt(k[19 + c]) - value) * hair
                 out[i, j, c] = np.uint8(min(max(value, 0.0), 1.0) * 255.0)
-            out[i, j, 3] = np.uint8(255.0 * min(0.75 * lips + 0.65 * layers[i, j, 8] / 255.0, 1.0) * (1.0 - brow[i, j] / 255.0))
+            out[i, j, 3] = np.uint8(
+                255.0 * min(0.75 * lips + 0.65 * layers[i, j, 8] / 255.0, 1.0) * (1.0 - brow[i, j] / 255.0)
+            )
             above = (hairline[i, j] - k[22] + k[24] * (0.0022 * coarse + 0.0016 * middle)) / k[23]
             above = min(max(0.5 + above, 0.0), 1.0)
             out[i, j, 4] = np.uint8(255.0 * above)
@@ -656,7 +763,9 @@ def _brow_map(surface: Surface, left: bool) -> F64:
 
 
 def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: int) -> U8:
-    """(H, W) hair cover of the brows: single strokes that turn from upwards at the nose to sideways at the temple."""
+    """(H, W) hair cover of the brows: single strokes that turn from upwards at the nose to sideways at the
+    temple.
+    """
     height = width * 3 // 4
     layer = np.zeros((height, width), np.uint8)
     rng = generator(variation.seed, "brows")
@@ -683,19 +792,33 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
         step = np.column_stack([side * np.cos(rise), np.sin(rise)]) * length[:, None]
         # the map is locally an affine picture of the face: find it at the spine of each brow once
         uv = _brow_map(surface, side > 0)
-        fit, *_ = np.linalg.lstsq(np.column_stack([middle, middle[:, 0] ** 2, np.ones(len(middle))]), uv[:, 0], rcond=None)
+        fit, *_ = np.linalg.lstsq(
+            np.column_stack([middle, middle[:, 0] ** 2, np.ones(len(middle))]), uv[:, 0], rcond=None
+        )
         du = fit[0] + 2.0 * fit[2] * spine[:, 0]
         base_u = np.interp(t, np.linspace(0, 1, len(uv)), uv[:, 0]) + du * (start - spine)[:, 0]
-        base_v = np.interp(t, np.linspace(0, 1, len(uv)), uv[:, 1]) - (start - spine)[:, 1] * surface.unit / surface.height
+        base_v = (
+            np.interp(t, np.linspace(0, 1, len(uv)), uv[:, 1])
+            - (start - spine)[:, 1] * surface.unit / surface.height
+        )
         tip_u, tip_v = base_u + du * step[:, 0], base_v - step[:, 1] * surface.unit / surface.height
-        lines = np.stack([np.column_stack([base_u, base_v]), np.column_stack([tip_u, tip_v])], axis=1) * [width, height] - 0.5
+        lines = (
+            np.stack([np.column_stack([base_u, base_v]), np.column_stack([tip_u, tip_v])], axis=1)
+            * [width, height]
+            - 0.5
+        )
         ink = int(np.clip(150 + 70 * variation.brow_density, 90, 235))
         for shade_, group in ((int(ink * 0.65), lines[::2]), (ink, lines[1::2])):
-            cv2.polylines(layer, list(np.round(group * 16).astype(np.int32)), False, shade_, 1, cv2.LINE_AA, 4)
+            cv2.polylines(
+                layer, list(np.round(group * 16).astype(np.int32)), False, shade_, 1, cv2.LINE_AA, 4
+            )
     soft = np.asarray(cv2.GaussianBlur(layer, (0, 0), max(0.8 * width / 1024.0, 0.4)), np.uint8)
     under = cv2.GaussianBlur(layer, (0, 0), max(6.0 * width / 1024.0, 0.8))
     return np.asarray(
-        np.minimum(np.maximum(soft, (under * (0.38 * min(variation.brow_density, 1.0))).astype(np.uint8)), 235), np.uint8
+        np.minimum(
+            np.maximum(soft, (under * (0.38 * min(variation.brow_density, 1.0))).astype(np.uint8)), 235
+        ),
+        np.uint8,
     )
 
 
@@ -706,7 +829,9 @@ def skin_map(surface: Surface, variation: Variation, width: int) -> U8:
     rng = generator(v.seed, "skin map")
     brow = _brow_strokes(surface, where, v, width)
     soft = {"none": 0.004, "short": 0.010, "net": 0.004, "cap": 0.0025, "hair": 0.006}[v.cover]
-    down = v.hairline_m + {"net": -0.006, "cap": -0.012}.get(v.cover, 0.0) + (1.0 if v.cover == "none" else 0.0)
+    down = (
+        v.hairline_m + {"net": -0.006, "cap": -0.012}.get(v.cover, 0.0) + (1.0 if v.cover == "none" else 0.0)
+    )
     k = np.array(
         [
             v.melanin,
@@ -750,4 +875,15 @@ def arkit_weights(head: HeadModel, expression: npt.ArrayLike | None) -> F32:
     return weights
 
 
-__all__ = ["BACKGROUNDS", "COVERS", "Points", "Relief", "Variation", "arkit_weights", "masks", "relief", "skin_map", "tile_noise"]
+__all__ = [
+    "BACKGROUNDS",
+    "COVERS",
+    "Points",
+    "Relief",
+    "Variation",
+    "arkit_weights",
+    "masks",
+    "relief",
+    "skin_map",
+    "tile_noise",
+]

@@ -1,8 +1,10 @@
-"""What an amplifier on a face records besides muscle: each artefact can be chosen by name and is known exactly.
+"""What an amplifier on a face records besides muscle: each artefact can be chosen by name and is known
+exactly.
 
-All are functions of (seed, session, time). `white`, `mains`, `wander`, `motion`, `blink` and `liftoff` change samples;
-`drops`, `drift` and `bursts` change the stream: packets that never arrive (counted as lost), a device clock that is up to
-200 ppm off, and packets that arrive in bunches. Sizes from the noise table of the research notes and Büchner's raw recordings.
+All are functions of (seed, session, time). `white`, `mains`, `wander`, `motion`, `blink` and `liftoff` change
+samples; `drops`, `drift` and `bursts` change the stream: packets that never arrive (counted as lost), a
+device clock that is up to 200 ppm off, and packets that arrive in bunches. Sizes from the noise table of the
+research notes and Büchner's raw recordings.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ _LIFT_SLOT_S = 40.0
 
 
 def choose(names: Iterable[str]) -> frozenset[str]:
-    """`names` as a checked set; `usual` and `all` stand for several. Raises ConfigError for an unknown one."""
+    """`names` as a checked set; `usual` and `all` stand for several.
+
+    Raises ConfigError for an unknown one.
+    """
     chosen: set[str] = set()
     for name in names:
         if name == "usual":
@@ -51,7 +56,9 @@ def choose(names: Iterable[str]) -> frozenset[str]:
             chosen.add(name)
         else:
             hint = did_you_mean(name, ARTEFACTS)
-            raise ConfigError(f"artefact '{name}' is unknown{hint}; known are {', '.join(ARTEFACTS)}, usual, all")
+            raise ConfigError(
+                f"artefact '{name}' is unknown{hint}; known are {', '.join(ARTEFACTS)}, usual, all"
+            )
     return frozenset(chosen)
 
 
@@ -66,13 +73,17 @@ def dropped(seed: int, session: int, packet: int) -> bool:
 
 
 def blink_field(points_mm: npt.ArrayLike) -> F64:
-    """(...,) potential of a blink relative to its peak at points (..., 2) mm on the face: positive above the eyes, negative below.
+    """(...,) potential of a blink relative to its peak at points (..., 2) mm on the face: positive above the
+    eyes, negative below.
 
-    Each eye is a vertical dipole (the cornea is positive and turns up under the lid): 2 r dy / (d^2 + r^2) with r 15 mm.
+    Each eye is a vertical dipole (the cornea is positive and turns up under the lid): 2 r dy / (d^2 + r^2)
+    with r 15 mm.
     """
     offset = np.asarray(points_mm, np.float64)[..., None, :] - _EYE_UNITS * MM_PER_UNIT
     radius = 15.0
-    return np.asarray((2.0 * radius * offset[..., 1] / ((offset**2).sum(axis=-1) + radius**2)).sum(axis=-1), np.float64)
+    return np.asarray(
+        (2.0 * radius * offset[..., 1] / ((offset**2).sum(axis=-1) + radius**2)).sum(axis=-1), np.float64
+    )
 
 
 class Artefacts:
@@ -82,7 +93,13 @@ class Artefacts:
     """
 
     def __init__(
-        self, seed: int, session: int, script: Script, electrodes: Electrodes, true_rate_hz: float, names: frozenset[str],
+        self,
+        seed: int,
+        session: int,
+        script: Script,
+        electrodes: Electrodes,
+        true_rate_hz: float,
+        names: frozenset[str],
         mains_hz: float = 50.0,
     ) -> None:
         self.names = names
@@ -113,7 +130,9 @@ class Artefacts:
         self._lift_of = functools.lru_cache(maxsize=16)(self._lift)
 
     def apply(self, number: int, clean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(N, C) volts as recorded from `clean` sEMG, sample block `number`; clipped at the amplifier's rails."""
+        """(N, C) volts as recorded from `clean` sEMG, sample block `number`; clipped at the amplifier's
+        rails.
+        """
         times = (number * SAMPLE_BLOCK + np.arange(SAMPLE_BLOCK)) / self._rate
         out = clean.astype(np.float64)
         mains = self._mains(times) if self.names & {"mains", "liftoff"} else None
@@ -136,10 +155,14 @@ class Artefacts:
         """(N, C): five harmonics; the grid's frequency wanders by 0.05 Hz within some minutes."""
         slow = 2.0 * np.pi / 97.0
         cycles = self.mains_hz * times - 0.05 / slow * np.cos(slow * times + self._mains_drift)
-        return _waves(2.0 * np.pi * cycles[:, None] * np.arange(1, 6), self._mains_amplitude, self._mains_phase)
+        return _waves(
+            2.0 * np.pi * cycles[:, None] * np.arange(1, 6), self._mains_amplitude, self._mains_phase
+        )
 
     def _burst(self, slot: int) -> tuple[float, float, F64, F64, F64] | None:
-        """Start, length, frequencies (6,), amplitudes and phases (6, C) of the motion burst in a slot of 15 s, if it has one."""
+        """Start, length, frequencies (6,), amplitudes and phases (6, C) of the motion burst in a slot of 15
+        s, if it has one.
+        """
         rng = generator(*self._key, "motion", slot)
         if rng.random() > 0.5:
             return None
@@ -147,7 +170,13 @@ class Artefacts:
         start = slot * _MOTION_SLOT_S + float(rng.uniform(0.0, _MOTION_SLOT_S - length))
         size = np.exp(rng.uniform(np.log(1e-4), np.log(1e-3))) * np.exp(rng.normal(-0.5, 0.6, self._count))
         amplitude = size * rng.uniform(0.1, 0.6, (6, 1))
-        return start, length, rng.uniform(1.0, 20.0, 6), amplitude, rng.uniform(0.0, 2.0 * np.pi, (6, self._count))
+        return (
+            start,
+            length,
+            rng.uniform(1.0, 20.0, 6),
+            amplitude,
+            rng.uniform(0.0, 2.0 * np.pi, (6, self._count)),
+        )
 
     def _add_motion(self, times: F64, out: F64) -> None:
         for slot in range(int(times[0] // _MOTION_SLOT_S), int(times[-1] // _MOTION_SLOT_S) + 1):
@@ -158,24 +187,38 @@ class Artefacts:
             low, high = np.searchsorted(times, (start, start + length))
             since = times[low:high] - start
             window = np.sin(np.pi * since / length) ** 2
-            out[low:high] += window[:, None] * _waves(2.0 * np.pi * np.outer(since, frequencies), amplitude, phase)
+            out[low:high] += window[:, None] * _waves(
+                2.0 * np.pi * np.outer(since, frequencies), amplitude, phase
+            )
 
     def _add_blinks(self, times: F64, out: F64) -> None:
         for blink in self._script.blinks(float(times[0]) - 0.5, float(times[-1]) + 0.1):
             since = times - blink
-            out += (minimum_jerk(since / 0.11) * minimum_jerk((0.32 - since) / 0.20))[:, None] * self.blink_gain
+            out += (minimum_jerk(since / 0.11) * minimum_jerk((0.32 - since) / 0.20))[
+                :, None
+            ] * self.blink_gain
 
     def _lift(self, slot: int) -> tuple[int, float, float, float, float] | None:
-        """Channel, start, moment of the rail, end and rail (V) of the lift-off in a slot of 40 s, if it has one."""
+        """Channel, start, moment of the rail, end and rail (V) of the lift-off in a slot of 40 s, if it has
+        one.
+        """
         rng = generator(*self._key, "lift", slot)
         if rng.random() > 0.5:
             return None
         start = slot * _LIFT_SLOT_S + float(rng.uniform(0.0, 20.0))
         loose, off = rng.uniform(2.0, 5.0), rng.uniform(3.0, 10.0)
-        return int(rng.integers(self._count)), start, start + loose, start + loose + off, float(rng.choice([-RAIL_V, RAIL_V]))
+        return (
+            int(rng.integers(self._count)),
+            start,
+            start + loose,
+            start + loose + off,
+            float(rng.choice([-RAIL_V, RAIL_V])),
+        )
 
     def _add_liftoff(self, times: F64, mains: F64, out: F64) -> None:
-        """While an electrode comes loose the muscle fades and mains grows twentyfold; then the input hangs at a rail."""
+        """While an electrode comes loose the muscle fades and mains grows twentyfold; then the input hangs at
+        a rail.
+        """
         for slot in range(int(times[0] // _LIFT_SLOT_S), int(times[-1] // _LIFT_SLOT_S) + 1):
             lift = self._lift_of(slot)
             if lift is None:
@@ -196,4 +239,6 @@ class Artefacts:
 
 def _waves(turn: F64, amplitude: F64, phase: F64) -> F64:
     """(N, C) sum over K of amplitude[k, c] sin(turn[n, k] + phase[k, c]), as two small matrix products."""
-    return np.asarray(np.sin(turn) @ (amplitude * np.cos(phase)) + np.cos(turn) @ (amplitude * np.sin(phase)), np.float64)
+    return np.asarray(
+        np.sin(turn) @ (amplitude * np.cos(phase)) + np.cos(turn) @ (amplitude * np.sin(phase)), np.float64
+    )

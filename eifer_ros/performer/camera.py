@@ -1,7 +1,8 @@
-"""The camera that looks at the simulated participant: a picture is a function of (seed, pose of the face, time) and nothing else.
+"""The camera that looks at the simulated participant: a picture is a function of (seed, pose of the face,
+time) and nothing else.
 
-The same face with and without sensors is the same picture wherever no sensor or its shadow shows, down to the noise, as long as
-`variation.jpeg_quality` is 0 (always so in the lab profile).
+The same face with and without sensors is the same picture wherever no sensor or its shadow shows, down to the
+noise, as long as `variation.jpeg_quality` is 0 (always so in the lab profile).
 """
 
 from __future__ import annotations
@@ -31,14 +32,20 @@ _NOISE = 128
 _FITTINGS = sensors.BANK
 _STRAND_STEPS = 14
 _BAND = 24
-"""Rows that are painted together, whatever the number of threads: what a picture looks like must not depend on it."""
+"""Rows that are painted together, whatever the number of threads: what a picture looks like must not depend
+on it.
+"""
 _PAD_PULL = 0.0022
-"""Pads are drawn this much (m) nearer than they are, so that coarse skin triangles do not cut through them."""
+"""Pads are drawn this much (m) nearer than they are, so that coarse skin triangles do not cut through them.
+"""
 
 
 @dataclass(frozen=True)
 class View:
-    """One moment, seen with and without sensors. mask: (H, W) bool, True where the two pictures may differ."""
+    """One moment, seen with and without sensors.
+
+    mask: (H, W) bool, True where the two pictures may differ.
+    """
 
     bare: U8
     with_sensors: U8
@@ -56,26 +63,40 @@ def _codes() -> tuple[F32, U8]:
 
 
 def _tone(variation: Variation) -> U8:
-    """(4096,) linear light to 8 bit with this camera's gamma and contrast; bright parts roll off instead of clipping."""
+    """(4096,) linear light to 8 bit with this camera's gamma and contrast; bright parts roll off instead of
+    clipping.
+    """
     linear = np.arange(4096) / 4095.0
-    rolled = np.where(linear > 0.6, 0.6 + 0.4 * np.tanh((linear - 0.6) / 0.4), linear) / (0.6 + 0.4 * np.tanh(1.0))
-    code = np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * rolled ** (1 / 2.4) - 0.055) ** variation.gamma
+    rolled = np.where(linear > 0.6, 0.6 + 0.4 * np.tanh((linear - 0.6) / 0.4), linear) / (
+        0.6 + 0.4 * np.tanh(1.0)
+    )
+    code = (
+        np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * rolled ** (1 / 2.4) - 0.055) ** variation.gamma
+    )
     code = code + variation.contrast * (code * code * (3.0 - 2.0 * code) - code)
     return np.asarray(np.round(np.clip(code, 0.0, 1.0) * 255.0), np.uint8)
 
 
 @functools.lru_cache(maxsize=4)
 def _grain(width: int, height: int) -> npt.NDArray[np.int8]:
-    """(height + _NOISE, 3 (width + _NOISE)) sensor noise, standard deviation 32, three channels that are partly alike."""
+    """(height + _NOISE, 3 (width + _NOISE)) sensor noise, standard deviation 32, three channels that are
+    partly alike.
+    """
     rng = generator("camera noise")
     shared = rng.standard_normal((height + _NOISE, width + _NOISE, 1), np.float32)
     own = rng.standard_normal((height + _NOISE, width + _NOISE, 3), np.float32)
-    return np.clip(np.round(32.0 * (0.8 * shared + 0.6 * own)), -127, 127).astype(np.int8).reshape(height + _NOISE, -1)
+    return (
+        np.clip(np.round(32.0 * (0.8 * shared + 0.6 * own)), -127, 127)
+        .astype(np.int8)
+        .reshape(height + _NOISE, -1)
+    )
 
 
 @raster.compiled
 def _finish(image: Any, grain: Any, noise: float, floor: float, vignette: float, box: Any) -> None:
-    """Vignette and noise in place inside box (top, bottom, left, right). image (H, 3 W), grain (H, 3 W) of standard deviation 32.
+    """Vignette and noise in place inside box (top, bottom, left, right).
+
+    image (H, 3 W), grain (H, 3 W) of standard deviation 32.
 
     After gamma, noise is strongest in the dark middle tones; floor: how much of it is left at black.
     """
@@ -93,18 +114,24 @@ def _finish(image: Any, grain: Any, noise: float, floor: float, vignette: float,
         line, speckle = image[y, first:end], grain[y, first:end]
         for i in range(line.shape[0]):
             code = np.float32(line[i])
-            middle = min(least + code * np.float32(0.025), np.float32(1.0)) * (np.float32(1.2) - np.float32(0.0022) * code)
-            value = code * (np.float32(1.0) - inverse * (dy + across[i])) + np.float32(speckle[i]) * scale * middle
+            middle = min(least + code * np.float32(0.025), np.float32(1.0)) * (
+                np.float32(1.2) - np.float32(0.0022) * code
+            )
+            value = (
+                code * (np.float32(1.0) - inverse * (dy + across[i]))
+                + np.float32(speckle[i]) * scale * middle
+            )
             line[i] = np.uint8(min(max(value + np.float32(0.5), np.float32(0.0)), np.float32(255.0)))
 
 
 class ParticipantCamera:
     """Renders one simulated participant.
 
-    seed: who sits there and how the sensors were put on. sensors: whether `render` shows them. size: (width, height). K: pinhole
-    matrix, default `projection.default_intrinsics`. head: default `models/open_head.npz`. variation: default
-    `Variation.sample(seed, profile)`. sensor_seed: which fitting of the sensors; default `seed`, in the wild profile one of 256.
-    threads: how many draw one picture together; it is the same picture with any number.
+    seed: who sits there and how the sensors were put on. sensors: whether `render` shows them. size: (width,
+    height). K: pinhole matrix, default `projection.default_intrinsics`. head: default `models/open_head.npz`.
+    variation: default `Variation.sample(seed, profile)`. sensor_seed: which fitting of the sensors; default
+    `seed`, in the wild profile one of 256. threads: how many draw one picture together; it is the same
+    picture with any number.
 
     Pictures of one camera may be made in any order. Not for two callers at once.
     """
@@ -124,15 +151,23 @@ class ParticipantCamera:
     ) -> None:
         width, height = size
         if width < 16 or height < 16:
-            raise InputError(f"the simulated camera's picture is {width} x {height}; it must be at least 16 x 16")
+            raise InputError(
+                f"the simulated camera's picture is {width} x {height}; it must be at least 16 x 16"
+            )
         self.seed, self.sensors, self.size = seed, sensors, (width, height)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "camera") if threads > 1 else None
         self.head = load_head() if head is None else head
-        self.intrinsics: F64 = projection.default_intrinsics(width, height) if K is None else np.asarray(K, np.float64)
+        self.intrinsics: F64 = (
+            projection.default_intrinsics(width, height) if K is None else np.asarray(K, np.float64)
+        )
         self.variation = Variation.sample(seed, profile) if variation is None else variation
         self.sensor_seed = (
-            sensor_seed if sensor_seed is not None else seed if self.variation.profile == "lab" else seed % _FITTINGS
+            sensor_seed
+            if sensor_seed is not None
+            else seed
+            if self.variation.profile == "lab"
+            else seed % _FITTINGS
         )
         self._surface = surfaces.prepare(self.head)
         # a skin map about as fine as the pixels of a face 0.6 m away
@@ -144,8 +179,13 @@ class ParticipantCamera:
         self._encode = _tone(self.variation)
         self._background = _background(self.variation, width, height)
         self._neutral: tuple[bytes, F32] | None = None
-        self._head, self._over = np.zeros((2 * height, 2 * width), np.int64), np.zeros((2 * height, 2 * width), np.int64)
-        self._head_spans, self._over_spans = (np.tile(np.array([2 * width, 0]), (2 * height, 1)) for _ in range(2))
+        self._head, self._over = (
+            np.zeros((2 * height, 2 * width), np.int64),
+            np.zeros((2 * height, 2 * width), np.int64),
+        )
+        self._head_spans, self._over_spans = (
+            np.tile(np.array([2 * width, 0]), (2 * height, 1)) for _ in range(2)
+        )
         self._used = self._used_over = (0, 0, 0, 0)
         self._lay_out()
 
@@ -163,7 +203,8 @@ class ParticipantCamera:
         self._pad_first = bare_count
         self._cable_first = bare_count + len(self._rig.pad_local)
         total = self._cable_first + 2 * self._rig.radius.size
-        # rows of the style table: clothes, lashes of the head model, hair, then sensors, so that sensors do not change the rest
+        # rows of the style table: clothes, lashes of the head model, hair, then sensors, so that sensors do
+        # not change the rest
         first = 2 + strands
         self._styles = np.zeros((first + len(self._rig.styles), sensors.STYLE_SIZE), np.float32)
         self._styles[0, :4] = (*v.clothes, 0.02)
@@ -180,10 +221,17 @@ class ParticipantCamera:
             bare_material.append(np.full(len(ribbons), surfaces.HAIR, np.uint8))
         pads = sensors.pad_faces(self._rig.pad_count, self._pad_first)
         cables = pixels.ribbon_faces(self._rig.radius.shape[0], sensors.STEPS, self._cable_first)
-        self._solid_faces, self._bare_faces = len(surface.faces) + len(torso_faces), sum(len(piece) for piece in bare)
+        self._solid_faces, self._bare_faces = (
+            len(surface.faces) + len(torso_faces),
+            sum(len(piece) for piece in bare),
+        )
         self._faces = np.concatenate([*bare, pads, cables])
         self._material = np.concatenate(
-            [*bare_material, sensors.pad_materials(self._rig.pad_count), np.full(len(cables), surfaces.CABLE, np.uint8)]
+            [
+                *bare_material,
+                sensors.pad_materials(self._rig.pad_count),
+                np.full(len(cables), surfaces.CABLE, np.uint8),
+            ]
         )
         self._vertices = np.zeros((total, 3), np.float32)
         self._attributes = np.zeros((total, pixels.ATTRIBUTES), np.float32)
@@ -215,9 +263,11 @@ class ParticipantCamera:
         eyelids: npt.ArrayLike | None = None,
         offsets: npt.ArrayLike | None = None,
     ) -> U8:
-        """(H, W, 3) uint8 RGB picture of a face; arguments as in `FaceState`, `time_s` chooses the noise of the moment.
+        """(H, W, 3) uint8 RGB picture of a face; arguments as in `FaceState`, `time_s` chooses the noise of
+        the moment.
 
-        offsets: (V, 3) m in model coordinates, added to the posed vertices. Raises InputError where it has another shape.
+        offsets: (V, 3) m in model coordinates, added to the posed vertices. Raises InputError where it has
+        another shape.
         """
         self._pose_head(shape, expression, eyes, head_pose, jaw, neck, eyelids, offsets)
         if not self.sensors:
@@ -264,10 +314,17 @@ class ParticipantCamera:
     ) -> tuple[tuple[str, ...], F64]:
         """Names and (P, 3) [u, v, depth] of the pads' middles (tape strips are called `tape`)."""
         vertices = self.head.vertices(shape, expression)
-        placed = self._rig.pads.on(vertices, np.zeros_like(vertices)).reshape(self._rig.pad_count, -1, 3).mean(axis=1)
-        return self._rig.names, np.asarray(projection.project(placed.astype(np.float64), head_pose, self.intrinsics))
+        placed = (
+            self._rig.pads.on(vertices, np.zeros_like(vertices))
+            .reshape(self._rig.pad_count, -1, 3)
+            .mean(axis=1)
+        )
+        return self._rig.names, np.asarray(
+            projection.project(placed.astype(np.float64), head_pose, self.intrinsics)
+        )
 
-    # drawing -------------------------------------------------------------------------------------------------------------
+    # drawing
+    # -------------------------------------------------------------------------------------------------------------
     def _posed(
         self,
         shape: npt.ArrayLike | None,
@@ -280,7 +337,9 @@ class ParticipantCamera:
         key = b"" if shape is None else np.asarray(shape, np.float32).tobytes()
         if self._neutral is None or self._neutral[0] != key:
             self._neutral = (key, self.head.neutral(shape))
-        return self.head.vertices(shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1])
+        return self.head.vertices(
+            shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1]
+        )
 
     def _pose_head(
         self,
@@ -299,7 +358,9 @@ class ParticipantCamera:
         if offsets is not None:
             moved = np.asarray(offsets, np.float32)
             if moved.shape != posed.shape:
-                raise InputError(f"offsets have shape {moved.shape}; this head has {len(posed)} vertices, so it must be {posed.shape}")
+                raise InputError(
+                    f"offsets have shape {moved.shape}; this head has {len(posed)} vertices, so it must be {posed.shape}"
+                )
             posed = posed + moved
         pose = np.asarray(head_pose, np.float64)
         if pose.shape != (4, 4) or not np.isfinite(pose).all():
@@ -314,14 +375,29 @@ class ParticipantCamera:
         a[:count, 5] = self._open(weights, jaw, eyelids)
         a[:count, 6:9] = self._relief.weights(weights, self.variation.age, self.variation.lines)
         lowest = posed[self._neck_ring()]
-        v[count : self._hair_first] = (self._torso + (lowest.mean(axis=0) - self._neck_rest())) @ turn.T + shift
+        v[count : self._hair_first] = (
+            self._torso + (lowest.mean(axis=0) - self._neck_rest())
+        ) @ turn.T + shift
         a[count : self._hair_first, :3] = _torso_normals(self._torso) @ turn.T
         least = 0.55 / (2.0 * float(self.intrinsics[0, 0]))
         if len(self._hair.radius):
             hair = self._hair
-            lashes = hair.spread @ hair.lids.on(posed) + hair.spread @ hair.lids.on(normals) * hair.lift[:, None] + hair.shift
+            lashes = (
+                hair.spread @ hair.lids.on(posed)
+                + hair.spread @ hair.lids.on(normals) * hair.lift[:, None]
+                + hair.shift
+            )
             points = np.concatenate([hair.glue.on(posed, normals), lashes]).reshape(-1, _STRAND_STEPS, 3)
-            pixels.threads(points @ turn.T + shift, self._hair.radius, self._hair_first, self._hair_style, 0.7, least, v, a)
+            pixels.threads(
+                points @ turn.T + shift,
+                self._hair.radius,
+                self._hair_first,
+                self._hair_style,
+                0.7,
+                least,
+                v,
+                a,
+            )
         self._pose, self._least = (turn, shift), least
         self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
         self._pixels = np.empty_like(v)
@@ -333,7 +409,15 @@ class ParticipantCamera:
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
         pixels.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, self._head_spans, 0, -1)
-        pixels.fill(self._pixels, self._faces[solid : self._bare_faces], raster.NEAR_M, self._head, self._head_spans, solid, 0)
+        pixels.fill(
+            self._pixels,
+            self._faces[solid : self._bare_faces],
+            raster.NEAR_M,
+            self._head,
+            self._head_spans,
+            solid,
+            0,
+        )
 
     def _pose_sensors(self) -> None:
         """Sensors of the same moment into sample buffers of their own."""
@@ -381,22 +465,35 @@ class ParticipantCamera:
     def _project(self, first: int, end: int) -> None:
         """Camera coordinates to supersampled pixels."""
         K = self.intrinsics
-        matrix = np.array([[2 * K[0, 0], 2 * K[0, 1], 2 * K[0, 2] + 0.5], [0, 2 * K[1, 1], 2 * K[1, 2] + 0.5], [0, 0, 1]])
+        matrix = np.array(
+            [[2 * K[0, 0], 2 * K[0, 1], 2 * K[0, 2] + 0.5], [0, 2 * K[1, 1], 2 * K[1, 2] + 0.5], [0, 0, 1]]
+        )
         pixels.project(self._vertices, matrix, first, end, self._pixels)
 
-    def _paint(self, sensors: bool, same: U8 | None = None, mask: U8 | None = None, *, wipe: bool = True) -> U8:
-        """The picture before the camera's own faults. With `same`, the picture without sensors, and a mask to fill: only what differs.
+    def _paint(
+        self, sensors: bool, same: U8 | None = None, mask: U8 | None = None, *, wipe: bool = True
+    ) -> U8:
+        """The picture before the camera's own faults.
+
+        With `same`, the picture without sensors, and a mask to fill: only what differs.
 
         wipe: leave the sample buffers empty for the next moment.
         """
         K = self.intrinsics
-        ray = np.array([0.5 / K[0, 0], -(K[0, 2] + 0.25) / K[0, 0], 0.5 / K[1, 1], -(K[1, 2] + 0.25) / K[1, 1]])
+        ray = np.array(
+            [0.5 / K[0, 0], -(K[0, 2] + 0.25) / K[0, 0], 0.5 / K[1, 1], -(K[1, 2] + 0.25) / K[1, 1]]
+        )
         decode, _ = _codes()
         lights = np.asarray(self.variation.lights, np.float32)
         image = self._background.copy() if same is None else same.copy()
         (top, bottom, left, right), over = self._used, self._used_over
         if sensors:
-            top, bottom, left, right = min(top, over[0]), max(bottom, over[1]), min(left, over[2]), max(right, over[3])
+            top, bottom, left, right = (
+                min(top, over[0]),
+                max(bottom, over[1]),
+                min(left, over[2]),
+                max(right, over[3]),
+            )
         self._box = np.array([top // 2, (bottom + 1) // 2, left // 2, (right + 1) // 2])
 
         def band(first: int) -> None:
@@ -439,7 +536,9 @@ class ParticipantCamera:
         return image
 
     def _open(self, arkit: F32, jaw: npt.ArrayLike | None, eyelids: npt.ArrayLike | None) -> F32:
-        """(V,) how much of its surroundings each vertex sees in this pose: the resting value moved by jaw and lids."""
+        """(V,) how much of its surroundings each vertex sees in this pose: the resting value moved by jaw and
+        lids.
+        """
         rest, mouth, left, right = self._surface.openness
         name = ARKIT_52.index
         wide = float(arkit[name("jawOpen")]) / 0.7 + 0.35 * float(
@@ -466,7 +565,8 @@ class ParticipantCamera:
     def _neck_rest(self) -> F32:
         return self._ring[1]
 
-    # the camera's own faults ---------------------------------------------------------------------------------------------
+    # the camera's own faults
+    # ---------------------------------------------------------------------------------------------
     def _blur_reach(self) -> int:
         """How many pixels a change can spread by blur."""
         scale = self.size[1] / 480.0
@@ -476,12 +576,17 @@ class ParticipantCamera:
         return reach + chroma + (int(v.motion_px * scale) + 1 if v.motion_px * scale >= 1.5 else 0) + 1
 
     def _develop(self, image: U8, time_s: float) -> U8:
-        """Lens and sensor: blur, colour softness, motion, vignette, noise, compression. `image` is written over."""
+        """Lens and sensor: blur, colour softness, motion, vignette, noise, compression.
+
+        `image` is written over.
+        """
         v = self.variation
         width, height = self.size
         scale = height / 480.0
         box = np.array([0, height, 0, width])
-        if v.background == "black":  # cut out on black, as the published pictures are: nothing happens beyond the blur
+        if (
+            v.background == "black"
+        ):  # cut out on black, as the published pictures are: nothing happens beyond the blur
             reach = self._blur_reach()
             box = self._box + np.array([-reach, reach, -reach, reach])
             box = np.array([max(box[0], 0), min(box[1], height), max(box[2], 0), min(box[3], width)])
@@ -506,14 +611,22 @@ class ParticipantCamera:
         rng = generator(self.seed, "frame", round(time_s * NS))
         row, column = (int(value) for value in rng.integers(0, _NOISE, 2))
         grain = _grain(width, height)[row : row + height, 3 * column : 3 * (column + width)]
-        _finish(image.reshape(height, -1), grain, v.noise, 0.0 if v.background == "black" else 0.4, v.vignette, box)
+        _finish(
+            image.reshape(height, -1),
+            grain,
+            v.noise,
+            0.0 if v.background == "black" else 0.4,
+            v.vignette,
+            box,
+        )
         if v.jpeg_quality:
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, v.jpeg_quality])
             image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
         return image
 
 
-# hair, torso, look -----------------------------------------------------------------------------------------------------------
+# hair, torso, look
+# -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Strands:
     """Hair drawn as threads: locks of long hair and lashes. Every point is glued on its own."""
@@ -543,17 +656,22 @@ def _hair(surface: Surface, v: Variation) -> _Strands:
         side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
         azimuth, elevation = side * rng.uniform(1.35, 2.6, count), rng.uniform(0.05, 0.75, count)
         directions = np.stack(
-            [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=-1
+            [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)],
+            axis=-1,
         )
         points, _ = surface.around(directions)
         fall = rng.uniform(0.12, 0.26, count)[:, None]
         wave = 0.004 * np.sin(t * rng.uniform(3, 9, count)[:, None] + rng.uniform(0, 6, count)[:, None])
-        out = side[:, None] * (rng.uniform(0.0, 0.018, count)[:, None] * np.sin(np.minimum(t * 2.5, 1.6)) + wave)
+        out = side[:, None] * (
+            rng.uniform(0.0, 0.018, count)[:, None] * np.sin(np.minimum(t * 2.5, 1.6)) + wave
+        )
         course = np.stack([out, -fall * t**1.1, -0.01 * t + 0.5 * wave], axis=-1)
         tone = np.exp(rng.normal(0.0, 0.22, count))[:, None]
         pieces.append(
             (
-                surfaces.Points(np.repeat(points.corners, steps, axis=0), np.repeat(points.weights, steps, axis=0)),
+                surfaces.Points(
+                    np.repeat(points.corners, steps, axis=0), np.repeat(points.weights, steps, axis=0)
+                ),
                 np.full((count, steps), 0.6 * v.hair_bulk_m),
                 course,
                 rng.uniform(0.0018, 0.0045, count)[:, None] * (1.0 - 0.75 * t**3),
@@ -561,12 +679,18 @@ def _hair(surface: Surface, v: Variation) -> _Strands:
             )
         )
     lids, spread, more = _lashes(surface, v, rng, t)
-    corners = np.concatenate([*(piece[0].corners for piece in pieces), np.zeros((0, 3), np.int32)]).astype(np.int32)
-    weights = np.concatenate([*(piece[0].weights for piece in pieces), np.zeros((0, 3), np.float32)]).astype(np.float32)
+    corners = np.concatenate([*(piece[0].corners for piece in pieces), np.zeros((0, 3), np.int32)]).astype(
+        np.int32
+    )
+    weights = np.concatenate([*(piece[0].weights for piece in pieces), np.zeros((0, 3), np.float32)]).astype(
+        np.float32
+    )
     pieces += more
     lift = np.concatenate([piece[1].reshape(-1) for piece in pieces]).astype(np.float32)
     shift = np.concatenate([piece[2].reshape(-1, 3) for piece in pieces]).astype(np.float32)
-    radius = np.concatenate([np.broadcast_to(piece[3], (len(piece[4]), steps)) for piece in pieces]).astype(np.float32)
+    radius = np.concatenate([np.broadcast_to(piece[3], (len(piece[4]), steps)) for piece in pieces]).astype(
+        np.float32
+    )
     loose = len(corners)
     return _Strands(
         sensors.Glue(surfaces.Points(corners, weights), lift[:loose], shift[:loose]),
@@ -584,16 +708,22 @@ def _lashes(
 ) -> tuple[surfaces.Points, F32, list[tuple[surfaces.Points, F64, F64, F64, F64]]]:
     """Lid margins as dark lines and lashes on the upper lids.
 
-    Returns the lid landmarks as glued points (36), how each thread point mixes them (N * steps, 36), and the threads themselves
-    as lift, shift, radius and colour (their own points are empty).
+    Returns the lid landmarks as glued points (36), how each thread point mixes them (N * steps, 36), and the
+    threads themselves as lift, shift, radius and colour (their own points are empty).
     """
     steps = len(t)
     embedding = surface.head.embedding("landmarks_478")
     marks = np.array(
-        [*surfaces.LID_UPPER["right"], *surfaces.LID_LOWER["right"], *surfaces.LID_UPPER["left"], *surfaces.LID_LOWER["left"]]
+        [
+            *surfaces.LID_UPPER["right"],
+            *surfaces.LID_LOWER["right"],
+            *surfaces.LID_UPPER["left"],
+            *surfaces.LID_LOWER["left"],
+        ]
     )
     lids = surfaces.Points(
-        surface.faces[embedding.triangles[marks]].astype(np.int32), embedding.weights[marks].astype(np.float32)
+        surface.faces[embedding.triangles[marks]].astype(np.int32),
+        embedding.weights[marks].astype(np.float32),
     )
     count = len(surfaces.LID_UPPER["right"])
     nothing = surfaces.Points(np.zeros((0, 3), np.int32), np.zeros((0, 3), np.float32))
@@ -612,7 +742,11 @@ def _lashes(
 
     for lid in range(4):
         upper, side = lid % 2 == 0, -1.0 if lid < 2 else 1.0
-        thick = (0.00070 if upper else 0.00028) * (0.5 + 0.6 * v.lashes) * np.sin(np.pi * np.clip(t * 0.85 + 0.10, 0, 1)) ** 0.6
+        thick = (
+            (0.00070 if upper else 0.00028)
+            * (0.5 + 0.6 * v.lashes)
+            * np.sin(np.pi * np.clip(t * 0.85 + 0.10, 0, 1)) ** 0.6
+        )
         spread.append(mix(lid, t))
         colour = dark if upper else dark + 0.06
         pieces.append(
@@ -666,7 +800,11 @@ def _torso(surface: Surface) -> tuple[F32, I32]:
     ):
         rows.append(
             np.column_stack(
-                [centre[0] + wide * across * np.sin(turn), np.full(32, low + drop), centre[2] + deep * back * np.cos(turn)]
+                [
+                    centre[0] + wide * across * np.sin(turn),
+                    np.full(32, low + drop),
+                    centre[2] + deep * back * np.cos(turn),
+                ]
             )
         )
     grid = np.arange(len(rows) * 32).reshape(len(rows), 32)
@@ -694,7 +832,9 @@ def _bulk(surface: Surface, v: Variation) -> F32:
     skin[np.unique(surface.skin_faces)] = True
     rng = generator(v.seed, "bulk")
     template = surface.head.template
-    wave = np.sin(template @ rng.normal(0.0, 70.0, 3) + rng.uniform(0, 6)) * np.sin(template @ rng.normal(0.0, 70.0, 3))
+    wave = np.sin(template @ rng.normal(0.0, 70.0, 3) + rng.uniform(0, 6)) * np.sin(
+        template @ rng.normal(0.0, 70.0, 3)
+    )
     uneven = 1.0 + (0.35 if v.cover == "hair" else 0.12) * wave
     return np.where(skin, v.hair_bulk_m * np.sqrt(rise) * uneven, 0.0).astype(np.float32)
 
@@ -745,9 +885,10 @@ def _background(v: Variation, width: int, height: int) -> U8:
     elif v.background == "noise":
         small = np.zeros((96, 128, 3))
         for size in (4, 8, 16, 32, 96):
-            layer = (rng.normal(0.0, 1.0, (size * 3 // 4, size, 1)) + rng.normal(0.0, 0.3, (size * 3 // 4, size, 3))).astype(
-                np.float32
-            )
+            layer = (
+                rng.normal(0.0, 1.0, (size * 3 // 4, size, 1))
+                + rng.normal(0.0, 0.3, (size * 3 // 4, size, 3))
+            ).astype(np.float32)
             small += cv2.resize(layer, (128, 96), interpolation=cv2.INTER_CUBIC) * 90.0 / np.sqrt(size)
         small += base
     else:
@@ -755,7 +896,9 @@ def _background(v: Variation, width: int, height: int) -> U8:
         for _ in range(int(rng.integers(5, 18))):
             x0, y0 = int(rng.integers(-20, 120)), int(rng.integers(-20, 90))
             x1, y1 = x0 + int(rng.integers(4, 70)), y0 + int(rng.integers(4, 70))
-            small[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = rng.uniform(0, 255, 3) * 0.5 + rng.uniform(0, 255) * 0.5
+            small[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = (
+                rng.uniform(0, 255, 3) * 0.5 + rng.uniform(0, 255) * 0.5
+            )
         small = cv2.GaussianBlur(small, (0, 0), float(rng.uniform(0.4, 5.0)))
     big = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(big, 0, 255), np.uint8)

@@ -1,7 +1,9 @@
-"""The simulated participant as sources: an amplifier, a camera, or both at once, live or as fast as they are taken.
+"""The simulated participant as sources: an amplifier, a camera, or both at once, live or as fast as they are
+taken.
 
-Live, the participant has been performing since 2026-01-01 00:00 UTC and never stops: whoever looks at the same moment sees the same
-performance, so that camera and amplifier may run in different processes and need not be started together.
+Live, the participant has been performing since 2026-01-01 00:00 UTC and never stops: whoever looks at the
+same moment sees the same performance, so that camera and amplifier may run in different processes and need
+not be started together.
 """
 
 from __future__ import annotations
@@ -22,7 +24,19 @@ from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, build, parameter
 from ..emg.sources import open as emg_open
 from ..errors import ConfigError
-from ..types import NS, EmgChannelInfo, EmgChunk, FaceEvent, FaceState, Frame, HeadModelInfo, Marker, MuscleActivity, Stamp, nanoseconds
+from ..types import (
+    NS,
+    EmgChannelInfo,
+    EmgChunk,
+    FaceEvent,
+    FaceState,
+    Frame,
+    HeadModelInfo,
+    Marker,
+    MuscleActivity,
+    Stamp,
+    nanoseconds,
+)
 from .artefacts import BURST_S, USUAL, choose, dropped
 from .participant import START, Participant
 
@@ -40,30 +54,56 @@ _WINDOW_S = 10.0
 
 
 class PerformerConfig(Config):
-    """Parameters of the simulated participant. Two processes with the same values show the same performance."""
+    """Parameters of the simulated participant.
+
+    Two processes with the same values show the same performance.
+    """
 
     seed: int = parameter(7, "who performs", ge=0, le=2**31 - 1)
-    session: int = parameter(0, "which session of that person: other timing, repeats and noise", ge=0, le=2**31 - 1)
-    program: Literal["session", "calibration", "emotions", "conversation", "free", "rest", "maximum", "micro", "micro_talking"] = parameter(
-        "session", "what is performed; session holds the 11 functional and 6 emotional movements, conversation and grimaces in 120 s; "
-        "micro and micro_talking hold micro-expressions over rest and over conversation"
+    session: int = parameter(
+        0, "which session of that person: other timing, repeats and noise", ge=0, le=2**31 - 1
     )
-    speed: int = parameter(1, "1 in real time with stamps of the clock, 0 as fast as items are taken", ge=0, le=1)
+    program: Literal[
+        "session",
+        "calibration",
+        "emotions",
+        "conversation",
+        "free",
+        "rest",
+        "maximum",
+        "micro",
+        "micro_talking",
+    ] = parameter(
+        "session",
+        "what is performed; session holds the 11 functional and 6 emotional movements, conversation and grimaces in 120 s; "
+        "micro and micro_talking hold micro-expressions over rest and over conversation",
+    )
+    speed: int = parameter(
+        1, "1 in real time with stamps of the clock, 0 as fast as items are taken", ge=0, le=1
+    )
     duration_s: float = parameter(0.0, "length of the performance; 0 without end", unit="s", ge=0)
-    start_s: float = parameter(0.0, "where in the performance to begin; live, the clock says where", unit="s", ge=0)
-    start_stamp: int = parameter(0, "stamp of the performance's time 0; 0 is 2026-01-01 00:00 UTC", unit="ns", ge=0)
+    start_s: float = parameter(
+        0.0, "where in the performance to begin; live, the clock says where", unit="s", ge=0
+    )
+    start_stamp: int = parameter(
+        0, "stamp of the performance's time 0; 0 is 2026-01-01 00:00 UTC", unit="ns", ge=0
+    )
     lag_s: float = parameter(0.07, "how long the skin follows after the muscle", unit="s", ge=0.03, le=0.15)
     sensors: bool = parameter(True, "electrodes and cables on the face")
     width: int = parameter(640, "picture width", unit="px", ge=16, le=4096)
     height: int = parameter(480, "picture height", unit="px", ge=16, le=4096)
     fps: float = parameter(30.0, "pictures per second", unit="Hz", gt=0, le=1000)
     draw_threads: int = parameter(2, "threads that draw one picture together", ge=1, le=16)
-    scheme: str = parameter("fridlund", "electrodes: fridlund (22 bipolar), kuramoto (19 monopolar), both (63 contacts) or a scheme file")
+    scheme: str = parameter(
+        "fridlund",
+        "electrodes: fridlund (22 bipolar), kuramoto (19 monopolar), both (63 contacts) or a scheme file",
+    )
     rate_hz: float = parameter(2048.0, "EMG sampling rate", unit="Hz", ge=200, le=20000)
     chunk_samples: int = parameter(32, "EMG samples per packet", ge=1, le=4096)
     emg_mode: Literal["fast", "units"] = parameter("fast", "fast: shaped noise; units: every motor unit")
     artefacts: tuple[str, ...] = parameter(
-        USUAL, "what spoils the signal: white, mains, wander, motion, blink, liftoff, drops, drift, bursts; usual, all"
+        USUAL,
+        "what spoils the signal: white, mains, wander, motion, blink, liftoff, drops, drift, bursts; usual, all",
     )
     mains_hz: Literal[50, 60] = parameter(50, "mains frequency", unit="Hz")
     truth_hz: float = parameter(100.0, "rate of truth/muscles", unit="Hz", gt=0, le=1000)
@@ -96,7 +136,10 @@ class WallClock:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """Something to emit: when it is acquired, when it arrives, and how to make it. optional: may be left out when late."""
+    """Something to emit: when it is acquired, when it arrives, and how to make it.
+
+    optional: may be left out when late.
+    """
 
     stamp: Stamp
     due: Stamp
@@ -125,8 +168,18 @@ class _PerformerSource(Source):
         if self._participant is None:
             c = self.config
             self._participant = Participant(
-                c.seed, c.session, program=c.program, lag_s=c.lag_s, sensors=c.sensors, size=(c.width, c.height), scheme=c.scheme,
-                rate_hz=c.rate_hz, emg_mode=c.emg_mode, artefacts=c.artefacts, mains_hz=float(c.mains_hz), start=c.start_stamp or START,
+                c.seed,
+                c.session,
+                program=c.program,
+                lag_s=c.lag_s,
+                sensors=c.sensors,
+                size=(c.width, c.height),
+                scheme=c.scheme,
+                rate_hz=c.rate_hz,
+                emg_mode=c.emg_mode,
+                artefacts=c.artefacts,
+                mains_hz=float(c.mains_hz),
+                start=c.start_stamp or START,
                 draw_threads=c.draw_threads,
             )
         return self._participant
@@ -136,7 +189,9 @@ class _PerformerSource(Source):
         raise NotImplementedError
 
     def produce(self) -> Iterator[Emission]:
-        """Items until the performance ends or `stop`: in the order of their stamps, or live in the order in which they arrive."""
+        """Items until the performance ends or `stop`: in the order of their stamps, or live in the order in
+        which they arrive.
+        """
         return self._perform(self.streams)
 
     def _perform(self, streams: Callable[[float, float], list[Iterator[_Planned]]]) -> Iterator[Emission]:
@@ -146,7 +201,9 @@ class _PerformerSource(Source):
         if self.live:
             begin = max(begin, self.participant.time(self._clock.now()))
         end = begin + (self.config.duration_s or _FAR)
-        order: Callable[[_Planned], Stamp] = (lambda planned: planned.due) if self.live else (lambda planned: planned.stamp)
+        order: Callable[[_Planned], Stamp] = (
+            (lambda planned: planned.due) if self.live else (lambda planned: planned.stamp)
+        )
         for planned in heapq.merge(*streams(begin, end), key=order):
             if self.live:
                 self._clock.wait_until(planned.due, self._stop)
@@ -172,7 +229,9 @@ class _PerformerSource(Source):
         if self._last is None:
             return Health(Level.STALE, "simulated participant: not started", values)
         if self._late > 0.1 * (self._frames + self._late):
-            return Health(Level.WARN, f"this computer cannot draw {self.config.fps:g} pictures a second", values)
+            return Health(
+                Level.WARN, f"this computer cannot draw {self.config.fps:g} pictures a second", values
+            )
         return Health(Level.OK, f"simulated participant {self.config.seed}: performing", values)
 
     def close(self) -> None:
@@ -213,16 +272,22 @@ class _PerformerSource(Source):
                 stamp, arrival = p.stamp(first / p.true_rate_hz), p.stamp((first + count) / p.true_rate_hz)
                 if "bursts" in p.artefacts:
                     arrival = -(-arrival // nanoseconds(BURST_S)) * nanoseconds(BURST_S)
-                yield _Planned(stamp, arrival, functools.partial(self._packet, stamp, first, count, first - origin, lost))
+                yield _Planned(
+                    stamp, arrival, functools.partial(self._packet, stamp, first, count, first - origin, lost)
+                )
                 lost = 0
             first += count
 
     def _packet(self, stamp: Stamp, first: int, count: int, index: int, lost: int) -> Iterator[Emission]:
         p = self.participant
-        # the device counts samples of its own clock, which drifts; the stamp is when the sample was really taken
+        # the device counts samples of its own clock, which drifts; the stamp is when the sample was really
+        # taken
         own = (first + np.arange(count)) / p.rate_hz
         self._samples += count
-        yield Emission(RAW.name, EmgChunk(stamp, p.rate_hz, p.electrodes.names, p.samples(first, count), index, lost, own))
+        yield Emission(
+            RAW.name,
+            EmgChunk(stamp, p.rate_hz, p.electrodes.names, p.samples(first, count), index, lost, own),
+        )
 
     def _muscles(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
         number = int(np.ceil(begin_s * self.config.truth_hz - 1e-9))
@@ -235,7 +300,9 @@ class _PerformerSource(Source):
         yield Emission(TRUE_MUSCLES.name, self.participant.muscles_at(time_s))
 
     def _windows(self, begin_s: float, end_s: float) -> Iterator[tuple[float, float, _Planned]]:
-        """Times to look for rare events in, each with a plan of nothing at its beginning: where none ever comes, others must not wait."""
+        """Times to look for rare events in, each with a plan of nothing at its beginning: where none ever
+        comes, others must not wait.
+        """
         while begin_s < end_s:
             stamp = self.participant.stamp(begin_s)
             yield begin_s, min(begin_s + _WINDOW_S, end_s), _Planned(stamp, stamp, tuple)
@@ -305,7 +372,16 @@ class PerformerCamera(_PerformerSource):
 class Performer(_PerformerSource):
     """Camera and amplifier of one participant in one source."""
 
-    outputs: ClassVar[tuple[Port, ...]] = (IMAGE, HEAD, TRUE_FACE, TRUE_EVENTS, RAW, CHANNELS, TRUE_MUSCLES, MOVEMENT)
+    outputs: ClassVar[tuple[Port, ...]] = (
+        IMAGE,
+        HEAD,
+        TRUE_FACE,
+        TRUE_EVENTS,
+        RAW,
+        CHANNELS,
+        TRUE_MUSCLES,
+        MOVEMENT,
+    )
 
     def setup(self) -> None:
         """Build everything, seconds."""
@@ -316,7 +392,9 @@ class Performer(_PerformerSource):
         """Live, pictures are drawn beside the EMG: they take long, and packets must not wait for them."""
         if not self.live:
             return (self.produce,)
-        return functools.partial(self._perform, self._camera_streams), functools.partial(self._perform, self._emg_streams)
+        return functools.partial(self._perform, self._camera_streams), functools.partial(
+            self._perform, self._emg_streams
+        )
 
     def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
         """All of both."""
@@ -324,13 +402,18 @@ class Performer(_PerformerSource):
 
 
 def simulate(
-    minutes: float, config: PerformerConfig | None = None, *, progress: Callable[[float], None] | None = None, camera: bool = True,
+    minutes: float,
+    config: PerformerConfig | None = None,
+    *,
+    progress: Callable[[float], None] | None = None,
+    camera: bool = True,
     emg: bool = True,
 ) -> Iterator[Emission]:
-    """A whole session as fast as it can be made: everything a recording with truth needs, in the order of its stamps.
+    """A whole session as fast as it can be made: everything a recording with truth needs, in the order of its
+    stamps.
 
-    config: as for the sources; `speed` and `duration_s` are set here. progress: called with 0..1 about twice per simulated second.
-    Raises ConfigError where nothing is left to simulate.
+    config: as for the sources; `speed` and `duration_s` are set here. progress: called with 0..1 about twice
+    per simulated second. Raises ConfigError where nothing is left to simulate.
     """
     if not minutes > 0:
         raise ConfigError(f"minutes = {minutes}: a simulation must be longer than 0")

@@ -1,11 +1,13 @@
-"""Micro-expressions of the simulated participant: which muscles, when, how little, and what the skin does beside the head model.
+"""Micro-expressions of the simulated participant: which muscles, when, how little, and what the skin does
+beside the head model.
 
-A micro-expression is a few muscles of an emotion contracting to 5 to 20 % of what they do in the full expression, with onset, apex and
-offset within half a second (Yan et al. 2013: total length at most 500 ms, onset at most 260 ms). Classes are those of the public
-collections, CASME II and CAS(ME)3 together: the six basic emotions (contempt, of SAMM, counts as `others`), `repression` and
-`others`. Which muscles belong to a class follows the action units those collections label (Yan et al. 2014, table 3): happiness AU12 with
-or without 6, disgust AU9/10, surprise AU1+2 or 2, repression AU15/17, sadness AU1+4 or 1+15, fear AU1+2+4+5, anger AU4 with or
-without 7, others AU18 or 7 alone.
+A micro-expression is a few muscles of an emotion contracting to 5 to 20 % of what they do in the full
+expression, with onset, apex and offset within half a second (Yan et al. 2013: total length at most 500 ms,
+onset at most 260 ms). Classes are those of the public collections, CASME II and CAS(ME)3 together: the six
+basic emotions (contempt, of SAMM, counts as `others`), `repression` and `others`. Which muscles belong to a
+class follows the action units those collections label (Yan et al. 2014, table 3): happiness AU12 with or
+without 6, disgust AU9/10, surprise AU1+2 or 2, repression AU15/17, sadness AU1+4 or 1+15, fear AU1+2+4+5,
+anger AU4 with or without 7, others AU18 or 7 alone.
 """
 
 from __future__ import annotations
@@ -22,8 +24,18 @@ from ..types import EVENT_REGIONS, F32, F64
 from .muscles import ACTUATORS, BASE_MUSCLES, GRID_HZ, HIDDEN, MUSCLES, follow, muscle_index
 from .seeds import generator
 
-MICRO_CLASSES: tuple[str, ...] = ("happiness", "disgust", "surprise", "repression", "sadness", "fear", "anger", "others")
+MICRO_CLASSES: tuple[str, ...] = (
+    "happiness",
+    "disgust",
+    "surprise",
+    "repression",
+    "sadness",
+    "fear",
+    "anger",
+    "others",
+)
 
+# fmt: off
 PATTERNS: Mapping[str, tuple[Mapping[str, float], ...]] = {
     "happiness": (
         {"zygomaticus_major": 0.65, "levator_labii_superioris": 0.08}, {"zygomaticus_major": 0.65, "orbicularis_oculi": 0.45},
@@ -43,7 +55,10 @@ PATTERNS: Mapping[str, tuple[Mapping[str, float], ...]] = {
     ),
     "others": ({"orbicularis_oris": 0.90}, {"orbicularis_oculi": 0.90}),
 }
-"""Excitation 0..1 of each muscle in the full movement, one entry for each way a class shows; an event takes 5 to 20 % of one."""
+# fmt: on
+"""Excitation 0..1 of each muscle in the full movement, one entry for each way a class shows; an event takes 5
+to 20 % of one.
+"""
 
 INTENSITY = (0.05, 0.20)
 """Share of the full movement's excitation."""
@@ -54,15 +69,31 @@ RISE_S = (0.08, 0.20)
 PLATEAU_S = (0.0, 0.04)
 FALL_S = (0.08, 0.20)
 VISIBLE = 0.05
-"""An event begins and ends where it has 5 % of its apex: exact times exist only on paper, and this much can be found."""
+"""An event begins and ends where it has 5 % of its apex: exact times exist only on paper, and this much can
+be found.
+"""
 
 _ONE_SIDED = 0.4
 _MIDLINE = frozenset({"orbicularis_oris", "mentalis"})
 _UPPER = frozenset(
-    {"medial_frontalis", "lateral_frontalis", "corrugator_supercilii", "depressor_supercilii", "orbicularis_oculi", "lid_raiser"}
+    {
+        "medial_frontalis",
+        "lateral_frontalis",
+        "corrugator_supercilii",
+        "depressor_supercilii",
+        "orbicularis_oculi",
+        "lid_raiser",
+    }
 )
-# minimum jerk has gone 5 % of its way after this share of its time: the root of 10 x^3 - 15 x^4 + 6 x^5 = 0.05
-_FIRST = float(next(x.real for x in np.roots([6.0, -15.0, 10.0, 0.0, 0.0, -VISIBLE]) if abs(x.imag) < 1e-9 and 0.0 < x.real < 1.0))
+# minimum jerk has gone 5 % of its way after this share of its time: the root of 10 x^3 - 15 x^4 + 6 x^5 =
+# 0.05
+_FIRST = float(
+    next(
+        x.real
+        for x in np.roots([6.0, -15.0, 10.0, 0.0, 0.0, -VISIBLE])
+        if abs(x.imag) < 1e-9 and 0.0 < x.real < 1.0
+    )
+)
 
 OFFSET_LIMIT_M = 0.0006
 _FULL_AT = 0.10
@@ -72,11 +103,14 @@ _RADIUS_M = (0.007, 0.011)
 
 @dataclass(frozen=True)
 class MicroEvent:
-    """One micro-expression. Times in seconds, of the excitation or of the skin as the method that gave it says.
+    """One micro-expression.
 
-    onset_s, offset_s: where it has 5 % of the apex. label: one of `MICRO_CLASSES`. regions: of `EVENT_REGIONS`, strongest first.
-    intensity: share of the full movement, 0.05..0.20. levels: (A,) excitation at the apex. start_s, rise_s, plateau_s, fall_s: the
-    contraction itself, always of the excitation.
+    Times in seconds, of the excitation or of the skin as the method that gave it says.
+
+    onset_s, offset_s: where it has 5 % of the apex. label: one of `MICRO_CLASSES`. regions: of
+    `EVENT_REGIONS`, strongest first. intensity: share of the full movement, 0.05..0.20. levels: (A,)
+    excitation at the apex. start_s, rise_s, plateau_s, fall_s: the contraction itself, always of the
+    excitation.
     """
 
     onset_s: float
@@ -93,16 +127,20 @@ class MicroEvent:
 
 
 def regions_of(levels: F64, least: float = 0.35) -> tuple[str, ...]:
-    """The regions whose muscles contract, strongest first; those with less than `least` of the strongest are left out.
+    """The regions whose muscles contract, strongest first; those with less than `least` of the strongest are
+    left out.
 
-    levels: (A,) excitation. Muscles of brow, forehead and lids belong to the eyes, the others to the lips, as HTNet divides the face.
+    levels: (A,) excitation. Muscles of brow, forehead and lids belong to the eyes, the others to the lips, as
+    HTNet divides the face.
     """
     strength = dict.fromkeys(EVENT_REGIONS, 0.0)
     for index, level in enumerate(levels[: len(MUSCLES)]):
         part = "eye" if BASE_MUSCLES[index // 2] in _UPPER else "lips"
         strength[f"{part}_{'left' if index % 2 else 'right'}"] += float(level)
     order = sorted(EVENT_REGIONS, key=lambda name: -strength[name])
-    return tuple(name for name in order if strength[name] > 0.0 and strength[name] >= least * strength[order[0]])
+    return tuple(
+        name for name in order if strength[name] > 0.0 and strength[name] >= least * strength[order[0]]
+    )
 
 
 def draw(seed: int, session: int, index: int, talking: bool) -> MicroEvent:
@@ -111,7 +149,8 @@ def draw(seed: int, session: int, index: int, talking: bool) -> MicroEvent:
     talking: only what shows around the eyes, because a mouth that speaks does more, as fast, all the time.
     """
     choices = {
-        label: tuple(pattern for pattern in patterns if not talking or pattern.keys() <= _UPPER) for label, patterns in PATTERNS.items()
+        label: tuple(pattern for pattern in patterns if not talking or pattern.keys() <= _UPPER)
+        for label, patterns in PATTERNS.items()
     }
     labels = [label for label in MICRO_CLASSES if choices[label]]
     # each class once in every round, in an order of its own
@@ -129,7 +168,11 @@ def draw(seed: int, session: int, index: int, talking: bool) -> MicroEvent:
     share = np.zeros(len(ACTUATORS))
     full = np.zeros(len(ACTUATORS))
     for name, level in pattern.items():
-        places = [ACTUATORS.index(name)] if name in HIDDEN else [muscle_index(name, "right"), muscle_index(name, "left")]
+        places = (
+            [ACTUATORS.index(name)]
+            if name in HIDDEN
+            else [muscle_index(name, "right"), muscle_index(name, "left")]
+        )
         full[places], share[places] = level, varied[places]
     if one_sided:
         share[weak_side : len(MUSCLES) : 2] *= weak
@@ -138,16 +181,26 @@ def draw(seed: int, session: int, index: int, talking: bool) -> MicroEvent:
     levels = full * share
     start = centre - rise - 0.5 * plateau
     return MicroEvent(
-        start + _FIRST * rise, centre, start + rise + plateau + (1.0 - _FIRST) * fall, label, regions_of(levels), intensity, levels, start,
-        rise, plateau, fall,
+        start + _FIRST * rise,
+        centre,
+        start + rise + plateau + (1.0 - _FIRST) * fall,
+        label,
+        regions_of(levels),
+        intensity,
+        levels,
+        start,
+        rise,
+        plateau,
+        fall,
     )
 
 
 def on_skin(event: MicroEvent, excitation: F64, begin_s: float, lag_s: float) -> MicroEvent:
     """The same event with the times at which the skin shows it.
 
-    excitation: (T,) course of the event's contraction, 1 at the apex, sampled at `GRID_HZ` from `begin_s`, from before it starts until the
-    skin is still again. The skin is slower and smoother than the muscle, so onset, apex and offset do not shift by the same time.
+    excitation: (T,) course of the event's contraction, 1 at the apex, sampled at `GRID_HZ` from `begin_s`,
+    from before it starts until the skin is still again. The skin is slower and smoother than the muscle, so
+    onset, apex and offset do not shift by the same time.
     """
     seen = follow(excitation[:, None] * event.levels, lag_s).sum(axis=1)
     apex = int(seen.argmax())
@@ -159,16 +212,27 @@ def on_skin(event: MicroEvent, excitation: F64, begin_s: float, lag_s: float) ->
 
     first, last = int(over[0]), int(over[-1])
     return MicroEvent(
-        crossing(first - 1, first), begin_s + apex / GRID_HZ, crossing(last + 1, last), event.label, event.regions, event.intensity,
-        event.levels, event.start_s, event.rise_s, event.plateau_s, event.fall_s,
+        crossing(first - 1, first),
+        begin_s + apex / GRID_HZ,
+        crossing(last + 1, last),
+        event.label,
+        event.regions,
+        event.intensity,
+        event.levels,
+        event.start_s,
+        event.rise_s,
+        event.plateau_s,
+        event.fall_s,
     )
 
 
 class LocalSkin:
-    """Skin that moves where no coefficient of the head model reaches: a soft bump at each muscle, of this person's own shape.
+    """Skin that moves where no coefficient of the head model reaches: a soft bump at each muscle, of this
+    person's own shape.
 
-    It grows with the muscle's activation above its tone, is near its full height at a tenth of full contraction, and is never more
-    than 0.6 mm. seed: the person. head, shape: on whose face. Raises ModelError where the head carries no electrode sites.
+    It grows with the muscle's activation above its tone, is near its full height at a tenth of full
+    contraction, and is never more than 0.6 mm. seed: the person. head, shape: on whose face. Raises
+    ModelError where the head carries no electrode sites.
     """
 
     def __init__(self, seed: int, head: HeadModel, shape: F32) -> None:
@@ -180,10 +244,16 @@ class LocalSkin:
         self._bumps = np.zeros((len(MUSCLES), len(neutral), 3), np.float32)
         for base in range(len(BASE_MUSCLES)):
             height, radius, lean = rng.uniform(*_BUMP_M), rng.uniform(*_RADIUS_M), rng.uniform(0.4, 1.0)
-            angle, away, about = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.0, 0.006), rng.uniform(0.0, 2.0 * np.pi)
+            angle, away, about = (
+                rng.uniform(0.0, 2.0 * np.pi),
+                rng.uniform(0.0, 0.006),
+                rng.uniform(0.0, 2.0 * np.pi),
+            )
             for side, mirror in ((0, 1.0), (1, -1.0)):
                 # both sides are much alike, mirrored; x points to the subject's left
-                along = np.array([mirror * np.cos(angle + rng.normal(0.0, 0.2)), np.sin(angle + rng.normal(0.0, 0.2)), 0.0])
+                along = np.array(
+                    [mirror * np.cos(angle + rng.normal(0.0, 0.2)), np.sin(angle + rng.normal(0.0, 0.2)), 0.0]
+                )
                 place = sites[2 * base + side] + away * np.array([mirror * np.cos(about), np.sin(about), 0.0])
                 near = skin[np.argmin(np.linalg.norm(neutral[skin] - place, axis=1))]
                 normal = normals[near].astype(np.float64)
@@ -205,4 +275,6 @@ class LocalSkin:
         length = np.linalg.norm(summed, axis=1, keepdims=True)
         # bumps that overlap do not pile up beyond what skin does
         bounded = OFFSET_LIMIT_M * np.tanh(length / OFFSET_LIMIT_M)
-        return np.asarray(summed * np.divide(bounded, length, out=np.ones_like(length), where=length > 1e-9), np.float32)
+        return np.asarray(
+            summed * np.divide(bounded, length, out=np.ones_like(length), where=length > 1e-9), np.float32
+        )

@@ -1,14 +1,15 @@
 """Muscles move the face: excitation of 22 muscles -> skin after a lag -> the 52 ARKit actions.
 
-The matrix is signed and sparse and follows the Facial Action Coding System (Ekman & Friesen 1978: which muscle makes which
-action unit, e.g. zygomaticus major AU12, corrugator AU4, orbicularis oculi AU6/7). Muscles carry the numbers of Fridlund &
-Cacioppo (1986): odd on the subject's right, even on the left. Four actuators have no electrode over them: the jaw opener
-(digastric and lateral pterygoid, deep and helped by gravity), the air pressure behind puffed cheeks, and the two lid muscles
-(relaxing and contracting the levator palpebrae). They are why sEMG alone can never know the whole face.
+The matrix is signed and sparse and follows the Facial Action Coding System (Ekman & Friesen 1978: which
+muscle makes which action unit, e.g. zygomaticus major AU12, corrugator AU4, orbicularis oculi AU6/7). Muscles
+carry the numbers of Fridlund & Cacioppo (1986): odd on the subject's right, even on the left. Four actuators
+have no electrode over them: the jaw opener (digastric and lateral pterygoid, deep and helped by gravity), the
+air pressure behind puffed cheeks, and the two lid muscles (relaxing and contracting the levator palpebrae).
+They are why sEMG alone can never know the whole face.
 
-The chain from excitation to skin: activation dynamics (faster up than down), a pure delay of 10 ms and a critically damped
-second order (lip mechanics as in the speech literature). Its total lag, the mean group delay, is a setting: 70 ms by default,
-the median that emg2face (arXiv 2610.09304) measured per participant.
+The chain from excitation to skin: activation dynamics (faster up than down), a pure delay of 10 ms and a
+critically damped second order (lip mechanics as in the speech literature). Its total lag, the mean group
+delay, is a setting: 70 ms by default, the median that emg2face (arXiv 2610.09304) measured per participant.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from ..types import ARKIT_52, F64
 from .seeds import generator
 
 BASE_MUSCLES: tuple[str, ...] = tuple(name.removesuffix("_right") for name in FRIDLUND.muscles[::2])
-"""The 11 muscles of one side in the order of Fridlund & Cacioppo: muscle b has the numbers 2 b + 1 (right), 2 b + 2 (left)."""
+"""The 11 muscles of one side in the order of Fridlund & Cacioppo: muscle b has the numbers 2 b + 1 (right), 2
+b + 2 (left).
+"""
 
 MUSCLES: tuple[str, ...] = FRIDLUND.names
 HIDDEN: tuple[str, ...] = ("jaw_opener", "cheek_pressure", "lid_closer", "lid_raiser")
@@ -38,13 +41,15 @@ GRID_HZ = 500.0
 """Rate at which excitation and skin are computed; between grid points they are interpolated linearly."""
 BLOCK_S = 4.0
 WARM_UP_S = 1.5
-"""Memory of the skin dynamics: with the longest lag, 150 ms, what lies further back has decayed below 1e-9."""
+"""Memory of the skin dynamics: with the longest lag, 150 ms, what lies further back has decayed below 1e-9.
+"""
 
 DELAY_S = 0.010
 LID_LAG_S = 0.020
 """Lids follow their muscles within 5-15 ms plus a short damping."""
 LAG_RANGE_S = (0.030, 0.150)
 
+# fmt: off
 _SIDED: dict[str, dict[str, float]] = {
     "medial_frontalis": {"browInnerUp": 0.60, "browOuterUp{side}": 0.12, "eyeWide{side}": 0.08},
     "lateral_frontalis": {"browOuterUp{side}": 0.95, "browInnerUp": 0.08, "eyeWide{side}": 0.10, "browDown{side}": -0.30},
@@ -77,10 +82,15 @@ _SIDED: dict[str, dict[str, float]] = {
     },
     "masseter": {"jawOpen": -0.45, "mouthPress{side}": 0.15, "jawForward": 0.04, "jaw{side}": 0.10, "jaw{other}": -0.10},
 }
+# fmt: on
 _HIDDEN: dict[str, dict[str, float]] = {
     # gravity opens the jaw as soon as its closers let go: a small excitation moves it far
     "jaw_opener": {
-        "jawOpen": 1.25, "mouthLowerDownLeft": 0.10, "mouthLowerDownRight": 0.10, "mouthPressLeft": -0.5, "mouthPressRight": -0.5,
+        "jawOpen": 1.25,
+        "mouthLowerDownLeft": 0.10,
+        "mouthLowerDownRight": 0.10,
+        "mouthPressLeft": -0.5,
+        "mouthPressRight": -0.5,
         "mouthShrugLower": -0.3,
     },
     "cheek_pressure": {"cheekPuff": 1.15, "mouthFunnel": -0.1, "mouthPucker": -0.1},
@@ -105,7 +115,10 @@ def muscle_name(index: int) -> str:
 
 @functools.cache
 def reference_matrix() -> F64:
-    """(52, A) signed weights from actuators to ARKit actions, before a participant's variation. Do not modify."""
+    """(52, A) signed weights from actuators to ARKit actions, before a participant's variation.
+
+    Do not modify.
+    """
     matrix = np.zeros((len(ARKIT_52), len(ACTUATORS)))
     for base, links in _SIDED.items():
         for side, other in (("Right", "Left"), ("Left", "Right")):
@@ -133,17 +146,21 @@ def saturate(force: npt.NDArray[np.float64], knee: float = 0.03) -> F64:
 
 
 class MuscleMap:
-    """One participant's muscles -> ARKit actions: the reference matrix with its non-zero weights varied by `seed`.
+    """One participant's muscles -> ARKit actions: the reference matrix with its non-zero weights varied by
+    `seed`.
 
-    matrix: (52, A). The variation (log-normal, 15 %, a third as much between the sides) belongs to the person and stays the
-    same in every session.
+    matrix: (52, A). The variation (log-normal, 15 %, a third as much between the sides) belongs to the person
+    and stays the same in every session.
     """
 
     def __init__(self, seed: int, variation: float = 0.15) -> None:
         rng = generator(seed, "muscle map")
         actions = sorted({_unsided(name) for name in ARKIT_52})
         row = [actions.index(_unsided(name)) for name in ARKIT_52]
-        column = [*(index // 2 for index in range(len(MUSCLES))), *range(len(BASE_MUSCLES), len(BASE_MUSCLES) + len(HIDDEN))]
+        column = [
+            *(index // 2 for index in range(len(MUSCLES))),
+            *range(len(BASE_MUSCLES), len(BASE_MUSCLES) + len(HIDDEN)),
+        ]
         # both sides share most of the variation; a face is more alike left and right than two faces are
         shared = rng.normal(0.0, variation, (len(actions), max(column) + 1))[np.ix_(row, column)]
         sided = rng.normal(0.0, 0.35 * variation, shared.shape)
@@ -155,7 +172,9 @@ class MuscleMap:
 
 
 def gaze_weights(yaw_rad: npt.ArrayLike, pitch_rad: npt.ArrayLike) -> F64:
-    """(..., 52) eyeLook weights for both eyes looking the same way; yaw > 0 to the subject's left, pitch > 0 up."""
+    """(..., 52) eyeLook weights for both eyes looking the same way; yaw > 0 to the subject's left, pitch > 0
+    up.
+    """
     yaw, pitch = np.broadcast_arrays(np.asarray(yaw_rad, np.float64), np.asarray(pitch_rad, np.float64))
     weights = np.zeros((*yaw.shape, len(ARKIT_52)))
 
@@ -183,7 +202,9 @@ class SkinConstants(NamedTuple):
 
 
 def skin_constants(lag_s: float) -> SkinConstants:
-    """Constants whose group delays add up to `lag_s`: delay + mean of rise and fall + 2 x damping. Lids have their own lag.
+    """Constants whose group delays add up to `lag_s`: delay + mean of rise and fall + 2 x damping.
+
+    Lids have their own lag.
 
     Raises InputError where `lag_s` is outside 0.03..0.15.
     """
@@ -198,8 +219,12 @@ def skin_constants(lag_s: float) -> SkinConstants:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _follow(
-    excitation: npt.NDArray[np.float64], delay: npt.NDArray[np.int64], rise: npt.NDArray[np.float64],
-    fall: npt.NDArray[np.float64], damping: npt.NDArray[np.float64], step: float,
+    excitation: npt.NDArray[np.float64],
+    delay: npt.NDArray[np.int64],
+    rise: npt.NDArray[np.float64],
+    fall: npt.NDArray[np.float64],
+    damping: npt.NDArray[np.float64],
+    step: float,
 ) -> npt.NDArray[np.float64]:
     """Run the chain over (T, A) samples from rest at the first sample."""
     count, actuators = excitation.shape
@@ -222,15 +247,23 @@ def _follow(
 
 
 def follow(excitation: npt.ArrayLike, lag_s: float) -> F64:
-    """(T, A) skin-side activation from excitation (T, A) sampled at `GRID_HZ`, starting at rest on the first sample."""
+    """(T, A) skin-side activation from excitation (T, A) sampled at `GRID_HZ`, starting at rest on the first
+    sample.
+    """
     c = skin_constants(lag_s)
-    return np.asarray(_follow(np.ascontiguousarray(excitation, np.float64), c.delay, c.rise, c.fall, c.damping, 1.0 / GRID_HZ), np.float64)
+    return np.asarray(
+        _follow(
+            np.ascontiguousarray(excitation, np.float64), c.delay, c.rise, c.fall, c.damping, 1.0 / GRID_HZ
+        ),
+        np.float64,
+    )
 
 
 class MuscleTimeline:
     """Excitation and skin at any time, computed in fixed blocks of 4 s and kept for a while.
 
-    excitation: (T,) s -> (T, A), a pure function. A block depends on its own time only, so two timelines of the same function agree.
+    excitation: (T,) s -> (T, A), a pure function. A block depends on its own time only, so two timelines of
+    the same function agree.
     """
 
     def __init__(self, excitation: Callable[[F64], F64], lag_s: float) -> None:

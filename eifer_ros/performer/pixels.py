@@ -1,14 +1,16 @@
 """The shading kernel of the simulated camera: covered pixels in, linear light out, 8-bit picture written.
 
-Surfaces are rasterised at twice the resolution each way. A pixel whose four samples see one smooth surface is shaded once; an
-edge is shaded sample by sample and averaged in linear light, so edges are smooth and the inside is cheap.
+Surfaces are rasterised at twice the resolution each way. A pixel whose four samples see one smooth surface is
+shaded once; an edge is shaded sample by sample and averaged in linear light, so edges are smooth and the
+inside is cheap.
 
-What differs from material to material (colour, relief, gloss) is found sample by sample and queued; light falls on a whole queue at
-once, in loops over consecutive numbers that the compiler turns into vector instructions.
+What differs from material to material (colour, relief, gloss) is found sample by sample and queued; light
+falls on a whole queue at once, in loops over consecutive numbers that the compiler turns into vector
+instructions.
 
-Light: a few directional lights with wrapped diffuse reflection (more in red, a cheap stand-in for light that travels under the
-skin: Green 2004, GPU Gems ch. 16), spherical-Gaussian highlights with Schlick's Fresnel term, a sky-and-ground ambient term, all
-damped by the share of the surroundings a point sees.
+Light: a few directional lights with wrapped diffuse reflection (more in red, a cheap stand-in for light that
+travels under the skin: Green 2004, GPU Gems ch. 16), spherical-Gaussian highlights with Schlick's Fresnel
+term, a sky-and-ground ambient term, all damped by the share of the surroundings a point sees.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from ..head.raster import compiled
 from .surface import CABLE, CLOTH, EYE, HAIR, PAD, SHADOW, SKIN, TEETH
 
 ATTRIBUTES = 16
-"""Per vertex: normal 0-2 (camera coordinates), u 3, v 4, openness 5, wrinkle weights 6-8, local 9-11, id 13; 16 fill a cache line."""
+"""Per vertex: normal 0-2 (camera coordinates), u 3, v 4, openness 5, wrinkle weights 6-8, local 9-11, id 13;
+16 fill a cache line.
+"""
 
 # look: one float32 vector per picture
 (
@@ -111,7 +115,8 @@ QUEUE = 64
     Q_WRAP_R,
     Q_WRAP_G,
     Q_WRAP_B,
-    Q_VX,  # from here on made by _light: direction to the camera, light that falls, light that is mirrored, helpers
+    # from here on made by _light: direction to the camera, light that falls, light that is mirrored, helpers
+    Q_VX,
     Q_VY,
     Q_VZ,
     Q_DR,
@@ -129,9 +134,13 @@ QUEUE = 64
 _QUEUED = 43 * QUEUE
 
 _0, _1, _2, _4, _HALF, _TINY, _EIGHTH = (np.float32(x) for x in (0.0, 1.0, 2.0, 4.0, 0.5, 1e-9, 0.125))
-_QUARTER, _3_QUARTERS, _035, _014, _018, _SMALL = (np.float32(x) for x in (0.25, 0.75, 0.35, 0.14, 0.18, 1e-6))
+_QUARTER, _3_QUARTERS, _035, _014, _018, _SMALL = (
+    np.float32(x) for x in (0.25, 0.75, 0.35, 0.14, 0.18, 1e-6)
+)
 _015, _042, _022, _016, _20, _LEAST = (np.float32(x) for x in (0.15, 0.42, 0.22, 0.16, 20.0, 1e-30))
-_1_255, _1_65025, _18, _06, _12, _072, _092, _095 = (np.float32(x) for x in (1 / 255, 1 / 65025, 1.8, 0.6, 1.2, 0.72, 0.92, 0.95))
+_1_255, _1_65025, _18, _06, _12, _072, _092, _095 = (
+    np.float32(x) for x in (1 / 255, 1 / 65025, 1.8, 0.6, 1.2, 0.72, 0.92, 0.95)
+)
 _062, _002, _26, _RATIO = (np.float32(x) for x in (0.62, 0.02, 26.0, 1.006))
 _256, _1_256, _128, _1_65280 = (np.float32(x) for x in (256.0, 1 / 256, 128.0, 1 / 65280))
 _BYTES = 0x00FF00FF00FF00FF
@@ -150,24 +159,38 @@ def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
         vx, vy, vz = vx * scale, vy * scale, -scale
         q[Q_VX + i], q[Q_VY + i], q[Q_VZ + i] = vx, vy, vz
         across, lift = q[Q_ACROSS + i], q[Q_LIFT + i]
-        nx, ny, nz = q[Q_NX + i] * across + vx * lift, q[Q_NY + i] * across + vy * lift, q[Q_NZ + i] * across + vz * lift
+        nx, ny, nz = (
+            q[Q_NX + i] * across + vx * lift,
+            q[Q_NY + i] * across + vy * lift,
+            q[Q_NZ + i] * across + vz * lift,
+        )
         length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
         facing = nx * vx + ny * vy + nz * vz
         away = _1 if facing < _0 else _0
         sided = q[Q_SIDED + i]
         length = length * (_1 - _2 * away * (_1 - sided))
-        q[Q_OPEN + i] = q[Q_OPEN + i] * (_1 - _3_QUARTERS * away * sided)  # the inside of lips and lids, seen through an opening
+        q[Q_OPEN + i] = q[Q_OPEN + i] * (
+            _1 - _3_QUARTERS * away * sided
+        )  # the inside of lips and lids, seen through an opening
         q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = nx * length, ny * length, nz * length
     for i in range(QUEUE):
         nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
         du, dv = q[Q_DU + i], q[Q_DV + i]
-        ax, ay, az = uy * nz - uz * ny, uz * nx - ux * nz, ux * ny - uy * nx  # to the subject's left along the surface
+        ax, ay, az = (
+            uy * nz - uz * ny,
+            uz * nx - ux * nz,
+            ux * ny - uy * nx,
+        )  # to the subject's left along the surface
         length = _1 / (np.sqrt(ax * ax + ay * ay + az * az) + _SMALL)
         ax, ay, az = ax * length, ay * length, az * length
         bx, by, bz = ay * nz - az * ny, az * nx - ax * nz, ax * ny - ay * nx  # down along the surface
         nx, ny, nz = nx - du * ax - dv * bx, ny - du * ay - dv * by, nz - du * az - dv * bz
         length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
-        q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = nx * length + q[Q_TILT_X + i], ny * length + q[Q_TILT_Y + i], nz * length
+        q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = (
+            nx * length + q[Q_TILT_X + i],
+            ny * length + q[Q_TILT_Y + i],
+            nz * length,
+        )
     occlusion = look[L_AO]
     ar, ag, ab = look[L_AMBIENT], look[L_AMBIENT + 1], look[L_AMBIENT + 2]
     gr, gg, gb = look[L_GROUND], look[L_GROUND + 1], look[L_GROUND + 2]
@@ -215,7 +238,10 @@ def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
 
 @compiled
 def _corners(q: Any, found: Any, count: int, faces: Any, v: Any, attr: Any) -> None:
-    """For triangles found[:count]: shares of the corners, normal, openness and place. v (3 V,), attr (ATTRIBUTES V,)."""
+    """For triangles found[:count]: shares of the corners, normal, openness and place.
+
+    v (3 V,), attr (ATTRIBUTES V,).
+    """
     for i in range(count):
         f = found[i]
         found[QUEUE + i], found[2 * QUEUE + i], found[3 * QUEUE + i] = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -230,7 +256,11 @@ def _corners(q: Any, found: Any, count: int, faces: Any, v: Any, attr: Any) -> N
         norm = _1 / max(wa + wb + wc, _LEAST)
         q[Q_WA + i], q[Q_WB + i], q[Q_WC + i] = wa * norm, wb * norm, wc * norm
     for i in range(count):
-        a, b, c = ATTRIBUTES * found[QUEUE + i], ATTRIBUTES * found[2 * QUEUE + i], ATTRIBUTES * found[3 * QUEUE + i]
+        a, b, c = (
+            ATTRIBUTES * found[QUEUE + i],
+            ATTRIBUTES * found[2 * QUEUE + i],
+            ATTRIBUTES * found[3 * QUEUE + i],
+        )
         wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
         q[Q_NX + i] = wa * attr[a] + wb * attr[b] + wc * attr[c]
         q[Q_NY + i] = wa * attr[a + 1] + wb * attr[b + 1] + wc * attr[c + 1]
@@ -264,11 +294,23 @@ def pack_relief(bump: Any) -> Any:
 
 @compiled
 def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: Any) -> None:
-    """Colour, relief and gloss of skin, hair on it and caps. tex, bump: as `pack_skin` and `pack_relief` make them."""
+    """Colour, relief and gloss of skin, hair on it and caps.
+
+    tex, bump: as `pack_skin` and `pack_relief` make them.
+    """
     height, width = np.float32(tex.shape[0]), np.float32(tex.shape[1])
-    columns, style, strength, seed = tex.shape[1], int(look[L_COVER]), look[L_BUMP] * np.float32(1.0 / 127.0), int(look[L_SEED])
+    columns, style, strength, seed = (
+        tex.shape[1],
+        int(look[L_COVER]),
+        look[L_BUMP] * np.float32(1.0 / 127.0),
+        int(look[L_SEED]),
+    )
     for i in range(count):
-        a, b, c = ATTRIBUTES * found[QUEUE + i], ATTRIBUTES * found[2 * QUEUE + i], ATTRIBUTES * found[3 * QUEUE + i]
+        a, b, c = (
+            ATTRIBUTES * found[QUEUE + i],
+            ATTRIBUTES * found[2 * QUEUE + i],
+            ATTRIBUTES * found[3 * QUEUE + i],
+        )
         wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
         # the skin map; u is unwrapped where a triangle crosses the back of the head
         ua, ub, uc = attr[a + 3], attr[b + 3], attr[c + 3]
@@ -281,18 +323,27 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
         elif ua - uc > _HALF:
             uc += _1
         tx = (wa * ua + wb * ub + wc * uc) * width - _HALF + width
-        ty = min(max((wa * attr[a + 4] + wb * attr[b + 4] + wc * attr[c + 4]) * height - _HALF, _0), height - np.float32(1.001))
+        ty = min(
+            max((wa * attr[a + 4] + wb * attr[b + 4] + wc * attr[c + 4]) * height - _HALF, _0),
+            height - np.float32(1.001),
+        )
         ix, iy = int(tx), int(ty)
         fx, fy = int((tx - np.float32(ix)) * _256 + _HALF), int((ty - np.float32(iy)) * _256 + _HALF)
         x0 = ix - columns if ix >= columns else ix
         x0 = x0 - columns if x0 >= columns else x0
         x1 = 0 if x0 + 1 >= columns else x0 + 1
-        # four channels of 8 bits are mixed by one multiplication: weights in 1/256, every other byte at a time
+        # four channels of 8 bits are mixed by one multiplication: weights in 1/256, every other byte at a
+        # time
         w11 = (fx * fy) >> 8
         w10, w01, w00 = fx - w11, fy - w11, 256 - fx - fy + w11
         t00, t10, t01, t11 = tex[iy, x0], tex[iy, x1], tex[iy + 1, x0], tex[iy + 1, x1]
         even = (t00 & _BYTES) * w00 + (t10 & _BYTES) * w10 + (t01 & _BYTES) * w01 + (t11 & _BYTES) * w11
-        odd = (t00 >> 8 & _BYTES) * w00 + (t10 >> 8 & _BYTES) * w10 + (t01 >> 8 & _BYTES) * w01 + (t11 >> 8 & _BYTES) * w11
+        odd = (
+            (t00 >> 8 & _BYTES) * w00
+            + (t10 >> 8 & _BYTES) * w10
+            + (t01 >> 8 & _BYTES) * w01
+            + (t11 >> 8 & _BYTES) * w11
+        )
         r, g, bl = np.float32(even & 0xFFFF), np.float32(odd & 0xFFFF), np.float32(even >> 16 & 0xFFFF)
         wet, cover = np.float32(odd >> 16 & 0xFFFF) * _1_65280, np.float32(even >> 32 & 0xFFFF) * _1_65280
         r, g, bl = r * _1_65280, g * _1_65280, bl * _1_65280
@@ -302,9 +353,24 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
         for k in range(3):
             weight = wa * attr[a + 6 + k] + wb * attr[b + 6 + k] + wc * attr[c + 6 + k]
             if weight > _002:
-                b00, b10, b01, b11 = bump[k, iy, x0], bump[k, iy, x1], bump[k, iy + 1, x0], bump[k, iy + 1, x1]
-                even = np.int64(b00 & _BYTES) * w00 + (b10 & _BYTES) * w10 + (b01 & _BYTES) * w01 + (b11 & _BYTES) * w11
-                odd = (b00 >> 8 & 0xFF) * w00 + (b10 >> 8 & 0xFF) * w10 + (b01 >> 8 & 0xFF) * w01 + (b11 >> 8 & 0xFF) * w11
+                b00, b10, b01, b11 = (
+                    bump[k, iy, x0],
+                    bump[k, iy, x1],
+                    bump[k, iy + 1, x0],
+                    bump[k, iy + 1, x1],
+                )
+                even = (
+                    np.int64(b00 & _BYTES) * w00
+                    + (b10 & _BYTES) * w10
+                    + (b01 & _BYTES) * w01
+                    + (b11 & _BYTES) * w11
+                )
+                odd = (
+                    (b00 >> 8 & 0xFF) * w00
+                    + (b10 >> 8 & 0xFF) * w10
+                    + (b01 >> 8 & 0xFF) * w01
+                    + (b11 >> 8 & 0xFF) * w11
+                )
                 du += weight * (np.float32(even & 0xFFFF) * _1_256 - _128)
                 dv += weight * (np.float32(odd) * _1_256 - _128)
                 crease += weight * (np.float32(even >> 16) * _1_256 - _128)
@@ -398,9 +464,13 @@ def _thread(q: Any, found: Any, count: int, material: Any, attr: Any, styles: An
         style = styles[int(attr[ATTRIBUTES * found[QUEUE + i] + 13])]
         r, g, b = style[0], style[1], style[2]
         if material[found[i]] == HAIR:
-            tone = np.float32(0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * found[QUEUE + i] + 13])))
+            tone = np.float32(
+                0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * found[QUEUE + i] + 13]))
+            )
             r, g, b = r * tone, g * tone, b * tone
-        elif l1 < style[4] or (style[8] > _0 and l1 > style[8]):  # insulation turns to a dark plug where it meets the pad
+        elif l1 < style[4] or (
+            style[8] > _0 and l1 > style[8]
+        ):  # insulation turns to a dark plug where it meets the pad
             r, g, b = style[5], style[6], style[7]
         _put(q, i, Q_R, r, g, b)
         q[Q_GLOSS + i], q[Q_SHARP + i] = style[3], _26
@@ -418,7 +488,18 @@ def _add(q: Any, place: Any, count: int, total: Any) -> None:
 
 @compiled
 def _put_skin(
-    q: Any, found: Any, place: Any, count: int, faces: Any, v: Any, attr: Any, tex: Any, bump: Any, rays: Any, look: Any, lights: Any,
+    q: Any,
+    found: Any,
+    place: Any,
+    count: int,
+    faces: Any,
+    v: Any,
+    attr: Any,
+    tex: Any,
+    bump: Any,
+    rays: Any,
+    look: Any,
+    lights: Any,
     total: Any,
 ) -> None:
     """A queue of skin onto its pixels."""
@@ -430,8 +511,20 @@ def _put_skin(
 
 @compiled
 def _put_threads(
-    q: Any, found: Any, place: Any, count: int, faces: Any, v: Any, attr: Any, material: Any, styles: Any, seed: int, rays: Any, look: Any,
-    lights: Any, total: Any,
+    q: Any,
+    found: Any,
+    place: Any,
+    count: int,
+    faces: Any,
+    v: Any,
+    attr: Any,
+    material: Any,
+    styles: Any,
+    seed: int,
+    rays: Any,
+    look: Any,
+    lights: Any,
+    total: Any,
 ) -> None:
     """A queue of cables and hair onto its pixels."""
     _corners(q, found, count, faces, v, attr)
@@ -442,10 +535,12 @@ def _put_threads(
 
 @compiled
 def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, cull: int) -> None:
-    """As `head.raster.fill`, into one number per sample: the bits of the inverse depth above _LAST - the number of the triangle.
+    """As `head.raster.fill`, into one number per sample: the bits of the inverse depth above _LAST - the
+    number of the triangle.
 
-    Of two such numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing. spans: (H, 2) int64, made
-    wider where needed: the first column of a row that may hold something and the one after the last.
+    Of two such numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing.
+    spans: (H, 2) int64, made wider where needed: the first column of a row that may hold something and the
+    one after the last.
     """
     height, width = samples.shape
     inverse = np.empty(v.shape[0])
@@ -455,7 +550,9 @@ def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, 
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ay, by, cy = np.float64(v[a, 1]), np.float64(v[b, 1]), np.float64(v[c, 1])
         low, high = min(ay, by, cy), max(ay, by, cy)
-        if not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high:  # outside, or between two rows; NaN ends here too
+        if (
+            not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high
+        ):  # outside, or between two rows; NaN ends here too
             continue
         ax, bx, cx = np.float64(v[a, 0]), np.float64(v[b, 0]), np.float64(v[c, 0])
         if not (max(ax, bx, cx) >= 0.0 and min(ax, bx, cx) <= width - 1):
@@ -503,7 +600,9 @@ def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, 
 
 @compiled
 def project(v: Any, matrix: Any, first: int, end: int, out: Any) -> None:
-    """Vertices first..end, camera coordinates (V, 3), to (V, 3) [u, v, depth] by a (3, 3) pinhole matrix without rounding in between."""
+    """Vertices first..end, camera coordinates (V, 3), to (V, 3) [u, v, depth] by a (3, 3) pinhole matrix
+    without rounding in between.
+    """
     for i in range(first, end):
         x, y, z = np.float64(v[i, 0]), np.float64(v[i, 1]), np.float64(v[i, 2])
         out[i, 0] = (matrix[0, 0] * x + matrix[0, 1] * y) / z + matrix[0, 2]
@@ -513,7 +612,9 @@ def project(v: Any, matrix: Any, first: int, end: int, out: Any) -> None:
 
 @compiled
 def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, attr: Any) -> None:
-    """Points of the head, raised by bulk (V,) along their normals, into v; normals into attr: both turned (3, 3), points shifted (3,)."""
+    """Points of the head, raised by bulk (V,) along their normals, into v; normals into attr: both turned (3,
+    3), points shifted (3,).
+    """
     for i in range(points.shape[0]):
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
         x, y, z = points[i, 0] + nx * bulk[i], points[i, 1] + ny * bulk[i], points[i, 2] + nz * bulk[i]
@@ -524,7 +625,10 @@ def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, a
 
 @compiled
 def _edge(x0: float, y0: float, x1: float, y1: float, forwards: bool) -> tuple[float, float, float]:
-    """x, y, dx/dy of an edge. Both triangles that share it start from the same end, so they leave no gap between them."""
+    """x, y, dx/dy of an edge.
+
+    Both triangles that share it start from the same end, so they leave no gap between them.
+    """
     if forwards:
         return x0, y0, (x1 - x0) / (y1 - y0)
     return x1, y1, (x0 - x1) / (y0 - y1)
@@ -557,12 +661,16 @@ def paint(
 ) -> None:
     """Write the picture inside box (top, bottom, left, right).
 
-    over, head: (2 H, 2 W) samples of sensors and of the head alone, from `fill`, with their spans (2 H, 2); over may be empty (0, 0).
-    image: holds the background, or, where copying, the picture without sensors: then pixels without sensors stay, and mask is 1 in the
-    others. wipe: leave samples and spans of the box empty, while they are at hand.
-    decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
+    over, head: (2 H, 2 W) samples of sensors and of the head alone, from `fill`, with their spans (2 H, 2);
+    over may be empty (0, 0). image: holds the background, or, where copying, the picture without sensors:
+    then pixels without sensors stay, and mask is 1 in the others. wipe: leave samples and spans of the box
+    empty, while they are at hand. decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
     """
-    queues, founds, places = np.zeros((3, _QUEUED), np.float32), np.zeros((2, 4 * QUEUE), np.uint32), np.zeros((3, QUEUE), np.uint32)
+    queues, founds, places = (
+        np.zeros((3, _QUEUED), np.float32),
+        np.zeros((2, 4 * QUEUE), np.uint32),
+        np.zeros((3, QUEUE), np.uint32),
+    )
     skin, thread, other = queues[0], queues[1], queues[2]
     skin_found, thread_found = founds[0], founds[1]
     skin_place, thread_place, other_place = places[0], places[1], places[2]
@@ -604,7 +712,12 @@ def paint(
             nearest, furthest = max(p, q, s, t), min(p, q, s, t)
             whole = furthest > 0
             if whole:
-                fp, fq, fs, ft = _LAST - (p & _LAST), _LAST - (q & _LAST), _LAST - (s & _LAST), _LAST - (t & _LAST)
+                fp, fq, fs, ft = (
+                    _LAST - (p & _LAST),
+                    _LAST - (q & _LAST),
+                    _LAST - (s & _LAST),
+                    _LAST - (t & _LAST),
+                )
                 one = (fp == fq) & (fp == fs) & (fp == ft)
                 m = material[fp]
                 # without branches: which of it holds changes from pixel to pixel
@@ -612,13 +725,31 @@ def paint(
                 whole = one | (flat & (m == material[fq]) & (m == material[fs]) & (m == material[ft]))
                 if m >= PAD and whole and not one:  # two pads or two cables are an edge too
                     style = attr[faces[fp, 0], 13]
-                    whole = style == attr[faces[fq, 0], 13] and style == attr[faces[fs, 0], 13] and style == attr[faces[ft, 0], 13]
+                    whole = (
+                        style == attr[faces[fq, 0], 13]
+                        and style == attr[faces[fs, 0], 13]
+                        and style == attr[faces[ft, 0], 13]
+                    )
                 if whole and m == SKIN:  # most of a face
                     _put(skin, skins, Q_SX, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1)
                     skin_found[skins], skin_place[skins] = fp, at
                     skins += 1
                     if skins == QUEUE:
-                        _put_skin(skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total)
+                        _put_skin(
+                            skin,
+                            skin_found,
+                            skin_place,
+                            skins,
+                            faces,
+                            corners,
+                            values,
+                            tex,
+                            bump,
+                            rays,
+                            look,
+                            lights,
+                            total,
+                        )
                         skins = 0
                     continue
             tops[0], tops[1], tops[2], tops[3] = p, q, s, t
@@ -635,7 +766,9 @@ def paint(
                         if _alike(top, tops[n], under, unders[n], material, attr, faces):
                             done |= 1 << n
                             count += 1
-                left = _QUARTER * np.float32(count)  # what shines through to the next layer: sensor, head, background
+                left = _QUARTER * np.float32(
+                    count
+                )  # what shines through to the next layer: sensor, head, background
                 for layer in range(2):
                     key = top if layer == 0 else under
                     if key == 0 or (layer == 1 and key == top):
@@ -647,7 +780,21 @@ def paint(
                         skin_found[skins], skin_place[skins] = f, at
                         skins += 1
                         if skins == QUEUE:
-                            _put_skin(skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total)
+                            _put_skin(
+                                skin,
+                                skin_found,
+                                skin_place,
+                                skins,
+                                faces,
+                                corners,
+                                values,
+                                tex,
+                                bump,
+                                rays,
+                                look,
+                                lights,
+                                total,
+                            )
                             skins = 0
                         left = _0
                         break
@@ -657,14 +804,33 @@ def paint(
                         threads_ += 1
                         if threads_ == QUEUE:
                             _put_threads(
-                                thread, thread_found, thread_place, threads_, faces, corners, values, material,
-                                styles, seed, rays, look, lights, total,
+                                thread,
+                                thread_found,
+                                thread_place,
+                                threads_,
+                                faces,
+                                corners,
+                                values,
+                                material,
+                                styles,
+                                seed,
+                                rays,
+                                look,
+                                lights,
+                                total,
                             )
                             threads_ = 0
                         left = _0
                         break
                     a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-                    ax, ay, bx, by, cx, cy = v[a, 0] - sx, v[a, 1] - sy, v[b, 0] - sx, v[b, 1] - sy, v[c, 0] - sx, v[c, 1] - sy
+                    ax, ay, bx, by, cx, cy = (
+                        v[a, 0] - sx,
+                        v[a, 1] - sy,
+                        v[b, 0] - sx,
+                        v[b, 1] - sy,
+                        v[c, 0] - sx,
+                        v[c, 1] - sy,
+                    )
                     wa, wb, wc = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
                     turned = _1 if wa + wb + wc > _0 else -_1
                     wa, wb, wc = max(wa * turned, _0), max(wb * turned, _0), max(wc * turned, _0)
@@ -676,10 +842,22 @@ def paint(
                     alpha = _1
                     if m == CLOTH:  # large and dark: no more than ambient light and folds
                         k = int(attr[a, 13])
-                        up = 0.5 + 0.5 * (attr[a, 0] * look[L_UP] + attr[a, 1] * look[L_UP + 1] + attr[a, 2] * look[L_UP + 2])
-                        tone = (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13)) * up * open_ * look[L_EXPOSURE] * left
+                        up = 0.5 + 0.5 * (
+                            attr[a, 0] * look[L_UP]
+                            + attr[a, 1] * look[L_UP + 1]
+                            + attr[a, 2] * look[L_UP + 2]
+                        )
+                        tone = (
+                            (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13))
+                            * up
+                            * open_
+                            * look[L_EXPOSURE]
+                            * left
+                        )
                         for e in range(3):
-                            total[at, e] += styles[k, e] * tone * (look[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
+                            total[at, e] += (
+                                styles[k, e] * tone * (look[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
+                            )
                     elif m == SHADOW:
                         near = max(1.0 - (max(abs(l0), abs(l1)) - 1.0) / styles[int(attr[a, 13]), 11], 0.0)
                         alpha = np.float32(0.42 * near * near)
@@ -692,7 +870,9 @@ def paint(
                         wrap_r, wrap_g, wrap_b = 0.15, 0.15, 0.15
                         if m == EYE:
                             length = np.sqrt(l0 * l0 + l1 * l1 + l2 * l2) + 1e-9
-                            off = np.sqrt(l0 * l0 + l1 * l1) / length  # sine of the angle to the axis of the eye
+                            off = (
+                                np.sqrt(l0 * l0 + l1 * l1) / length
+                            )  # sine of the angle to the axis of the eye
                             if l2 < 0.0:
                                 off = 1.0
                             rim, hole = 0.475, look[L_PUPIL]
@@ -764,7 +944,11 @@ def paint(
                             d = np.sqrt(dx * dx + dy * dy) / styles[k, 6]
                             if d < 1.35:
                                 ring = _step(1.35, 1.05, d)
-                                r, g, bl = r * (1.0 - 0.45 * ring), g * (1.0 - 0.40 * ring), bl * (1.0 - 0.30 * ring)
+                                r, g, bl = (
+                                    r * (1.0 - 0.45 * ring),
+                                    g * (1.0 - 0.40 * ring),
+                                    bl * (1.0 - 0.30 * ring),
+                                )
                                 alpha = max(alpha, np.float32(ring))
                                 if d < 1.0:
                                     tilt = 0.55 * np.sin(d * 3.1416)
@@ -779,8 +963,16 @@ def paint(
                         _put(other, others, Q_NX, nx, ny, nz)
                         _put(other, others, Q_R, r, g, bl)
                         _put(other, others, Q_WRAP_R, wrap_r, wrap_g, wrap_b)
-                        other[Q_OPEN + others], other[Q_FLESH + others], other[Q_GLOSS + others] = open_, flesh, gloss
-                        other[Q_SHARP + others], other[Q_TILT_X + others], other[Q_TILT_Y + others] = sharp, tilt_x, tilt_y
+                        other[Q_OPEN + others], other[Q_FLESH + others], other[Q_GLOSS + others] = (
+                            open_,
+                            flesh,
+                            gloss,
+                        )
+                        other[Q_SHARP + others], other[Q_TILT_X + others], other[Q_TILT_Y + others] = (
+                            sharp,
+                            tilt_x,
+                            tilt_y,
+                        )
                         other_place[others] = at
                         others += 1
                         if others == QUEUE:
@@ -802,11 +994,25 @@ def paint(
                 if covered:
                     over_spans[row, 0], over_spans[row, 1] = head.shape[1], 0
     if skins:
-        _put_skin(skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total)
+        _put_skin(
+            skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total
+        )
     if threads_:
         _put_threads(
-            thread, thread_found, thread_place, threads_, faces, corners, values, material,
-            styles, seed, rays, look, lights, total,
+            thread,
+            thread_found,
+            thread_place,
+            threads_,
+            faces,
+            corners,
+            values,
+            material,
+            styles,
+            seed,
+            rays,
+            look,
+            lights,
+            total,
         )
     if others:
         _light(other, rays, look, lights)
@@ -842,18 +1048,25 @@ def _alike(top: int, other: int, under: int, beneath: int, material: Any, attr: 
 
 
 @compiled
-def threads(points: Any, radius: Any, first: int, style: Any, openness: float, least: float, v: Any, attr: Any) -> None:
+def threads(
+    points: Any, radius: Any, first: int, style: Any, openness: float, least: float, v: Any, attr: Any
+) -> None:
     """Ribbons that face the camera along threads.
 
-    points (N, S, 3) camera coordinates, radius (N, S) m; writes vertices `first` .. first + 2 N S into v (camera coordinates) and
-    attr. style (N,) row of the style table; least: smallest half width as a share of depth, so that no thread falls between samples.
+    points (N, S, 3) camera coordinates, radius (N, S) m; writes vertices `first` .. first + 2 N S into v
+    (camera coordinates) and attr. style (N,) row of the style table; least: smallest half width as a share of
+    depth, so that no thread falls between samples.
     """
     count, steps = points.shape[0], points.shape[1]
     for n in range(count):
         along = 0.0
         for s in range(steps):
             i, j = max(s - 1, 0), min(s + 1, steps - 1)
-            tx, ty, tz = points[n, j, 0] - points[n, i, 0], points[n, j, 1] - points[n, i, 1], points[n, j, 2] - points[n, i, 2]
+            tx, ty, tz = (
+                points[n, j, 0] - points[n, i, 0],
+                points[n, j, 1] - points[n, i, 1],
+                points[n, j, 2] - points[n, i, 2],
+            )
             x, y, z = points[n, s, 0], points[n, s, 1], points[n, s, 2]
             sx, sy, sz = ty * z - tz * y, tz * x - tx * z, tx * y - ty * x
             length = np.sqrt(sx * sx + sy * sy + sz * sz)
@@ -878,4 +1091,8 @@ def ribbon_faces(count: int, steps: int, first: int) -> Any:
     """Triangles (count * (steps - 1) * 2, 3) of what `threads` writes."""
     start = first + 2 * (np.arange(count)[:, None] * steps + np.arange(steps - 1)[None])
     a = start.reshape(-1)
-    return np.stack([np.stack([a, a + 1, a + 2], -1), np.stack([a + 1, a + 3, a + 2], -1)], 1).reshape(-1, 3).astype(np.int32)
+    return (
+        np.stack([np.stack([a, a + 1, a + 2], -1), np.stack([a + 1, a + 3, a + 2], -1)], 1)
+        .reshape(-1, 3)
+        .astype(np.int32)
+    )

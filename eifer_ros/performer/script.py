@@ -1,8 +1,9 @@
 """What the participant does, and when: the protocol of movements, rest, blinks, gaze, speech and head motion.
 
-The 11 functional movements are the ones EIFER's participants made (the "Schaede" tasks), the 6 emotional ones are Ekman's basic
-expressions. A script is a pure function of (seed, session, time) without end: a programme of slots of fixed length repeats, and
-each slot draws its own timing, strength and asymmetry. Any moment can be asked for without running through those before it.
+The 11 functional movements are the ones EIFER's participants made (the "Schaede" tasks), the 6 emotional ones
+are Ekman's basic expressions. A script is a pure function of (seed, session, time) without end: a programme
+of slots of fixed length repeats, and each slot draws its own timing, strength and asymmetry. Any moment can
+be asked for without running through those before it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .micro import MicroEvent
 from .muscles import ACTUATORS, BASE_MUSCLES, HIDDEN, MUSCLES, muscle_index
 from .seeds import generator
 
+# fmt: off
 FUNCTIONAL: Mapping[str, Mapping[str, float]] = {
     "Face-At-Rest": {},
     "Forehead": {"medial_frontalis": 1.0, "lateral_frontalis": 1.0, "lid_raiser": 0.35},
@@ -53,8 +55,12 @@ FUNCTIONAL: Mapping[str, Mapping[str, float]] = {
     },
     "Depress-Lip": {"depressor_anguli_oris": 1.0, "mentalis": 0.50, "jaw_opener": 0.10, "masseter": 0.35},
 }
-"""Excitation 0..1 of each muscle (both sides) and hidden actuator in the functional movements, in the protocol's order."""
+# fmt: on
+"""Excitation 0..1 of each muscle (both sides) and hidden actuator in the functional movements, in the
+protocol's order.
+"""
 
+# fmt: off
 EMOTIONAL: Mapping[str, Mapping[str, float]] = {
     "Angry": {
         "corrugator_supercilii": 0.85, "depressor_supercilii": 0.70, "orbicularis_oculi": 0.30, "orbicularis_oris": 0.40,
@@ -77,11 +83,13 @@ EMOTIONAL: Mapping[str, Mapping[str, float]] = {
     },
     "Surprised": {"medial_frontalis": 0.85, "lateral_frontalis": 0.90, "lid_raiser": 0.90, "jaw_opener": 0.55},
 }
+# fmt: on
 """The same for the six emotional expressions."""
 
 MOVEMENTS: Mapping[str, Mapping[str, float]] = {**FUNCTIONAL, **EMOTIONAL}
 
-# Mouth shapes of running speech: a vowel opens, a bilabial closes, a rounded vowel puckers, a spread one pulls the corners.
+# Mouth shapes of running speech: a vowel opens, a bilabial closes, a rounded vowel puckers, a spread one
+# pulls the corners.
 _SYLLABLES: tuple[Mapping[str, float], ...] = (
     {"jaw_opener": 0.38, "depressor_anguli_oris": 0.10},
     {"jaw_opener": 0.22, "zygomaticus_major": 0.10, "levator_labii_superioris": 0.10},
@@ -94,7 +102,9 @@ _STRESS = {"medial_frontalis": 0.6, "lateral_frontalis": 0.6}
 
 
 class Slot(NamedTuple):
-    """One entry of a programme: what happens (`movement`, `conversation`, `free`, `maximum`), its name, and its length."""
+    """One entry of a programme: what happens (`movement`, `conversation`, `free`, `maximum`), its name, and
+    its length.
+    """
 
     kind: str
     label: str
@@ -107,7 +117,10 @@ def _movements(table: Mapping[str, Mapping[str, float]], length_s: float) -> tup
 
 PROGRAMS: Mapping[str, tuple[Slot, ...]] = {
     "session": (
-        *_movements(FUNCTIONAL, 5.0), *_movements(EMOTIONAL, 4.5), Slot("conversation", "Conversation", 26.0), Slot("free", "Free", 12.0)
+        *_movements(FUNCTIONAL, 5.0),
+        *_movements(EMOTIONAL, 4.5),
+        Slot("conversation", "Conversation", 26.0),
+        Slot("free", "Free", 12.0),
     ),
     "calibration": _movements(FUNCTIONAL, 5.0),
     "emotions": _movements(EMOTIONAL, 4.5),
@@ -118,7 +131,9 @@ PROGRAMS: Mapping[str, tuple[Slot, ...]] = {
     "micro": (Slot("movement", "Face-At-Rest", 5.0),),
     "micro_talking": (Slot("conversation", "Conversation", 26.0),),
 }
-"""`session` holds everything once in 120 s; `maximum` is every muscle at full contraction without end, for load tests."""
+"""`session` holds everything once in 120 s; `maximum` is every muscle at full contraction without end, for
+load tests.
+"""
 
 MICRO_PROGRAMS = ("micro", "micro_talking")
 """The programmes with micro-expressions (`micro.py`) over what else happens."""
@@ -134,7 +149,8 @@ class Take(NamedTuple):
 
 @dataclass(frozen=True)
 class Pulse:
-    """One contraction: minimum-jerk onset from `start_s`, hold, minimum-jerk offset; `levels` (A,) excitation while held.
+    """One contraction: minimum-jerk onset from `start_s`, hold, minimum-jerk offset; `levels` (A,) excitation
+    while held.
 
     ripple: (3,) Hz, (3, A) phases and a depth, the unsteadiness of a held contraction.
     """
@@ -158,7 +174,9 @@ class Pulse:
         if low == high:
             return
         since = times[low:high] - self.start_s
-        shape = minimum_jerk(since / self.onset_s) * minimum_jerk((self.end_s - self.start_s - since) / self.offset_s)
+        shape = minimum_jerk(since / self.onset_s) * minimum_jerk(
+            (self.end_s - self.start_s - since) / self.offset_s
+        )
         if self.ripple_depth == 0.0:
             out[low:high] += shape[:, None] * self.levels
             return
@@ -170,16 +188,20 @@ class Pulse:
 
 
 def minimum_jerk(x: npt.ArrayLike) -> F64:
-    """0 below 0, 1 above 1, and between them the smooth step of Flash & Hogan (1985), 10 x^3 - 15 x^4 + 6 x^5."""
+    """0 below 0, 1 above 1, and between them the smooth step of Flash & Hogan (1985), 10 x^3 - 15 x^4 + 6
+    x^5.
+    """
     t = np.clip(np.asarray(x, np.float64), 0.0, 1.0)
     return np.asarray(t**3 * (10.0 + t * (6.0 * t - 15.0)), np.float64)
 
 
 class Script:
-    """The performance of participant `seed` in `session`: excitation, gaze, speech and head motion at any time in seconds.
+    """The performance of participant `seed` in `session`: excitation, gaze, speech and head motion at any
+    time in seconds.
 
-    The seed decides what belongs to the person (strength per movement, side preference, blink rate); the session decides timing and
-    the variation from repeat to repeat. Raises InputError for an unknown programme.
+    The seed decides what belongs to the person (strength per movement, side preference, blink rate); the
+    session decides timing and the variation from repeat to repeat. Raises InputError for an unknown
+    programme.
     """
 
     def __init__(self, seed: int, session: int = 0, program: str = "session") -> None:
@@ -208,7 +230,9 @@ class Script:
 
     @staticmethod
     def _side_gains(person: np.random.Generator) -> F64:
-        """(A,) left-right asymmetry of a healthy face: a preferred side plus muscle by muscle, product of both sides 1."""
+        """(A,) left-right asymmetry of a healthy face: a preferred side plus muscle by muscle, product of
+        both sides 1.
+        """
         log_ratio = person.normal(0.0, 0.05) + person.normal(0.0, 0.06, len(BASE_MUSCLES))
         gains = np.ones(len(ACTUATORS))
         gains[0 : len(MUSCLES) : 2] = np.exp(log_ratio)
@@ -217,16 +241,25 @@ class Script:
 
     @staticmethod
     def _sway_waves(rng: np.random.Generator) -> tuple[F64, F64, F64]:
-        """Frequencies (5,) Hz, amplitudes (5, 6) and phases (5, 6) of slow head motion: rx ry rz in rad, x y z in m."""
+        """Frequencies (5,) Hz, amplitudes (5, 6) and phases (5, 6) of slow head motion: rx ry rz in rad, x y
+        z in m.
+        """
         frequencies = rng.uniform([0.03, 0.07, 0.13, 0.22, 0.40], [0.06, 0.12, 0.20, 0.36, 0.60])
         scale = np.array([0.045, 0.060, 0.028, 0.008, 0.006, 0.012])
         weight = np.array([1.0, 0.8, 0.55, 0.35, 0.18])
-        return frequencies, weight[:, None] * scale * rng.uniform(0.5, 1.0, (5, 6)), rng.uniform(0.0, 2.0 * np.pi, (5, 6))
+        return (
+            frequencies,
+            weight[:, None] * scale * rng.uniform(0.5, 1.0, (5, 6)),
+            rng.uniform(0.0, 2.0 * np.pi, (5, 6)),
+        )
 
     # --- the programme -------------------------------------------------------------------------------------------------
 
     def _order(self, cycle: int) -> tuple[Slot, ...]:
-        """Slots of one cycle. The first cycle and the calibration keep the protocol's order; others shuffle among equal lengths."""
+        """Slots of one cycle.
+
+        The first cycle and the calibration keep the protocol's order; others shuffle among equal lengths.
+        """
         if cycle == 0 or self.program == "calibration":
             return self._slots
         rng = generator(self.seed, self.session, "order", cycle)
@@ -262,7 +295,9 @@ class Script:
             return self._free(rng, slot, start)
         return ()
 
-    def _levels(self, rng: np.random.Generator, levels: Mapping[str, float], strength: float, habit: F64 | float = 1.0) -> F64:
+    def _levels(
+        self, rng: np.random.Generator, levels: Mapping[str, float], strength: float, habit: F64 | float = 1.0
+    ) -> F64:
         out = np.zeros(len(ACTUATORS))
         for name, level in levels.items():
             if name in HIDDEN:
@@ -275,22 +310,42 @@ class Script:
         return np.clip(varied, 0.0, 1.0)
 
     def _pulse(
-        self, rng: np.random.Generator, start: float, onset: float, hold: float, offset: float, levels: F64, depth: float = 0.12
+        self,
+        rng: np.random.Generator,
+        start: float,
+        onset: float,
+        hold: float,
+        offset: float,
+        levels: F64,
+        depth: float = 0.12,
     ) -> Pulse:
         return Pulse(
-            start, onset, hold, offset, levels, rng.uniform([0.4, 1.5, 4.0], [1.2, 3.0, 8.0]),
-            rng.uniform(0.0, 2.0 * np.pi, (3, len(ACTUATORS))), depth,
+            start,
+            onset,
+            hold,
+            offset,
+            levels,
+            rng.uniform([0.4, 1.5, 4.0], [1.2, 3.0, 8.0]),
+            rng.uniform(0.0, 2.0 * np.pi, (3, len(ACTUATORS))),
+            depth,
         )
 
     def _movement(self, rng: np.random.Generator, slot: Slot, start: float) -> tuple[Pulse, ...]:
-        lead, onset, offset, tail = rng.uniform(0.5, 0.9), rng.uniform(0.3, 0.8), rng.uniform(0.4, 0.8), rng.uniform(0.4, 0.7)
+        lead, onset, offset, tail = (
+            rng.uniform(0.5, 0.9),
+            rng.uniform(0.3, 0.8),
+            rng.uniform(0.4, 0.8),
+            rng.uniform(0.4, 0.7),
+        )
         hold = slot.length_s - lead - onset - offset - tail
         strength = self._strength[slot.label] * float(np.clip(rng.normal(1.0, 0.08), 0.75, 1.2))
         levels = self._levels(rng, MOVEMENTS[slot.label], strength, self._habit[slot.label])
         return (self._pulse(rng, start + lead, onset, hold, offset, levels),)
 
     def _conversation(self, rng: np.random.Generator, slot: Slot, start: float) -> tuple[Pulse, ...]:
-        """Turns of speaking (4-5 syllables a second) and listening, expressions that come and go, brows that stress words."""
+        """Turns of speaking (4-5 syllables a second) and listening, expressions that come and go, brows that
+        stress words.
+        """
         pulses: list[Pulse] = []
         end = start + slot.length_s - 0.5
         time = start + rng.uniform(0.2, 0.8)
@@ -298,7 +353,9 @@ class Script:
             turn_end = min(time + rng.uniform(1.5, 5.0), end - 0.5)
             while time < turn_end:
                 rise, hold, fall = rng.uniform(0.06, 0.11), rng.uniform(0.0, 0.06), rng.uniform(0.08, 0.14)
-                levels = self._levels(rng, _SYLLABLES[rng.integers(len(_SYLLABLES))], float(rng.uniform(0.5, 1.2)))
+                levels = self._levels(
+                    rng, _SYLLABLES[rng.integers(len(_SYLLABLES))], float(rng.uniform(0.5, 1.2))
+                )
                 pulses.append(self._pulse(rng, time, rise, hold, fall, levels, 0.0))
                 time += rise + hold + rng.uniform(0.4, 0.9) * fall
                 if rng.random() < 0.06:
@@ -317,7 +374,9 @@ class Script:
         return tuple(pulses)
 
     def _free(self, rng: np.random.Generator, slot: Slot, start: float) -> tuple[Pulse, ...]:
-        """Grimaces nobody planned: one to four muscles at a time, sides apart as far as a face can, to cover the whole space."""
+        """Grimaces nobody planned: one to four muscles at a time, sides apart as far as a face can, to cover
+        the whole space.
+        """
         pulses: list[Pulse] = []
         end = start + slot.length_s - 0.4
         time = start + rng.uniform(0.2, 0.6)
@@ -368,10 +427,15 @@ class Script:
     _FIXATION_S = 1.3
 
     def gaze(self, times: npt.ArrayLike) -> F64:
-        """(..., 2) yaw and pitch of both eyes relative to the head, rad; yaw > 0 to the subject's left, pitch > 0 up."""
+        """(..., 2) yaw and pitch of both eyes relative to the head, rad; yaw > 0 to the subject's left, pitch
+        > 0 up.
+        """
         t = np.asarray(times, np.float64)
         index = np.floor(t / self._FIXATION_S).astype(np.int64)
-        known = {int(i): self._fixation(int(i)) for i in np.unique(np.concatenate([index.ravel() - 1, index.ravel()]))}
+        known = {
+            int(i): self._fixation(int(i))
+            for i in np.unique(np.concatenate([index.ravel() - 1, index.ravel()]))
+        }
         now = np.array([known[int(i)] for i in index.ravel()]).reshape(*t.shape, 3)
         before = np.array([known[int(i) - 1] for i in index.ravel()]).reshape(*t.shape, 3)
         part = minimum_jerk((t - now[..., 2]) / 0.05)[..., None]
@@ -382,7 +446,11 @@ class Script:
         away, yaw, pitch, when = _uniforms(self.seed, self.session, "gaze", index, 4)
         spread = 0.22 if away < 0.3 else 0.025  # mostly at the camera
         start = index * self._FIXATION_S
-        return spread * (2.0 * yaw - 1.0), 0.7 * spread * (2.0 * pitch - 1.0), start + 0.6 * self._FIXATION_S * when
+        return (
+            spread * (2.0 * yaw - 1.0),
+            0.7 * spread * (2.0 * pitch - 1.0),
+            start + 0.6 * self._FIXATION_S * when,
+        )
 
     def speech(self, times: npt.ArrayLike) -> F64:
         """(...,) 1 inside a conversation, 0 in the protocol, with half a second between."""
@@ -393,11 +461,15 @@ class Script:
         for index in self._indices(float(t.min()), float(t.max())):
             slot, start = self.slot(index)
             if slot.kind == "conversation":
-                out = np.maximum(out, minimum_jerk((t - start) / 0.5) * minimum_jerk((start + slot.length_s - t) / 0.5))
+                out = np.maximum(
+                    out, minimum_jerk((t - start) / 0.5) * minimum_jerk((start + slot.length_s - t) / 0.5)
+                )
         return out
 
     def head_motion(self, times: npt.ArrayLike) -> F64:
-        """(..., 6) rotation vector (rad) and translation (m) of the head about its resting pose, in model coordinates."""
+        """(..., 6) rotation vector (rad) and translation (m) of the head about its resting pose, in model
+        coordinates.
+        """
         t = np.asarray(times, np.float64)
         frequencies, amplitudes, phases = self._sway
         wave = np.sin(2.0 * np.pi * t[..., None, None] * frequencies[:, None] + phases)
@@ -410,10 +482,14 @@ class Script:
         return micro.draw(self.seed, self.session, index, self.program == "micro_talking")
 
     def micro_events(self, begin_s: float, end_s: float) -> list[MicroEvent]:
-        """Micro-expressions whose excitation has its apex within [begin, end), in time order; none in other programmes."""
+        """Micro-expressions whose excitation has its apex within [begin, end), in time order; none in other
+        programmes.
+        """
         if self.program not in MICRO_PROGRAMS:
             return []
-        numbers = range(int(np.floor(begin_s / micro.PERIOD_S)) - 1, int(np.floor(end_s / micro.PERIOD_S)) + 2)
+        numbers = range(
+            int(np.floor(begin_s / micro.PERIOD_S)) - 1, int(np.floor(end_s / micro.PERIOD_S)) + 2
+        )
         return [event for event in map(self._micro_of, numbers) if begin_s <= event.apex_s < end_s]
 
     @staticmethod
@@ -421,18 +497,30 @@ class Script:
         """The contraction of a micro-expression."""
         none = np.zeros(3)
         return Pulse(
-            event.start_s, event.rise_s, event.plateau_s, event.fall_s, event.levels, none, np.zeros((3, len(ACTUATORS))), 0.0
+            event.start_s,
+            event.rise_s,
+            event.plateau_s,
+            event.fall_s,
+            event.levels,
+            none,
+            np.zeros((3, len(ACTUATORS))),
+            0.0,
         )
 
     # --- what others ask for -------------------------------------------------------------------------------------------
 
     def tone(self, times: npt.ArrayLike) -> F64:
         """(T, A) excitation of a face that does nothing, slowly varying, at `times` (T,)."""
-        slow = np.sin(2.0 * np.pi * np.outer(np.asarray(times, np.float64), (0.05, 0.13))[:, :, None] + self._tonic_phase).sum(axis=1)
+        slow = np.sin(
+            2.0 * np.pi * np.outer(np.asarray(times, np.float64), (0.05, 0.13))[:, :, None]
+            + self._tonic_phase
+        ).sum(axis=1)
         return np.asarray(self._tonic * (1.0 + 0.25 * slow), np.float64)
 
     def excitation(self, times: npt.ArrayLike) -> F64:
-        """(T, A) excitation 0..1 of the 22 muscles and the hidden actuators at increasing `times` (T,) in seconds."""
+        """(T, A) excitation 0..1 of the 22 muscles and the hidden actuators at increasing `times` (T,) in
+        seconds.
+        """
         t = np.ascontiguousarray(times, np.float64)
         out = np.zeros((len(t), len(ACTUATORS)))
         if len(t) == 0:
@@ -452,7 +540,10 @@ class Script:
         return np.asarray(np.clip(out + self.tone(t), 0.0, 1.0), np.float64)
 
     def takes(self, start_s: float, end_s: float) -> list[Take]:
-        """Movements that overlap [start, end), in time order. A conversation and a free segment count as one take each."""
+        """Movements that overlap [start, end), in time order.
+
+        A conversation and a free segment count as one take each.
+        """
         found = []
         for index in self._indices(start_s, end_s):
             slot, begin = self.slot(index)
@@ -468,7 +559,8 @@ class Script:
     def markers(self, start_s: float, end_s: float) -> list[tuple[float, str, str]]:
         """(time, label, "start" | "end") of every movement boundary within [start, end), in time order.
 
-        Micro-expressions are labelled `Micro-Happiness` and lie within the movement or conversation they interrupt.
+        Micro-expressions are labelled `Micro-Happiness` and lie within the movement or conversation they
+        interrupt.
         """
         # a little before, because a take that ends exactly on `start_s` does not overlap the window
         marks = [

@@ -1,4 +1,6 @@
-"""Randomness as a function of names and numbers: the same keys always give the same generator, in any process and any order."""
+"""Randomness as a function of names and numbers: the same keys always give the same generator, in any process
+and any order.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,17 @@ import zlib
 import numpy as np
 
 _OFFSET = 1 << 40
-"""Added to every integer key, because block numbers before the start of a performance are negative and seeds must not be."""
+"""Added to every integer key, because block numbers before the start of a performance are negative and seeds
+must not be.
+"""
 
 
 def generator(*keys: int | str) -> np.random.Generator:
-    """A generator seeded by `keys`: integers (a seed, a session, a block number, possibly negative) and words (what it is for).
+    """A generator seeded by `keys`: integers (a seed, a session, a block number, possibly negative) and words
+    (what it is for).
 
-    Philox is counter-based and costs microseconds to set up, so that thousands of blocks can each have their own.
+    Philox is counter-based and costs microseconds to set up, so that thousands of blocks can each have their
+    own.
     """
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else key + _OFFSET for key in keys]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))

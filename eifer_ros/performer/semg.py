@@ -1,14 +1,17 @@
-"""sEMG from first principles: motor-unit pools -> spike trains -> travelling tripoles -> what each electrode sees.
+"""sEMG from first principles: motor-unit pools -> spike trains -> travelling tripoles -> what each electrode
+sees.
 
-Recruitment and rate coding after Fuglevand, Winter & Patla (1993, J Neurophysiol 70): thresholds and unit sizes grow
-exponentially through the pool, each unit fires faster with excitation up to its own peak. Parameters are facial: recruited at
-10 Hz, peaks of 65 Hz for the first and 45 Hz for the last unit (limb muscles peak at 35). Each unit's action potential is two
-tripoles (Rosenfalck's intracellular potential, as reduced by Merletti and Farina) that travel from the end-plate to both tendons
-and are seen through an anisotropic half space. Electrodes and muscles lie on the flattened face of the electrode schemes, so
+Recruitment and rate coding after Fuglevand, Winter & Patla (1993, J Neurophysiol 70): thresholds and unit
+sizes grow exponentially through the pool, each unit fires faster with excitation up to its own peak.
+Parameters are facial: recruited at 10 Hz, peaks of 65 Hz for the first and 45 Hz for the last unit (limb
+muscles peak at 35). Each unit's action potential is two tripoles (Rosenfalck's intracellular potential, as
+reduced by Merletti and Farina) that travel from the end-plate to both tendons and are seen through an
+anisotropic half space. Electrodes and muscles lie on the flattened face of the electrode schemes, so
 crosstalk is a matter of geometry.
 
-Everything is computed in fixed blocks that depend on their own number only. Spike trains keep their phase across block borders:
-each unit's phase at a border is drawn from the seed, and the rate inside the block is bent by a fraction of a percent to meet it.
+Everything is computed in fixed blocks that depend on their own number only. Spike trains keep their phase
+across block borders: each unit's phase at a border is drawn from the seed, and the rate inside the block is
+bent by a fraction of a percent to meet it.
 """
 
 from __future__ import annotations
@@ -56,19 +59,26 @@ SKIN_MM = 2.5
 PHASES = 4
 """Sub-sample positions at which each potential is stored."""
 FIR_DELAY = 4
-"""Samples by which the anti-alias filter delays the stored potentials; spikes are placed earlier by as much."""
+"""Samples by which the anti-alias filter delays the stored potentials; spikes are placed earlier by as much.
+"""
 SAMPLE_BLOCK = 1024
 """EMG samples per block."""
 
-# RMS in volts on the muscle's own bipolar channel at full contraction: the largest values of the published table of facial
-# expressions (forehead 329, cheek 230, above the eye 172, by the mouth 156, nose-mouth 135, beside the eye 108 uV); masseter by its clench.
-_FULL_RMS: tuple[float, ...] = tuple(1e-6 * uv for uv in (330, 290, 172, 150, 145, 165, 156, 160, 115, 230, 180))
-# End-plates beside the pair (mm along the scheme's fibre direction) and half-fibre lengths ahead and behind. The frontalis is
-# innervated above its pair and ends at the brow; the corrugator from its lateral end; the others before the pair.
+# RMS in volts on the muscle's own bipolar channel at full contraction: the largest values of the published
+# table of facial expressions (forehead 329, cheek 230, above the eye 172, by the mouth 156, nose-mouth 135,
+# beside the eye 108 uV); masseter by its clench.
+_FULL_RMS: tuple[float, ...] = tuple(
+    1e-6 * uv for uv in (330, 290, 172, 150, 145, 165, 156, 160, 115, 230, 180)
+)
+# End-plates beside the pair (mm along the scheme's fibre direction) and half-fibre lengths ahead and behind.
+# The frontalis is innervated above its pair and ends at the brow; the corrugator from its lateral end; the
+# others before the pair.
 _ENDPLATE_MM: tuple[float, ...] = (9, 9, 9, -9, -9, -9, -9, -9, -9, -9, -9)
+# fmt: off
 _HALF_FIBRE_MM: tuple[tuple[float, float], ...] = (
     (25, 16), (25, 16), (16, 15), (16, 15), (20, 15), (17, 15), (16, 15), (16, 15), (20, 16), (24, 18), (25, 18)
 )
+# fmt: on
 
 
 def thresholds() -> F64:
@@ -88,7 +98,9 @@ def maximum_drive() -> float:
 
 
 def firing_rates(excitation: npt.ArrayLike) -> F64:
-    """(..., UNITS) firing rates in Hz at `excitation` 0..1 (1 is the maximum drive); 0 for a unit that is not recruited."""
+    """(..., UNITS) firing rates in Hz at `excitation` 0..1 (1 is the maximum drive); 0 for a unit that is not
+    recruited.
+    """
     drive = np.asarray(excitation, np.float64)[..., None] * maximum_drive()
     recruited = thresholds()
     rates = np.minimum(peak_rates(), MIN_RATE_HZ + RATE_GAIN * (drive - recruited))
@@ -104,8 +116,9 @@ def unit_sizes() -> F64:
 class Electrodes:
     """C channels on the flattened face.
 
-    names (C,), muscles (C,) and positions (C, 2) as in the scheme; scheme and kind (`bipolar`, `monopolar`) for EmgChannelInfo;
-    plus, minus (C, 2) contacts in mm; `minus` is NaN for a monopolar channel, whose reference is far away.
+    names (C,), muscles (C,) and positions (C, 2) as in the scheme; scheme and kind (`bipolar`, `monopolar`)
+    for EmgChannelInfo; plus, minus (C, 2) contacts in mm; `minus` is NaN for a monopolar channel, whose
+    reference is far away.
     """
 
     names: tuple[str, ...]
@@ -125,8 +138,8 @@ class Electrodes:
 def place_electrodes(scheme: str, seed: int, session: int = 0, *, jitter: bool = True) -> Electrodes:
     """Electrodes of `scheme` on participant `seed`: shifted by about 2 mm per person and 0.7 mm per session.
 
-    scheme: `fridlund` (22 bipolar), `kuramoto` (19 monopolar), `both` (the contacts F1a, F1b ... and K1 ... as 63 monopolar
-    channels), or any scheme that `emg.montage.load_scheme` knows.
+    scheme: `fridlund` (22 bipolar), `kuramoto` (19 monopolar), `both` (the contacts F1a, F1b ... and K1 ...
+    as 63 monopolar channels), or any scheme that `emg.montage.load_scheme` knows.
     """
     parts = (FRIDLUND, KURAMOTO) if scheme == "both" else (load_scheme(scheme),)
     names: list[str] = []
@@ -134,9 +147,13 @@ def place_electrodes(scheme: str, seed: int, session: int = 0, *, jitter: bool =
     rows: list[tuple[F64, F64, F64]] = []
     nowhere = np.full(2, np.nan)
     for part in parts:
-        for name, muscle, position, fibre in zip(part.names, part.muscles, part.positions, part.fibres, strict=True):
+        for name, muscle, position, fibre in zip(
+            part.names, part.muscles, part.positions, part.fibres, strict=True
+        ):
             if not np.isfinite(position).all():
-                raise InputError(f"scheme '{part.name}': channel {name} has no position, so nothing can be simulated for it")
+                raise InputError(
+                    f"scheme '{part.name}': channel {name} has no position, so nothing can be simulated for it"
+                )
             site = position * MM_PER_UNIT
             if jitter:
                 site = site + generator(seed, "electrode", name).normal(0.0, 2.0, 2)
@@ -161,10 +178,11 @@ def place_electrodes(scheme: str, seed: int, session: int = 0, *, jitter: bool =
 
 @dataclass(frozen=True)
 class MotorUnits:
-    """Where the motor units of one participant lie: M = 22 muscles, U units, F fibres, in mm on the flattened face.
+    """Where the motor units of one participant lie: M = 22 muscles, U units, F fibres, in mm on the flattened
+    face.
 
-    endplate (M, U, F, 2); direction (M, 2) unit vector along the fibre; ahead, behind (M, U, F) half-fibre lengths; depth (M, U, F);
-    velocity (M, U) mm/ms; size (U,).
+    endplate (M, U, F, 2); direction (M, 2) unit vector along the fibre; ahead, behind (M, U, F) half-fibre
+    lengths; depth (M, U, F); velocity (M, U) mm/ms; size (U,).
     """
 
     endplate: F64
@@ -178,15 +196,21 @@ class MotorUnits:
 
 @functools.lru_cache(maxsize=8)
 def motor_units(seed: int) -> MotorUnits:
-    """The motor units of participant `seed`. End-plates lie off centre, so that the electrode pair is beside them (Lapatki)."""
+    """The motor units of participant `seed`.
+
+    End-plates lie off centre, so that the electrode pair is beside them (Lapatki).
+    """
     rng = generator(seed, "motor units")
     count = len(MUSCLES)
     direction = np.asarray(FRIDLUND.fibres, np.float64)
     across = np.stack([-direction[:, 1], direction[:, 0]], axis=1)
     centre = FRIDLUND.positions * MM_PER_UNIT + rng.normal(0.0, 1.0, (count, 2))
-    along = np.array([_ENDPLATE_MM[m // 2] for m in range(count)])[:, None] + rng.uniform(-2.0, 2.0, (count, UNITS))
+    along = np.array([_ENDPLATE_MM[m // 2] for m in range(count)])[:, None] + rng.uniform(
+        -2.0, 2.0, (count, UNITS)
+    )
     sideways = rng.uniform(-4.0, 4.0, (count, UNITS))
-    # one fibre in each quantile of the scatter: a few fibres then smear a potential as smoothly as the hundreds of a real unit
+    # one fibre in each quantile of the scatter: a few fibres then smear a potential as smoothly as the
+    # hundreds of a real unit
     strata = (np.arange(FIBRES) + rng.uniform(0.2, 0.8, (count, UNITS, FIBRES))) / FIBRES
     scatter = END_PLATE_SCATTER_MM * special.ndtri(strata)
     spread = rng.normal(0.0, 0.8, (count, UNITS, FIBRES))
@@ -196,25 +220,44 @@ def motor_units(seed: int) -> MotorUnits:
         + (sideways[:, :, None] + spread)[..., None] * across[:, None, None]
     )
     halves = np.array([_HALF_FIBRE_MM[m // 2] for m in range(count)])
-    lengths = rng.normal(0.0, 0.06, (2, count, UNITS, 1)) + rng.normal(0.0, FIBRE_LENGTH_SPREAD, (2, count, UNITS, FIBRES))
+    lengths = rng.normal(0.0, 0.06, (2, count, UNITS, 1)) + rng.normal(
+        0.0, FIBRE_LENGTH_SPREAD, (2, count, UNITS, FIBRES)
+    )
     # facial fibres end in the skin one by one, so that their ends fade out instead of stopping together
     vary = np.clip(np.exp(lengths), 0.6, 1.4)
     depth = rng.uniform(2.5, 7.0, (count, UNITS, 1)) + rng.normal(0.0, 0.4, (count, UNITS, FIBRES))
     velocity = np.clip(rng.normal(VELOCITY_MM_PER_MS, 0.3, (count, UNITS)), 3.0, 4.6)
-    return MotorUnits(endplate, direction, halves[:, :1, None] * vary[0], halves[:, 1:, None] * vary[1],
-        SKIN_MM + np.clip(depth, 2.0, 8.0), velocity, unit_sizes())
+    return MotorUnits(
+        endplate,
+        direction,
+        halves[:, :1, None] * vary[0],
+        halves[:, 1:, None] * vary[1],
+        SKIN_MM + np.clip(depth, 2.0, 8.0),
+        velocity,
+        unit_sizes(),
+    )
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _potentials(
-    endplate: npt.NDArray[np.float64], direction: npt.NDArray[np.float64], ahead: npt.NDArray[np.float64],
-    behind: npt.NDArray[np.float64], depth: npt.NDArray[np.float64], velocity: float, contacts: npt.NDArray[np.float64],
-    step_ms: float, count: int, strengths: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64],
+    endplate: npt.NDArray[np.float64],
+    direction: npt.NDArray[np.float64],
+    ahead: npt.NDArray[np.float64],
+    behind: npt.NDArray[np.float64],
+    depth: npt.NDArray[np.float64],
+    velocity: float,
+    contacts: npt.NDArray[np.float64],
+    step_ms: float,
+    count: int,
+    strengths: npt.NDArray[np.float64],
+    spacing: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(K, T) potential of one motor unit at K contacts, every `step_ms` from the moment it leaves the end-plate.
+    """(K, T) potential of one motor unit at K contacts, every `step_ms` from the moment it leaves the
+    end-plate.
 
-    A pole that has run a distance r in both directions gives h(r), summed over fibres; poles wait at the end-plate and stop at
-    the tendons. The three poles see the same h one after the other, so it is tabulated once per contact.
+    A pole that has run a distance r in both directions gives h(r), summed over fibres; poles wait at the
+    end-plate and stop at the tendons. The three poles see the same h one after the other, so it is tabulated
+    once per contact.
     """
     out = np.empty((len(contacts), count))
     pole = np.empty(count, np.float32)
@@ -232,7 +275,9 @@ def _potentials(
                 run = np.float32(t) * stride
                 forward = z - min(run, end)
                 backward = z + min(run, start)
-                pole[t] += np.float32(1.0) / np.sqrt(far + forward * forward) + np.float32(1.0) / np.sqrt(far + backward * backward)
+                pole[t] += np.float32(1.0) / np.sqrt(far + forward * forward) + np.float32(1.0) / np.sqrt(
+                    far + backward * backward
+                )
         for t in range(count):
             total = 0.0
             for k in range(3):
@@ -244,31 +289,48 @@ def _potentials(
     return out / (2.0 * np.pi * RADIAL_CONDUCTIVITY * len(endplate))
 
 
-def unit_potential(units: MotorUnits, muscle: int, unit: int, contacts: npt.ArrayLike, step_ms: float, count: int) -> F64:
-    """(K, T) potential of one motor unit at contacts (K, 2) mm, every `step_ms` after it leaves the end-plate.
+def unit_potential(
+    units: MotorUnits, muscle: int, unit: int, contacts: npt.ArrayLike, step_ms: float, count: int
+) -> F64:
+    """(K, T) potential of one motor unit at contacts (K, 2) mm, every `step_ms` after it leaves the
+    end-plate.
 
-    phi = 1 / (2 pi s_r) sum_k P_k / sqrt(6 (x^2 + h^2) + (z_e - z_k)^2), two tripoles per fibre; the fibres' mean times the
-    size of the unit. Arbitrary scale (see `muscle_scales`).
+    phi = 1 / (2 pi s_r) sum_k P_k / sqrt(6 (x^2 + h^2) + (z_e - z_k)^2), two tripoles per fibre; the fibres'
+    mean times the size of the unit. Arbitrary scale (see `muscle_scales`).
     """
     strengths = np.asarray(TRIPOLE)
     # the published strengths are rounded; the exact ones sum to zero, or a step would stay behind
     strengths = strengths - strengths.sum() / 3.0
     wave = _potentials(
-        units.endplate[muscle, unit], units.direction[muscle], units.ahead[muscle, unit], units.behind[muscle, unit],
-        units.depth[muscle, unit], float(units.velocity[muscle, unit]), np.ascontiguousarray(contacts, np.float64), step_ms, count,
-        strengths, np.asarray(TRIPOLE_MM),
+        units.endplate[muscle, unit],
+        units.direction[muscle],
+        units.ahead[muscle, unit],
+        units.behind[muscle, unit],
+        units.depth[muscle, unit],
+        float(units.velocity[muscle, unit]),
+        np.ascontiguousarray(contacts, np.float64),
+        step_ms,
+        count,
+        strengths,
+        np.asarray(TRIPOLE_MM),
     )
     return np.asarray(units.size[unit] * wave, np.float64)
 
 
-def unit_templates(units: MotorUnits, electrodes: Electrodes, rate_hz: float, muscles: tuple[int, ...] = ()) -> F32:
-    """(M, UNITS, PHASES, L, C) potentials of size-scaled units on each channel, low-passed for `rate_hz`; not yet in volts.
+def unit_templates(
+    units: MotorUnits, electrodes: Electrodes, rate_hz: float, muscles: tuple[int, ...] = ()
+) -> F32:
+    """(M, UNITS, PHASES, L, C) potentials of size-scaled units on each channel, low-passed for `rate_hz`; not
+    yet in volts.
 
-    Phase p holds the samples that fall p / PHASES of a sample before the spike's grid point. Computed at PHASES times the rate and
-    limited to 0.4 of it by a short FIR, as an amplifier does. muscles: indices, default all.
+    Phase p holds the samples that fall p / PHASES of a sample before the spike's grid point. Computed at
+    PHASES times the rate and limited to 0.4 of it by a short FIR, as an amplifier does. muscles: indices,
+    default all.
     """
     fine_hz = rate_hz * PHASES
-    longest_ms = float(max(units.ahead.max(), units.behind.max()) + TRIPOLE_MM[-1]) / float(units.velocity.min())
+    longest_ms = float(max(units.ahead.max(), units.behind.max()) + TRIPOLE_MM[-1]) / float(
+        units.velocity.min()
+    )
     taps = signal.firwin(2 * FIR_DELAY * PHASES + 1, 0.4 * rate_hz, fs=fine_hz)
     length = int(np.ceil((longest_ms * 1e-3 * fine_hz + len(taps)) / PHASES)) + 1
     count = length * PHASES - len(taps) + 1
@@ -287,16 +349,21 @@ def unit_templates(units: MotorUnits, electrodes: Electrodes, rate_hz: float, mu
             smooth = (fine @ smoother).reshape(channels, length, PHASES)
             for phase in range(PHASES):
                 # sample k after the sample before the spike sees the potential at fine index k PHASES - phase
-                out[row, unit, phase, 1 if phase else 0 :] = smooth[:, : length - 1 if phase else length, -phase % PHASES].T
+                out[row, unit, phase, 1 if phase else 0 :] = smooth[
+                    :, : length - 1 if phase else length, -phase % PHASES
+                ].T
     return out
 
 
 @functools.lru_cache(maxsize=8)
 def nominal_gain(seed: int, rate_hz: float) -> F64:
-    """(M, UNITS, 1) energy in V^2 s of each unit's potential on its muscle's own, exactly placed pair. Do not modify.
+    """(M, UNITS, 1) energy in V^2 s of each unit's potential on its muscle's own, exactly placed pair.
 
-    Scaled so that full contraction gives the table's RMS: by Campbell's theorem the variance of a sum of independent trains is the
-    sum of rate x energy. A misplaced pair then picks up less or more, as on a person.
+    Do not modify.
+
+    Scaled so that full contraction gives the table's RMS: by Campbell's theorem the variance of a sum of
+    independent trains is the sum of rate x energy. A misplaced pair then picks up less or more, as on a
+    person.
     """
     raw = _own_energy(seed, rate_hz)
     return np.asarray(raw * (muscle_scales(seed, rate_hz) ** 2)[:, None, None], np.float64)
@@ -310,20 +377,30 @@ def _own_energy(seed: int, rate_hz: float) -> F64:
     for muscle in range(len(MUSCLES)):
         one = slice(muscle, muscle + 1)
         own = Electrodes(
-            exact.names[one], exact.muscles[one], exact.scheme, exact.kind, exact.positions[one], exact.plus[one], exact.minus[one]
+            exact.names[one],
+            exact.muscles[one],
+            exact.scheme,
+            exact.kind,
+            exact.positions[one],
+            exact.plus[one],
+            exact.minus[one],
         )
         energy[muscle] = variance_per_rate(unit_templates(units, own, rate_hz, (muscle,)), rate_hz)[0]
     return energy
 
 
 def muscle_scales(seed: int, rate_hz: float) -> F64:
-    """(M,) factors from `unit_templates` to volts: full contraction gives the table's RMS on the muscle's own pair."""
+    """(M,) factors from `unit_templates` to volts: full contraction gives the table's RMS on the muscle's own
+    pair.
+    """
     variance = np.einsum("u,muc->m", firing_rates(1.0), _own_energy(seed, rate_hz))
     return np.asarray(own_rms() / np.sqrt(variance), np.float64)
 
 
 def own_rms() -> F64:
-    """(M,) RMS in volts of each muscle at full contraction on its own pair, the calibration of the simulation."""
+    """(M,) RMS in volts of each muscle at full contraction on its own pair, the calibration of the
+    simulation.
+    """
     return np.array([_FULL_RMS[muscle // 2] for muscle in range(len(MUSCLES))])
 
 
@@ -337,8 +414,12 @@ def templates_in_volts(seed: int, session: int, scheme: str, rate_hz: float) -> 
 
 
 def variance_per_rate(templates: F32, rate_hz: float) -> F64:
-    """(M, UNITS, C) V^2 per Hz: the energy of each unit's potential on each channel (Campbell's theorem), V^2 s."""
-    return np.asarray(np.einsum("muplc,muplc->muc", templates, templates, dtype=np.float64) / (PHASES * rate_hz), np.float64)
+    """(M, UNITS, C) V^2 per Hz: the energy of each unit's potential on each channel (Campbell's theorem), V^2
+    s.
+    """
+    return np.asarray(
+        np.einsum("muplc,muplc->muc", templates, templates, dtype=np.float64) / (PHASES * rate_hz), np.float64
+    )
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -355,7 +436,9 @@ def _uniform(a: int, b: int, c: int, d: int) -> float:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _interval(seed: int, unit: int, block: int, count: int, cv: float) -> float:
-    """The next inter-spike interval in units of its mean: normal, kept above 0.3 (no unit fires twice at once)."""
+    """The next inter-spike interval in units of its mean: normal, kept above 0.3 (no unit fires twice at
+    once).
+    """
     u1 = _uniform(seed, unit, block, 2 * count + 1)
     u2 = _uniform(seed, unit, block, 2 * count + 2)
     return float(max(1.0 + cv * np.sqrt(-2.0 * np.log(u1)) * np.cos(2.0 * np.pi * u2), 0.3))
@@ -363,10 +446,20 @@ def _interval(seed: int, unit: int, block: int, count: int, cv: float) -> float:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _spikes(
-    excitation: npt.NDArray[np.float64], recruited: npt.NDArray[np.float64], peak: npt.NDArray[np.float64], drive: float,
-    lowest: float, gain: float, cv: float, step: float, seed: int, block: int,
+    excitation: npt.NDArray[np.float64],
+    recruited: npt.NDArray[np.float64],
+    peak: npt.NDArray[np.float64],
+    drive: float,
+    lowest: float,
+    gain: float,
+    cv: float,
+    step: float,
+    seed: int,
+    block: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Spike times (s after the block's start) and unit numbers (muscle * U + unit), unit by unit, for (T, M) excitation."""
+    """Spike times (s after the block's start) and unit numbers (muscle * U + unit), unit by unit, for (T, M)
+    excitation.
+    """
     steps, muscles = excitation.shape
     units = len(recruited)
     room = 4096
@@ -385,7 +478,8 @@ def _spikes(
                 continue
             first = _uniform(seed, unit, block, 0)
             after = _uniform(seed, unit, block + 1, 0)
-            # bend the rate so that the next block's first spike comes one ordinary interval after this block's last
+            # bend the rate so that the next block's first spike comes one ordinary interval after this
+            # block's last
             bend = 1.0
             mark = first
             count = 0
@@ -427,7 +521,10 @@ def _spikes(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _superpose(
-    positions: npt.NDArray[np.float64], who: npt.NDArray[np.int64], templates: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    positions: npt.NDArray[np.float64],
+    who: npt.NDArray[np.int64],
+    templates: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
 ) -> None:
     """Add each unit's potential to `out` (N, C) at `positions` in samples; templates (M U, PHASES, L, C)."""
     count, channels = out.shape
@@ -455,14 +552,24 @@ class SpikeTrains:
     def _build(self, block: int) -> tuple[F64, npt.NDArray[np.int64]]:
         excitation = np.ascontiguousarray(self._timeline.excitation_block(block)[:, : len(MUSCLES)])
         times, who = _spikes(
-            excitation, thresholds(), peak_rates(), maximum_drive(), MIN_RATE_HZ, RATE_GAIN, INTERVAL_CV, 1.0 / GRID_HZ,
-            self._seed, block + (1 << 40),
+            excitation,
+            thresholds(),
+            peak_rates(),
+            maximum_drive(),
+            MIN_RATE_HZ,
+            RATE_GAIN,
+            INTERVAL_CV,
+            1.0 / GRID_HZ,
+            self._seed,
+            block + (1 << 40),
         )
         order = np.argsort(times, kind="stable")
         return times[order] + block * BLOCK_S, who[order]
 
     def between(self, start_s: float, end_s: float) -> tuple[F64, npt.NDArray[np.int64]]:
-        """Times in s and unit numbers (muscle * UNITS + unit) of the spikes within [start, end), in time order."""
+        """Times in s and unit numbers (muscle * UNITS + unit) of the spikes within [start, end), in time
+        order.
+        """
         first, last = int(np.floor(start_s / BLOCK_S)), int(np.floor(end_s / BLOCK_S))
         parts = [self._of_block(block) for block in range(first, last + 1)]
         times = np.concatenate([part[0] for part in parts])
@@ -485,13 +592,21 @@ def noise_shape(rate_hz: float, taps: int = 129) -> F64:
 class Semg:
     """The clean sEMG of participant `seed` under `scheme`: block by block, in volts.
 
-    rate_hz: nominal rate, for which potentials are sampled. true_rate_hz: how fast the device's clock really runs (drift).
-    mode: `units` superposes motor-unit potentials; `fast` modulates shaped noise with the same amplitude law and geometry.
+    rate_hz: nominal rate, for which potentials are sampled. true_rate_hz: how fast the device's clock really
+    runs (drift). mode: `units` superposes motor-unit potentials; `fast` modulates shaped noise with the same
+    amplitude law and geometry.
     """
 
     def __init__(
-        self, seed: int, session: int, timeline: MuscleTimeline, *, scheme: str = "fridlund", rate_hz: float = 2048.0,
-        true_rate_hz: float | None = None, mode: Mode = "fast",
+        self,
+        seed: int,
+        session: int,
+        timeline: MuscleTimeline,
+        *,
+        scheme: str = "fridlund",
+        rate_hz: float = 2048.0,
+        true_rate_hz: float | None = None,
+        mode: Mode = "fast",
     ) -> None:
         if not 200.0 <= rate_hz <= 20000.0:
             raise InputError(f"EMG rate {rate_hz} Hz; the simulation works from 200 to 20000 Hz")
@@ -514,8 +629,12 @@ class Semg:
         self._mixing = _signed_mixing(templates, full)
 
     def rms(self, excitation: npt.ArrayLike) -> F64:
-        """(..., M, C) RMS in volts that each muscle alone puts on each channel at excitation (..., M) (Campbell's theorem)."""
-        return np.asarray(np.sqrt(np.einsum("...mu,muc->...mc", firing_rates(excitation), self.gain)), np.float64)
+        """(..., M, C) RMS in volts that each muscle alone puts on each channel at excitation (..., M)
+        (Campbell's theorem).
+        """
+        return np.asarray(
+            np.sqrt(np.einsum("...mu,muc->...mc", firing_rates(excitation), self.gain)), np.float64
+        )
 
     def block(self, number: int) -> F32:
         """(SAMPLE_BLOCK, C) volts: samples number * SAMPLE_BLOCK and following."""
@@ -525,7 +644,9 @@ class Semg:
         first = number * SAMPLE_BLOCK
         out = np.zeros((SAMPLE_BLOCK, len(self.electrodes.names)), np.float32)
         length = self._templates.shape[2]
-        times, who = self._trains.between((first - length) / self.true_rate_hz, (first + SAMPLE_BLOCK + FIR_DELAY) / self.true_rate_hz)
+        times, who = self._trains.between(
+            (first - length) / self.true_rate_hz, (first + SAMPLE_BLOCK + FIR_DELAY) / self.true_rate_hz
+        )
         _superpose(times * self.true_rate_hz - first - FIR_DELAY, who, self._templates, out)
         return out
 
@@ -548,7 +669,9 @@ class Semg:
 
 
 def amplitude_law(gain: F64) -> tuple[F64, F64]:
-    """Excitation levels (K,) and the RMS (M, K) of each muscle on the channel that sees it best, relative to full contraction."""
+    """Excitation levels (K,) and the RMS (M, K) of each muscle on the channel that sees it best, relative to
+    full contraction.
+    """
     levels = np.concatenate([np.linspace(0.0, 0.1, 41)[:-1], np.linspace(0.1, 1.0, 46)])
     best = gain.sum(axis=1).argmax(axis=1)
     own = gain[np.arange(len(gain)), :, best]
@@ -557,7 +680,9 @@ def amplitude_law(gain: F64) -> tuple[F64, F64]:
 
 
 def _signed_mixing(templates: F32, variance: F64) -> F64:
-    """(M, C) volts on each channel per muscle at full contraction; the sign says whether a channel sees the muscle inverted."""
+    """(M, C) volts on each channel per muscle at full contraction; the sign says whether a channel sees the
+    muscle inverted.
+    """
     rows = np.arange(len(templates))
     best = variance.argmax(axis=1)
     late = templates[:, UNITS // 2 :, 0]

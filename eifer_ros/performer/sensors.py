@@ -1,8 +1,10 @@
-"""The sensors on a simulated face: pads at both schemes' sites, plugs, cables, sticks and tape, glued to the moving skin.
+"""The sensors on a simulated face: pads at both schemes' sites, plugs, cables, sticks and tape, glued to the
+moving skin.
 
-As in the published sessions: about 60 square white pads with a metal snap and a dot, pairs 10 mm apart along the fibre for the
-Fridlund sites, single pads for Kuramoto's, a row of eight across the chin with cables hanging down, a bundle over forehead and
-crown, cables from the cheeks to the ears, a curtain of cables on both sides, white sticks at the temples.
+As in the published sessions: about 60 square white pads with a metal snap and a dot, pairs 10 mm apart along
+the fibre for the Fridlund sites, single pads for Kuramoto's, a row of eight across the chin with cables
+hanging down, a bundle over forehead and crown, cables from the cheeks to the ears, a curtain of cables on
+both sides, white sticks at the temples.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ _PLUG = (0.018, 0.018, 0.028)
 
 @dataclass(frozen=True)
 class Glue:
-    """N points that follow the skin: on the surface, plus `lift` (N,) m along the normal, plus `shift` (N, 3) m in model coordinates."""
+    """N points that follow the skin: on the surface, plus `lift` (N,) m along the normal, plus `shift` (N, 3)
+    m in model coordinates.
+    """
 
     points: Points
     lift: F32
@@ -64,7 +68,9 @@ def _weighted(values: Any, corners: Any, weights: Any) -> Any:
     for n in range(corners.shape[0]):
         a, b, c = corners[n, 0], corners[n, 1], corners[n, 2]
         for k in range(values.shape[1]):
-            out[n, k] = weights[n, 0] * values[a, k] + weights[n, 1] * values[b, k] + weights[n, 2] * values[c, k]
+            out[n, k] = (
+                weights[n, 0] * values[a, k] + weights[n, 1] * values[b, k] + weights[n, 2] * values[c, k]
+            )
     return out
 
 
@@ -97,9 +103,16 @@ class Rig:
 def pad_faces(count: int, first: int) -> I32:
     """Triangles of the pad grids."""
     grid = np.arange(_GRID * _GRID).reshape(_GRID, _GRID)
-    a, b, c, d = grid[:-1, :-1].reshape(-1), grid[:-1, 1:].reshape(-1), grid[1:, :-1].reshape(-1), grid[1:, 1:].reshape(-1)
+    a, b, c, d = (
+        grid[:-1, :-1].reshape(-1),
+        grid[:-1, 1:].reshape(-1),
+        grid[1:, :-1].reshape(-1),
+        grid[1:, 1:].reshape(-1),
+    )
     one = np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)])
-    return np.asarray((first + np.arange(count)[:, None, None] * _GRID * _GRID + one[None]).reshape(-1, 3), np.int32)
+    return np.asarray(
+        (first + np.arange(count)[:, None, None] * _GRID * _GRID + one[None]).reshape(-1, 3), np.int32
+    )
 
 
 def pad_materials(count: int) -> npt.NDArray[np.uint8]:
@@ -111,7 +124,9 @@ def pad_materials(count: int) -> npt.NDArray[np.uint8]:
 
 
 def _blend() -> F32:
-    """(STEPS, CONTROLS) Catmull-Rom weights; the plug, between the first two control points, has its own four samples."""
+    """(STEPS, CONTROLS) Catmull-Rom weights; the plug, between the first two control points, has its own four
+    samples.
+    """
     t = np.concatenate([np.linspace(0.0, 1.0, 4), np.linspace(1.0, CONTROLS - 1.0, STEPS - 3)[1:]])
     weights = np.zeros((STEPS, CONTROLS))
     for row, value in enumerate(t):
@@ -153,7 +168,9 @@ class _Atlas:
     normals: F64
 
     def look(self, directions: F64) -> Points:
-        """Outermost skin in (N, 3) directions from the skull's centre, to within half a grid cell (1.5 degrees)."""
+        """Outermost skin in (N, 3) directions from the skull's centre, to within half a grid cell (1.5
+        degrees).
+        """
         rows, columns = self.shape
         unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         row = np.clip(np.arccos(np.clip(unit[:, 1], -1, 1)) / np.pi * rows, 0, rows - 1).astype(int)
@@ -167,12 +184,19 @@ def _atlas(surface: Surface) -> _Atlas:
     head = surface.head
     rows, columns = 60, 120
     polar, turn = np.meshgrid(
-        (np.arange(rows) + 0.5) / rows * np.pi, ((np.arange(columns) + 0.5) / columns - 0.5) * 2 * np.pi, indexing="ij"
+        (np.arange(rows) + 0.5) / rows * np.pi,
+        ((np.arange(columns) + 0.5) / columns - 0.5) * 2 * np.pi,
+        indexing="ij",
     )
-    directions = np.stack([np.sin(polar) * np.sin(turn), np.cos(polar), np.sin(polar) * np.cos(turn)], axis=-1).reshape(-1, 3)
+    directions = np.stack(
+        [np.sin(polar) * np.sin(turn), np.cos(polar), np.sin(polar) * np.cos(turn)], axis=-1
+    ).reshape(-1, 3)
     points, _ = surface.around(directions)
     sites: list[tuple[str, F64, F64]] = []
-    for which, scheme in (("electrodes_fridlund", montage.FRIDLUND), ("electrodes_kuramoto", montage.KURAMOTO)):
+    for which, scheme in (
+        ("electrodes_fridlund", montage.FRIDLUND),
+        ("electrodes_kuramoto", montage.KURAMOTO),
+    ):
         if which not in head.embeddings:
             raise ModelError(f"head model '{head.id}' has no {which}; sensors cannot be placed on it")
         embedding = head.embedding(which)
@@ -198,7 +222,9 @@ def _near(surface: Surface, x: int, y: int, z: int) -> I32:
 
 
 def _press(surface: Surface, centre: F64, normal: F64, targets: F64) -> Points:
-    """Press (N, 3) points near `centre` onto the skin along `normal`; what misses goes to the nearest triangle."""
+    """Press (N, 3) points near `centre` onto the skin along `normal`; what misses goes to the nearest
+    triangle.
+    """
     cell = np.floor(centre / 0.01).astype(int)
     faces = _near(surface, int(cell[0]), int(cell[1]), int(cell[2]))
     hit, weights = np.empty(len(targets), np.int64), np.zeros((len(targets), 3))
@@ -274,13 +300,16 @@ class _Builder:
         # cut by hand: the corners are not quite square
         skew = rng.normal(0.0, 0.05, 4)
         targets = place + half * (
-            (u * stretch * (1 + skew[0] * w) + skew[1] * w)[:, None] * a + (w * (1 + skew[2] * u) + skew[3] * u)[:, None] * b
+            (u * stretch * (1 + skew[0] * w) + skew[1] * w)[:, None] * a
+            + (w * (1 + skew[2] * u) + skew[3] * u)[:, None] * b
         )
         self.pad_points.append(_press(self.surface, place, normal, targets))
         self.pad_local.append(np.column_stack([u, w]))
         inside = (np.abs(u) <= 1.0) & (np.abs(w) <= 1.0)
         thick = 0.0004 if tape else rng.uniform(0.0006, 0.0012)
-        self.pad_lift.append(np.where(inside, thick + rng.uniform(0.0, 0.0008) * (np.abs(u * w) > 0.9), 0.0001))
+        self.pad_lift.append(
+            np.where(inside, thick + rng.uniform(0.0, 0.0008) * (np.abs(u * w) > 0.9), 0.0001)
+        )
         self.pad_names.append(name)
         self.pad_half.append(half)
         white = rng.uniform(0.60, 0.84)
@@ -323,7 +352,18 @@ class _Builder:
         self.cable_radius.append(radius)
         tone = float(np.exp(self.rng.normal(0.0, 0.12)))
         self.cable_style.append(
-            [colour[0] * tone, colour[1] * tone, colour[2] * tone, gloss, plug, *plug_colour, 0.0, 0.0, 0.0, 0.0]
+            [
+                colour[0] * tone,
+                colour[1] * tone,
+                colour[2] * tone,
+                gloss,
+                plug,
+                *plug_colour,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ]
         )
 
     def lead(
@@ -336,9 +376,11 @@ class _Builder:
         *,
         hang: bool = False,
     ) -> None:
-        """A plug on `snap` that points along `start`, then a cable over the skin through directions with lifts; `hang`: free ends.
+        """A plug on `snap` that points along `start`, then a cable over the skin through directions with
+        lifts; `hang`: free ends.
 
-        course: four (direction from the skull's centre, lift m), or where `hang` four (shift from the plug, unused).
+        course: four (direction from the skull's centre, lift m), or where `hang` four (shift from the plug,
+        unused).
         """
         rng = self.rng
         length = rng.uniform(0.008, 0.013)
@@ -348,14 +390,20 @@ class _Builder:
         lift, shift = np.zeros(CONTROLS), np.zeros((CONTROLS, 3))
         lift[:2] = 0.0026, rng.uniform(0.003, 0.0055)
         if hang:
-            corners, weights = np.repeat(near.corners[1:2], 4, axis=0), np.repeat(near.weights[1:2], 4, axis=0)
+            corners, weights = (
+                np.repeat(near.corners[1:2], 4, axis=0),
+                np.repeat(near.weights[1:2], 4, axis=0),
+            )
             for index, (step, extra) in enumerate(course):
                 shift[2 + index], lift[2 + index] = step, lift[1] + extra
         else:
             rest = self.atlas.look(np.array([direction for direction, _ in course]))
             corners, weights = rest.corners, rest.weights
             lift[2:] = [extra for _, extra in course]
-        points = Points(np.concatenate([near.corners, corners]), np.concatenate([near.weights, weights]).astype(np.float32))
+        points = Points(
+            np.concatenate([near.corners, corners]),
+            np.concatenate([near.weights, weights]).astype(np.float32),
+        )
         wire = rng.uniform(0.00045, 0.00065)
         radius = np.full(STEPS, wire)
         radius[:4] = rng.uniform(0.0010, 0.0013)
@@ -371,7 +419,10 @@ def _pick(
 
 @functools.lru_cache(maxsize=BANK)
 def build(surface: Surface, seed: int) -> Rig:
-    """The sensors of session `seed` on a head: the same seed gives the same sensors. About 0.1 s, then kept."""
+    """The sensors of session `seed` on a head: the same seed gives the same sensors.
+
+    About 0.1 s, then kept.
+    """
     rng = generator(seed, "sensors")
     make = _Builder(surface, rng)
     unit, eyes = surface.unit, surface.eye_line
@@ -381,8 +432,12 @@ def build(surface: Surface, seed: int) -> Rig:
     top_side = float(rng.choice([-1.0, 1.0]))
 
     def towards(azimuth: float, elevation: float) -> F64:
-        """Direction from the skull's centre: azimuth rad from the nose to the subject's left, elevation rad above the eyes."""
-        return np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
+        """Direction from the skull's centre: azimuth rad from the nose to the subject's left, elevation rad
+        above the eyes.
+        """
+        return np.array(
+            [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
+        )
 
     def route(name: str, snap: F64, normal: F64) -> None:
         x, y = snap[0] / unit, (snap[1] - eyes) / unit
@@ -393,13 +448,18 @@ def build(surface: Surface, seed: int) -> Rig:
             colour = _pick(rng, palette, (red, 0.15, 0.08, 0.02, 0.02))
             sway = 0.004 * x / 0.4 + rng.normal(0.0, 0.004)
             back = rng.uniform(0.0, 0.012)
-            course = [(np.array([sway * t, -0.030 * t - 0.008, -back * t + 0.006]), 0.003) for t in (0.3, 1.1, 2.2, 3.6)]
+            course = [
+                (np.array([sway * t, -0.030 * t - 0.008, -back * t + 0.006]), 0.003)
+                for t in (0.3, 1.1, 2.2, 3.6)
+            ]
             make.lead(snap, normal, course, np.array([rng.normal(0, 0.15), -1.0, 0.0]), colour, hang=True)
             return
         lift = rng.uniform(0.0025, 0.007, 4)
         if y > 0.30 and abs(x) < 1.0:  # forehead: over the crown
             target = towards(side * rng.uniform(0.5, 2.2) + 0.25 * x, rng.uniform(0.95, 1.45))
-            colour = _pick(rng, palette, (red, 0.12, 0.30, 0.10, 0.12) if abs(x) > 0.12 else (0.3, 0.05, 0.5, 0.4, 0.1))
+            colour = _pick(
+                rng, palette, (red, 0.12, 0.30, 0.10, 0.12) if abs(x) > 0.12 else (0.3, 0.05, 0.5, 0.4, 0.1)
+            )
             start = np.array([0.45 * x + rng.normal(0.0, 0.25), 1.0, 0.0])
         elif abs(x) < 0.12 and y > -0.55:  # bridge of the nose
             target, colour = towards(rng.normal(0.0, 0.3), 1.3), _pick(rng, (BLACK, WHITE), (0.6, 0.4))
@@ -457,9 +517,16 @@ def build(surface: Surface, seed: int) -> Rig:
             snap, normal, _ = make.pad(contact, at, direction, half)
             route(contact, snap, normal)
     for _ in range(int(rng.integers(2, 6))):  # strips of tape
-        azimuth, elevation = rng.uniform(-1.1, 1.1), rng.choice([rng.uniform(0.45, 0.75), rng.uniform(-0.25, 0.1)])
+        azimuth, elevation = (
+            rng.uniform(-1.1, 1.1),
+            rng.choice([rng.uniform(0.45, 0.75), rng.uniform(-0.25, 0.1)]),
+        )
         azimuth = azimuth if elevation > 0.4 else float(np.sign(azimuth)) * rng.uniform(0.95, 1.2)
-        place = make.atlas.look(towards(float(azimuth), float(elevation))[None]).on(surface.head.template)[0].astype(np.float64)
+        place = (
+            make.atlas.look(towards(float(azimuth), float(elevation))[None])
+            .on(surface.head.template)[0]
+            .astype(np.float64)
+        )
         make.pad(
             "tape",
             place,
@@ -499,7 +566,8 @@ def build(surface: Surface, seed: int) -> Rig:
 
 def _join(pieces: list[Points]) -> Points:
     return Points(
-        np.concatenate([piece.corners for piece in pieces]).astype(np.int32), np.concatenate([piece.weights for piece in pieces])
+        np.concatenate([piece.corners for piece in pieces]).astype(np.int32),
+        np.concatenate([piece.weights for piece in pieces]),
     )
 
 
@@ -530,7 +598,9 @@ def _curtain(make: _Builder, rng: np.random.Generator, towards: Any, red: float)
         wide = rng.uniform(0.0, 0.035)
         for _ in range(int(rng.integers(14, 34))):
             anchor = make.atlas.look(
-                np.repeat(towards(side * rng.uniform(1.5, 2.0), rng.uniform(0.25, 0.7))[None], CONTROLS, axis=0)
+                np.repeat(
+                    towards(side * rng.uniform(1.5, 2.0), rng.uniform(0.25, 0.7))[None], CONTROLS, axis=0
+                )
             )
             drop, out = rng.uniform(0.15, 0.24), rng.beta(1.3, 1.8) * wide + 0.004
             t = np.linspace(0.0, 1.0, CONTROLS)
@@ -549,7 +619,9 @@ def _curtain(make: _Builder, rng: np.random.Generator, towards: Any, red: float)
                 axis=1,
             )
             colour = _pick(rng, (RED, BLACK, WHITE, GREY), (red, 0.35, 0.10, 0.18))
-            make.cable(anchor, np.full(CONTROLS, 0.005), shift, np.full(STEPS, rng.uniform(0.0005, 0.0007)), colour)
+            make.cable(
+                anchor, np.full(CONTROLS, 0.005), shift, np.full(STEPS, rng.uniform(0.0005, 0.0007)), colour
+            )
 
 
 def _sticks(make: _Builder, rng: np.random.Generator, towards: Any) -> None:
@@ -560,17 +632,26 @@ def _sticks(make: _Builder, rng: np.random.Generator, towards: Any) -> None:
         (rng.uniform(-0.4, 0.4), rng.uniform(0.85, 1.05)),
     ]
     if rng.random() < 0.5:
-        places += [(rng.uniform(1.2, 1.4), rng.uniform(0.0, 0.3)), (-rng.uniform(1.2, 1.4), rng.uniform(0.0, 0.3))]
+        places += [
+            (rng.uniform(1.2, 1.4), rng.uniform(0.0, 0.3)),
+            (-rng.uniform(1.2, 1.4), rng.uniform(0.0, 0.3)),
+        ]
     for azimuth, elevation in places:
         if rng.random() < 0.2:
             continue
         anchor = make.atlas.look(np.repeat(towards(azimuth, elevation)[None], CONTROLS, axis=0))
         length = rng.uniform(0.035, 0.065)
         direction = np.array(
-            [-0.35 * np.sign(azimuth) * (elevation < 0.7) + rng.normal(0.0, 0.18), 1.0, -0.15 + rng.normal(0.0, 0.15)]
+            [
+                -0.35 * np.sign(azimuth) * (elevation < 0.7) + rng.normal(0.0, 0.18),
+                1.0,
+                -0.15 + rng.normal(0.0, 0.15),
+            ]
         )
         direction = direction / np.linalg.norm(direction) * length
         t = np.linspace(-0.25, 0.75, CONTROLS)
         radius = np.full(STEPS, 0.0012)
         radius[-4:] = 0.0019, 0.0023, 0.0021, 0.0012
-        make.cable(anchor, np.full(CONTROLS, 0.006), t[:, None] * direction, radius, (0.86, 0.86, 0.85), gloss=0.05)
+        make.cable(
+            anchor, np.full(CONTROLS, 0.006), t[:, None] * direction, radius, (0.86, 0.86, 0.85), gloss=0.05
+        )

@@ -1,7 +1,9 @@
-"""What the camera must know once per head model: skin map coordinates, visibility of the surroundings, where lips and brows lie.
+"""What the camera must know once per head model: skin map coordinates, visibility of the surroundings, where
+lips and brows lie.
 
-The skin map is a cylinder round the vertical axis of the head: u runs once round the head (0.5 at the nose, larger to the
-subject's left), v from crown (0) to neck (1). Works for every head model that has the 478 landmarks.
+The skin map is a cylinder round the vertical axis of the head: u runs once round the head (0.5 at the nose,
+larger to the subject's left), v from crown (0) to neck (1). Works for every head model that has the 478
+landmarks.
 """
 
 from __future__ import annotations
@@ -27,8 +29,14 @@ LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 
 LIPS_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 BROW_UPPER = {"right": (55, 107, 66, 105, 63, 70), "left": (285, 336, 296, 334, 293, 300)}
 BROW_LOWER = {"right": (55, 65, 52, 53, 46, 46), "left": (285, 295, 282, 283, 276, 276)}
-LID_UPPER = {"right": (133, 173, 157, 158, 159, 160, 161, 246, 33), "left": (362, 398, 384, 385, 386, 387, 388, 466, 263)}
-LID_LOWER = {"right": (133, 155, 154, 153, 145, 144, 163, 7, 33), "left": (362, 382, 381, 380, 374, 373, 390, 249, 263)}
+LID_UPPER = {
+    "right": (133, 173, 157, 158, 159, 160, 161, 246, 33),
+    "left": (362, 398, 384, 385, 386, 387, 388, 466, 263),
+}
+LID_LOWER = {
+    "right": (133, 155, 154, 153, 145, 144, 163, 7, 33),
+    "left": (362, 382, 381, 380, 374, 373, 390, 249, 263),
+}
 FACE_OVAL = (
     10,
     338,
@@ -71,7 +79,9 @@ FACE_OVAL = (
 
 @raster.compiled
 def cast(origins: Any, directions: Any, v: Any, faces: Any, furthest: bool, hit: Any, weights: Any) -> None:
-    """Rays (N, 3) against triangles (Moeller and Trumbore 1997): nearest, or furthest, hit per ray; hit -1 where there is none."""
+    """Rays (N, 3) against triangles (Moeller and Trumbore 1997): nearest, or furthest, hit per ray; hit -1
+    where there is none.
+    """
     for n in range(origins.shape[0]):
         best = -1.0 if furthest else 1e9
         hit[n] = -1
@@ -124,9 +134,13 @@ class Surface:
     uv: F32
     """(V, 2) skin map coordinates."""
     local: F32
-    """(V, 3) kernel inputs: place on the template for skin, direction from the eye's centre for eyes, colour for the mouth."""
+    """(V, 3) kernel inputs: place on the template for skin, direction from the eye's centre for eyes, colour
+    for the mouth.
+    """
     openness: F32
-    """(4, V) how much of its surroundings a vertex sees: at rest, jaw open, left eye closed, right eye closed."""
+    """(4, V) how much of its surroundings a vertex sees: at rest, jaw open, left eye closed, right eye
+    closed.
+    """
     centre: F64
     """(3,) middle of the skull, from which directions are counted."""
     eye_line: float
@@ -146,7 +160,9 @@ class Surface:
     def glue(
         self, origins: npt.ArrayLike, directions: npt.ArrayLike, *, furthest: bool = False
     ) -> tuple[Points, npt.NDArray[np.bool_]]:
-        """Where rays meet the skin; the second result is False where they miss (such a point is put on triangle 0)."""
+        """Where rays meet the skin; the second result is False where they miss (such a point is put on
+        triangle 0).
+        """
         start = np.ascontiguousarray(np.broadcast_to(np.asarray(origins, np.float64), np.shape(directions)))
         rays = np.ascontiguousarray(directions, np.float64)
         hit = np.empty(len(rays), np.int64)
@@ -176,7 +192,10 @@ class Surface:
         p = np.asarray(positions, np.float64)
         low, high = self._span
         return np.column_stack(
-            [0.5 + np.arctan2(p[:, 0], p[:, 2] - self.centre[2]) / (2.0 * np.pi), (high - p[:, 1]) / (high - low)]
+            [
+                0.5 + np.arctan2(p[:, 0], p[:, 2] - self.centre[2]) / (2.0 * np.pi),
+                (high - p[:, 1]) / (high - low),
+            ]
         )
 
     @functools.cached_property
@@ -193,12 +212,17 @@ class Surface:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - surfaces are few and live as long as the process
     def positions(self, width: int) -> F32:
-        """(width * 3 / 4, width, 3) template position of every texel of the skin map, nearest filled where there is no skin."""
+        """(width * 3 / 4, width, 3) template position of every texel of the skin map, nearest filled where
+        there is no skin.
+        """
         height = width * 3 // 4
-        # the outermost layer wins: distance from the axis plays the part of nearness; one copy more across the seam
+        # the outermost layer wins: distance from the axis plays the part of nearness; one copy more across
+        # the seam
         p = self.head.template
         radius = np.hypot(p[:, 0], p[:, 2] - self.centre[2])
-        px = np.column_stack([self.uv[:, 0] * width - 0.5, self.uv[:, 1] * height - 0.5, 1.0 / (0.05 + radius)])
+        px = np.column_stack(
+            [self.uv[:, 0] * width - 0.5, self.uv[:, 1] * height - 0.5, 1.0 / (0.05 + radius)]
+        )
         whole = self.skin_faces[np.ptp(self.uv[self.skin_faces, 0], axis=1) < 0.5]
         index, bary, _ = raster.rasterise(px, whole, width, height)
         flat = np.einsum("hwc,hwcd->hwd", bary, p[whole[np.maximum(index, 0)]])
@@ -207,7 +231,9 @@ class Surface:
 
 
 def _see(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160) -> F32:
-    """(V,) cosine-weighted share of the sky each vertex sees: depth pictures from `count` directions round the head."""
+    """(V,) cosine-weighted share of the sky each vertex sees: depth pictures from `count` directions round
+    the head.
+    """
     normals = shade.vertex_normals(v, faces)
     centre = v.mean(axis=0)
     reach = float(np.linalg.norm(v - centre, axis=1).max()) * 1.02
@@ -221,7 +247,11 @@ def _see(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160)
         frame = np.stack([side, np.cross(towards, side), -towards])
         flat = (v - centre) @ frame.T
         px = np.column_stack(
-            [(flat[:, 0] / reach + 1.0) * 0.5 * (size - 1), (flat[:, 1] / reach + 1.0) * 0.5 * (size - 1), flat[:, 2] + 10.0]
+            [
+                (flat[:, 0] / reach + 1.0) * 0.5 * (size - 1),
+                (flat[:, 1] / reach + 1.0) * 0.5 * (size - 1),
+                flat[:, 2] + 10.0,
+            ]
         )
         _, _, depth = raster.rasterise(px, faces, size, size)
         x, y = np.round(px[:, 0]).astype(int), np.round(px[:, 1]).astype(int)
@@ -258,7 +288,9 @@ def _pose_expression(head: HeadModel, weights: dict[str, float]) -> F32:
 def _prepare(head_ref: _Ref) -> Surface:
     head = head_ref.head
     if "landmarks_478" not in head.embeddings:
-        raise ModelError(f"head model '{head.id}' has no landmarks_478; the simulated camera needs them to place lips and brows")
+        raise ModelError(
+            f"head model '{head.id}' has no landmarks_478; the simulated camera needs them to place lips and brows"
+        )
     faces = np.ascontiguousarray(head.faces, np.int32)
     template = head.template
     part = head.parts[faces[:, 0]]
@@ -298,7 +330,10 @@ def _prepare(head_ref: _Ref) -> Surface:
     centre = np.array([0.0, eye_line, float((upper[:, 2].min() + upper[:, 2].max()) / 2.0)])
     low, high = float(template[skin, 1].min()), float(template[skin, 1].max())
     uv = np.column_stack(
-        [0.5 + np.arctan2(template[:, 0], template[:, 2] - centre[2]) / (2.0 * np.pi), (high - template[:, 1]) / (high - low)]
+        [
+            0.5 + np.arctan2(template[:, 0], template[:, 2] - centre[2]) / (2.0 * np.pi),
+            (high - template[:, 1]) / (high - low),
+        ]
     )
     solid = faces[material != HAIR]
     poses: tuple[dict[str, float], ...] = (
@@ -344,5 +379,8 @@ class _Ref:
 
 
 def prepare(head: HeadModel) -> Surface:
-    """The surface of `head`, about a third of a second the first time, kept afterwards. Needs `landmarks_478` (ModelError)."""
+    """The surface of `head`, about a third of a second the first time, kept afterwards.
+
+    Needs `landmarks_478` (ModelError).
+    """
     return _prepare(_Ref(head))

@@ -1,8 +1,10 @@
-"""Looks at the face and takes the better way to read it: landmarks where it is bare, the encoder where sensors cover it.
+"""Looks at the face and takes the better way to read it: landmarks where it is bare, the encoder where
+sensors cover it.
 
-At acquisition and about every second the restoring network says how much of the face is covered. Two thresholds keep a face on their
-border from switching to and fro; a way that finds no face gives over to the other at once. While a face is followed, the look comes after
-its estimate is on its way (`afterwards`), so that it holds up nobody.
+At acquisition and about every second the restoring network says how much of the face is covered. Two
+thresholds keep a face on their border from switching to and fro; a way that finds no face gives over to the
+other at once. While a face is followed, the look comes after its estimate is on its way (`afterwards`), so
+that it holds up nobody.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ COVERED, BARE = 0.2, 0.12
 """Shares of the face covered above which the encoder is taken, and below which landmarks are."""
 LOOK_S = 1.0
 _SELDOM = 3
-"""While no face is in sight, the other way looks in every so many pictures: looking costs more than following."""
+"""While no face is in sight, the other way looks in every so many pictures: looking costs more than
+following.
+"""
 _TIMES = 2
 """So many looks in a row must say the same before a face that is being read well is read another way."""
 
@@ -32,7 +36,9 @@ _TIMES = 2
 class AutoEstimator:
     """See `Estimator`. `name` is the way of the moment, `reason` why."""
 
-    def __init__(self, sensors: SensorEstimator, landmarks: LandmarkEstimator, restorer: FaceRestorer) -> None:
+    def __init__(
+        self, sensors: SensorEstimator, landmarks: LandmarkEstimator, restorer: FaceRestorer
+    ) -> None:
         self.sensors, self.landmarks = sensors, landmarks
         self._restorer = restorer
         self.covered = float("nan")
@@ -130,7 +136,9 @@ class AutoEstimator:
             return found
         self.covered = self._restorer.restore(patch, crop).covered
         words = f"{100 * self.covered:.0f} % of the face is covered"
-        wanted = self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
+        wanted = (
+            self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
+        )
         if wanted is self._used:
             self._contrary, self._why = 0, words
             return found

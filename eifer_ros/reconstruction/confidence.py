@@ -1,8 +1,10 @@
-"""How far an estimate can be trusted, as a probability that was checked: that the face's vertices are on average within 1 mm of the truth.
+"""How far an estimate can be trusted, as a probability that was checked: that the face's vertices are on
+average within 1 mm of the truth.
 
-Three things are looked at: how far off the encoder itself expects to be, how far its points lie from the fitted head, and how sure
-it is that it sees a face at all. Their weighted sum goes through a monotone table, both measured on simulated people that the encoder
-has not seen (`python -m eifer_ros.training.confidence_calibration`), and kept beside the network with its digest. A table of another
+Three things are looked at: how far off the encoder itself expects to be, how far its points lie from the
+fitted head, and how sure it is that it sees a face at all. Their weighted sum goes through a monotone table,
+both measured on simulated people that the encoder has not seen (`python -m
+eifer_ros.training.confidence_calibration`), and kept beside the network with its digest. A table of another
 network is not used.
 """
 
@@ -21,15 +23,20 @@ from ..types import F64
 from .networks import locate
 
 GOOD_MM = 1.0
-"""Mean error of the face's vertices, expression alone, within which an estimate counts as right. A face that never moves is 2.3 mm off."""
+"""Mean error of the face's vertices, expression alone, within which an estimate counts as right.
+
+A face that never moves is 2.3 mm off.
+"""
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """std_scale: what the encoder's standard deviations are multiplied with to be true. weights: (3,) of `clues`. bias: added to their sum.
+    """std_scale: what the encoder's standard deviations are multiplied with to be true.
 
-    scores, shares: (K,) rising table, from the sum to the share of estimates that were right. measured: whether it was measured for
-    the network it is used with.
+    weights: (3,) of `clues`. bias: added to their sum.
+
+    scores, shares: (K,) rising table, from the sum to the share of estimates that were right. measured:
+    whether it was measured for the network it is used with.
     """
 
     std_scale: float
@@ -53,8 +60,13 @@ class Confidence:
     def save(self, path: Path, network: Path) -> None:
         """Write the table measured for `network`."""
         content = {
-            "kind": "confidence", "network": digest(network), "std_scale": self.std_scale, "weights": self.weights.tolist(),
-            "bias": self.bias, "scores": self.scores.tolist(), "shares": self.shares.tolist(),
+            "kind": "confidence",
+            "network": digest(network),
+            "std_scale": self.std_scale,
+            "weights": self.weights.tolist(),
+            "bias": self.bias,
+            "scores": self.scores.tolist(),
+            "shares": self.shares.tolist(),
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -72,12 +84,17 @@ class Confidence:
             if content["kind"] != "confidence":
                 raise InputError(f"it is a '{content['kind']}'")
             table = Confidence(
-                float(content["std_scale"]), np.array(content["weights"], np.float64), float(content["bias"]),
-                np.array(content["scores"], np.float64), np.array(content["shares"], np.float64),
+                float(content["std_scale"]),
+                np.array(content["weights"], np.float64),
+                float(content["bias"]),
+                np.array(content["scores"], np.float64),
+                np.array(content["shares"], np.float64),
             )
             table.check()
         except (KeyError, TypeError, ValueError, InputError) as error:
-            raise ModelError(f"{path}: not a table of confidence ({error}); measure it anew or remove it") from None
+            raise ModelError(
+                f"{path}: not a table of confidence ({error}); measure it anew or remove it"
+            ) from None
         return table if content.get("network") == digest(network) else Confidence.guess()
 
     def check(self) -> None:
@@ -86,14 +103,21 @@ class Confidence:
             raise InputError("weights must be three numbers from 0")
         if self.scores.ndim != 1 or self.scores.shape != self.shares.shape or len(self.scores) < 2:
             raise InputError("scores and shares must be lists of one length")
-        if (np.diff(self.scores) <= 0).any() or (np.diff(self.shares) < 0).any() or self.shares.min() < 0 or self.shares.max() > 1:
+        if (
+            (np.diff(self.scores) <= 0).any()
+            or (np.diff(self.shares) < 0).any()
+            or self.shares.min() < 0
+            or self.shares.max() > 1
+        ):
             raise InputError("scores must rise, shares must not fall and lie in 0..1")
 
 
 def clues(expected_mm: float, miss_mm: float, readable: float) -> F64:
     """(3,) each rising with trust: little error expected, points on the head, surely a face."""
     sure = float(np.clip(readable, 1e-3, 1.0 - 1e-3))
-    return np.array([-np.log(max(expected_mm, 1e-2)), -np.log(max(miss_mm, 1e-2)), 0.25 * np.log(sure / (1.0 - sure))])
+    return np.array(
+        [-np.log(max(expected_mm, 1e-2)), -np.log(max(miss_mm, 1e-2)), 0.25 * np.log(sure / (1.0 - sure))]
+    )
 
 
 def expected_error(head: HeadModel) -> F64:

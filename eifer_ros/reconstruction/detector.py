@@ -1,7 +1,9 @@
-"""Face detection: BlazeFace short range (Bazarevsky et al. 2019, "BlazeFace: Sub-millisecond neural face detection").
+"""Face detection: BlazeFace short range (Bazarevsky et al.
 
-The network looks at the whole picture, shrunk to 128 x 128, and rates 896 anchors; boxes of one face are merged with
-weights (section 3.3 of the paper), which jitters less than keeping the best one.
+2019, "BlazeFace: Sub-millisecond neural face detection").
+
+The network looks at the whole picture, shrunk to 128 x 128, and rates 896 anchors; boxes of one face are
+merged with weights (section 3.3 of the paper), which jitters less than keeping the best one.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ _MERGE_OVERLAP = 0.3
 class Detection:
     """One face in picture coordinates (pixels).
 
-    box: (4,) x, y of the upper left corner, width, height. keypoints: (6, 2) right eye, left eye, nose tip, mouth, right ear,
-    left ear (right is the subject's). score: 0..1.
+    box: (4,) x, y of the upper left corner, width, height. keypoints: (6, 2) right eye, left eye, nose tip,
+    mouth, right ear, left ear (right is the subject's). score: 0..1.
     """
 
     box: F64
@@ -36,7 +38,9 @@ class Detection:
 
 
 def session(name: str) -> Any:
-    """An onnxruntime session on models/`name`, one thread, so that every machine and every run gives the same numbers."""
+    """An onnxruntime session on models/`name`, one thread, so that every machine and every run gives the same
+    numbers.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -63,19 +67,25 @@ def anchors() -> F32:
 
 
 def letterbox(image: U8, size: int = INPUT) -> tuple[U8, float, tuple[int, int]]:
-    """`image` shrunk into a black square: (size, size, 3), pixels of the picture per pixel of the square, (x, y) of its corner in it."""
+    """`image` shrunk into a black square: (size, size, 3), pixels of the picture per pixel of the square, (x,
+    y) of its corner in it.
+    """
     height, width = image.shape[:2]
     scale = max(height, width) / size
     inner = max(round(width / scale), 1), max(round(height / scale), 1)
     corner = (size - inner[0]) // 2, (size - inner[1]) // 2
     square = np.zeros((size, size, 3), np.uint8)
     shrunk = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR)
-    square[corner[1]: corner[1] + inner[1], corner[0]: corner[0] + inner[0]] = shrunk
+    square[corner[1] : corner[1] + inner[1], corner[0] : corner[0] + inner[0]] = shrunk
     return square, scale, corner
 
 
-def decode(regressors: npt.NDArray[Any], logits: npt.NDArray[Any], grid: F32, min_score: float) -> tuple[F64, F64]:
-    """Candidates above `min_score` in square pixels: (n, 8, 2) corner, size and six keypoints; (n,) scores, best first."""
+def decode(
+    regressors: npt.NDArray[Any], logits: npt.NDArray[Any], grid: F32, min_score: float
+) -> tuple[F64, F64]:
+    """Candidates above `min_score` in square pixels: (n, 8, 2) corner, size and six keypoints; (n,) scores,
+    best first.
+    """
     scores = 1.0 / (1.0 + np.exp(-np.clip(logits.reshape(-1).astype(np.float64), -100.0, 100.0)))
     chosen = np.flatnonzero(scores >= min_score)
     chosen = chosen[np.argsort(-scores[chosen], kind="stable")]

@@ -1,7 +1,8 @@
 """The encoder for faces under sensors: a crop in, head-model parameters and landmarks out.
 
-The network (training/face_encoder.py) looks at a picture of 128 x 128 that `face_crop.crop_of` cuts, and places points of the head
-model itself, not of a detector: what it marks is exactly on the model, also where a pad hides the skin.
+The network (training/face_encoder.py) looks at a picture of 128 x 128 that `face_crop.crop_of` cuts, and
+places points of the head model itself, not of a detector: what it marks is exactly on the model, also where a
+pad hides the skin.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ OUTPUTS = ("expression", "expression_std", "landmarks", "rotation", "shape", "re
 
 
 def cut(image: U8, crop: Crop, size: int = SIZE) -> U8:
-    """(size, size, 3) of `image` inside `crop`; black outside the picture. A crop that shrinks a lot is averaged, not sampled."""
+    """(size, size, 3) of `image` inside `crop`; black outside the picture.
+
+    A crop that shrinks a lot is averaged, not sampled.
+    """
     times = min(math.ceil(crop.side / size / 1.25), 6)
     matrix = crop.matrix(size)
     if times > 1:  # finer samples lie symmetrically about the coarse ones
@@ -38,9 +42,16 @@ def cut(image: U8, crop: Crop, size: int = SIZE) -> U8:
         matrix = finer
     big = size * max(times, 1)
     patch = cv2.warpAffine(
-        image, matrix, (big, big), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
+        image,
+        matrix,
+        (big, big),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0, 0, 0),
     )
-    return np.asarray(patch if times <= 1 else cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        patch if times <= 1 else cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def as_input(patches: U8 | Sequence[U8]) -> F32:
@@ -62,8 +73,9 @@ def ray_rotation(ray: npt.ArrayLike) -> F64:
 class Reading:
     """What the encoder says about one crop.
 
-    points: (L, 2) `face_crop.POINTS` in picture pixels. expression, expression_std: (E,). turn: (3, 3) rotation of the head in the
-    crop's own camera (see `rotation`). shape: (S,). readable: 0..1, that the crop holds a face that can be read.
+    points: (L, 2) `face_crop.POINTS` in picture pixels. expression, expression_std: (E,). turn: (3, 3)
+    rotation of the head in the crop's own camera (see `rotation`). shape: (S,). readable: 0..1, that the crop
+    holds a face that can be read.
     """
 
     crop: Crop
@@ -75,8 +87,13 @@ class Reading:
     readable: float
 
     def rotation(self, intrinsics: F64) -> F64:
-        """(3, 3) head to camera: the crop's own rotation, rolled by its angle and turned onto the ray through its centre."""
-        ray = ((self.crop.x - intrinsics[0, 2]) / intrinsics[0, 0], (self.crop.y - intrinsics[1, 2]) / intrinsics[1, 1])
+        """(3, 3) head to camera: the crop's own rotation, rolled by its angle and turned onto the ray through
+        its centre.
+        """
+        ray = (
+            (self.crop.x - intrinsics[0, 2]) / intrinsics[0, 0],
+            (self.crop.y - intrinsics[1, 2]) / intrinsics[1, 1],
+        )
         cos, sin = math.cos(self.crop.angle), math.sin(self.crop.angle)
         roll = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
         return np.asarray(ray_rotation(ray) @ roll @ self.turn)
@@ -85,19 +102,34 @@ class Reading:
 class FaceEncoder:
     """An encoder on one thread. name: a file of models/, or a path.
 
-    both_ways: read the mirrored crop as well and take the mean, for two thirds more time; without effect where the head model's
-    coefficients have no left and right that can be told. Raises ModelError where the file is missing, damaged, of another architecture,
-    or trained for another head model.
+    both_ways: read the mirrored crop as well and take the mean, for two thirds more time; without effect
+    where the head model's coefficients have no left and right that can be told. Raises ModelError where the
+    file is missing, damaged, of another architecture, or trained for another head model.
     """
 
-    def __init__(self, head: HeadModel, name: str = ENCODER, backend: Backend = "onnxruntime", *, both_ways: bool = False) -> None:
+    def __init__(
+        self,
+        head: HeadModel,
+        name: str = ENCODER,
+        backend: Backend = "onnxruntime",
+        *,
+        both_ways: bool = False,
+    ) -> None:
         self.network = open_network(name, backend)
         wanted = {
-            "size": SIZE, "margin": MARGIN, "points": POINTS, "head_model": head.id, "head_fingerprint": fingerprint(head),
+            "size": SIZE,
+            "margin": MARGIN,
+            "points": POINTS,
+            "head_model": head.id,
+            "head_fingerprint": fingerprint(head),
         }
         shapes = {
-            "expression": (head.expression_size,), "expression_std": (head.expression_size,), "landmarks": (len(POINTS), 2),
-            "rotation": (3, 3), "shape": (head.shape_size,), "readable": (),
+            "expression": (head.expression_size,),
+            "expression_std": (head.expression_size,),
+            "landmarks": (len(POINTS), 2),
+            "rotation": (3, 3),
+            "shape": (head.shape_size,),
+            "readable": (),
         }
         require(self.network, "face_encoder", wanted, shapes)
         self._lower = head.expression_bounds[:, 0].astype(np.float64)
@@ -113,8 +145,17 @@ class FaceEncoder:
         stacked = np.asarray(patches, np.uint8)
         if self._mirror is not None:
             stacked = np.concatenate([stacked, stacked[:, :, ::-1]])
-        expression, std, landmarks, turn, shape, readable = self.network.run(OUTPUTS, {"picture": as_input(stacked)})
-        seen = Seen(expression, std, landmarks.astype(np.float64) * SIZE, turn.astype(np.float64), shape, np.ravel(readable))
+        expression, std, landmarks, turn, shape, readable = self.network.run(
+            OUTPUTS, {"picture": as_input(stacked)}
+        )
+        seen = Seen(
+            expression,
+            std,
+            landmarks.astype(np.float64) * SIZE,
+            turn.astype(np.float64),
+            shape,
+            np.ravel(readable),
+        )
         if self._mirror is not None:
             seen = seen.mean_with_mirrored(self._mirror)
         return [self._reading(crop, seen, k) for k, crop in enumerate(crops)]
@@ -123,15 +164,26 @@ class FaceEncoder:
         matrix = crop.matrix(SIZE)
         points = seen.points[k] @ matrix[:, :2].T + matrix[:, 2]
         parts = (points, seen.expression[k], seen.std[k], seen.turn[k], seen.shape[k])
-        sure = float(np.clip(seen.readable[k], 0.0, 1.0)) if all(np.isfinite(part).all() for part in parts) else 0.0
+        sure = (
+            float(np.clip(seen.readable[k], 0.0, 1.0))
+            if all(np.isfinite(part).all() for part in parts)
+            else 0.0
+        )
         return Reading(
-            crop, points, np.clip(seen.expression[k].astype(np.float64), self._lower, self._upper), np.abs(seen.std[k].astype(np.float64)),
-            nearest_rotation(seen.turn[k]), seen.shape[k].astype(np.float64), sure,
+            crop,
+            points,
+            np.clip(seen.expression[k].astype(np.float64), self._lower, self._upper),
+            np.abs(seen.std[k].astype(np.float64)),
+            nearest_rotation(seen.turn[k]),
+            seen.shape[k].astype(np.float64),
+            sure,
         )
 
 
 class Seen(NamedTuple):
-    """The network's outputs for N pictures: expression, std (N, E), points (N, L, 2) in their pixels, turn (N, 3, 3), shape (N, S)."""
+    """The network's outputs for N pictures: expression, std (N, E), points (N, L, 2) in their pixels, turn
+    (N, 3, 3), shape (N, S).
+    """
 
     expression: npt.NDArray[Any]
     std: npt.NDArray[Any]
@@ -141,11 +193,18 @@ class Seen(NamedTuple):
     readable: npt.NDArray[Any]
 
     def mean_with_mirrored(self, mirror: Mirror) -> Seen:
-        """The second half is of the first half's mirror images: N / 2 of both together. Both may err alike, so std is the mean."""
+        """The second half is of the first half's mirror images: N / 2 of both together.
+
+        Both may err alike, so std is the mean.
+        """
         half = len(self.readable) // 2
         turned = Seen(
-            self.expression[half:, mirror.expression], self.std[half:, mirror.expression], mirror.points_of(self.points[half:], SIZE),
-            mirror.turn(self.turn[half:]), self.shape[half:] * mirror.signs, self.readable[half:],
+            self.expression[half:, mirror.expression],
+            self.std[half:, mirror.expression],
+            mirror.points_of(self.points[half:], SIZE),
+            mirror.turn(self.turn[half:]),
+            self.shape[half:] * mirror.signs,
+            self.readable[half:],
         )
         return Seen(*((one[:half] + other) / 2.0 for one, other in zip(self, turned, strict=True)))
 

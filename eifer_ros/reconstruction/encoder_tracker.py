@@ -1,9 +1,10 @@
 """Follows one face with the encoder's own landmarks; the detector only (re)acquires.
 
-Pads and cables break detectors: its box is only where the encoder looks first, and where it finds none a few plain squares are
-tried. The encoder itself says whether a crop holds a face (`readable`), looked at again in the crop that its own landmarks ask for.
-Half a face can be as readable as a whole one; what tells them apart is how far off the encoder expects to be. A face that was just
-found is read in several crops that lie a little beside each other, and their mean is taken: the first picture is as sure as later ones.
+Pads and cables break detectors: its box is only where the encoder looks first, and where it finds none a few
+plain squares are tried. The encoder itself says whether a crop holds a face (`readable`), looked at again in
+the crop that its own landmarks ask for. Half a face can be as readable as a whole one; what tells them apart
+is how far off the encoder expects to be. A face that was just found is read in several crops that lie a
+little beside each other, and their mean is taken: the first picture is as sure as later ones.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ _LOOKS = 3
 _CROP_PER_BOX = 1.35
 """Side of the encoder's crop over that of the detector's box."""
 _HOLD = 5
-"""Pictures after a loss in which nobody else is taken; later, plain squares are tried in every so many pictures only."""
+"""Pictures after a loss in which nobody else is taken; later, plain squares are tried in every so many
+pictures only.
+"""
 _CLOSE = 0.15
-"""Candidates that are as readable as the best but for this much are told apart by the error that the encoder expects."""
+"""Candidates that are as readable as the best but for this much are told apart by the error that the encoder
+expects.
+"""
 SHIFTS = ((0.0, 0.0), (0.04, 0.0), (-0.04, 0.0), (0.0, 0.04), (0.0, -0.04), (0.03, 0.03), (-0.03, -0.03))
 """By how much of its side a crop is moved for the mean over shifted crops."""
 _FLAT, _LIT = 5.0, 0.5
@@ -49,7 +54,9 @@ class Reader(Protocol):
 
 
 def exposed(patch: U8) -> bool:
-    """Whether a patch (S, S, 3) shows anything: neither black nor burnt out nor one flat colour where the face should be."""
+    """Whether a patch (S, S, 3) shows anything: neither black nor burnt out nor one flat colour where the
+    face should be.
+    """
     side = len(patch)
     middle = cv2.cvtColor(patch[side // 5 : -side // 5, side // 5 : -side // 5], cv2.COLOR_RGB2GRAY)
     lit = float(((middle > 12) & (middle < 248)).mean())
@@ -69,13 +76,16 @@ def shifted(crop: Crop, count: int = len(SHIFTS)) -> list[Crop]:
     """The crop moved along its own axes by the first `count` of `SHIFTS`; it comes first itself."""
     cos, sin = math.cos(crop.angle), math.sin(crop.angle)
     return [
-        replace(crop, x=crop.x + crop.side * (dx * cos - dy * sin), y=crop.y + crop.side * (dx * sin + dy * cos))
+        replace(
+            crop, x=crop.x + crop.side * (dx * cos - dy * sin), y=crop.y + crop.side * (dx * sin + dy * cos)
+        )
         for dx, dy in SHIFTS[:count]
     ]
 
 
 def mean_of(readings: Sequence[Reading]) -> Reading:
-    """What several crops of one face say together: the crop and the readability of the first, the rest as means.
+    """What several crops of one face say together: the crop and the readability of the first, the rest as
+    means.
 
     The standard deviations are the mean ones: crops of one picture err alike.
     """
@@ -95,11 +105,18 @@ def mean_of(readings: Sequence[Reading]) -> Reading:
 class EncoderTracker:
     """One face through a video.
 
-    min_readable: below this a crop holds no face that can be read. A face that comes back within `memory` pictures is first looked
-    for where it was lost, and for the first pictures nobody else is taken in its place.
+    min_readable: below this a crop holds no face that can be read. A face that comes back within `memory`
+    pictures is first looked for where it was lost, and for the first pictures nobody else is taken in its
+    place.
     """
 
-    def __init__(self, reader: Reader, detector: FaceDetector | None = None, min_readable: float = 0.5, memory: int = 60) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        detector: FaceDetector | None = None,
+        min_readable: float = 0.5,
+        memory: int = 60,
+    ) -> None:
         self._reader = reader
         self._detector = FaceDetector(_DETECTION) if detector is None else detector
         self._min_readable = min_readable
@@ -135,7 +152,9 @@ class EncoderTracker:
         return found
 
     def follow(self, image: U8, crop: Crop) -> None:
-        """Look there first in the next picture, of the size of `image`: somebody else knows where the face is."""
+        """Look there first in the next picture, of the size of `image`: somebody else knows where the face
+        is.
+        """
         self._crop = self._last = crop
         self._absent = 0
         self._size = image.shape
@@ -148,7 +167,16 @@ class EncoderTracker:
         """`found` as the mean over shifted crops, those that read a face as well."""
         crops = shifted(crop_of(found.points))
         readings = self._reader.read_patches([cut(image, crop, SIZE) for crop in crops], crops)
-        return mean_of([found, *(one for one in readings if one.readable >= self._min_readable and _sound(one.points, one.crop))])
+        return mean_of(
+            [
+                found,
+                *(
+                    one
+                    for one in readings
+                    if one.readable >= self._min_readable and _sound(one.points, one.crop)
+                ),
+            ]
+        )
 
     def search(self, image: U8) -> Reading | None:
         """The face nearest to where it was lost, or the one that reads best."""
@@ -163,20 +191,29 @@ class EncoderTracker:
         return found
 
     def _best(self, image: U8, candidates: Sequence[Crop], remembered: Crop | None) -> Reading | None:
-        """Look at every candidate and settle on the surest. A first look may be far off: only the last one counts."""
+        """Look at every candidate and settle on the surest.
+
+        A first look may be far off: only the last one counts.
+        """
         settled = []
         for candidate in candidates:
             found = self._settle(image, candidate)
             if found is None:
                 continue
-            if remembered is not None and self._absent < _HOLD and _distance(crop_of(found.points), remembered) > 1.0:
+            if (
+                remembered is not None
+                and self._absent < _HOLD
+                and _distance(crop_of(found.points), remembered) > 1.0
+            ):
                 continue  # in the first pictures after a loss nobody else takes over
             settled.append(found)
         least = max((found.readable for found in settled), default=0.0) - _CLOSE
         return min((found for found in settled if found.readable >= least), key=_expected, default=None)
 
     def _settle(self, image: U8, crop: Crop) -> Reading | None:
-        """Look `_LOOKS` times, each time where the landmarks of the look before say; None unless it comes to rest on a face."""
+        """Look `_LOOKS` times, each time where the landmarks of the look before say; None unless it comes to
+        rest on a face.
+        """
         found = None
         for look in range(_LOOKS):
             last = look == _LOOKS - 1
@@ -197,7 +234,9 @@ class EncoderTracker:
         if not exposed(patch):
             return None
         found = self._reader.read_patches([patch], [crop])[0]
-        if found.readable < (self._min_readable if least is None else least) or not _sound(found.points, crop):
+        if found.readable < (self._min_readable if least is None else least) or not _sound(
+            found.points, crop
+        ):
             return None
         self.patch = patch
         return found
@@ -231,10 +270,15 @@ def _from_detection(face: Detection) -> Crop:
 
 
 def _squares(image: U8, turn: int) -> list[Crop]:
-    """Where a face may be that the detector does not see: in the middle at three sizes; every other time also beside it."""
+    """Where a face may be that the detector does not see: in the middle at three sizes; every other time also
+    beside it.
+    """
     height, width = image.shape[:2]
     short = min(height, width)
     out = [Crop(width / 2.0, height / 2.0, share * short, 0.0) for share in (1.0, 0.75, 0.5)]
     if turn % 2:
-        out += [Crop(width * x, height * y, 0.6 * short, 0.0) for x, y in ((0.3, 0.45), (0.7, 0.45), (0.5, 0.3), (0.5, 0.7))]
+        out += [
+            Crop(width * x, height * y, 0.6 * short, 0.0)
+            for x, y in ((0.3, 0.45), (0.7, 0.45), (0.5, 0.3), (0.5, 0.7))
+        ]
     return out

@@ -1,4 +1,6 @@
-"""What an estimator is to the reconstruction: a picture in, an estimate of one face out, or None where there is no face."""
+"""What an estimator is to the reconstruction: a picture in, an estimate of one face out, or None where there
+is no face.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from .tracker import TrackerCounts
 
 @dataclass(frozen=True)
 class Estimate:
-    """One face in one picture. fit: its parameters. confidence: 0..1. landmarks: (478) points in the picture, for overlays."""
+    """One face in one picture. fit: its parameters. confidence: 0..1.
+
+    landmarks: (478) points in the picture, for overlays.
+    """
 
     fit: Fit
     confidence: float
@@ -26,7 +31,10 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """One way to read a face. It follows one face; a picture that shows none gives None and forgets the motion, not the person."""
+    """One way to read a face.
+
+    It follows one face; a picture that shows none gives None and forgets the motion, not the person.
+    """
 
     @property
     def model(self) -> LandmarkModel:
@@ -53,7 +61,9 @@ class Estimator(Protocol):
         ...
 
     def warm_up(self) -> None:
-        """Compile and touch everything, so that the first picture is as fast as the thousandth; leaves no trace."""
+        """Compile and touch everything, so that the first picture is as fast as the thousandth; leaves no
+        trace.
+        """
         ...
 
     def reset(self) -> None:
@@ -65,8 +75,13 @@ class Estimator(Protocol):
         ...
 
 
-def state_of(head: HeadModel, model: LandmarkModel, stamp: Stamp, estimate: Estimate, blink: list[int]) -> FaceState:
-    """The FaceState of an estimate. blink: columns of the expression that close the lids, left and right, or none."""
+def state_of(
+    head: HeadModel, model: LandmarkModel, stamp: Stamp, estimate: Estimate, blink: list[int]
+) -> FaceState:
+    """The FaceState of an estimate.
+
+    blink: columns of the expression that close the lids, left and right, or none.
+    """
     fit = estimate.fit
     expression = fit.face[: model.expression_size].copy()
     std = fit.std[: model.expression_size].copy()
@@ -81,8 +96,18 @@ def state_of(head: HeadModel, model: LandmarkModel, stamp: Stamp, estimate: Esti
         eyelids = fit.face[model.eyelids] if model.eyelids.stop > model.eyelids.start else np.full(2, np.nan)
     jaw = fit.face[model.jaw] if model.jaw.stop > model.jaw.start else np.zeros(3)
     return FaceState(
-        stamp, head.id, FaceOrigin.VISION, _f32(fit.shape), _f32(expression), _f32(std), _f32(jaw), np.zeros(3, np.float32), eyes,
-        _f32(np.clip(eyelids, 0.0, 1.0)), fit.pose, float(estimate.confidence),
+        stamp,
+        head.id,
+        FaceOrigin.VISION,
+        _f32(fit.shape),
+        _f32(expression),
+        _f32(std),
+        _f32(jaw),
+        np.zeros(3, np.float32),
+        eyes,
+        _f32(np.clip(eyelids, 0.0, 1.0)),
+        fit.pose,
+        float(estimate.confidence),
     )
 
 
@@ -101,7 +126,9 @@ def depth_at(depth: F32, seen: Landmarks) -> F32:
     out = np.full(len(column), np.nan, np.float32)
     steps = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
     if inside.any():
-        values = depth[row[inside][:, None] + steps[:, 0], column[inside][:, None] + steps[:, 1]].astype(np.float32)
+        values = depth[row[inside][:, None] + steps[:, 0], column[inside][:, None] + steps[:, 1]].astype(
+            np.float32
+        )
         values = np.where((values > 0) & np.isfinite(values), values, np.nan)
         enough = np.isfinite(values).sum(axis=1) >= 5
         picked = np.full(len(values), np.nan, np.float32)

@@ -1,6 +1,7 @@
 """The square that the networks for faces under sensors look at, and the points that they place in it.
 
-Training pictures and live pictures are cut by the same function: a network is as good as its crop is the same.
+Training pictures and live pictures are cut by the same function: a network is as good as its crop is the
+same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ SIZE = 128
 MARGIN = 1.3
 """Side of the crop over the longer side of the box around the points."""
 
+# fmt: off
 POINTS: tuple[int, ...] = tuple(sorted({
     # outline of the face
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -37,19 +39,23 @@ POINTS: tuple[int, ...] = tuple(sorted({
     # irises
     468, 469, 470, 471, 472, 473, 474, 475, 476, 477,
 }))
+# fmt: on
 """Which of the 478 landmarks the networks place."""
 
 _RIGHT, _LEFT = POINTS.index(EYE_CORNER_RIGHT), POINTS.index(EYE_CORNER_LEFT)
 
 
 def crop_of(points: npt.ArrayLike) -> Crop:
-    """The crop of a face whose `POINTS` are seen at points (L, 2) in pixels: turned so that the eyes are level, centred on their box.
+    """The crop of a face whose `POINTS` are seen at points (L, 2) in pixels: turned so that the eyes are
+    level, centred on their box.
 
     Raises InputError for another number of points or points that are not finite.
     """
     flat = np.asarray(points, np.float64)
     if flat.shape != (len(POINTS), 2) or not np.isfinite(flat).all():
-        raise InputError(f"a face crop is made from {len(POINTS)} finite points (x, y); got an array of shape {flat.shape}")
+        raise InputError(
+            f"a face crop is made from {len(POINTS)} finite points (x, y); got an array of shape {flat.shape}"
+        )
     right, left = flat[_RIGHT], flat[_LEFT]
     angle = math.atan2(float(left[1] - right[1]), float(left[0] - right[0]))
     cos, sin = math.cos(angle), math.sin(angle)

@@ -17,19 +17,29 @@ LOOK_STD = 0.15
 
 
 def gaze_of(
-    model: LandmarkModel, coefficients: F64, rotation: F64, origin: F64, pixels: F64, drawn: F64, intrinsics: F64, last: F64
+    model: LandmarkModel,
+    coefficients: F64,
+    rotation: F64,
+    origin: F64,
+    pixels: F64,
+    drawn: F64,
+    intrinsics: F64,
+    last: F64,
 ) -> F64:
     """(2, 2) yaw and pitch of the left and right eye in rad; `last` (2, 2) where the lids are shut.
 
-    coefficients: (C + S,) of `model`. rotation (3, 3), origin (3,): head to camera. pixels, drawn: (478, 2) landmarks as seen and as the
-    fitted head would show them with its eyes straight ahead. intrinsics: fx, fy, cx, cy.
+    coefficients: (C + S,) of `model`. rotation (3, 3), origin (3,): head to camera. pixels, drawn: (478, 2)
+    landmarks as seen and as the fitted head would show them with its eyes straight ahead. intrinsics: fx, fy,
+    cx, cy.
     """
     out = last.copy()
     centres = model.eye_centres + model.eye_basis @ coefficients
     for eye, (iris, ring) in enumerate(((IRIS_LEFT, _RING_LEFT), (IRIS_RIGHT, _RING_RIGHT))):
         chosen = list(ring)
         shift = (pixels[chosen] - drawn[chosen]).mean(axis=0)  # the fit's own error at this eye is no gaze
-        opening = np.linalg.norm(pixels[chosen[12]] - pixels[chosen[4]]) / np.linalg.norm(pixels[chosen[0]] - pixels[chosen[8]])
+        opening = np.linalg.norm(pixels[chosen[12]] - pixels[chosen[4]]) / np.linalg.norm(
+            pixels[chosen[0]] - pixels[chosen[8]]
+        )
         if opening < _SHUT:
             continue
         radius = float(np.linalg.norm(model.iris[eye] - model.eye_centres[eye]))

@@ -27,7 +27,9 @@ class LandmarkEstimator:
     name = "landmarks"
     reason = "asked for"
 
-    def __init__(self, head: HeadModel, settings: FitSettings, min_presence: float, min_detection: float, memory: int) -> None:
+    def __init__(
+        self, head: HeadModel, settings: FitSettings, min_presence: float, min_detection: float, memory: int
+    ) -> None:
         self._tracker = FaceTracker(FaceDetector(min_detection), FaceLandmarker(), min_presence, memory)
         self.model = LandmarkModel.of(head)
         self._fit = LandmarkFit(self.model, load_table(head, self.model), settings)
@@ -78,7 +80,9 @@ class LandmarkEstimator:
         if self._strange >= _STRANGER_PICTURES or not finite(fit):
             self._fit.reset()
             self._strange = 0
-        return Estimate(fit, seen.presence / (1.0 + (fit.residual / 0.06) ** 2), seen) if finite(fit) else None
+        return (
+            Estimate(fit, seen.presence / (1.0 + (fit.residual / 0.06) ** 2), seen) if finite(fit) else None
+        )
 
     def times_ms(self) -> dict[str, float]:
         """`landmarks_ms` and `fit_ms` of the last picture."""

@@ -1,14 +1,16 @@
-"""Landmarks -> head-model parameters: Gauss-Newton over pose and expression in every picture, shape shared over time.
+"""Landmarks -> head-model parameters: Gauss-Newton over pose and expression in every picture, shape shared
+over time.
 
-Perspective camera, residuals in metres at the depth of the face, so that nothing depends on picture size. Each picture
-solves for pose (6), a depth offset of the landmark network and C face coefficients inside their bounds, given the
-person's shape; what the picture says about the shape (pose and expression eliminated) goes into an information filter that
-forgets slowly. Robust weights are Geman-McClure's.
+Perspective camera, residuals in metres at the depth of the face, so that nothing depends on picture size.
+Each picture solves for pose (6), a depth offset of the landmark network and C face coefficients inside their
+bounds, given the person's shape; what the picture says about the shape (pose and expression eliminated) goes
+into an information filter that forgets slowly. Robust weights are Geman-McClure's.
 
-The landmark network has its own habits: it regularises faces, sees thin lips thicker, and is surer of a lip corner than of the
-jaw line. They are measured on renders of the head model with known parameters (`training/landmark_calibration.py`) and shipped
-as `models/landmark_fit.npz`: bias and noise of each landmark, how much less it moves than the skin, errors that come and go together
-or stay with a person, and what people really look like who are fitted so (`FitTable`).
+The landmark network has its own habits: it regularises faces, sees thin lips thicker, and is surer of a lip
+corner than of the jaw line. They are measured on renders of the head model with known parameters
+(`training/landmark_calibration.py`) and shipped as `models/landmark_fit.npz`: bias and noise of each
+landmark, how much less it moves than the skin, errors that come and go together or stay with a person, and
+what people really look like who are fitted so (`FitTable`).
 """
 
 from __future__ import annotations
@@ -33,29 +35,47 @@ from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, MESH, Landmarks
 POSE = 8
 """Pose unknowns: rotation (3), translation (3), offset and gain of the network's relative depth."""
 _EAGER, _SELDOM = 60, 4
-"""The shape is learnt from each of the first pictures of a person, then from every fourth: neighbours say the same."""
+"""The shape is learnt from each of the first pictures of a person, then from every fourth: neighbours say the
+same.
+"""
 OUTLIER = 8e-3
 """Error in metres at which a landmark has lost half of its say (a hand before the face)."""
 _RESEMBLANCE = 2.0
-"""So many usual distances from the mean person, half of the regression is still used; beyond, it fades with the fourth power."""
+"""So many usual distances from the mean person, half of the regression is still used; beyond, it fades with
+the fourth power.
+"""
+# fmt: off
 _STABLE = (
     33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 19, 94, 98, 327, 48, 278, 129, 358, 193, 417, 122, 351, 234, 454, 127, 356, 10, 109,
     338, 67, 297, 103, 332, 54, 284,
 )
+# fmt: on
 """Landmarks that expression moves least: eye corners, nose, temples, forehead."""
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def linearise(
-    points: Any, basis: Any, rotation: Any, pose: Any, pixels: Any, depth: Any, camera: Any,
-    sigma: Any, sigma_depth: Any, relative: bool, columns: int, jacobian: Any, residual: Any,
+    points: Any,
+    basis: Any,
+    rotation: Any,
+    pose: Any,
+    pixels: Any,
+    depth: Any,
+    camera: Any,
+    sigma: Any,
+    sigma_depth: Any,
+    relative: bool,
+    columns: int,
+    jacobian: Any,
+    residual: Any,
 ) -> None:
-    """Fill rows (3 a landmark: x, y, depth) of the weighted Jacobian (3 L, 8 + columns) and the weighted residual (3 L,).
+    """Fill rows (3 a landmark: x, y, depth) of the weighted Jacobian (3 L, 8 + columns) and the weighted
+    residual (3 L,).
 
-    points (L, 3) in model coordinates turned by `rotation` about `pose[:3]`, moved to `pose[3:6]`; pose[6:]: depth offset, gain.
-    camera: fx, fy, cx, cy, and the distance at which angles are turned into metres. That distance comes from the picture and not
-    from the pose: if it moved with the pose, a nearer and smaller face would always have the smaller error. Robust weights come
-    from the residual itself.
+    points (L, 3) in model coordinates turned by `rotation` about `pose[:3]`, moved to `pose[3:6]`; pose[6:]:
+    depth offset, gain. camera: fx, fy, cx, cy, and the distance at which angles are turned into metres. That
+    distance comes from the picture and not from the pose: if it moved with the pose, a nearer and smaller
+    face would always have the smaller error. Robust weights come from the residual itself.
     """
     reach = camera[4]
     for i in range(points.shape[0]):
@@ -127,15 +147,17 @@ def head_centre(model: LandmarkModel) -> F64:
 class FitTable:
     """What the landmark network's habits are on renders of one head model (models/landmark_fit.npz).
 
-    All displacements in head coordinates, m. sigma: (L,) noise of a landmark in the picture plane. depth_sigma: (L,) the same for
-    relative depth. depth_gain: what the network's depth must be multiplied with. bias: (L, 3) mean error. response: (L, 3, C) how much
-    more or less a landmark moves than the skin under it, per unit of a coefficient. moving: (L, 3, A) errors that come and
-    go together, standing: (L, 3, B) errors that stay with a person, both one standard deviation a column. mean (C,) and
-    covariance (C, C) of the face coefficients to be expected. shape_response: (L, 3, S) as response, for the shape coefficients.
+    All displacements in head coordinates, m. sigma: (L,) noise of a landmark in the picture plane.
+    depth_sigma: (L,) the same for relative depth. depth_gain: what the network's depth must be multiplied
+    with. bias: (L, 3) mean error. response: (L, 3, C) how much more or less a landmark moves than the skin
+    under it, per unit of a coefficient. moving: (L, 3, A) errors that come and go together, standing: (L, 3,
+    B) errors that stay with a person, both one standard deviation a column. mean (C,) and covariance (C, C)
+    of the face coefficients to be expected. shape_response: (L, 3, S) as response, for the shape
+    coefficients.
 
-    A person is fitted as S shape coefficients and B standing errors. person_mean (S + B,) is what comes out on average where zero would
-    be right; person_map (S, S + B) is the regression of what the shape coefficients lack on the fit; person_distance is the usual
-    distance of a fitted person from the mean.
+    A person is fitted as S shape coefficients and B standing errors. person_mean (S + B,) is what comes out
+    on average where zero would be right; person_map (S, S + B) is the regression of what the shape
+    coefficients lack on the fit; person_distance is the usual distance of a fitted person from the mean.
     """
 
     sigma: F64
@@ -162,15 +184,26 @@ class FitTable:
         spread = 0.3 * (model.upper - model.lower)
         nothing = np.zeros((count, 3, 0))
         return FitTable(
-            sigma, depth, 1.0, np.zeros((count, 3)), np.zeros((count, 3, model.face_size)), nothing, nothing,
-            np.clip(0.0, model.lower, model.upper), np.diag(spread**2), np.zeros((count, 3, model.shape_size)),
-            np.zeros(model.shape_size), np.zeros((model.shape_size, model.shape_size)), np.inf,
+            sigma,
+            depth,
+            1.0,
+            np.zeros((count, 3)),
+            np.zeros((count, 3, model.face_size)),
+            nothing,
+            nothing,
+            np.clip(0.0, model.lower, model.upper),
+            np.diag(spread**2),
+            np.zeros((count, 3, model.shape_size)),
+            np.zeros(model.shape_size),
+            np.zeros((model.shape_size, model.shape_size)),
+            np.inf,
         )
 
     def likely_shape(self, person: F64) -> F64:
         """(S,) expected shape coefficients of who was fitted as `person` (S + B,) without a depth camera.
 
-        The further the person is from all that the regression was learnt from, the less of it is used: it must not extrapolate.
+        The further the person is from all that the regression was learnt from, the less of it is used: it
+        must not extrapolate.
         """
         away = person - self.person_mean
         share = 1.0 / (1.0 + (float(np.linalg.norm(away)) / (_RESEMBLANCE * self.person_distance)) ** 4)
@@ -185,7 +218,14 @@ def fingerprint(head: HeadModel) -> str:
     """Of everything in `head` that a table depends on: rest geometry, bases and where the landmarks lie."""
     landmarks = head.embedding("landmarks_478")
     digest = hashlib.blake2b(digest_size=16)
-    for values in (head.template, head.faces, head.shape_basis, head.expression_basis, landmarks.triangles, landmarks.weights):
+    for values in (
+        head.template,
+        head.faces,
+        head.shape_basis,
+        head.expression_basis,
+        landmarks.triangles,
+        landmarks.weights,
+    ):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
@@ -204,7 +244,10 @@ def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:
             data = {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile's and numpy's errors share no base class
         raise ModelError(f"{path}: damaged fit table ({error})") from None
-    if str(data["head_model"]) != head.id or tuple(str(n) for n in data["expression_names"]) != head.expression_names:
+    if (
+        str(data["head_model"]) != head.id
+        or tuple(str(n) for n in data["expression_names"]) != head.expression_names
+    ):
         return FitTable.plain(model)
     if "fingerprint" not in data or str(data["fingerprint"]) != fingerprint(head):
         raise ModelError(
@@ -212,19 +255,32 @@ def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:
             f"make it anew: python -m eifer_ros.training.landmark_calibration {path}"
         )
     values = {name: data[name].astype(np.float64) for name in _TABLE_ARRAYS}
-    return FitTable(depth_gain=float(data["depth_gain"]), person_distance=float(data["person_distance"]), **values)
+    return FitTable(
+        depth_gain=float(data["depth_gain"]), person_distance=float(data["person_distance"]), **values
+    )
 
 
 _TABLE_ARRAYS = (
-    "sigma", "depth_sigma", "bias", "response", "moving", "standing", "mean", "covariance", "shape_response", "person_mean", "person_map",
+    "sigma",
+    "depth_sigma",
+    "bias",
+    "response",
+    "moving",
+    "standing",
+    "mean",
+    "covariance",
+    "shape_response",
+    "person_mean",
+    "person_map",
 )
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Result for one picture. pose: (4, 4) head to camera. face: (C,) coefficients; std: (C,). shape: (S,). gaze: (2, 2) yaw and pitch
-    of the left and right eye in rad, NaN under closed lids. residual: mean distance of seen and fitted landmarks over the
-    distance of the outer eye corners.
+    """Result for one picture. pose: (4, 4) head to camera. face: (C,) coefficients; std: (C,). shape: (S,).
+
+    gaze: (2, 2) yaw and pitch of the left and right eye in rad, NaN under closed lids. residual: mean
+    distance of seen and fitted landmarks over the distance of the outer eye corners.
     """
 
     pose: F64
@@ -239,8 +295,9 @@ class Fit:
 class FitSettings:
     """Strengths of the priors.
 
-    expression_rate: how fast a coefficient may wander, per square root second. shape_memory: pictures over which the shape is
-    learnt. shape_trust: how much one picture counts as news about the shape (errors of neighbouring pictures are alike).
+    expression_rate: how fast a coefficient may wander, per square root second. shape_memory: pictures over
+    which the shape is learnt. shape_trust: how much one picture counts as news about the shape (errors of
+    neighbouring pictures are alike).
     """
 
     expression_rate: float = 4.0
@@ -253,17 +310,23 @@ class FitSettings:
 class LandmarkFit:
     """Fits one person. Keep one instance a person; `reset` for the next."""
 
-    def __init__(self, model: LandmarkModel, table: FitTable | None = None, settings: FitSettings | None = None) -> None:
+    def __init__(
+        self, model: LandmarkModel, table: FitTable | None = None, settings: FitSettings | None = None
+    ) -> None:
         self.model = model
         self.table = table if table is not None else FitTable.plain(model)
         self.settings = settings if settings is not None else FitSettings()
         table = self.table
-        self._eye_distance = float(np.linalg.norm(model.template[EYE_CORNER_LEFT] - model.template[EYE_CORNER_RIGHT]))
+        self._eye_distance = float(
+            np.linalg.norm(model.template[EYE_CORNER_LEFT] - model.template[EYE_CORNER_RIGHT])
+        )
         self._centre = head_centre(model)
         # columns: errors that come and go | face | shape | errors that stay
         face = model.basis[:, :, : model.face_size] + table.response
         shape = model.basis[:, :, model.face_size :] + table.shape_response
-        self._basis = np.ascontiguousarray(np.concatenate([table.moving, face, shape, table.standing], axis=2), np.float32)
+        self._basis = np.ascontiguousarray(
+            np.concatenate([table.moving, face, shape, table.standing], axis=2), np.float32
+        )
         self._errors = table.moving.shape[2]
         self._first = POSE + self._errors  # unknowns that are eliminated
         self._own = self._first + model.face_size
@@ -282,19 +345,23 @@ class LandmarkFit:
         covariance[self._looking] = covariance[:, self._looking] = 0.0
         covariance[self._looking, self._looking] = 1.0
         self._precision = np.linalg.inv(covariance + 1e-4 * np.eye(len(covariance)))
-        self._nuisance = np.concatenate([np.full(6, 1e-3), [1e-3, 100.0], np.ones(self._errors)])  # gain is known to a tenth
+        self._nuisance = np.concatenate(
+            [np.full(6, 1e-3), [1e-3, 100.0], np.ones(self._errors)]
+        )  # gain is known to a tenth
         self._size = self._size_direction()
         self.reset()
 
     def _size_direction(self) -> F64:
         """Unit vector in person space that comes nearest to a larger head of the same shape.
 
-        A larger head farther away looks the same but for its perspective, and that is weaker than the landmarks' own errors:
-        without a depth camera, size is left to the prior.
+        A larger head farther away looks the same but for its perspective, and that is weaker than the
+        landmarks' own errors: without a depth camera, size is left to the prior.
         """
-        person = self._basis[: MESH, :, self._own - POSE :].reshape(3 * MESH, -1).astype(np.float64)
+        person = self._basis[:MESH, :, self._own - POSE :].reshape(3 * MESH, -1).astype(np.float64)
         larger = (self.model.template[:MESH] - self._centre).reshape(-1)
-        direction = np.linalg.solve(person.T @ person + 1e-6 * len(larger) * np.eye(person.shape[1]), person.T @ larger)
+        direction = np.linalg.solve(
+            person.T @ person + 1e-6 * len(larger) * np.eye(person.shape[1]), person.T @ larger
+        )
         return np.asarray(direction / np.linalg.norm(direction))
 
     def reset(self) -> None:
@@ -319,7 +386,11 @@ class LandmarkFit:
     @property
     def shape(self) -> F64:
         """(S,) the person's shape as known so far."""
-        return self._person[: self.model.shape_size] if self._metric or not self._pictures else self.table.likely_shape(self._person)
+        return (
+            self._person[: self.model.shape_size]
+            if self._metric or not self._pictures
+            else self.table.likely_shape(self._person)
+        )
 
     @property
     def person(self) -> F64:
@@ -329,8 +400,8 @@ class LandmarkFit:
     def fit(self, seen: Landmarks, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
         """Fit one picture.
 
-        intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (L,) metres at each landmark from a depth camera, NaN where
-        unknown, or None.
+        intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (L,) metres at each landmark from
+        a depth camera, NaN where unknown, or None.
         """
         pixels = seen.points[:, :2].astype(np.float64)
         reach = intrinsics[0, 0] * self._eye_distance / max(seen.eye_distance, 1.0)
@@ -352,7 +423,9 @@ class LandmarkFit:
             if first and turn % 2:
                 self._learn_shape(pixels, depths, strength_depth, relative, camera, 1.0, keep=False)
         if self._pictures < _EAGER or self._pictures % _SELDOM == 0:
-            self._learn_shape(pixels, depths, strength_depth, relative, camera, self.settings.shape_trust, keep=True)
+            self._learn_shape(
+                pixels, depths, strength_depth, relative, camera, self.settings.shape_trust, keep=True
+            )
         self._pictures += 1
         std = np.sqrt(np.clip(np.diag(np.linalg.inv(gram)), 0.0, None))
         return self._result(pixels, camera, std)
@@ -360,7 +433,9 @@ class LandmarkFit:
     # --- one picture
 
     def _first_pose(self, pixels: F64, intrinsics: F64) -> F64:
-        """Rotation vector about the head's centre and position of that centre, from the landmarks that move least."""
+        """Rotation vector about the head's centre and position of that centre, from the landmarks that move
+        least.
+        """
         chosen = list(_STABLE)
         found, turn, shift = cv2.solvePnP(
             self._neutral[chosen] - self._centre, pixels[chosen], intrinsics, None, flags=cv2.SOLVEPNP_SQPNP
@@ -378,7 +453,9 @@ class LandmarkFit:
         return pose
 
     def _stand_at(self, depths: F64, strength: F64) -> None:
-        """Move the head along its ray to the measured depth where it is far from it: robust weights would not see so far."""
+        """Move the head along its ray to the measured depth where it is far from it: robust weights would not
+        see so far.
+        """
         assert self._pose is not None
         stable = np.array(_STABLE)[strength[list(_STABLE)] > 0]
         placed = (self._neutral[stable] - self._centre) @ self._pose[2, :3] + self._pose[2, 3]
@@ -387,14 +464,22 @@ class LandmarkFit:
             self._pose[:, 3] *= max(self._pose[2, 3] + measured - expected, 0.05) / self._pose[2, 3]
 
     def _depths(self, seen: Landmarks, camera: F64, depth: F32 | None) -> tuple[F64, F64, bool]:
-        """Depth of each landmark, its strength, and whether it is only relative (an angle: times distance gives metres)."""
+        """Depth of each landmark, its strength, and whether it is only relative (an angle: times distance
+        gives metres).
+        """
         if depth is not None and np.isfinite(depth[list(_STABLE)]).sum() >= 6:
             known = np.isfinite(depth)
             strength = np.where(known & (self._strength > 0), 1.0 / 4e-3, 0.0)
             return np.where(known, depth, 0.0).astype(np.float64), strength, False
-        return seen.points[:, 2].astype(np.float64) * (self.table.depth_gain / camera[0]), self._depth_strength, True
+        return (
+            seen.points[:, 2].astype(np.float64) * (self.table.depth_gain / camera[0]),
+            self._depth_strength,
+            True,
+        )
 
-    def _fill(self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, whole: bool) -> tuple[F64, F64]:
+    def _fill(
+        self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, whole: bool
+    ) -> tuple[F64, F64]:
         """Normal equations (information, slope) of pose, errors and face, or of everything."""
         assert self._pose is not None
         moved = np.concatenate([self._nuisances[POSE:], self._face]).astype(np.float32)
@@ -402,8 +487,19 @@ class LandmarkFit:
         jacobian = self._jacobian if whole else self._narrow
         pose = np.concatenate([self._centre, self._pose[:, 3], self._nuisances[6:POSE]])
         linearise(
-            points, self._basis, self._pose[:, :3].copy(), pose, pixels, depths, camera, self._strength, strength, relative,
-            jacobian.shape[1] - POSE, jacobian, self._residual,
+            points,
+            self._basis,
+            self._pose[:, :3].copy(),
+            pose,
+            pixels,
+            depths,
+            camera,
+            self._strength,
+            strength,
+            relative,
+            jacobian.shape[1] - POSE,
+            jacobian,
+            self._residual,
         )
         information = (jacobian.T @ jacobian).astype(np.float64)
         slope = (self._residual @ jacobian).astype(np.float64)
@@ -413,13 +509,22 @@ class LandmarkFit:
         return information, slope
 
     def _iterate(
-        self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, before: F64, variance: float
+        self,
+        pixels: F64,
+        depths: F64,
+        strength: F64,
+        relative: bool,
+        camera: F64,
+        before: F64,
+        variance: float,
     ) -> F64:
         """One Gauss-Newton step; returns the information matrix of the face coefficients."""
         assert self._pose is not None
         information, slope = self._fill(pixels, depths, strength, relative, camera, False)
         first = self._first
-        solved = np.linalg.solve(information[:first, :first], np.column_stack([information[:first, first:], slope[:first]]))
+        solved = np.linalg.solve(
+            information[:first, :first], np.column_stack([information[:first, first:], slope[:first]])
+        )
         gram = information[first:, first:] - information[first:, :first] @ solved[:, :-1]
         target = slope[first:] - information[first:, :first] @ solved[:, -1] + gram @ self._face
         gram = gram + self._precision
@@ -439,12 +544,16 @@ class LandmarkFit:
     def _learn_shape(
         self, pixels: F64, depths: F64, strength: F64, relative: bool, camera: F64, trust: float, keep: bool
     ) -> None:
-        """What this picture says about the person, pose and expression eliminated, into the information filter."""
+        """What this picture says about the person, pose and expression eliminated, into the information
+        filter.
+        """
         information, slope = self._fill(pixels, depths, strength, relative, camera, True)
         first, own = self._first, self._own
         information[first:own, first:own] += self._precision
         slope[first:own] += self._precision @ (self.table.mean - self._face)
-        solved = np.linalg.solve(information[:own, :own], np.column_stack([information[:own, own:], slope[:own]]))
+        solved = np.linalg.solve(
+            information[:own, :own], np.column_stack([information[:own, own:], slope[:own]])
+        )
         news = information[own:, own:] - information[own:, :own] @ solved[:, :-1]
         evidence = slope[own:] - information[own:, :own] @ solved[:, -1]
         if relative:
@@ -483,8 +592,19 @@ class LandmarkFit:
         for _ in range(2):
             pose = np.concatenate([self._centre, self._pose[:, 3], [0.0, 1.0]])
             linearise(
-                points, nothing, self._pose[:, :3].copy(), pose, pixels, self._blank, camera, self._even, self._blank, True, 0,
-                self._rigid, self._residual,
+                points,
+                nothing,
+                self._pose[:, :3].copy(),
+                pose,
+                pixels,
+                self._blank,
+                camera,
+                self._even,
+                self._blank,
+                True,
+                0,
+                self._rigid,
+                self._residual,
             )
             jacobian = self._rigid[:, :6].astype(np.float64)
             move = np.linalg.solve(jacobian.T @ jacobian + 1e-6 * np.eye(6), jacobian.T @ self._residual)

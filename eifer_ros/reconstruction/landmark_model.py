@@ -1,7 +1,8 @@
 """The head model seen only at its 478 landmarks: a small linear model, fast enough to fit in every frame.
 
-Blendshapes are linear, and a landmark is a fixed mixture of three vertices, so the landmarks are linear in the coefficients too. A jaw that
-is a joint (FLAME) is entered as three more columns, its secant over a usual opening; the same for a separate eyelid basis.
+Blendshapes are linear, and a landmark is a fixed mixture of three vertices, so the landmarks are linear in
+the coefficients too. A jaw that is a joint (FLAME) is entered as three more columns, its secant over a usual
+opening; the same for a separate eyelid basis.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ _JAW_BOUNDS_RAD = ((-0.05, 0.5), (-0.15, 0.15), (-0.15, 0.15))
 
 @dataclass(frozen=True)
 class LandmarkModel:
-    """L = 478 landmarks, C face columns (E expression, then jaw and eyelids where the head has them), S shape columns.
+    """L = 478 landmarks, C face columns (E expression, then jaw and eyelids where the head has them), S shape
+    columns.
 
-    template: (L, 3) m. basis: (L, 3, C + S), face columns first. lower, upper: (C,). jaw, eyelids: which columns they are.
-    gaze: columns that follow the eyes' rotation and are not fitted (ARKit's eyeLook*).
+    template: (L, 3) m. basis: (L, 3, C + S), face columns first. lower, upper: (C,). jaw, eyelids: which
+    columns they are. gaze: columns that follow the eyes' rotation and are not fitted (ARKit's eyeLook*).
     eye_centres, iris: (2, 3) at rest, left then right; eye_basis (2, 3, C + S) how the centres move.
     """
 
@@ -55,7 +57,9 @@ class LandmarkModel:
         """The landmark model of `head`. Raises ModelError where the head has no landmark embedding."""
         embedding = head.embedding("landmarks_478")
         if len(embedding.names) != COUNT:
-            raise ModelError(f"head model '{head.id}': landmarks_478 has {len(embedding.names)} points; it must have {COUNT}")
+            raise ModelError(
+                f"head model '{head.id}': landmarks_478 has {len(embedding.names)} points; it must have {COUNT}"
+            )
         corners = head.faces[embedding.triangles]
         mix = embedding.weights.astype(np.float64)
 
@@ -84,11 +88,20 @@ class LandmarkModel:
         if len(eyes) == 2:
             centres = head.joint_template[eyes].astype(np.float64)
             eye_basis[:, :, : head.expression_size] = head.joint_expression_basis[eyes]
-            eye_basis[:, :, len(limits):] = head.joint_shape_basis[eyes]
+            eye_basis[:, :, len(limits) :] = head.joint_shape_basis[eyes]
         gaze = tuple(i for i, name in enumerate(head.expression_names) if name.startswith("eyeLook"))
         return LandmarkModel(
-            template, np.ascontiguousarray(basis, np.float32), size, limits[:, 0].copy(), limits[:, 1].copy(), jaw, eyelids, gaze,
-            centres, eye_basis, iris,
+            template,
+            np.ascontiguousarray(basis, np.float32),
+            size,
+            limits[:, 0].copy(),
+            limits[:, 1].copy(),
+            jaw,
+            eyelids,
+            gaze,
+            centres,
+            eye_basis,
+            iris,
         )
 
     def points(self, face: F64, shape: F64) -> F64:

@@ -1,8 +1,10 @@
-"""478 face landmarks: MediaPipe's attention mesh (Grishchenko et al. 2020, "Attention Mesh: High-fidelity face mesh prediction
-in real-time"): 468 points of a face mesh, lips and eyes refined, and five points on each iris.
+"""478 face landmarks: MediaPipe's attention mesh (Grishchenko et al.
 
-The network sees a square crop, turned so that the eyes are level. Conventions of crop and rotation are MediaPipe's, because the network
-was trained with them.
+2020, "Attention Mesh: High-fidelity face mesh prediction in real-time"): 468 points of a face mesh, lips and
+eyes refined, and five points on each iris.
+
+The network sees a square crop, turned so that the eyes are level. Conventions of crop and rotation are
+MediaPipe's, because the network was trained with them.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _ENLARGE = 1.5
 
 @dataclass(frozen=True)
 class Crop:
-    """A turned square in the picture: centre (x, y), side in pixels, angle in rad (clockwise in the picture, as y points down)."""
+    """A turned square in the picture: centre (x, y), side in pixels, angle in rad (clockwise in the picture,
+    as y points down).
+    """
 
     x: float
     y: float
@@ -46,8 +50,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """478 points of one face. points: (478, 3) float32; x, y in picture pixels, z in the same scale, smaller is nearer to
-    the camera, 0 about at the middle of the head. presence: 0..1, how sure the network is that the crop holds a face.
+    """478 points of one face.
+
+    points: (478, 3) float32; x, y in picture pixels, z in the same scale, smaller is nearer to the camera, 0
+    about at the middle of the head. presence: 0..1, how sure the network is that the crop holds a face.
     """
 
     points: F32
@@ -85,7 +91,11 @@ class FaceLandmarker:
         """Landmarks of the face inside `crop` of `image` (H, W, 3) RGB."""
         matrix = crop.matrix()
         patch = cv2.warpAffine(
-            image, matrix, (INPUT, INPUT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+            image,
+            matrix,
+            (INPUT, INPUT),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         points, presence = self._session.run(["landmarks", "presence"], {"image": patch[None]})
         placed = np.empty((COUNT, 3), np.float32)

@@ -1,8 +1,10 @@
-"""Motion below what an estimator sees picture by picture: dense flow from a key picture, counted from a running neutral.
+"""Motion below what an estimator sees picture by picture: dense flow from a key picture, counted from a
+running neutral.
 
-A plug-in on any estimator: it takes the frame and the estimator's `FaceState`. The dynamic-encoded module turns flow and the static
-geometry into a change of the expression; the mesh deformation module turns what is left, point by point, into a bounded displacement of
-the skin (after "Fine-grained 3D reconstruction of micro-expressions", arXiv 2603.07043; the code and weights of that work are not public).
+A plug-in on any estimator: it takes the frame and the estimator's `FaceState`. The dynamic-encoded module
+turns flow and the static geometry into a change of the expression; the mesh deformation module turns what is
+left, point by point, into a bounded displacement of the skin (after "Fine-grained 3D reconstruction of
+micro-expressions", arXiv 2603.07043; the code and weights of that work are not public).
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ _AGAIN_PX = 1.0
 class Modules:
     """What is switched on: all of it, but for benches.
 
-    dynamic: expression from flow (else the estimator's own). deformation: motion of the skin beside the expression. network: the learnt
-    correction of the solver. refinement: the flow's last steps. compensation: the picture is moved back by the head's motion before flow
-    is measured. robust: points that no motion of a face explains lose their say. neutral: the running neutral (else the key picture).
-    averaging: the key picture is a mean. smoothing: over time.
+    dynamic: expression from flow (else the estimator's own). deformation: motion of the skin beside the
+    expression. network: the learnt correction of the solver. refinement: the flow's last steps. compensation:
+    the picture is moved back by the head's motion before flow is measured. robust: points that no motion of a
+    face explains lose their say. neutral: the running neutral (else the key picture). averaging: the key
+    picture is a mean. smoothing: over time.
     """
 
     dynamic: bool = True
@@ -60,8 +63,10 @@ class Modules:
 
 @dataclass(frozen=True)
 class MicroSettings:
-    """neutral_s: how far back the neutral looks. smoothing_s: time constant of the motion's smoothing. turn_rad, shift_m: head motion
-    from the key picture beyond which a new one is taken. key_s: age at which it is renewed. key_frames: of how many it is the mean.
+    """neutral_s: how far back the neutral looks. smoothing_s: time constant of the motion's smoothing.
+
+    turn_rad, shift_m: head motion from the key picture beyond which a new one is taken. key_s: age at which
+    it is renewed. key_frames: of how many it is the mean.
     """
 
     neutral_s: float = 2.0
@@ -75,9 +80,12 @@ class MicroSettings:
 
 @dataclass(frozen=True)
 class MicroResult:
-    """One picture. fine: the estimator's face with the expression corrected; pose and shape are the estimator's own. displacement: (V, 3) m
-    of the skin beside the expression. expression: (E,) change from the neutral. beyond: (E,) what of it the bounds of the coefficients
-    keep out of `fine`: a brow that sinks below a resting 0. confidence: 0..1.
+    """One picture.
+
+    fine: the estimator's face with the expression corrected; pose and shape are the estimator's own.
+    displacement: (V, 3) m of the skin beside the expression. expression: (E,) change from the neutral.
+    beyond: (E,) what of it the bounds of the coefficients keep out of `fine`: a brow that sinks below a
+    resting 0. confidence: 0..1.
     """
 
     fine: FaceState
@@ -92,16 +100,26 @@ class MicroResult:
         return np.asarray(moved + self.displacement, np.float32)
 
     def field(self, head: HeadModel) -> FaceDisplacement:
-        """Where the skin is beside `fine`, as an item: the displacement, and what of the expression did not fit into `fine`."""
+        """Where the skin is beside `fine`, as an item: the displacement, and what of the expression did not
+        fit into `fine`.
+        """
         rest = head.expression_basis @ self.beyond.astype(np.float32)
-        field = np.asarray(self.displacement + bounded(rest), np.float32) if self.beyond.any() else self.displacement
-        return FaceDisplacement(self.fine.stamp, self.fine.head_model, self.fine.origin, field, self.confidence)
+        field = (
+            np.asarray(self.displacement + bounded(rest), np.float32)
+            if self.beyond.any()
+            else self.displacement
+        )
+        return FaceDisplacement(
+            self.fine.stamp, self.fine.head_model, self.fine.origin, field, self.confidence
+        )
 
 
 class MicroMotionEstimator:
     """Follows one face. One instance a person; `reset` for the next."""
 
-    def __init__(self, head: HeadModel, settings: MicroSettings | None = None, prior: MotionPrior | None = None) -> None:
+    def __init__(
+        self, head: HeadModel, settings: MicroSettings | None = None, prior: MotionPrior | None = None
+    ) -> None:
         self.head = head
         self.settings = settings if settings is not None else MicroSettings()
         self._skin = FaceSkin.of(head)
@@ -110,7 +128,11 @@ class MicroMotionEstimator:
         self._network = DynamicNetwork(head, self._prior) if learnt else None
         self._flow = DenseFlow() if self.settings.modules.refinement else DenseFlow(steps=0)
         self._gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
-        self._blink = [head.expression_names.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight") if n in head.expression_names]
+        self._blink = [
+            head.expression_names.index(n)
+            for n in ("eyeBlinkLeft", "eyeBlinkRight")
+            if n in head.expression_names
+        ]
         self._neutral = RunningNeutral(span_s=self.settings.neutral_s)
         self._static = RunningNeutral(span_s=self.settings.neutral_s)
         self.keys = 0
@@ -137,7 +159,9 @@ class MicroMotionEstimator:
 
     @property
     def advice(self) -> str:
-        """What the rate of the pictures allows, as a sentence; empty where nothing is amiss or nothing is known yet."""
+        """What the rate of the pictures allows, as a sentence; empty where nothing is amiss or nothing is
+        known yet.
+        """
         rate_hz = self.rate_hz
         if len(self._gaps) < 10 or rate_hz >= 0.9 * SPOTTING_HZ:
             return ""
@@ -154,8 +178,18 @@ class MicroMotionEstimator:
         pose = projection.facing_pose(0.6, centre=self.head.template[self._skin.vertices].mean(axis=0))
         count, nothing = self.head.expression_size, np.zeros(3, np.float32)
         still = FaceState(
-            0, self.head.id, FaceOrigin.VISION, np.zeros(self.head.shape_size, np.float32), np.zeros(count, np.float32),
-            np.zeros(count, np.float32), nothing, nothing, np.zeros((2, 3), np.float32), np.zeros(2, np.float32), pose, 1.0,
+            0,
+            self.head.id,
+            FaceOrigin.VISION,
+            np.zeros(self.head.shape_size, np.float32),
+            np.zeros(count, np.float32),
+            np.zeros(count, np.float32),
+            nothing,
+            nothing,
+            np.zeros((2, 3), np.float32),
+            np.zeros(2, np.float32),
+            pose,
+            1.0,
         )
         for number in range(2):
             self.update(Frame(number, picture, projection.default_intrinsics(160, 160)), still)
@@ -163,7 +197,10 @@ class MicroMotionEstimator:
         self.keys = 0
 
     def update(self, frame: Frame, state: FaceState) -> MicroResult | None:
-        """The motion in `frame`; `state` is the estimator's face of that frame or of the last one it read. None where there is no face."""
+        """The motion in `frame`; `state` is the estimator's face of that frame or of the last one it read.
+
+        None where there is no face.
+        """
         began = time.perf_counter()
         result = self._update(frame, state)
         self.time_s = time.perf_counter() - began
@@ -173,7 +210,11 @@ class MicroMotionEstimator:
         if self._stamp is not None and frame.stamp < self._stamp:
             self.reset()  # a bag looped or a clock was set back
         elapsed_s = seconds(frame.stamp - self._stamp) if self._stamp is not None else 0.0
-        usable = state.status != FaceStatus.LOST and np.isfinite(state.head_pose).all() and np.isfinite(state.expression).all()
+        usable = (
+            state.status != FaceStatus.LOST
+            and np.isfinite(state.head_pose).all()
+            and np.isfinite(state.expression).all()
+        )
         if not usable:
             if self._stamp is not None and seconds(frame.stamp - self._seen) > _LOST_S:
                 self.reset()
@@ -239,7 +280,10 @@ class MicroMotionEstimator:
             flow = self._flow.between(self._prepared(grey))
             at = cv2.remap(flow, view.pixels[:, :1], view.pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
             found = self._solver.solve(at.T.astype(np.float64), self.settings.modules.robust)
-            fast = max(float(np.abs(found.turn).max()) * 0.08, float(np.abs(found.shift[:2]).max())) > _AGAIN_PX * view.metres_per_pixel
+            fast = (
+                max(float(np.abs(found.turn).max()) * 0.08, float(np.abs(found.shift[:2]).max()))
+                > _AGAIN_PX * view.metres_per_pixel
+            )
             move = rotation_matrix(found.turn)
             self._turn, self._shift = move @ self._turn, move @ self._shift + found.shift
             if not fast or turn or not self.settings.modules.compensation:
@@ -259,7 +303,9 @@ class MicroMotionEstimator:
         now = found.unknowns
         if self._network is not None:
             key = self._key_state
-            now[: len(found.expression)] += self._network.correction(found, key.expression, key.shape, np.asarray(key.head_pose))
+            now[: len(found.expression)] += self._network.correction(
+                found, key.expression, key.shape, np.asarray(key.head_pose)
+            )
         share = 1.0
         modules = self.settings.modules
         if self._smooth is not None and modules.smoothing and self.settings.smoothing_s > 0:
@@ -283,10 +329,22 @@ class MicroMotionEstimator:
         beyond[self._gaze] = 0.0
         corrected[self._gaze] = state.expression[self._gaze]
         weights = np.asarray(corrected, np.float32)
-        eyelids = np.clip(weights[self._blink], np.float32(0), np.float32(1)) if len(self._blink) == 2 else state.eyelids
-        fine = replace(state, stamp=frame.stamp, expression=weights, eyelids=eyelids, confidence=float(state.confidence * trust))
+        eyelids = (
+            np.clip(weights[self._blink], np.float32(0), np.float32(1))
+            if len(self._blink) == 2
+            else state.eyelids
+        )
+        fine = replace(
+            state,
+            stamp=frame.stamp,
+            expression=weights,
+            eyelids=eyelids,
+            confidence=float(state.confidence * trust),
+        )
         displacement = np.zeros(self.head.template.shape, np.float32)
-        displacement[self._skin.vertices] = settled(self._skin.modes @ (trust * moved[count:]).astype(np.float32).reshape(3, -1).T)
+        displacement[self._skin.vertices] = settled(
+            self._skin.modes @ (trust * moved[count:]).astype(np.float32).reshape(3, -1).T
+        )
         return MicroResult(fine, displacement, change, beyond, float(state.confidence * trust))
 
 

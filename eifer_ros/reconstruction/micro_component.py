@@ -1,7 +1,8 @@
-"""Motion per vertex as a component of its own, behind any estimator: camera pictures and faces in, finer faces and displacements out.
+"""Motion per vertex as a component of its own, behind any estimator: camera pictures and faces in, finer
+faces and displacements out.
 
-`Reconstruction` has the same built in (its parameter `micro`); this one serves where faces come from elsewhere, and leaves `face/vision`
-as it is.
+`Reconstruction` has the same built in (its parameter `micro`); this one serves where faces come from
+elsewhere, and leaves `face/vision` as it is.
 """
 
 from __future__ import annotations
@@ -24,15 +25,27 @@ class MicroMotionConfig(Config):
     """Parameters of the motion estimator."""
 
     head_model: str = parameter(DEFAULT_HEAD, "head model in models/, or the path of an .npz")
-    neutral: float = parameter(2.0, "how far back the neutral face looks; a movement shorter than half of it stays a movement", unit="s",
-                               ge=0.3, le=60.0)
+    neutral: float = parameter(
+        2.0,
+        "how far back the neutral face looks; a movement shorter than half of it stays a movement",
+        unit="s",
+        ge=0.3,
+        le=60.0,
+    )
     smoothing: float = parameter(0.012, "time constant of the motion's smoothing", unit="s", ge=0.0, le=1.0)
-    turn: float = parameter(0.14, "turn of the head after which motion is counted from a new picture", unit="rad", gt=0.0, le=1.0)
-    waiting: int = parameter(32, "pictures that may wait for their face; the oldest goes first", unit="frames", ge=1, le=1000)
+    turn: float = parameter(
+        0.14, "turn of the head after which motion is counted from a new picture", unit="rad", gt=0.0, le=1.0
+    )
+    waiting: int = parameter(
+        32, "pictures that may wait for their face; the oldest goes first", unit="frames", ge=1, le=1000
+    )
 
 
 class MicroMotion(Component):
-    """Follows one face between and beneath what the estimator says. Pictures wait until a face of their time or later has come."""
+    """Follows one face between and beneath what the estimator says.
+
+    Pictures wait until a face of their time or later has come.
+    """
 
     config_type = MicroMotionConfig
     inputs = (Port(CAMERA, Frame), Port(VISION, FaceState))
@@ -81,13 +94,17 @@ class MicroMotion(Component):
         elif port == VISION and isinstance(item, FaceState):
             if item.head_model != self._estimator.head.id:
                 mine = self._estimator.head.id
-                raise InputError(f"faces are of head model '{item.head_model}'; micro motion was set up for '{mine}'")
+                raise InputError(
+                    f"faces are of head model '{item.head_model}'; micro motion was set up for '{mine}'"
+                )
             if self._state is not None and item.stamp < self._state.stamp:
                 self.reset()
             self._state = item
         else:
             got = f"{type(item).__name__} on '{port}'"
-            raise InputError(f"micro motion takes a Frame on '{CAMERA}' and a FaceState on '{VISION}', not {got}")
+            raise InputError(
+                f"micro motion takes a Frame on '{CAMERA}' and a FaceState on '{VISION}', not {got}"
+            )
         out: list[Emission] = []
         while self._state is not None and self._frames and self._frames[0].stamp <= self._state.stamp:
             out += self._follow(self._estimator, self._frames.popleft(), self._state)
@@ -107,13 +124,19 @@ class MicroMotion(Component):
         return out
 
     def health(self) -> Health:
-        """What the rate allows, whether the neutral is known, milliseconds, key pictures taken, pictures dropped."""
+        """What the rate allows, whether the neutral is known, milliseconds, key pictures taken, pictures
+        dropped.
+        """
         estimator = self._estimator
         if estimator is None:
             return Health(Level.WARN, "not set up")
         values: dict[str, float | int | str] = {
-            "micro_ms": round(1e3 * estimator.time_s, 3), "keys": estimator.keys, "rate_hz": round(estimator.rate_hz, 2),
-            "misfit_px": round(estimator.misfit_px, 4), "waiting": len(self._frames), "dropped": self._dropped,
+            "micro_ms": round(1e3 * estimator.time_s, 3),
+            "keys": estimator.keys,
+            "rate_hz": round(estimator.rate_hz, 2),
+            "misfit_px": round(estimator.misfit_px, 4),
+            "waiting": len(self._frames),
+            "dropped": self._dropped,
         }
         if self._state is None:
             return Health(Level.OK, "waiting for faces", values)

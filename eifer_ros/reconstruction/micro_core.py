@@ -1,14 +1,15 @@
 """From dense flow to motion of the head, its expression and its skin: linear, regularised, robust.
 
-The flow at every observed point is what a rigid motion of the head (6 unknowns), a change of expression (E) and a soft field of skin motion
-beside it (3 per local mode) would give, plus noise:
+The flow at every observed point is what a rigid motion of the head (6 unknowns), a change of expression (E)
+and a soft field of skin motion beside it (3 per local mode) would give, plus noise:
 
     flow = J_rigid r + J_expression e + J_sideways field(l) + noise
 
-e and l are expected to be as they are in small movements of simulated people (a covariance, measured without pictures); the noise is alike
-at neighbouring points and larger where the skin has no texture. The most likely unknowns are then a matrix times the flow
-(Wiener filter), made once per key picture. Points that no such motion explains (a cable that slides, a hand) are pulled towards what the
-others say (Huber's estimator by modified residuals; Huber 1981, ch. 7).
+e and l are expected to be as they are in small movements of simulated people (a covariance, measured without
+pictures); the noise is alike at neighbouring points and larger where the skin has no texture. The most likely
+unknowns are then a matrix times the flow (Wiener filter), made once per key picture. Points that no such
+motion explains (a cable that slides, a hand) are pulled towards what the others say (Huber's estimator by
+modified residuals; Huber 1981, ch. 7).
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ _ROUNDS = 2
 class MotionPrior:
     """What small movements and flow errors are like (models/micro_motion.npz).
 
-    covariance: (E + 3 L, E + 3 L) second moments of expression coefficients, then of local modes along x, y and z (m), in small movements.
-    noise_px: standard deviation of the flow in textured skin. bare: factor on it where there is no texture. reach_px: how far errors of the
-    flow are alike. outlier_px: error beyond which a point loses its say. factor (.., K) and own (..,): the same covariance as
-    factor factor' + diag(own), None where nothing was measured.
+    covariance: (E + 3 L, E + 3 L) second moments of expression coefficients, then of local modes along x, y
+    and z (m), in small movements. noise_px: standard deviation of the flow in textured skin. bare: factor on
+    it where there is no texture. reach_px: how far errors of the flow are alike. outlier_px: error beyond
+    which a point loses its say. factor (.., K) and own (..,): the same covariance as factor factor' +
+    diag(own), None where nothing was measured.
     """
 
     covariance: F64
@@ -56,11 +58,16 @@ class MotionPrior:
     def plain(head: HeadModel, skin: FaceSkin) -> MotionPrior:
         """For a head model nothing was measured for: coefficients of equal size, skin that moves by 0.1 mm."""
         local = 3 * skin.modes.shape[1]
-        return MotionPrior(np.diag(np.concatenate([np.full(head.expression_size, 0.04**2), np.full(local, 1e-4**2)])))
+        return MotionPrior(
+            np.diag(np.concatenate([np.full(head.expression_size, 0.04**2), np.full(local, 1e-4**2)]))
+        )
 
 
 def load_prior(head: HeadModel, skin: FaceSkin) -> MotionPrior:
-    """The prior measured for `head`, a plain one where models/ holds none for it. Raises ModelError for a damaged file."""
+    """The prior measured for `head`, a plain one where models/ holds none for it.
+
+    Raises ModelError for a damaged file.
+    """
     try:
         path = resources.find("models", PRIOR)
     except InputError:
@@ -75,7 +82,9 @@ def load_prior(head: HeadModel, skin: FaceSkin) -> MotionPrior:
     factor = data["factor"].astype(np.float64)
     size = head.expression_size + 3 * skin.modes.shape[1]
     if factor.shape[0] != size:
-        raise ModelError(f"{path} is for {factor.shape[0]} unknowns, this version has {size}: python -m eifer_ros.training.micro_motion")
+        raise ModelError(
+            f"{path} is for {factor.shape[0]} unknowns, this version has {size}: python -m eifer_ros.training.micro_motion"
+        )
     own = data["own"].astype(np.float64)
     noise = {name: float(data[name]) for name in ("noise_px", "bare", "reach_px", "white", "outlier_px")}
     return MotionPrior(factor @ factor.T + np.diag(own), factor=factor, own=own, **noise)
@@ -91,9 +100,11 @@ def texture(key: F32) -> F64:
 
 @dataclass(frozen=True)
 class Motion:
-    """One solution. turn: (3,) rad about the view's centre and shift (3,) m, camera axes, on top of the rigid motion known before.
-    expression: (E,) change of the coefficients. local: (3, L) m of the local modes along x, y, z. misfit_px: root mean square of the flow
-    that is left; left: (2, N) px, that flow point by point.
+    """One solution.
+
+    turn: (3,) rad about the view's centre and shift (3,) m, camera axes, on top of the rigid motion known
+    before. expression: (E,) change of the coefficients. local: (3, L) m of the local modes along x, y, z.
+    misfit_px: root mean square of the flow that is left; left: (2, N) px, that flow point by point.
     """
 
     turn: F64
@@ -143,7 +154,10 @@ class MotionSolver:
         return np.ascontiguousarray(np.linalg.solve(signal, seen).T)
 
     def solve(self, flow: F64, robust: bool = True) -> Motion:
-        """The most likely motion. flow: (2, N) px from where the rigid motion known so far would bring the points to where they are."""
+        """The most likely motion.
+
+        flow: (2, N) px from where the rigid motion known so far would bring the points to where they are.
+        """
         count = len(self.view.points)
         measured = flow.reshape(-1).astype(np.float32)
         unknowns = self._gain @ measured
@@ -151,12 +165,18 @@ class MotionSolver:
             expected = self._jacobian @ unknowns
             left = measured - expected
             size = np.hypot(left[:count], left[count:])
-            share = np.minimum(np.float32(1), np.float32(self.prior.outlier_px) / np.maximum(size, np.float32(1e-9)))
+            share = np.minimum(
+                np.float32(1), np.float32(self.prior.outlier_px) / np.maximum(size, np.float32(1e-9))
+            )
             unknowns = self._gain @ (expected + left * np.concatenate([share, share]))
         left = (measured - self._jacobian @ unknowns).reshape(2, count).astype(np.float64)
         found: F64 = unknowns.astype(np.float64)
         first = RIGID + self._expression
         return Motion(
-            found[:3], found[3:RIGID], found[RIGID:first], found[first:].reshape(3, -1),
-            float(np.sqrt((left**2).mean())), left,
+            found[:3],
+            found[3:RIGID],
+            found[RIGID:first],
+            found[first:].reshape(3, -1),
+            float(np.sqrt((left**2).mean())),
+            left,
         )

@@ -1,8 +1,10 @@
-"""Dense motion of the face's picture between a key picture and now, at 128 px, with the head's own motion taken out beforehand.
+"""Dense motion of the face's picture between a key picture and now, at 128 px, with the head's own motion
+taken out beforehand.
 
-Both pictures are cut by an affine window: the key's is upright around the face, that of now is moved along with the head as far as it is
-known, so that what is left for the flow (DIS, Kroeger et al. 2016, "Fast optical flow using dense inverse search") is small. Brightness is
-normalised patch by patch, so that flicker and drifting light are no motion.
+Both pictures are cut by an affine window: the key's is upright around the face, that of now is moved along
+with the head as far as it is known, so that what is left for the flow (DIS, Kroeger et al. 2016, "Fast
+optical flow using dense inverse search") is small. Brightness is normalised patch by patch, so that flicker
+and drifting light are no motion.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _GREY = 34.0
 _WINDOW_PX = 4.0
 """Standard deviation of the windows of the last steps of the flow."""
 _REMAP = 32.0
-"""cv2.remap rounds places to this part of a pixel: steps start from places that are not rounded any further."""
+"""cv2.remap rounds places to this part of a pixel: steps start from places that are not rounded any further.
+"""
 _STIFF = 10.0
 """Squared grey levels per squared pixel that a window must have to move on its own."""
 _FLOOR = 3.0
@@ -53,28 +56,37 @@ def normalised(grey: F32) -> F32:
 def look(image: U8, maps: F32, scale: float) -> F32:
     """(SIZE, SIZE) grey picture, averaged over each of its pixels before it is sampled.
 
-    image: (H, W, 3) RGB. maps: (SIZE, SIZE, 2) where each pixel lies in the picture. scale: pixels of the picture for one of the window.
-    What lies outside the picture is its edge.
+    image: (H, W, 3) RGB. maps: (SIZE, SIZE, 2) where each pixel lies in the picture. scale: pixels of the
+    picture for one of the window. What lies outside the picture is its edge.
     """
     height, width = image.shape[:2]
     some = maps[::8, ::8].reshape(-1, 2)  # enough to know how far they reach
     reach = int(8 * scale) + 8
     left, top = np.clip(np.floor(some.min(axis=0)).astype(int) - reach, 0, (width - 2, height - 2))
-    right, bottom = np.clip(np.ceil(some.max(axis=0)).astype(int) + reach, (left + 2, top + 2), (width, height))
+    right, bottom = np.clip(
+        np.ceil(some.max(axis=0)).astype(int) + reach, (left + 2, top + 2), (width, height)
+    )
     part = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32)
     if scale > 1.0:
         part = _blurred(part, 0.5 * scale)
     return np.asarray(
-        cv2.remap(part, maps - np.array((left, top), np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+        cv2.remap(
+            part,
+            maps - np.array((left, top), np.float32),
+            None,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        np.float32,
     )
 
 
 class DenseFlow:
     """Flow from a key picture, for motion far below a pixel.
 
-    DIS finds it at half the resolution, where it is quick, and gives 70 to 85 % of a small motion there (it is drawn towards its
-    neighbours). A few steps of Lucas-Kanade in windows (inverse compositional, Baker and Matthews 2004: all that belongs to the key
-    picture is computed once) then give the rest.
+    DIS finds it at half the resolution, where it is quick, and gives 70 to 85 % of a small motion there (it
+    is drawn towards its neighbours). A few steps of Lucas-Kanade in windows (inverse compositional, Baker and
+    Matthews 2004: all that belongs to the key picture is computed once) then give the rest.
     """
 
     def __init__(self, steps: int = 3) -> None:
@@ -96,7 +108,9 @@ class DenseFlow:
         self._key, self._bytes = key, _bytes(key)
         self._gx = cv2.Sobel(key, cv2.CV_32F, 1, 0, scale=1 / 8)
         self._gy = cv2.Sobel(key, cv2.CV_32F, 0, 1, scale=1 / 8)
-        xx, xy, yy = (_windowed(one) for one in (self._gx * self._gx, self._gx * self._gy, self._gy * self._gy))
+        xx, xy, yy = (
+            _windowed(one) for one in (self._gx * self._gx, self._gx * self._gy, self._gy * self._gy)
+        )
         xx, yy = xx + _STIFF, yy + _STIFF
         share = 1.0 / (xx * yy - xy * xy)
         self._inverse = yy * share, -xy * share, xx * share

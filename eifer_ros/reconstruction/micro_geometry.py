@@ -1,4 +1,6 @@
-"""The head in the key picture: which points of skin and eyes are seen where, and how the picture moves when they do."""
+"""The head in the key picture: which points of skin and eyes are seen where, and how the picture moves when
+they do.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from .micro_flow import SIZE, window
 STEP = 4
 """Distance of the observed points in the window, pixels."""
 _FACING = 0.35
-"""Cosine between skin and line of sight below which a point is not observed: it slips along the edge of the face."""
+"""Cosine between skin and line of sight below which a point is not observed: it slips along the edge of the
+face.
+"""
 BUMP_M = 0.009
 """Standard deviation of a local mode on the skin."""
 _SPACING_M = 0.0135
@@ -26,8 +30,9 @@ _SPACING_M = 0.0135
 class FaceSkin:
     """The part of a head model that is watched, E expression coefficients, L local modes.
 
-    vertices: (M,) vertices of the face's own skin: no eyeballs, no mouth, no neck. triangles: (F,) 1 in it, 2 on the left eyeball, 3 on the
-    right, 0 elsewhere. modes: (M, L) soft bumps spread evenly over the face, each at most 1.
+    vertices: (M,) vertices of the face's own skin: no eyeballs, no mouth, no neck. triangles: (F,) 1 in it, 2
+    on the left eyeball, 3 on the right, 0 elsewhere. modes: (M, L) soft bumps spread evenly over the face,
+    each at most 1.
     """
 
     head: HeadModel
@@ -55,7 +60,11 @@ class FaceSkin:
         triangles[inside[head.faces].all(axis=1)] = 1
         if head.gaze_basis is not None:
             for number, side in ((2, "left"), (3, "right")):
-                ball = [i for i, name in enumerate(head.part_names) if name in (f"eye_{side}", f"iris_{side}", f"pupil_{side}")]
+                ball = [
+                    i
+                    for i, name in enumerate(head.part_names)
+                    if name in (f"eye_{side}", f"iris_{side}", f"pupil_{side}")
+                ]
                 triangles[np.isin(head.parts, ball)[head.faces].all(axis=1)] = number
         return FaceSkin(head, face, triangles, bumps.astype(np.float32))
 
@@ -64,12 +73,14 @@ class FaceSkin:
 class KeyView:
     """One face at the moment of the key picture, N observed points.
 
-    vertices: (V, 3) m, model coordinates, and normals (V, 3). pose: (4, 4). K: (3, 3) of the picture. matrix: (2, 3) window to picture.
-    pixels: (N, 2) where the points lie in the window. points: (N, 3) m, model coordinates. corners (N, 3), weights (N, 3): the triangle
-    of each and its place in it. rigid: (2 N, 6) motion in the window, pixels, for a turn (rad, about `centre`, camera axes) and a
-    shift (m); expression: (2 N, E) for each coefficient; sideways: (2 N, 3) for a motion of the point itself along the model's axes.
-    Rows: x of all points, then y. dense: (3, SIZE * SIZE) where every pixel of the window lies, m, camera axes, beside the head on a plane
-    through its middle; inside: (SIZE, SIZE) 1 on the skin of the head, 0 beside it, soft between.
+    vertices: (V, 3) m, model coordinates, and normals (V, 3). pose: (4, 4). K: (3, 3) of the picture. matrix:
+    (2, 3) window to picture. pixels: (N, 2) where the points lie in the window. points: (N, 3) m, model
+    coordinates. corners (N, 3), weights (N, 3): the triangle of each and its place in it. rigid: (2 N, 6)
+    motion in the window, pixels, for a turn (rad, about `centre`, camera axes) and a shift (m); expression:
+    (2 N, E) for each coefficient; sideways: (2 N, 3) for a motion of the point itself along the model's axes.
+    Rows: x of all points, then y. dense: (3, SIZE * SIZE) where every pixel of the window lies, m, camera
+    axes, beside the head on a plane through its middle; inside: (SIZE, SIZE) 1 on the skin of the head, 0
+    beside it, soft between.
     """
 
     vertices: F32
@@ -94,17 +105,26 @@ class KeyView:
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))) * self.centre[2] / self.K[0, 0])
 
     def placed(self, turn: F64, shift: F64) -> F64:
-        """(N, 2) where the points lie in the picture after a rigid motion from the key pose; turn (3, 3) about `centre`, shift (3,) m."""
+        """(N, 2) where the points lie in the picture after a rigid motion from the key pose; turn (3, 3)
+        about `centre`, shift (3,) m.
+        """
         camera = self.points @ self.pose[:3, :3].T + self.pose[:3, 3]
         return self._drawn(camera, turn, shift)
 
     def maps(self, turn: F64, shift: F64) -> F32:
-        """(SIZE, SIZE, 2) where every pixel of the key window is to be found in a picture in which the head has moved rigidly."""
-        moved = turn.astype(np.float32) @ self.dense + (self.centre + shift - turn @ self.centre).astype(np.float32)[:, None]
+        """(SIZE, SIZE, 2) where every pixel of the key window is to be found in a picture in which the head
+        has moved rigidly.
+        """
+        moved = (
+            turn.astype(np.float32) @ self.dense
+            + (self.centre + shift - turn @ self.centre).astype(np.float32)[:, None]
+        )
         out = np.empty((SIZE * SIZE, 2), np.float32)
         inverse = np.float32(1.0) / moved[2]
         for axis in range(2):
-            out[:, axis] = moved[axis] * inverse * np.float32(self.K[axis, axis]) + np.float32(self.K[axis, 2])
+            out[:, axis] = moved[axis] * inverse * np.float32(self.K[axis, axis]) + np.float32(
+                self.K[axis, 2]
+            )
         return out.reshape(SIZE, SIZE, 2)
 
     def _drawn(self, camera: F64, turn: F64, shift: F64) -> F64:
@@ -113,7 +133,9 @@ class KeyView:
 
 
 def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
-    """The view of `state` through camera matrix `K`, or None where too little of the face is seen to follow it."""
+    """The view of `state` through camera matrix `K`, or None where too little of the face is seen to follow
+    it.
+    """
     head, face = skin.head, skin.vertices
     vertices = head.state_vertices(state)
     pose = np.asarray(state.head_pose, np.float64)
@@ -146,7 +168,10 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
     # window pixels per metre of motion in camera axes
     slope = np.zeros((len(points), 2, 3))
     slope[:, 0, 0], slope[:, 1, 1] = K[0, 0] / camera[:, 2], K[1, 1] / camera[:, 2]
-    slope[:, 0, 2], slope[:, 1, 2] = -K[0, 0] * camera[:, 0] / camera[:, 2] ** 2, -K[1, 1] * camera[:, 1] / camera[:, 2] ** 2
+    slope[:, 0, 2], slope[:, 1, 2] = (
+        -K[0, 0] * camera[:, 0] / camera[:, 2] ** 2,
+        -K[1, 1] * camera[:, 1] / camera[:, 2] ** 2,
+    )
     slope = np.einsum("ij,njk->nik", inverse, slope)
     arm = camera - centre
     cross = np.zeros((len(points), 3, 3))  # w x arm as a matrix on w
@@ -162,20 +187,39 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
         for number, side in ((2, "left"), (3, "right")):
             ball = kind == number
             arms = points[ball] - joints[head.joints.index(f"eye_{side}")]
-            basis[ball] = np.cross(head.gaze_basis[number - 2].T[None].astype(np.float64), arms[:, None]).transpose(0, 2, 1)
+            basis[ball] = np.cross(
+                head.gaze_basis[number - 2].T[None].astype(np.float64), arms[:, None]
+            ).transpose(0, 2, 1)
     expression = sideways @ basis
 
     def stacked(array: F64) -> F64:
         return np.ascontiguousarray(array.transpose(1, 0, 2).reshape(2 * len(points), -1))
 
-    grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
+    grid = (
+        np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1).reshape(-1, 2) @ matrix[:, :2].T
+        + matrix[:, 2]
+    )
     far = np.where(index >= 0, depth, centre[2]).reshape(-1).astype(np.float64)
     dense = np.column_stack([(grid - K[:2, 2]) / (K[0, 0], K[1, 1]), np.ones(len(grid))]) * far[:, None]
     on_head = np.where(index >= 0, 1.0, 0.0).astype(np.float32)
-    inside = np.clip(2.0 * cv2.GaussianBlur(cv2.erode(on_head, np.ones((3, 3), np.uint8)), (0, 0), 1.5) - 1.0, 0.0, 1.0)
+    inside = np.clip(
+        2.0 * cv2.GaussianBlur(cv2.erode(on_head, np.ones((3, 3), np.uint8)), (0, 0), 1.5) - 1.0, 0.0, 1.0
+    )
 
     return KeyView(
-        vertices, normals, pose, np.asarray(K, np.float64), matrix, np.column_stack([columns, rows]).astype(np.float32), points, corners,
-        weights.astype(np.float32), centre, stacked(rigid), stacked(expression), stacked(sideways),
-        np.ascontiguousarray(dense.T, np.float32), np.asarray(inside, np.float32),
+        vertices,
+        normals,
+        pose,
+        np.asarray(K, np.float64),
+        matrix,
+        np.column_stack([columns, rows]).astype(np.float32),
+        points,
+        corners,
+        weights.astype(np.float32),
+        centre,
+        stacked(rigid),
+        stacked(expression),
+        stacked(sideways),
+        np.ascontiguousarray(dense.T, np.float32),
+        np.asarray(inside, np.float32),
     )

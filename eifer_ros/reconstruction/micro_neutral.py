@@ -12,8 +12,9 @@ from ..types import F64
 class RunningNeutral:
     """The median of the last seconds, taken over means of short blocks.
 
-    A movement shorter than half the span hardly moves a median; the means keep the noise of single pictures out of it. Until the first
-    block is over, the mean of what was seen so far. block_s: length of a block. span_s: how far back it looks.
+    A movement shorter than half the span hardly moves a median; the means keep the noise of single pictures
+    out of it. Until the first block is over, the mean of what was seen so far. block_s: length of a block.
+    span_s: how far back it looks.
     """
 
     def __init__(self, block_s: float = 0.05, span_s: float = 2.0) -> None:

@@ -1,6 +1,8 @@
-"""The left and right of a face exchanged: what an encoder says of a mirrored picture, said of the picture itself.
+"""The left and right of a face exchanged: what an encoder says of a mirrored picture, said of the picture
+itself.
 
-A network that looks at a picture and at its mirror image errs differently; the mean of both errs less (test-time augmentation).
+A network that looks at a picture and at its mirror image errs differently; the mean of both errs less
+(test-time augmentation).
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ _X: F64 = np.array([-1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Mirror:
-    """expression (E,), points (L,): which one stands for each. signs: (S,) 1 for shapes alike on both sides, -1 for opposite ones."""
+    """expression (E,), points (L,): which one stands for each.
+
+    signs: (S,) 1 for shapes alike on both sides, -1 for opposite ones.
+    """
 
     expression: npt.NDArray[np.intp]
     points: npt.NDArray[np.intp]
@@ -34,10 +39,16 @@ class Mirror:
 
     @staticmethod
     def of(head: HeadModel) -> Mirror | None:
-        """That of `head`; None where its coefficients have no left and right that can be told (names, points, shapes)."""
+        """That of `head`; None where its coefficients have no left and right that can be told (names, points,
+        shapes).
+        """
         names = list(head.expression_names)
-        swapped = [name.replace("Left", "\0").replace("Right", "Left").replace("\0", "Right") for name in names]
-        if not any(one != other for one, other in zip(names, swapped, strict=True)) or any(name not in names for name in swapped):
+        swapped = [
+            name.replace("Left", "\0").replace("Right", "Left").replace("\0", "Right") for name in names
+        ]
+        if not any(one != other for one, other in zip(names, swapped, strict=True)) or any(
+            name not in names for name in swapped
+        ):
             return None
         model = LandmarkModel.of(head)
         rows = list(POINTS)
@@ -51,7 +62,9 @@ class Mirror:
         alike = (flat * turned).sum(axis=0) / np.maximum((flat**2).sum(axis=0), 1e-18)
         if (np.abs(alike) < _ALIKE).any():
             return None
-        return Mirror(np.array([names.index(name) for name in swapped]), np.asarray(points, np.intp), np.sign(alike))
+        return Mirror(
+            np.array([names.index(name) for name in swapped]), np.asarray(points, np.intp), np.sign(alike)
+        )
 
     def turn(self, rotation: npt.ArrayLike) -> F64:
         """(..., 3, 3) head to camera, both mirrored."""

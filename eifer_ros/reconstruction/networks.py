@@ -1,7 +1,7 @@
 """Networks as files: opened on one thread, checked against what the caller needs before the first picture.
 
-onnxruntime runs them. OpenVINO (extra `openvino`) may, with its precision pinned to float32: left alone it computes in bfloat16
-where the processor can, and two machines no longer agree.
+onnxruntime runs them. OpenVINO (extra `openvino`) may, with its precision pinned to float32: left alone it
+computes in bfloat16 where the processor can, and two machines no longer agree.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def installed(name: str) -> bool:
 
 
 def open_network(name: str, backend: Backend = "onnxruntime") -> Network:
-    """The network `name` (in models/, or a path). Raises ModelError for a file that is no network, MissingExtra for OpenVINO."""
+    """The network `name` (in models/, or a path).
+
+    Raises ModelError for a file that is no network, MissingExtra for OpenVINO.
+    """
     path = locate(name)
     return _Openvino(path) if backend == "openvino" else _Onnx(path)
 
@@ -83,7 +86,9 @@ class _Onnx:
         options.log_severity_level = 3
         self.path = path
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's errors share no base class
             raise ModelError(f"{path}: not a readable network ({str(error).splitlines()[0]})") from None
         self.inputs: Sizes = {one.name: tuple(one.shape) for one in self._session.get_inputs()}
@@ -104,7 +109,11 @@ class _Openvino:
         plain = _Onnx(path)  # the description is read where it was written
         self.inputs, self.outputs, self.about = plain.inputs, plain.outputs, plain.about
         core = openvino.Core()
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         try:
             self._compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
         except Exception as error:  # openvino raises RuntimeError and its own kinds
@@ -115,7 +124,9 @@ class _Openvino:
         return [np.array(found[name]) for name in names]
 
 
-def require(network: Network, kind: str, wanted: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> None:
+def require(
+    network: Network, kind: str, wanted: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]
+) -> None:
     """Check what a file says about itself and its outputs (shapes without the first, batch dimension).
 
     Raises ModelError that names the first thing that does not fit and what to do.
@@ -123,7 +134,9 @@ def require(network: Network, kind: str, wanted: Mapping[str, Any], outputs: Map
     path, about = network.path, network.about
     if about.get("kind") != kind:
         said = f"a '{about['kind']}'" if "kind" in about else "of unknown kind"
-        raise ModelError(f"{path} is {said}, not a '{kind}': give a file that eifer exported as one (docs/faces_under_sensors.md)")
+        raise ModelError(
+            f"{path} is {said}, not a '{kind}': give a file that eifer exported as one (docs/faces_under_sensors.md)"
+        )
     for key, value in wanted.items():
         if key not in about:
             raise ModelError(f"{path} does not say its '{key}': export it anew with this version of eifer")
@@ -135,20 +148,28 @@ def require(network: Network, kind: str, wanted: Mapping[str, Any], outputs: Map
                     f"{path} was trained on another version of head model '{about.get('head_model')}': train or export it anew, "
                     "or use the head model it came with"
                 )
-            raise ModelError(f"{path}: its {key} is {_short(found)}; this version of eifer needs {_short(value)}: train it anew")
+            raise ModelError(
+                f"{path}: its {key} is {_short(found)}; this version of eifer needs {_short(value)}: train it anew"
+            )
     if "picture" not in network.inputs:
-        raise ModelError(f"{path} has inputs {', '.join(network.inputs)}; a '{kind}' has one called 'picture'")
+        raise ModelError(
+            f"{path} has inputs {', '.join(network.inputs)}; a '{kind}' has one called 'picture'"
+        )
     for name, shape in outputs.items():
         if name not in network.outputs:
             has = ", ".join(network.outputs)
-            raise ModelError(f"{path} has no output '{name}' (it has {has}): it is a network of another architecture")
+            raise ModelError(
+                f"{path} has no output '{name}' (it has {has}): it is a network of another architecture"
+            )
         found_shape = network.outputs[name]
         same = len(found_shape) == len(shape) + 1 and all(
             not isinstance(got, int) or got == want for got, want in zip(found_shape[1:], shape, strict=True)
         )
         if not same:
             words = " x ".join(map(str, found_shape[1:])) or "a single value"
-            raise ModelError(f"{path}: output '{name}' is {words} a picture; it must be {' x '.join(map(str, shape)) or 'a single value'}")
+            raise ModelError(
+                f"{path}: output '{name}' is {words} a picture; it must be {' x '.join(map(str, shape)) or 'a single value'}"
+            )
 
 
 def _short(value: Any) -> str:

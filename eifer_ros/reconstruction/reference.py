@@ -1,8 +1,9 @@
 """A person's resting face as the zero of expression.
 
-What a reconstruction reads from a face at rest is not zero: anatomy that the shape space does not hold, and whatever the electrodes
-do to the picture, end up in the expression. It is the same in every picture of one person, so it is measured once at rest and
-taken off. The rest of the range is stretched so that a full expression still reaches its bound.
+What a reconstruction reads from a face at rest is not zero: anatomy that the shape space does not hold, and
+whatever the electrodes do to the picture, end up in the expression. It is the same in every picture of one
+person, so it is measured once at rest and taken off. The rest of the range is stretched so that a full
+expression still reaches its bound.
 """
 
 from __future__ import annotations
@@ -29,13 +30,20 @@ class Reference:
 
     @staticmethod
     def of(faces: Iterable[FaceState]) -> Reference:
-        """The median expression of faces at rest. Raises InputError for fewer than ten, or of several head models."""
+        """The median expression of faces at rest.
+
+        Raises InputError for fewer than ten, or of several head models.
+        """
         seen = [state for state in faces if state.status != FaceStatus.LOST]
         if len(seen) < MIN_FACES:
-            raise InputError(f"{len(seen)} faces at rest; a reference needs at least {MIN_FACES} in which the face was found")
+            raise InputError(
+                f"{len(seen)} faces at rest; a reference needs at least {MIN_FACES} in which the face was found"
+            )
         models = {state.head_model for state in seen}
         if len(models) > 1:
-            raise InputError(f"faces of several head models ({', '.join(sorted(models))}); a reference belongs to one")
+            raise InputError(
+                f"faces of several head models ({', '.join(sorted(models))}); a reference belongs to one"
+            )
         offset = np.median(np.stack([state.expression for state in seen]), axis=0)
         return Reference(seen[0].head_model, offset.astype(np.float32), len(seen))
 
@@ -50,10 +58,14 @@ class Reference:
                 spans.append((start, marker.stamp))
         if not spans:
             raise InputError(f"no movement '{REST}' is marked; without a face at rest there is no reference")
-        return Reference.of(state for state in faces if any(begin <= state.stamp < end for begin, end in spans))
+        return Reference.of(
+            state for state in faces if any(begin <= state.stamp < end for begin, end in spans)
+        )
 
     def apply(self, state: FaceState) -> FaceState:
-        """`state` with its expression counted from rest, 0..1; a lost face or one of another head model is returned as it is."""
+        """`state` with its expression counted from rest, 0..1; a lost face or one of another head model is
+        returned as it is.
+        """
         if state.status == FaceStatus.LOST or state.head_model != self.head_model:
             return state
         room = np.maximum(1.0 - self.offset, 0.2)

@@ -1,6 +1,8 @@
-"""The face without its sensors, and where they are: a picture for people and for landmark detectors, not for the reconstruction itself.
+"""The face without its sensors, and where they are: a picture for people and for landmark detectors, not for
+the reconstruction itself.
 
-The network looks at the encoder's crop. What it paints goes back into the picture only where something covers the face, with soft edges.
+The network looks at the encoder's crop. What it paints goes back into the picture only where something covers
+the face, with soft edges.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ _COVERED = 0.75
 
 @dataclass(frozen=True)
 class Restored:
-    """crop: where. picture: (SIZE, SIZE, 3) uint8 without sensors. occlusion: (SIZE, SIZE) float32, 0 skin .. 1 covered."""
+    """crop: where. picture: (SIZE, SIZE, 3) uint8 without sensors. occlusion: (SIZE, SIZE) float32, 0 skin ..
+
+    1 covered.
+    """
 
     crop: Crop
     picture: U8
@@ -48,12 +53,18 @@ _ELLIPSE = _ellipse()
 
 
 class FaceRestorer:
-    """The restoring network on one thread. Raises ModelError where the file is missing, damaged or of another architecture."""
+    """The restoring network on one thread.
+
+    Raises ModelError where the file is missing, damaged or of another architecture.
+    """
 
     def __init__(self, name: str = RESTORER, backend: Backend = "onnxruntime") -> None:
         self.network = open_network(name, backend)
         require(
-            self.network, "face_restorer", {"size": SIZE, "margin": MARGIN}, {"restored": (3, SIZE, SIZE), "occlusion": (1, SIZE, SIZE)}
+            self.network,
+            "face_restorer",
+            {"size": SIZE, "margin": MARGIN},
+            {"restored": (3, SIZE, SIZE), "occlusion": (1, SIZE, SIZE)},
         )
 
     def restore(self, patch: U8, crop: Crop) -> Restored:
@@ -61,7 +72,8 @@ class FaceRestorer:
         picture, occlusion = self.network.run(("restored", "occlusion"), {"picture": as_input([patch])})
         seen = np.nan_to_num(picture[0].transpose(1, 2, 0), nan=0.0)
         return Restored(
-            crop, np.asarray(np.clip(seen * 255.0 + 0.5, 0, 255), np.uint8),
+            crop,
+            np.asarray(np.clip(seen * 255.0 + 0.5, 0, 255), np.uint8),
             np.asarray(np.clip(np.nan_to_num(occlusion[0, 0], nan=0.0), 0.0, 1.0), np.float32),
         )
 
@@ -84,7 +96,9 @@ def paste(image: U8, restored: Restored) -> U8:
     size = right - left, bottom - top
     opacity = np.asarray(_soft(restored.occlusion) * 255.0 + 0.5, np.uint8)
     alpha = cv2.warpAffine(opacity, forward, size, flags=cv2.INTER_LINEAR)
-    face = cv2.warpAffine(restored.picture, forward, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    face = cv2.warpAffine(
+        restored.picture, forward, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     _mix(out[top:bottom, left:right], face, alpha)
     return out
 
@@ -106,7 +120,9 @@ def occlusion_picture(image: U8, restored: Restored) -> U8:
     left, top, right, bottom, forward = _window(image, restored.crop)
     out = np.zeros_like(image)
     if right > left and bottom > top:
-        mask = cv2.warpAffine(restored.occlusion, forward, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+        mask = cv2.warpAffine(
+            restored.occlusion, forward, (right - left, bottom - top), flags=cv2.INTER_LINEAR
+        )
         out[top:bottom, left:right] = np.asarray(mask * 255.0 + 0.5, np.uint8)[..., None]
     return out
 
@@ -120,8 +136,12 @@ def _soft(occlusion: F32) -> F32:
     return np.asarray(alpha * np.minimum(fade[:, None], fade[None]), np.float32)
 
 
-def _window(image: U8, crop: Crop) -> tuple[int, int, int, int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """The part of the picture under the crop (left, top, right, bottom), and the affine map from crop pixels into it."""
+def _window(
+    image: U8, crop: Crop
+) -> tuple[int, int, int, int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """The part of the picture under the crop (left, top, right, bottom), and the affine map from crop pixels
+    into it.
+    """
     height, width = image.shape[:2]
     matrix = crop.matrix(SIZE)
     corners = np.array([[0, 0], [SIZE, 0], [0, SIZE], [SIZE, SIZE]]) @ matrix[:, :2].T + matrix[:, 2]

@@ -24,20 +24,31 @@ from .tracker import TrackerCounts
 
 _STRANGER_MISS = 0.07
 _STRANGER_PICTURES = 20
-"""So many pictures in a row with points this far off (in eye distances): the shape belongs to somebody else."""
+"""So many pictures in a row with points this far off (in eye distances): the shape belongs to somebody else.
+"""
 _DOUBTFUL, _DOUBTFUL_PICTURES = 0.3, 15
 """So many pictures in a row that are trusted less than this: the tracker looks for the face anew."""
 
 
 class SensorEstimator:
-    """Follows one face, bare or under sensors; see `Estimator`. Raises ModelError where the encoder does not fit."""
+    """Follows one face, bare or under sensors; see `Estimator`.
+
+    Raises ModelError where the encoder does not fit.
+    """
 
     name = "sensors"
     reason = "asked for"
 
     def __init__(
-        self, head: HeadModel, settings: SensorFitSettings, *, encoder: str = ENCODER, backend: Backend = "onnxruntime",
-        both_ways: bool = True, min_readable: float = 0.5, memory: int = 60,
+        self,
+        head: HeadModel,
+        settings: SensorFitSettings,
+        *,
+        encoder: str = ENCODER,
+        backend: Backend = "onnxruntime",
+        both_ways: bool = True,
+        min_readable: float = 0.5,
+        memory: int = 60,
     ) -> None:
         self.encoder = FaceEncoder(head, encoder, backend, both_ways=both_ways)
         self.confidence = for_network(encoder)
@@ -46,7 +57,9 @@ class SensorEstimator:
         self._fit = SensorFit(self.model, replace(settings, std_scale=self.confidence.std_scale))
         self._expected = expected_error(head)
         self._expected[list(self.model.gaze)] = 0.0
-        self._eyes_mm = 1e3 * float(np.linalg.norm(self.model.template[EYE_CORNER_LEFT] - self.model.template[EYE_CORNER_RIGHT]))
+        self._eyes_mm = 1e3 * float(
+            np.linalg.norm(self.model.template[EYE_CORNER_LEFT] - self.model.template[EYE_CORNER_RIGHT])
+        )
         self._times = np.zeros(2)
         self._strange = self._doubtful = 0
         self.reading: Reading | None = None
@@ -71,7 +84,13 @@ class SensorEstimator:
         crop = Crop(128.0, 128.0, 128.0, 0.0)
         read = self.encoder.read_patches([np.full((SIZE, SIZE, 3), 90, np.uint8)], [crop])[0]
         for _ in range(3):
-            self._fit.fit(replace(read, points=points, turn=projection.FACING, readable=1.0, shape=np.zeros_like(read.shape)), K, 0.03)
+            self._fit.fit(
+                replace(
+                    read, points=points, turn=projection.FACING, readable=1.0, shape=np.zeros_like(read.shape)
+                ),
+                K,
+                0.03,
+            )
         self.reset()
         self._tracker.counts = TrackerCounts()
 
@@ -124,7 +143,9 @@ class SensorEstimator:
         expected = self.confidence.std_scale * self.expected_mm(reading.expression_std)
         return self.confidence.of(expected, self.miss_mm(fit), reading.readable)
 
-    def _depth(self, frame: Frame, reading: Reading) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+    def _depth(
+        self, frame: Frame, reading: Reading
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
         if frame.depth is None:
             return None
         points = np.full((len(self.model.template), 3), np.nan, np.float32)

@@ -1,9 +1,10 @@
 """Encoder readings -> head-model parameters: pose in metres, expression, and one shape for one person.
 
-The encoder says what it reads in each picture alone. Three things are known over time or by geometry: the points that it marks are
-points of the head model, so a perspective camera that fits them gives the pose (Gauss-Newton, robust weights as in `landmark_fit`); one
-person has one shape, so shapes are averaged and soon stand still; and a face moves at finite speed. Where the
-points are to correct the expression (`point_sigma`), what the encoder says is the prior, with its own standard deviation.
+The encoder says what it reads in each picture alone. Three things are known over time or by geometry: the
+points that it marks are points of the head model, so a perspective camera that fits them gives the pose
+(Gauss-Newton, robust weights as in `landmark_fit`); one person has one shape, so shapes are averaged and soon
+stand still; and a face moves at finite speed. Where the points are to correct the expression (`point_sigma`),
+what the encoder says is the prior, with its own standard deviation.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ from .landmark_model import LandmarkModel
 from .landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, IRIS_RIGHT
 
 _MOST = 0.25
-"""A head is at most so much larger or smaller (logarithm) than its shape says; a depth camera that says more is wrong."""
+"""A head is at most so much larger or smaller (logarithm) than its shape says; a depth camera that says more
+is wrong.
+"""
 
 
 @dataclass(frozen=True)
 class SensorFitSettings:
     """Strengths of what is known.
 
-    Measured on simulated people under sensors (expression alone, mean over the face): the encoder by itself 0.516 mm, corrected by points
-    of 16, 8 and 4 mm 0.519, 0.526 and 0.542; an encoder trained for a tenth of the time gained (0.72 to 0.70). So the points tell the pose
-    alone. Nor do they say much about the shape that the encoder does not know: an information filter over 50 pictures, as in
-    `landmark_fit`, brought 3.10 mm down to 3.07; it was left out.
+    Measured on simulated people under sensors (expression alone, mean over the face): the encoder by itself
+    0.516 mm, corrected by points of 16, 8 and 4 mm 0.519, 0.526 and 0.542; an encoder trained for a tenth of
+    the time gained (0.72 to 0.70). So the points tell the pose alone. Nor do they say much about the shape
+    that the encoder does not know: an information filter over 50 pictures, as in `landmark_fit`, brought 3.10
+    mm down to 3.07; it was left out.
 
-    expression_rate: how fast a coefficient may wander, per square root second. shape_memory: pictures over which the person's shape is
-    learnt. std_scale: what the encoder's own standard deviations are multiplied with. point_sigma: error of the points in m
-    with all that they have in common; inf leaves expression to the encoder alone. turn_sigma: error of the encoder's rotation, rad.
+    expression_rate: how fast a coefficient may wander, per square root second. shape_memory: pictures over
+    which the person's shape is learnt. std_scale: what the encoder's own standard deviations are multiplied
+    with. point_sigma: error of the points in m with all that they have in common; inf leaves expression to
+    the encoder alone. turn_sigma: error of the encoder's rotation, rad.
     """
 
     expression_rate: float = 4.0
@@ -50,7 +55,9 @@ class SensorFitSettings:
 
 
 class PersonShape:
-    """The mean of a person's shape readings, far ones counted less, over at most `memory` pictures; the first say most."""
+    """The mean of a person's shape readings, far ones counted less, over at most `memory` pictures; the first
+    say most.
+    """
 
     def __init__(self, size: int, memory: float) -> None:
         self._memory = memory
@@ -117,7 +124,9 @@ class SensorFit:
         self._variance: F64 = np.zeros(self.model.face_size)
         self._gaze = np.zeros((2, 2))
         self.points: F64 = np.full((len(self.model.template), 3), np.nan)
-        """(478, 3) of the last fit: as seen where the encoder looks, elsewhere as fitted; z relative, smaller is nearer."""
+        """(478, 3) of the last fit: as seen where the encoder looks, elsewhere as fitted; z relative, smaller
+        is nearer.
+        """
 
     @property
     def shape(self) -> F64:
@@ -127,8 +136,8 @@ class SensorFit:
     def fit(self, seen: Reading, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
         """Fit one picture.
 
-        intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (478,) metres at each landmark from a depth camera, NaN where
-        unknown (only those of `POINTS` are looked at), or None.
+        intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (478,) metres at each landmark
+        from a depth camera, NaN where unknown (only those of `POINTS` are looked at), or None.
         """
         self._person.add(seen.shape, seen.readable)
         face, variance = self._prior(seen, elapsed_s)
@@ -139,16 +148,22 @@ class SensorFit:
         rotation, origin = self._stand(seen, neutral, face, pixels, camera, intrinsics)
         target = seen.rotation(intrinsics)
         for _ in range(self.settings.iterations):
-            face, std, rotation, origin = self._step(neutral, face, everything, variance, rotation, origin, target, pixels, camera)
+            face, std, rotation, origin = self._step(
+                neutral, face, everything, variance, rotation, origin, target, pixels, camera
+            )
         if depth is not None and self._measure_size(depth, neutral, face, rotation, origin):
             neutral = self.model.template + self._shape_basis @ self.shape
             rotation, origin = self._stand(seen, neutral, face, pixels, camera, intrinsics, rotation)
-            face, std, rotation, origin = self._step(neutral, face, everything, variance, rotation, origin, target, pixels, camera)
+            face, std, rotation, origin = self._step(
+                neutral, face, everything, variance, rotation, origin, target, pixels, camera
+            )
         self._face, self._variance = face, std**2
         return self._result(seen, neutral, face, std, rotation, origin, camera)
 
     def _prior(self, seen: Reading, elapsed_s: float) -> tuple[F64, F64]:
-        """(C,) mean and variance of the face before the points are looked at: the encoder's, and what was known a moment ago."""
+        """(C,) mean and variance of the face before the points are looked at: the encoder's, and what was
+        known a moment ago.
+        """
         size = self.model.expression_size
         mean, variance = np.zeros(self.model.face_size), np.full(self.model.face_size, 1e-6)
         mean[:size] = seen.expression
@@ -161,9 +176,18 @@ class SensorFit:
         return np.clip(mean, self.model.lower, self.model.upper), variance
 
     def _stand(
-        self, seen: Reading, neutral: F64, face: F64, pixels: F64, camera: F64, intrinsics: F64, rotation: F64 | None = None
+        self,
+        seen: Reading,
+        neutral: F64,
+        face: F64,
+        pixels: F64,
+        camera: F64,
+        intrinsics: F64,
+        rotation: F64 | None = None,
     ) -> tuple[F64, F64]:
-        """Rotation as the encoder reads it, and the place of the head's centre that fits the points best (linear)."""
+        """Rotation as the encoder reads it, and the place of the head's centre that fits the points best
+        (linear).
+        """
         turn = seen.rotation(intrinsics) if rotation is None else rotation
         turned = (neutral[self._skin] + self._face_basis @ face - self._centre) @ turn.T
         rays = (pixels - camera[2:4]) / camera[:2]
@@ -178,29 +202,60 @@ class SensorFit:
         return turn, origin
 
     def _step(
-        self, neutral: F64, face: F64, prior: F64, variance: F64, rotation: F64, origin: F64, target: F64, pixels: F64, camera: F64
+        self,
+        neutral: F64,
+        face: F64,
+        prior: F64,
+        variance: F64,
+        rotation: F64,
+        origin: F64,
+        target: F64,
+        pixels: F64,
+        camera: F64,
     ) -> tuple[F64, F64, F64, F64]:
         """One Gauss-Newton step: face, its standard deviation, rotation and place."""
         points = neutral[self._skin] + self._face_basis @ face
         pose = np.concatenate([self._centre, origin, [0.0, 1.0]])
         linearise(
-            points, self._face_basis if self.fuses else self._no_basis, rotation, pose, pixels, self._blank, camera, self._strength,
-            self._blank, True, self._jacobian.shape[1] - POSE, self._jacobian, self._residual,
+            points,
+            self._face_basis if self.fuses else self._no_basis,
+            rotation,
+            pose,
+            pixels,
+            self._blank,
+            camera,
+            self._strength,
+            self._blank,
+            True,
+            self._jacobian.shape[1] - POSE,
+            self._jacobian,
+            self._residual,
         )
         information = (self._jacobian.T @ self._jacobian).astype(np.float64)
         slope = (self._residual @ self._jacobian).astype(np.float64)
-        information[np.diag_indices(POSE)] += [*([1.0 / self.settings.turn_sigma**2] * 3), 1e-3, 1e-3, 1e-3, 1.0, 1.0]
+        information[np.diag_indices(POSE)] += [
+            *([1.0 / self.settings.turn_sigma**2] * 3),
+            1e-3,
+            1e-3,
+            1e-3,
+            1.0,
+            1.0,
+        ]
         slope[:3] += Rotation.from_matrix(target @ rotation.T).as_rotvec() / self.settings.turn_sigma**2
         if not self.fuses:
             move = np.linalg.solve(information, slope)
             moved, std = face, np.sqrt(variance)
         else:
-            solved = np.linalg.solve(information[:POSE, :POSE], np.column_stack([information[:POSE, POSE:], slope[:POSE]]))
+            solved = np.linalg.solve(
+                information[:POSE, :POSE], np.column_stack([information[:POSE, POSE:], slope[:POSE]])
+            )
             gram = information[POSE:, POSE:] - information[POSE:, :POSE] @ solved[:, :-1]
             wanted = slope[POSE:] - information[POSE:, :POSE] @ solved[:, -1] + gram @ face
             gram[np.diag_indices(len(gram))] += 1.0 / variance
             wanted += prior[: len(face)] / variance
-            moved = bounded.solve(gram, wanted, self.model.lower, self.model.upper, face, tolerance=1e-4, sweeps=60)
+            moved = bounded.solve(
+                gram, wanted, self.model.lower, self.model.upper, face, tolerance=1e-4, sweeps=60
+            )
             move = solved[:, -1] - solved[:, :-1] @ (moved - face)
             std = np.sqrt(np.clip(np.diag(np.linalg.inv(gram)), 0.0, None))
         origin = origin + move[3:6]
@@ -219,7 +274,9 @@ class SensorFit:
         self._log_size = float(np.clip(self._log_size + ratio / min(self._sizes, 20), -_MOST, _MOST))
         return True
 
-    def _result(self, seen: Reading, neutral: F64, face: F64, std: F64, rotation: F64, origin: F64, camera: F64) -> Fit:
+    def _result(
+        self, seen: Reading, neutral: F64, face: F64, std: F64, rotation: F64, origin: F64, camera: F64
+    ) -> Fit:
         shape = self.shape
         points = neutral + self.model.basis[:, :, : len(face)] @ face
         placed = (points - self._centre) @ rotation.T + origin
@@ -232,7 +289,16 @@ class SensorFit:
         miss = float(np.linalg.norm(drawn[self._skin] - seen.points[self._seen], axis=1).mean())
         pixels = drawn.copy()
         pixels[list(POINTS)] = seen.points
-        self._gaze = gaze_of(self.model, np.concatenate([face, shape]), rotation, pose[:3, 3], pixels, drawn, camera, self._gaze)
+        self._gaze = gaze_of(
+            self.model,
+            np.concatenate([face, shape]),
+            rotation,
+            pose[:3, 3],
+            pixels,
+            drawn,
+            camera,
+            self._gaze,
+        )
         away = (placed[:, 2] - origin[2]) * camera[0] / origin[2]
         self.points = np.column_stack([pixels, away])
         return Fit(pose, face.copy(), std, shape, self._gaze.copy(), miss / max(size, 1e-6))

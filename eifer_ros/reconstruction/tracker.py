@@ -1,6 +1,8 @@
-"""Follows one face: the crop comes from the landmarks of the picture before; the detector runs only to find a face.
+"""Follows one face: the crop comes from the landmarks of the picture before; the detector runs only to find a
+face.
 
-Electrodes and hands break detectors long before they break a tracked crop, and a tracked crop cannot jump to a second person.
+Electrodes and hands break detectors long before they break a tracked crop, and a tracked crop cannot jump to
+a second person.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ Window = tuple[int, int, int, int]
 
 
 def _windows(width: int, height: int) -> tuple[list[Window], list[Window]]:
-    """Squares as high (or wide) as the picture, and overlapping squares half as large; none where that gains nothing."""
+    """Squares as high (or wide) as the picture, and overlapping squares half as large; none where that gains
+    nothing.
+    """
     side = min(width, height)
     large = _grid(width, height, side) if max(width, height) > 1.25 * side else []
     return large, _grid(width, height, side // 2) if side >= 2 * _SMALLEST_WINDOW else []
@@ -51,11 +55,13 @@ class TrackerCounts:
 class FaceTracker:
     """One face through a video.
 
-    min_presence: below this the crop holds no face and the whole picture is searched. A face that comes back within
-    `memory` pictures is taken near the place where it was lost, whoever else stands in the picture.
+    min_presence: below this the crop holds no face and the whole picture is searched. A face that comes back
+    within `memory` pictures is taken near the place where it was lost, whoever else stands in the picture.
     """
 
-    def __init__(self, detector: FaceDetector, landmarker: FaceLandmarker, min_presence: float = 0.5, memory: int = 60) -> None:
+    def __init__(
+        self, detector: FaceDetector, landmarker: FaceLandmarker, min_presence: float = 0.5, memory: int = 60
+    ) -> None:
         self._detector = detector
         self._landmarker = landmarker
         self._min_presence = min_presence
@@ -71,7 +77,9 @@ class FaceTracker:
         self._size: tuple[int, ...] = ()
 
     def follow(self, image: U8, points: F32) -> None:
-        """Look at these landmarks (478, 3) first in the next picture, of the size of `image`: somebody else knows where the face is."""
+        """Look at these landmarks (478, 3) first in the next picture, of the size of `image`: somebody else
+        knows where the face is.
+        """
         self._crop = self._last = crop_from_landmarks(points)
         self._absent = 0
         self._size = image.shape
@@ -95,16 +103,21 @@ class FaceTracker:
         return found
 
     def _search(self, image: U8) -> Landmarks | None:
-        """The whole picture, then, for a face that is small in it, its squares, and two of the smaller squares a picture."""
+        """The whole picture, then, for a face that is small in it, its squares, and two of the smaller
+        squares a picture.
+        """
         self.counts.searched += 1
         large, small = _windows(image.shape[1], image.shape[0])
         turn = [small[(2 * self._absent + k) % len(small)] for k in (0, 1)] if small else []
         for windows in (self._near(image), [(0, 0, image.shape[1], image.shape[0])], large, turn):
-            faces = [face for window in windows for face in self._detect(image, window) if self._plausible(face)]
+            faces = [
+                face for window in windows for face in self._detect(image, window) if self._plausible(face)
+            ]
             for face in sorted(faces, key=self._preference, reverse=True):
                 found = self._look(image, crop_from_detection(face))
                 if found is not None:
-                    # the detector's box is rough: a second look at the landmarks' own crop places them as tracking would
+                    # the detector's box is rough: a second look at the landmarks' own crop places them as
+                    # tracking would
                     return self._look(image, crop_from_landmarks(found.points)) or found
         return None
 
@@ -114,7 +127,10 @@ class FaceTracker:
             return []
         reach = 1.5 * self._last.side
         left, top = max(round(self._last.x - reach), 0), max(round(self._last.y - reach), 0)
-        right, bottom = min(round(self._last.x + reach), image.shape[1]), min(round(self._last.y + reach), image.shape[0])
+        right, bottom = (
+            min(round(self._last.x + reach), image.shape[1]),
+            min(round(self._last.y + reach), image.shape[0]),
+        )
         return [(left, top, right, bottom)] if right - left > 8 and bottom - top > 8 else []
 
     def _plausible(self, face: Detection) -> bool:
@@ -131,7 +147,9 @@ class FaceTracker:
         left, top, right, bottom = window
         corner = np.array([left, top], np.float64)
         return [
-            Detection(np.concatenate([face.box[:2] + corner, face.box[2:]]), face.keypoints + corner, face.score)
+            Detection(
+                np.concatenate([face.box[:2] + corner, face.box[2:]]), face.keypoints + corner, face.score
+            )
             for face in self._detector.detect(np.ascontiguousarray(image[top:bottom, left:right]))
         ]
 

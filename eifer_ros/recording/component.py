@@ -20,11 +20,17 @@ from .writer import BagWriter
 class RecordConfig(Config):
     """Parameters of node `recorder`."""
 
-    path: str = parameter("", "folder of the recording; %Y %m %d %H %M %S stand for the time; empty for eifer_<time>")
+    path: str = parameter(
+        "", "folder of the recording; %Y %m %d %H %M %S stand for the time; empty for eifer_<time>"
+    )
     topics: list[str] = parameter([], "relative names of what to record; empty for everything that is made")
     namespace: str = parameter(qos.NAMESPACE, "put before every topic")
-    jpeg_quality: int = parameter(92, "quality of recorded pictures; 0 keeps them raw (about ten times the size)", ge=0, le=100)
-    queue_mb: int = parameter(256, "pictures that may wait for the disk before the oldest is dropped", unit="MB", ge=8, le=65536)
+    jpeg_quality: int = parameter(
+        92, "quality of recorded pictures; 0 keeps them raw (about ten times the size)", ge=0, le=100
+    )
+    queue_mb: int = parameter(
+        256, "pictures that may wait for the disk before the oldest is dropped", unit="MB", ge=8, le=65536
+    )
     flush_s: float = parameter(1.0, "a crash loses at most this much", unit="s", gt=0, le=1)
     min_free_mb: int = parameter(200, "free disk space below which no recording starts", unit="MB", ge=1)
 
@@ -32,15 +38,19 @@ class RecordConfig(Config):
 class Recorder(Component):
     """Writes every item it is handed. session: what the session record should say besides version and start.
 
-    wait: hold the host back when the disk is slower than the source, rather than drop pictures (replay, files).
-    Errors: RecordingError as for BagWriter; ConfigError for a topic that does not exist.
+    wait: hold the host back when the disk is slower than the source, rather than drop pictures (replay,
+    files). Errors: RecordingError as for BagWriter; ConfigError for a topic that does not exist.
     """
 
     config_type = RecordConfig
     inputs: ClassVar[tuple[Port, ...]] = PORTS
 
     def __init__(
-        self, config: RecordConfig, session: Mapping[str, object] | None = None, *, wait: bool = False,
+        self,
+        config: RecordConfig,
+        session: Mapping[str, object] | None = None,
+        *,
+        wait: bool = False,
         now: Callable[[], Stamp] = time.time_ns,
     ) -> None:
         self.config = config
@@ -49,10 +59,14 @@ class Recorder(Component):
         self._now = now
         self._writer: BagWriter | None = None
         known = [port.name for port in PORTS]
-        wanted = [topic for topic in config.topics if topic]  # a ROS parameter file writes an empty list as [""]
+        wanted = [
+            topic for topic in config.topics if topic
+        ]  # a ROS parameter file writes an empty list as [""]
         for topic in wanted:
             if topic not in known:
-                raise ConfigError(f"recorder: unknown topic '{topic}'{did_you_mean(topic, known)}; known are {', '.join(known)}")
+                raise ConfigError(
+                    f"recorder: unknown topic '{topic}'{did_you_mean(topic, known)}; known are {', '.join(known)}"
+                )
         self._topics = frozenset(wanted or known)
 
     @property
@@ -65,10 +79,18 @@ class Recorder(Component):
         config = self.config
         moment = time.localtime(self._now() / 1e9)
         # only the six time fields are filled in: any other percent sign belongs to the name
-        name = re.sub(r"%[YmdHMS]", lambda match: time.strftime(match[0], moment), config.path or "eifer_%Y%m%d_%H%M%S")
+        name = re.sub(
+            r"%[YmdHMS]", lambda match: time.strftime(match[0], moment), config.path or "eifer_%Y%m%d_%H%M%S"
+        )
         self._writer = BagWriter(
-            name, session=self._session, namespace=config.namespace, jpeg_quality=config.jpeg_quality,
-            queue_bytes=config.queue_mb << 20, wait=self._wait, flush_s=config.flush_s, min_free_bytes=config.min_free_mb << 20,
+            name,
+            session=self._session,
+            namespace=config.namespace,
+            jpeg_quality=config.jpeg_quality,
+            queue_bytes=config.queue_mb << 20,
+            wait=self._wait,
+            flush_s=config.flush_s,
+            min_free_bytes=config.min_free_mb << 20,
             now=self._now,
         )
 
@@ -87,13 +109,18 @@ class Recorder(Component):
         stats = self._writer.stats
         dropped = sum(stats.dropped.values())
         values: dict[str, float | int | str] = {
-            "items": sum(stats.written.values()), "queued": stats.queued, "megabytes": round(stats.bytes / 1e6, 1),
-            "pictures_dropped": dropped, "items_refused": stats.rejected,
+            "items": sum(stats.written.values()),
+            "queued": stats.queued,
+            "megabytes": round(stats.bytes / 1e6, 1),
+            "pictures_dropped": dropped,
+            "items_refused": stats.rejected,
         }
         if self._writer.failure:
             return Health(Level.ERROR, self._writer.failure, values)
         if stats.rejected:
-            return Health(Level.WARN, f"{stats.rejected} items refused, the last: {stats.last_rejection}", values)
+            return Health(
+                Level.WARN, f"{stats.rejected} items refused, the last: {stats.last_rejection}", values
+            )
         if dropped:
             return Health(Level.WARN, f"the disk is too slow: {dropped} pictures dropped", values)
         return Health(Level.OK, f"recording to {self._writer.path}", values)

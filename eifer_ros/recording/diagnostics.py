@@ -1,8 +1,10 @@
-"""How late each stream was, written into the recording itself: a recording has acquisition stamps only, and cannot tell by them.
+"""How late each stream was, written into the recording itself: a recording has acquisition stamps only, and
+cannot tell by them.
 
-Once a second a diagnostic_msgs/DiagnosticArray on `/diagnostics`, as ROS tools know it: one status `latency PORT` for each stream, with
-`p50_ms`, `p99_ms`, `since` and `ms`, the latency of each item of that second. since `acquisition`: until the item left its component, by
-the wall clock (live sources). since `entering`: from the moment its picture or chunk entered the graph (files, simulation).
+Once a second a diagnostic_msgs/DiagnosticArray on `/diagnostics`, as ROS tools know it: one status `latency
+PORT` for each stream, with `p50_ms`, `p99_ms`, `since` and `ms`, the latency of each item of that second.
+since `acquisition`: until the item left its component, by the wall clock (live sources). since `entering`:
+from the moment its picture or chunk entered the graph (files, simulation).
 """
 
 from __future__ import annotations
@@ -43,13 +45,19 @@ class Latency:
 
 
 class LatencyDiary:
-    """A tap beside the recorder's. write: `BagWriter.write_message`. durations: `LocalHost.latency`. live: stamps are the wall clock's.
+    """A tap beside the recorder's. write: `BagWriter.write_message`. durations: `LocalHost.latency`.
+
+    live: stamps are the wall clock's.
 
     Ports may be tapped from several threads; each port from one.
     """
 
     def __init__(
-        self, write: Callable[[str, str, Any, Stamp], None], durations: Mapping[str, Timed], *, live: bool,
+        self,
+        write: Callable[[str, str, Any, Stamp], None],
+        durations: Mapping[str, Timed],
+        *,
+        live: bool,
         wall: Callable[[], Stamp] = time.time_ns,
     ) -> None:
         self._write, self._durations, self._live, self._wall = write, durations, live, wall
@@ -74,7 +82,12 @@ class LatencyDiary:
         """Write what has been noted."""
         found, self._found = self._found, {}
         if found:
-            self._write(TOPIC, TYPE, message(stamp, {port: Latency(self.since, np.array(ms)) for port, ms in found.items()}), stamp)
+            self._write(
+                TOPIC,
+                TYPE,
+                message(stamp, {port: Latency(self.since, np.array(ms)) for port, ms in found.items()}),
+                stamp,
+            )
 
     @property
     def since(self) -> str:
@@ -91,19 +104,34 @@ def message(stamp: Stamp, found: Mapping[str, Latency]) -> Any:
         ms = latency.ms[:: -(-len(latency.ms) // MOST)]
         p50, p99 = np.percentile(latency.ms, (50, 99))
         pairs = {
-            "p50_ms": f"{p50:.3f}", "p99_ms": f"{p99:.3f}", "count": str(len(latency.ms)), "since": latency.since,
+            "p50_ms": f"{p50:.3f}",
+            "p99_ms": f"{p99:.3f}",
+            "count": str(len(latency.ms)),
+            "since": latency.since,
             "ms": " ".join(f"{value:.2f}" for value in ms),
         }
         values = [make("diagnostic_msgs/msg/KeyValue", key=key, value=value) for key, value in pairs.items()]
-        statuses.append(make(
-            "diagnostic_msgs/msg/DiagnosticStatus", level=0, name=_PREFIX + port, message=f"{p50:.1f} ms, 99 % below {p99:.1f} ms",
-            hardware_id="eifer", values=values,
-        ))
-    return make("diagnostic_msgs/msg/DiagnosticArray", header=make("std_msgs/msg/Header", stamp=time_of, frame_id=""), status=statuses)
+        statuses.append(
+            make(
+                "diagnostic_msgs/msg/DiagnosticStatus",
+                level=0,
+                name=_PREFIX + port,
+                message=f"{p50:.1f} ms, 99 % below {p99:.1f} ms",
+                hardware_id="eifer",
+                values=values,
+            )
+        )
+    return make(
+        "diagnostic_msgs/msg/DiagnosticArray",
+        header=make("std_msgs/msg/Header", stamp=time_of, frame_id=""),
+        status=statuses,
+    )
 
 
 def latencies(arrays: Iterable[Any]) -> dict[str, Latency]:
-    """All latencies by port of the DiagnosticArrays of a recording; what else they hold, or cannot be read as numbers, is passed over."""
+    """All latencies by port of the DiagnosticArrays of a recording; what else they hold, or cannot be read as
+    numbers, is passed over.
+    """
     found: dict[str, list[F64]] = {}
     since: dict[str, str] = {}
     for array in arrays:

@@ -24,9 +24,9 @@ _EMG = "eifer_msgs/msg/EmgChunk"
 class TopicInfo:
     """One recorded topic.
 
-    port: what it is to eifer, empty for a foreign topic. first, last: stamps in ns, 0 where there is no message.
-    rate_hz: from the median interval, NaN below three messages. gaps: silences of more than three usual intervals, and the
-    longest of them in s.
+    port: what it is to eifer, empty for a foreign topic. first, last: stamps in ns, 0 where there is no
+    message. rate_hz: from the median interval, NaN below three messages. gaps: silences of more than three
+    usual intervals, and the longest of them in s.
     """
 
     topic: str
@@ -44,8 +44,8 @@ class TopicInfo:
 class EmgInfo:
     """The EMG of a recording.
 
-    samples: recorded. lost: samples the source said were missing. not_recorded: samples that the running counter proves
-    missing beyond those. rate_hz: nominal; measured_hz: from first to last stamp.
+    samples: recorded. lost: samples the source said were missing. not_recorded: samples that the running
+    counter proves missing beyond those. rate_hz: nominal; measured_hz: from first to last stamp.
     """
 
     topic: str
@@ -59,7 +59,10 @@ class EmgInfo:
 
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
-    """Summary of a recording. start, end: stamps in ns; session: the session record, {} where there is none."""
+    """Summary of a recording.
+
+    start, end: stamps in ns; session: the session record, {} where there is none.
+    """
 
     path: str
     bytes: int
@@ -90,7 +93,10 @@ def info(path: str | Path) -> RecordingInfo:
     stamps: dict[tuple[str, str], list[Stamp]] = defaultdict(list)
     emg: dict[str, _EmgCount] = {}
     with Bag(path, accept_foreign=True) as bag:
-        ports = {(c.topic, c.msgtype): s.port if s.role in (Role.ITEM, Role.PICTURE) else "" for c, s in bag.streams}
+        ports = {
+            (c.topic, c.msgtype): s.port if s.role in (Role.ITEM, Role.PICTURE) else ""
+            for c, s in bag.streams
+        }
         for connection in bag.connections:
             stamps[(connection.topic, connection.msgtype)]
         known = set(ports)
@@ -99,14 +105,29 @@ def info(path: str | Path) -> RecordingInfo:
             # only a type of eifer is known to begin with a header
             stamps[key].append(message.stamp if key in known else message.log_time)
             if message.connection.msgtype == _EMG:
-                emg.setdefault(message.connection.topic, _EmgCount()).add(messages.deserialise(message.data, _EMG), message.stamp)
+                emg.setdefault(message.connection.topic, _EmgCount()).add(
+                    messages.deserialise(message.data, _EMG), message.stamp
+                )
         session = bag.session
-    topics = tuple(_topic(*key, ports.get(key, ""), np.sort(np.array(values, np.int64))) for key, values in sorted(stamps.items()))
+    topics = tuple(
+        _topic(*key, ports.get(key, ""), np.sort(np.array(values, np.int64)))
+        for key, values in sorted(stamps.items())
+    )
     filled = [topic for topic in topics if topic.count]
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    size = (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )
     return RecordingInfo(
-        str(path), size, min((t.first for t in filled), default=0), max((t.last for t in filled), default=0),
-        sum(t.count for t in topics), topics, tuple(count.summary(topic) for topic, count in sorted(emg.items())), session,
+        str(path),
+        size,
+        min((t.first for t in filled), default=0),
+        max((t.last for t in filled), default=0),
+        sum(t.count for t in topics),
+        topics,
+        tuple(count.summary(topic) for topic, count in sorted(emg.items())),
+        session,
     )
 
 
@@ -117,7 +138,14 @@ def _topic(topic: str, type_name: str, port: str, stamps: npt.NDArray[np.int64])
     usual = float(np.median(steps)) if len(steps) > 1 else float("nan")
     long = steps[steps > _GAP * usual] if usual > 0 else steps[:0]
     return TopicInfo(
-        topic, type_name, port, len(stamps), int(stamps[0]), int(stamps[-1]), 1.0 / usual if usual > 0 else float("nan"), len(long),
+        topic,
+        type_name,
+        port,
+        len(stamps),
+        int(stamps[0]),
+        int(stamps[-1]),
+        1.0 / usual if usual > 0 else float("nan"),
+        len(long),
         float(long.max()) if len(long) else 0.0,
     )
 
@@ -151,7 +179,9 @@ class _EmgCount:
     def summary(self, topic: str) -> EmgInfo:
         span_s = (self.last - self.first) / NS
         measured = (self.last_index - self.first_index) / span_s if span_s > 0 else float("nan")
-        return EmgInfo(topic, self.channels, self.samples, self.lost, self.not_recorded, self.rate_hz, measured)
+        return EmgInfo(
+            topic, self.channels, self.samples, self.lost, self.not_recorded, self.rate_hz, measured
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """A recording back into items, in stamp order and the same way each time.
 
 Any rosbag2 recording with topics of eifer in it can be read, in any namespace: `/eifer/face/vision` and
-`/lab/p07/face/vision` are both `face/vision`. Pictures come back as one Frame, whether they were recorded raw or compressed.
+`/lab/p07/face/vision` are both `face/vision`. Pictures come back as one Frame, whether they were recorded raw
+or compressed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from .topics import PORTS, Role, Stream, mismatch, recognise
 
 MAGIC = b"\x89MCAP0\r\n"
 _WINDOW_NS = 2 * NS
-"""A message may have been recorded this much later than one with a greater stamp and is still put before it."""
+"""A message may have been recorded this much later than one with a greater stamp and is still put before it.
+"""
 
 
 class Recorded(NamedTuple):
@@ -49,12 +51,16 @@ class RawMessage(NamedTuple):
 
 
 def read(
-    path: str | Path, *, topics: Collection[str] | None = None, start: Stamp | None = None, stop: Stamp | None = None
+    path: str | Path,
+    *,
+    topics: Collection[str] | None = None,
+    start: Stamp | None = None,
+    stop: Stamp | None = None,
 ) -> Iterator[Recorded]:
     """Items of the recording at `path` (folder or .mcap file) with start <= stamp < stop, in stamp order.
 
-    topics: relative names (`emg/raw`, `camera/image_raw`); None for all. Raises RecordingError for a file that is missing,
-    cut off, damaged or not of eifer, and for a message that breaks its contract.
+    topics: relative names (`emg/raw`, `camera/image_raw`); None for all. Raises RecordingError for a file
+    that is missing, cut off, damaged or not of eifer, and for a message that breaks its contract.
     """
     with Bag(path) as bag:
         yield from bag.items(topics=topics, start=start, stop=stop)
@@ -77,14 +83,16 @@ def check_whole(file: Path) -> None:
     if head != MAGIC:
         raise RecordingError(f"{file}: not an MCAP recording (its first bytes are {head!r})")
     if tail != MAGIC or size < 2 * len(MAGIC):
-        raise RecordingError(f"{file}: the recording was cut off mid-write; get back what is in it with: eifer recover {file}")
+        raise RecordingError(
+            f"{file}: the recording was cut off mid-write; get back what is in it with: eifer recover {file}"
+        )
 
 
 class Bag:
     """An open recording; a context manager.
 
-    session: the session record ({} where there is none). streams: connections that eifer understands. foreign: topics it
-    does not. accept_foreign: do not insist on topics of eifer (for `info`).
+    session: the session record ({} where there is none). streams: connections that eifer understands.
+    foreign: topics it does not. accept_foreign: do not insist on topics of eifer (for `info`).
     """
 
     def __init__(self, path: str | Path, *, accept_foreign: bool = False) -> None:
@@ -102,7 +110,9 @@ class Bag:
         files = storage_files(self.path)
         whole = self.path.is_dir() and (self.path / "metadata.yaml").is_file()
         if not files and not whole:
-            raise RecordingError(f"{self.path}: not a rosbag2 recording; it holds neither metadata.yaml nor an .mcap file")
+            raise RecordingError(
+                f"{self.path}: not a rosbag2 recording; it holds neither metadata.yaml nor an .mcap file"
+            )
         for file in files:
             if file.suffix == ".mcap":
                 check_whole(file)
@@ -118,7 +128,9 @@ class Bag:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -137,18 +149,28 @@ class Bag:
         self.session = self._read_session()
         namespace = self.session.get("namespace")
         for connection in self.connections:
-            stream = recognise(connection.topic, connection.msgtype, namespace if isinstance(namespace, str) else None)
+            stream = recognise(
+                connection.topic, connection.msgtype, namespace if isinstance(namespace, str) else None
+            )
             if stream is None:
                 self.foreign.append(connection)
             else:
                 self.streams.append((connection, stream))
-        raw = {s.port for c, s in self.streams if s.role is Role.PICTURE and c.msgtype.endswith("/Image") and c.msgcount}
+        raw = {
+            s.port
+            for c, s in self.streams
+            if s.role is Role.PICTURE and c.msgtype.endswith("/Image") and c.msgcount
+        }
         self.streams = [
-            (c, s) for c, s in self.streams if not (s.role is Role.PICTURE and c.msgtype.endswith("/CompressedImage") and s.port in raw)
+            (c, s)
+            for c, s in self.streams
+            if not (s.role is Role.PICTURE and c.msgtype.endswith("/CompressedImage") and s.port in raw)
         ]
         if self._accept_foreign:
             return
-        if not self.session and not any(stream.role in (Role.ITEM, Role.PICTURE) for _, stream in self.streams):
+        if not self.session and not any(
+            stream.role in (Role.ITEM, Role.PICTURE) for _, stream in self.streams
+        ):
             raise self._not_ours()
         for connection, _ in self.streams:
             _check_definition(self.path, connection)
@@ -157,14 +179,22 @@ class Bag:
         wrong = next(filter(None, (mismatch(c.topic, c.msgtype) for c in self.foreign)), None)
         if wrong:
             return RecordingError(f"{self.path}: not a recording of eifer: {wrong}")
-        found = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in self.connections)[:5]) or "no topic at all"
+        found = (
+            ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in self.connections)[:5]) or "no topic at all"
+        )
         more = f" and {len(self.connections) - 5} more" if len(self.connections) > 5 else ""
         wanted = ", ".join(port.name for port in PORTS[:6])
-        return RecordingError(f"{self.path}: not a recording of eifer; expected topics such as {wanted}; found {found}{more}")
+        return RecordingError(
+            f"{self.path}: not a recording of eifer; expected topics such as {wanted}; found {found}{more}"
+        )
 
     def _read_session(self) -> dict[str, Any]:
         for reader in self._readers:
-            wanted = [c for c in reader.connections if recognise(c.topic, c.msgtype, None) == Stream(Role.SESSION, "session")]
+            wanted = [
+                c
+                for c in reader.connections
+                if recognise(c.topic, c.msgtype, None) == Stream(Role.SESSION, "session")
+            ]
             for connection, _, data in reader.messages(connections=wanted) if wanted else ():
                 try:
                     record = json.loads(messages.deserialise(data, connection.msgtype).data)
@@ -182,13 +212,22 @@ class Bag:
         times = [(reader.start_time, reader.end_time) for reader in self._readers if reader.message_count]
         return (min(a for a, _ in times), max(b for _, b in times)) if times else (0, 0)
 
-    def messages(self, connections: Collection[Connection], start: Stamp | None = None) -> Iterator[RawMessage]:
-        """Messages of `connections` in the order of their log times, not decoded. start: first log time; found by the index."""
+    def messages(
+        self, connections: Collection[Connection], start: Stamp | None = None
+    ) -> Iterator[RawMessage]:
+        """Messages of `connections` in the order of their log times, not decoded.
+
+        start: first log time; found by the index.
+        """
         try:
             for reader in self._readers:
                 wanted = [c for c in reader.connections if c in connections]
-                for connection, log_time, data in reader.messages(connections=wanted, start=start) if wanted else ():
-                    yield RawMessage(_stamp(connection.msgtype, data, log_time), log_time, connection, bytes(data))
+                for connection, log_time, data in (
+                    reader.messages(connections=wanted, start=start) if wanted else ()
+                ):
+                    yield RawMessage(
+                        _stamp(connection.msgtype, data, log_time), log_time, connection, bytes(data)
+                    )
         except Exception as error:
             if isinstance(error, RecordingError):
                 raise
@@ -205,12 +244,19 @@ class Bag:
         if topics is not None:
             missing = sorted(set(topics) - known)
             if missing:
-                raise RecordingError(f"{self.path} has no topic '{missing[0]}'; it has {', '.join(sorted(known))}")
+                raise RecordingError(
+                    f"{self.path} has no topic '{missing[0]}'; it has {', '.join(sorted(known))}"
+                )
         wanted = known if topics is None else set(topics)
         cameras = {s.camera for _, s in self.streams if s.role is Role.PICTURE and s.port in wanted}
         chosen = {
-            connection: stream for connection, stream in ((_Key(c), s) for c, s in self.streams)
-            if (stream.port in wanted if stream.role in (Role.ITEM, Role.PICTURE) else stream.camera in cameras)
+            connection: stream
+            for connection, stream in ((_Key(c), s) for c, s in self.streams)
+            if (
+                stream.port in wanted
+                if stream.role in (Role.ITEM, Role.PICTURE)
+                else stream.camera in cameras
+            )
         }
         assemblers: dict[str, FrameAssembler] = {}
         if start is not None:
@@ -231,12 +277,16 @@ class Bag:
                 else:
                     item = assemblers.setdefault(stream.camera, FrameAssembler()).add(decoded)
             except WireError as error:
-                raise RecordingError(f"{self.path}: {message.connection.topic} at {message.stamp} ns: {error}") from None
+                raise RecordingError(
+                    f"{self.path}: {message.connection.topic} at {message.stamp} ns: {error}"
+                ) from None
             if item is not None:
                 yield Recorded(item.stamp, stream.port, item)
 
     def _learn_intrinsics(self, chosen: dict[_Key, Stream], assemblers: dict[str, FrameAssembler]) -> None:
-        """Intrinsics recorded before the moment where reading starts still hold: the first of each camera is read all the same."""
+        """Intrinsics recorded before the moment where reading starts still hold: the first of each camera is
+        read all the same.
+        """
         for key, stream in chosen.items():
             if stream.role is Role.CAMERA_INFO:
                 for message in self.messages([key.connection]):
@@ -290,7 +340,9 @@ def _check_definition(path: Path, connection: Connection) -> None:
         store.register(types)
         theirs = store.hash_rihs01(connection.msgtype)
     except (TypesysError, KeyError) as error:
-        raise RecordingError(f"{path}: the definition of {connection.msgtype} in the recording cannot be parsed ({error})") from None
+        raise RecordingError(
+            f"{path}: the definition of {connection.msgtype} in the recording cannot be parsed ({error})"
+        ) from None
     ours = messages.store().hash_rihs01(connection.msgtype)
     if theirs != ours:
         raise RecordingError(

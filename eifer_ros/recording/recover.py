@@ -1,8 +1,8 @@
 """What is whole in a recording that was cut off mid-write, as a new recording.
 
-An MCAP file is a run of records, most of them chunks; its index comes last and is what a crash loses. Recovery walks the
-records from the start. Of a chunk that was cut, the part that still decompresses gives its whole messages. A damaged chunk in
-the middle is left out and counted. The original is only read.
+An MCAP file is a run of records, most of them chunks; its index comes last and is what a crash loses.
+Recovery walks the records from the start. Of a chunk that was cut, the part that still decompresses gives its
+whole messages. A damaged chunk in the middle is left out and counted. The original is only read.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ _MAX_RECORD = 4 << 30
 class Recovery:
     """What was saved.
 
-    bytes_used of bytes_total are in whole records; counts: messages saved by topic; damaged: chunks left out; cut: the file
-    ended in the middle of a record, of which the readable part was saved too; first, last: log times saved, in ns.
+    bytes_used of bytes_total are in whole records; counts: messages saved by topic; damaged: chunks left out;
+    cut: the file ended in the middle of a record, of which the readable part was saved too; first, last: log
+    times saved, in ns.
     """
 
     source: Path
@@ -68,14 +69,18 @@ class Recovery:
     def __str__(self) -> str:
         share = 100.0 * self.bytes_used / self.bytes_total if self.bytes_total else 0.0
         text = f"{self.messages} messages over {self.duration_s:.1f} s saved to {self.out} ({share:.1f} % of {self.bytes_total} bytes whole"
-        return text + (", cut off at its end" if self.cut else "") + (f", {self.damaged} damaged chunks left out)" if self.damaged else ")")
+        return (
+            text
+            + (", cut off at its end" if self.cut else "")
+            + (f", {self.damaged} damaged chunks left out)" if self.damaged else ")")
+        )
 
 
 def recover(path: str | Path, out: str | Path | None = None) -> Recovery:
     """Save what is whole in the recording at `path` (folder or .mcap file) into a new recording `out`.
 
-    out: `<path>_recovered` beside it where None. Raises RecordingError: nothing at `path`, not an MCAP, nothing to save in it, or
-    `out` exists.
+    out: `<path>_recovered` beside it where None. Raises RecordingError: nothing at `path`, not an MCAP,
+    nothing to save in it, or `out` exists.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -90,7 +95,9 @@ def recover(path: str | Path, out: str | Path | None = None) -> Recovery:
     walk = (message for file in files for message in _messages(file, result))
     first = next(walk, None)
     if first is None:
-        raise RecordingError(f"{path}: no whole message in its {result.bytes_total} bytes; there is nothing to recover")
+        raise RecordingError(
+            f"{path}: no whole message in its {result.bytes_total} bytes; there is nothing to recover"
+        )
     try:
         _save(first, walk, out, result)
     except OSError as error:
@@ -171,7 +178,10 @@ def _inside(body: bytes, result: Recovery) -> Iterator[tuple[int, bytes]]:
 
 
 def _unpack(packed: bytes, compression: str) -> tuple[bytes, bool]:
-    """As much as decompresses, and whether nothing in it was wrong. zstd gives blocks of up to 128 KiB whole or not at all."""
+    """As much as decompresses, and whether nothing in it was wrong.
+
+    zstd gives blocks of up to 128 KiB whole or not at all.
+    """
     if not compression:
         return packed, True
     if compression == "zstd":
@@ -192,7 +202,9 @@ def _unpack(packed: bytes, compression: str) -> tuple[bytes, bool]:
     return bytes(done), True
 
 
-def _collect(records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], channels: dict[int, Channel]) -> Iterator[_Found]:
+def _collect(
+    records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], channels: dict[int, Channel]
+) -> Iterator[_Found]:
     for code, body in records:
         stream = ReadDataStream(BytesIO(body))
         try:
@@ -207,7 +219,9 @@ def _collect(records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], c
                 known = channels.get(message.channel_id)
                 if known is not None and known.schema_id in schemas:
                     yield _Found(schemas[known.schema_id], known, message)
-        except Exception:  # a record cut short at the end of the file: mcap raises its own, struct and unicode errors
+        except (
+            Exception
+        ):  # a record cut short at the end of the file: mcap raises its own, struct and unicode errors
             return
 
 
@@ -236,13 +250,21 @@ def _chain(first: _Found, rest: Iterator[_Found]) -> Iterator[_Found]:
 
 def _connect(writer: Writer, found: _Found) -> Connection:
     text = found.schema.data.decode()
-    parse = get_types_from_msg(text, found.schema.name) if found.schema.encoding == "ros2msg" else get_types_from_idl(text)
+    parse = (
+        get_types_from_msg(text, found.schema.name)
+        if found.schema.encoding == "ros2msg"
+        else get_types_from_idl(text)
+    )
     store = get_typestore(Stores.EMPTY)
     store.register(parse)
     offered: list[Qos] = parse_qos(found.channel.metadata.get("offered_qos_profiles", "")) or []
     return writer.add_connection(
-        found.channel.topic, found.schema.name, msgdef=text, rihs01=store.hash_rihs01(found.schema.name),
-        serialization_format=found.channel.message_encoding, offered_qos_profiles=offered,
+        found.channel.topic,
+        found.schema.name,
+        msgdef=text,
+        rihs01=store.hash_rihs01(found.schema.name),
+        serialization_format=found.channel.message_encoding,
+        offered_qos_profiles=offered,
     )
 
 

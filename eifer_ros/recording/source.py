@@ -19,16 +19,23 @@ class ReplayConfig(Config):
     """Parameters of a replay."""
 
     path: str = parameter("", "recording: its folder or its .mcap file")
-    topics: list[str] = parameter([], "relative names of what to replay (camera/image_raw, emg/raw, ...); empty for all")
+    topics: list[str] = parameter(
+        [], "relative names of what to replay (camera/image_raw, emg/raw, ...); empty for all"
+    )
     speed: float = parameter(0.0, "1 plays in real time, 2 twice as fast, 0 as fast as items are taken", ge=0)
-    synced: bool = parameter(True, "bring the camera onto the amplifier's clock where sync.json of the recording says how")
+    synced: bool = parameter(
+        True, "bring the camera onto the amplifier's clock where sync.json of the recording says how"
+    )
     loop: bool = parameter(False, "start again at the end; stamps go back, which resets filters")
 
 
 class BagSource(Source):
-    """Emits the items of a recording in stamp order, the same way each time. Stamps are their own, but for what sync.json corrects.
+    """Emits the items of a recording in stamp order, the same way each time.
 
-    Errors at setup: RecordingError for a recording that is missing, cut off or not of eifer, or lacks a topic asked for.
+    Stamps are their own, but for what sync.json corrects.
+
+    Errors at setup: RecordingError for a recording that is missing, cut off or not of eifer, or lacks a topic
+    asked for.
     """
 
     config_type = ReplayConfig
@@ -38,7 +45,9 @@ class BagSource(Source):
     def __init__(self, config: ReplayConfig) -> None:
         self.config = config
         self._pacer = Pacer(config.speed)
-        self._topics = [topic for topic in config.topics if topic] or None  # a ROS parameter file writes an empty list as [""]
+        self._topics = [
+            topic for topic in config.topics if topic
+        ] or None  # a ROS parameter file writes an empty list as [""]
         self._emitted = self._rounds = 0
         self._stamp: Stamp = 0
         self._ready = False
@@ -47,7 +56,9 @@ class BagSource(Source):
     def setup(self) -> None:
         """Check the recording."""
         with self._open() as bag:
-            self.available = tuple(sorted({s.port for _, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)}))
+            self.available = tuple(
+                sorted({s.port for _, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)})
+            )
             next(iter(bag.items(topics=self._topics)), None)
             self.session = bag.session
         self._clocks = Sync.load(Path(self.config.path).expanduser()) if self.config.synced else None
@@ -82,12 +93,18 @@ class BagSource(Source):
 
     def health(self) -> Health:
         """Items replayed and where in the recording that is."""
-        values: dict[str, float | int | str] = {"items": self._emitted, "rounds": self._rounds, "stamp": self._stamp}
+        values: dict[str, float | int | str] = {
+            "items": self._emitted,
+            "rounds": self._rounds,
+            "stamp": self._stamp,
+        }
         if self._clocks is not None:
             values |= {"sync_grade": self._clocks.grade, "sync_offset_s": self._clocks.offset_s}
         if not self._ready:
             return Health(Level.STALE, "not open", values)
-        return Health(Level.OK, "replaying" if self._rounds == 0 or self.config.loop else "replay ended", values)
+        return Health(
+            Level.OK, "replaying" if self._rounds == 0 or self.config.loop else "replay ended", values
+        )
 
     def close(self) -> None:
         """Nothing is held open between items."""

@@ -1,10 +1,13 @@
-"""How the camera's clock runs against the amplifier's: offset and drift from events that both have seen, with a grade.
+"""How the camera's clock runs against the amplifier's: offset and drift from events that both have seen, with
+a grade.
 
-Events are the edges of a trigger channel on one side and those of an LED in the picture, or tone bursts of a sound track, on the
-other (as emg2face and MaM do). Which event belongs to which is found by the intervals between them, so that neither the offset nor
-missed and extra events need be known; then a line is fitted, `amplifier = camera + offset + drift (camera - reference)`.
+Events are the edges of a trigger channel on one side and those of an LED in the picture, or tone bursts of a
+sound track, on the other (as emg2face and MaM do). Which event belongs to which is found by the intervals
+between them, so that neither the offset nor missed and extra events need be known; then a line is fitted,
+`amplifier = camera + offset + drift (camera - reference)`.
 
-The result is metadata. It stands beside the recording (`sync.json`) and is applied by whoever reads; samples and stamps stay as they are.
+The result is metadata. It stands beside the recording (`sync.json`) and is applied by whoever reads; samples
+and stamps stay as they are.
 """
 
 from __future__ import annotations
@@ -37,9 +40,10 @@ _OUTLIER = 4.0
 class Sync:
     """How to bring camera stamps onto the amplifier's clock.
 
-    offset_s: to add to a camera stamp at `reference`. drift_ppm: by how much the offset grows. residual_rms_s, residual_max_s:
-    distance of the matched events from the line. error_s: standard error of the offset. events: matched; missed: of either side without
-    a partner. grade: 1 sure (under 5 ms), 2 fair (under 20 ms), 3 doubtful, 0 unknown. source: what was matched.
+    offset_s: to add to a camera stamp at `reference`. drift_ppm: by how much the offset grows.
+    residual_rms_s, residual_max_s: distance of the matched events from the line. error_s: standard error of
+    the offset. events: matched; missed: of either side without a partner. grade: 1 sure (under 5 ms), 2 fair
+    (under 20 ms), 3 doubtful, 0 unknown. source: what was matched.
     """
 
     method: str
@@ -75,7 +79,9 @@ class Sync:
         tree = {"what": "eifer sync", "format": FORMAT, **asdict(self), "reference": str(self.reference)}
         part = path.with_name(path.name + ".part")
         try:
-            part.write_text(json.dumps({k: _plain(v) for k, v in tree.items()}, indent=2) + "\n", encoding="utf-8")
+            part.write_text(
+                json.dumps({k: _plain(v) for k, v in tree.items()}, indent=2) + "\n", encoding="utf-8"
+            )
             part.replace(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
@@ -83,7 +89,10 @@ class Sync:
 
     @staticmethod
     def load(recording: Path) -> Sync | None:
-        """What stands beside the recording, or None. Raises InputError for a file that cannot be understood."""
+        """What stands beside the recording, or None.
+
+        Raises InputError for a file that cannot be understood.
+        """
         path = place(recording)
         if not path.exists():
             return None
@@ -108,14 +117,17 @@ def place(recording: Path) -> Path:
 
 # ---- reading with it --------------------------------------------------------------------------------------------------------
 
-CAMERA_CLOCK = frozenset(("camera/image_raw", "face/vision", "face/restored", "face/occlusion", "face/blendshapes"))
+CAMERA_CLOCK = frozenset(
+    ("camera/image_raw", "face/vision", "face/restored", "face/occlusion", "face/blendshapes")
+)
 """What carries the camera's stamps; everything else is on the amplifier's clock."""
 
 
 def items_synced(
     bag: Bag, clocks: Sync | None, *, topics: Collection[str] | None = None, start: Stamp | None = None
 ) -> Iterator[Recorded]:
-    """`bag.items` with what comes from the camera brought onto the amplifier's clock, in the order of the corrected stamps.
+    """`bag.items` with what comes from the camera brought onto the amplifier's clock, in the order of the
+    corrected stamps.
 
     clocks: `Sync.load` of the recording; None, or a grade of 0, changes nothing. Raises RecordingError.
     """
@@ -136,11 +148,14 @@ def items_synced(
 # ---- events -----------------------------------------------------------------------------------------------------------------
 
 
-def edges(times_s: F64, values: npt.NDArray[np.floating], *, share: float = 0.5, hysteresis: float = 0.2) -> F64:
-    """Times at which a two-level signal rises through `share` of the way from low to high, interpolated between samples.
+def edges(
+    times_s: F64, values: npt.NDArray[np.floating], *, share: float = 0.5, hysteresis: float = 0.2
+) -> F64:
+    """Times at which a two-level signal rises through `share` of the way from low to high, interpolated
+    between samples.
 
-    It must fall below (share - hysteresis) in between. Low and high are the middles of the two groups of values; a signal without two
-    levels has no edges.
+    It must fall below (share - hysteresis) in between. Low and high are the middles of the two groups of
+    values; a signal without two levels has no edges.
     """
     x = np.asarray(values, np.float64)
     if len(x) < 4 or not np.isfinite(x).any():
@@ -163,7 +178,9 @@ def edges(times_s: F64, values: npt.NDArray[np.floating], *, share: float = 0.5,
 
 
 def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Low and high level of a two-level signal; equal where the groups are not at least six times as far apart as they are wide."""
+    """Low and high level of a two-level signal; equal where the groups are not at least six times as far
+    apart as they are wide.
+    """
     x = np.sort(np.asarray(values, np.float64))
     middle = 0.5 * (x[0] + x[-1])
     low, high = x[x <= middle], x[x > middle]
@@ -175,10 +192,11 @@ def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
 
 
 def find_led(frames: Iterable[Frame], grid: int = 24) -> tuple[tuple[int, int, int, int], float]:
-    """(x, y, w, h) in pixels of the square of a `grid` x `grid` picture that blinks most clearly, and its contrast (levels / 255).
+    """(x, y, w, h) in pixels of the square of a `grid` x `grid` picture that blinks most clearly, and its
+    contrast (levels / 255).
 
-    What moves (a face) passes through grey levels; a lamp has two and goes from one to the other within a picture or two.
-    Raises InputError where nothing blinks.
+    What moves (a face) passes through grey levels; a lamp has two and goes from one to the other within a
+    picture or two. Raises InputError where nothing blinks.
     """
     traces, size = [], (0, 0)
     for frame in frames:
@@ -193,7 +211,9 @@ def find_led(frames: Iterable[Frame], grid: int = 24) -> tuple[tuple[int, int, i
         if high - low > contrast and _switches(table[:, cell], low, high):
             best, contrast = int(cell), high - low
     if best < 0 or contrast < 8:
-        raise InputError("no lamp blinks in the pictures; name its place with --region x,y,w,h, or use --method consensus")
+        raise InputError(
+            "no lamp blinks in the pictures; name its place with --region x,y,w,h, or use --method consensus"
+        )
     row, column = divmod(best, grid)
     w, h = size[0] / grid, size[1] / grid
     return (int(column * w), int(row * h), max(1, int(w)), max(1, int(h))), contrast / 255
@@ -213,14 +233,18 @@ def _cells(frame: Frame, grid: int) -> npt.NDArray[np.float32]:
     return np.asarray(np.asarray(small, np.float32).mean(axis=2), np.float32)
 
 
-def brightness(frames: Iterable[Frame], region: tuple[int, int, int, int]) -> tuple[npt.NDArray[np.int64], F64]:
+def brightness(
+    frames: Iterable[Frame], region: tuple[int, int, int, int]
+) -> tuple[npt.NDArray[np.int64], F64]:
     """(T,) stamps in ns and (T,) mean brightness 0..255 of `region` (x, y, w, h)."""
     x, y, w, h = region
     stamps, values = [], []
     for frame in frames:
         part = frame.image[y : y + h, x : x + w]
         if part.size == 0:
-            raise InputError(f"region {x},{y},{w},{h} lies outside the picture of {frame.size[0]} x {frame.size[1]}")
+            raise InputError(
+                f"region {x},{y},{w},{h} lies outside the picture of {frame.size[0]} x {frame.size[1]}"
+            )
         stamps.append(frame.stamp)
         values.append(float(part.mean()))
     return np.array(stamps, np.int64), np.array(values)
@@ -233,7 +257,9 @@ def read_wave(path: Path) -> tuple[F64, float]:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), float(file.getframerate())
             raw = file.readframes(file.getnframes())
     except (OSError, EOFError, wave.Error) as error:
-        raise InputError(f"{path}: cannot be read as PCM .wav ({error}); ffmpeg -i VIDEO {path.stem}.wav makes one") from None
+        raise InputError(
+            f"{path}: cannot be read as PCM .wav ({error}); ffmpeg -i VIDEO {path.stem}.wav makes one"
+        ) from None
     if width not in (1, 2, 4):
         raise InputError(f"{path}: {8 * width} bits per sample; 8, 16 or 32 are read")
     values = np.frombuffer(raw, np.dtype({1: "u1", 2: "<i2", 4: "<i4"}[width])).astype(np.float64)
@@ -242,31 +268,37 @@ def read_wave(path: Path) -> tuple[F64, float]:
 
 
 def burst_onsets(samples: F64, rate_hz: float, *, window_s: float = 0.002, quiet_s: float = 0.05) -> F64:
-    """(K,) onsets of tone bursts or clicks in s from the first sample: where the short-time RMS rises through half of its high level.
+    """(K,) onsets of tone bursts or clicks in s from the first sample: where the short-time RMS rises through
+    half of its high level.
 
     quiet_s: so long before an onset there was none.
     """
     size = max(1, round(window_s * rate_hz))
-    power = np.convolve(samples**2, np.ones(size) / size)[: len(samples)]  # causal: the window ends at the sample
+    power = np.convolve(samples**2, np.ones(size) / size)[
+        : len(samples)
+    ]  # causal: the window ends at the sample
     envelope = np.sqrt(np.maximum(power, 0.0))
     found = edges(np.arange(len(samples)) / rate_hz, envelope)
     kept: list[float] = []
     for onset in found.tolist():
         if not kept or onset - kept[-1] > quiet_s:
             kept.append(onset)
-    # the envelope of a steady tone reaches half its level a quarter of the window after the onset (RMS: sqrt(t / w) = 1/2)
+    # the envelope of a steady tone reaches half its level a quarter of the window after the onset (RMS:
+    # sqrt(t / w) = 1/2)
     return np.array(kept) - 0.25 * window_s
 
 
 # ---- matching ---------------------------------------------------------------------------------------------------------------
 
 
-def match(amplifier_s: F64, camera_s: F64, *, tolerance_s: float = 0.05, max_offset_s: float = 600.0) -> tuple[F64, F64]:
+def match(
+    amplifier_s: F64, camera_s: F64, *, tolerance_s: float = 0.05, max_offset_s: float = 600.0
+) -> tuple[F64, F64]:
     """Pairs (amplifier, camera) of events that belong together, whatever the offset.
 
-    Every difference of an amplifier's and a camera's event votes for an offset; the densest place within `tolerance_s` (drift and
-    frame period included) wins, and each event is paired with its nearest. Regular events (a metronome) leave the offset open by whole
-    periods: then the smallest offset is taken.
+    Every difference of an amplifier's and a camera's event votes for an offset; the densest place within
+    `tolerance_s` (drift and frame period included) wins, and each event is paired with its nearest. Regular
+    events (a metronome) leave the offset open by whole periods: then the smallest offset is taken.
     """
     a, c = np.sort(amplifier_s), np.sort(camera_s)
     if not len(a) or not len(c):
@@ -281,7 +313,9 @@ def match(amplifier_s: F64, camera_s: F64, *, tolerance_s: float = 0.05, max_off
     middles = np.array([np.median(differences[k : last[k]]) for k in most])
     offset = float(middles[np.argmin(np.abs(middles))])
     pairs = _nearest(a, c, offset, 0.0, 0.0, tolerance_s)
-    for _ in range(8):  # a long recording drifts out of the first window: the line through the pairs brings in the next ones
+    for _ in range(
+        8
+    ):  # a long recording drifts out of the first window: the line through the pairs brings in the next ones
         if len(pairs) < MIN_EVENTS:
             break
         at, slope, reference, _ = fit_line(pairs[:, 0], pairs[:, 1])
@@ -310,7 +344,9 @@ def ambiguous(events_s: F64, tolerance_s: float = 0.05) -> bool:
 
 
 def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.NDArray[np.bool_]]:
-    """(offset at camera time `reference`, drift, reference, kept): robust line through the pairs; outliers are left out."""
+    """(offset at camera time `reference`, drift, reference, kept): robust line through the pairs; outliers
+    are left out.
+    """
     difference = amplifier_s - camera_s
     kept = np.ones(len(difference), bool)
     reference = float(camera_s.mean())
@@ -331,7 +367,14 @@ def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.
 
 
 def sync_events(
-    amplifier_s: F64, camera_s: F64, *, base: Stamp, method: str, source: str = "", tolerance_s: float = 0.05, max_offset_s: float = 600.0
+    amplifier_s: F64,
+    camera_s: F64,
+    *,
+    base: Stamp,
+    method: str,
+    source: str = "",
+    tolerance_s: float = 0.05,
+    max_offset_s: float = 600.0,
 ) -> Sync:
     """Offset and drift from event times in s after the stamp `base` on either clock."""
     a, c = match(amplifier_s, camera_s, tolerance_s=tolerance_s, max_offset_s=max_offset_s)
@@ -348,20 +391,44 @@ def sync_events(
     error = spread / np.sqrt(len(residual))
     notes = []
     if ambiguous(amplifier_s):
-        notes.append("the events are evenly spaced: the offset is only known up to whole periods, the smallest was taken")
+        notes.append(
+            "the events are evenly spaced: the offset is only known up to whole periods, the smallest was taken"
+        )
     missed = seen - int(kept.sum())
     share = kept.sum() / max(min(len(amplifier_s), len(camera_s)), 1)
-    grade = 1 if error < 0.005 and share >= 0.6 and kept.sum() >= 5 else 2 if error < 0.02 and share >= 0.4 else 3
+    grade = (
+        1 if error < 0.005 and share >= 0.6 and kept.sum() >= 5 else 2 if error < 0.02 and share >= 0.4 else 3
+    )
     if notes:
         grade = max(grade, 3)
     return Sync(
-        method, offset, slope * 1e6, base + round(reference * NS), float(np.sqrt((residual**2).mean())), float(np.abs(residual).max()),
-        float(error), int(kept.sum()), missed, grade, source, tuple(notes),
+        method,
+        offset,
+        slope * 1e6,
+        base + round(reference * NS),
+        float(np.sqrt((residual**2).mean())),
+        float(np.abs(residual).max()),
+        float(error),
+        int(kept.sum()),
+        missed,
+        grade,
+        source,
+        tuple(notes),
     )
 
 
-def coarse_offset(times_a: F64, values_a: F64, times_c: F64, values_c: F64, *, max_offset_s: float = 30.0, rate_hz: float = 50.0) -> float:
-    """Offset in s to add to `times_c` so that two activity curves (how much moves when) go together best, by cross-correlation."""
+def coarse_offset(
+    times_a: F64,
+    values_a: F64,
+    times_c: F64,
+    values_c: F64,
+    *,
+    max_offset_s: float = 30.0,
+    rate_hz: float = 50.0,
+) -> float:
+    """Offset in s to add to `times_c` so that two activity curves (how much moves when) go together best, by
+    cross-correlation.
+    """
     start = min(times_a[0], times_c[0])
     count = int((max(times_a[-1], times_c[-1]) - start) * rate_hz) + 1
     grid = start + np.arange(count) / rate_hz

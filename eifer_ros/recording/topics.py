@@ -1,4 +1,6 @@
-"""What a recording may hold: the item that flows on each relative topic, and how a recorded topic is recognised."""
+"""What a recording may hold: the item that flows on each relative topic, and how a recorded topic is
+recognised.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A recorded topic that eifer understands: its role, the port it feeds, and for pictures which camera they are of."""
+    """A recorded topic that eifer understands: its role, the port it feeds, and for pictures which camera
+    they are of.
+    """
 
     role: Role
     port: str
@@ -77,7 +81,8 @@ class Stream:
 def recognise(topic: str, type_name: str, namespace: str | None) -> Stream | None:
     """The stream that a recorded topic is, or None for one that is not eifer's.
 
-    namespace: as the session record tells; None where there is none: then any prefix before a known topic is accepted.
+    namespace: as the session record tells; None where there is none: then any prefix before a known topic is
+    accepted.
     """
     if type_name == SESSION_TYPE:
         return Stream(Role.SESSION, SESSION) if topic.rsplit("/", 1)[-1] == SESSION else None
@@ -85,7 +90,7 @@ def recognise(topic: str, type_name: str, namespace: str | None) -> Stream | Non
     name = topic.removesuffix("/compressed") if picture == "CompressedImage" else topic
     port = qos.relative(name)
     if port is None and namespace is not None and name.startswith(namespace + "/"):
-        port = name[len(namespace) + 1:]
+        port = name[len(namespace) + 1 :]
     if port is None:
         return None
     if type_name not in conversions.FRAME_TYPES:
@@ -102,5 +107,9 @@ def mismatch(topic: str, type_name: str) -> str | None:
     port = next((port for port in PORTS if port.name == qos.relative(topic)), None)
     if port is None:
         return None
-    accepted = ["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"] if port.item is Frame else [conversions.wire_type(port.item)]
+    accepted = (
+        ["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"]
+        if port.item is Frame
+        else [conversions.wire_type(port.item)]
+    )
     return None if type_name in accepted else f"{topic} is {type_name}, eifer's {port.name} is {accepted[0]}"

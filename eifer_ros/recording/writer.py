@@ -1,12 +1,14 @@
 """Items into a rosbag2 recording (MCAP), off the thread that makes them.
 
-What is on disk: `PATH/PATH.mcap` in zstd-compressed chunks plus `PATH/metadata.yaml`, so that `ros2 bag play`, Foxglove,
-`rosbags` and `mcap` read it. Log times are acquisition stamps. Pictures are JPEG (`camera/image_raw/compressed`), depth is
-lossless 16UC1 millimetres (`camera/depth/image_raw`, a plain Image that needs no transport plugin; 0 is unmeasured).
+What is on disk: `PATH/PATH.mcap` in zstd-compressed chunks plus `PATH/metadata.yaml`, so that `ros2 bag
+play`, Foxglove, `rosbags` and `mcap` read it. Log times are acquisition stamps. Pictures are JPEG
+(`camera/image_raw/compressed`), depth is lossless 16UC1 millimetres (`camera/depth/image_raw`, a plain Image
+that needs no transport plugin; 0 is unmeasured).
 
-Each second the open chunk is closed and synced to disk. A process that dies leaves a file without its index; everything up to
-that second comes back with `eifer recover`. The first message of every recording is the session (a latched std_msgs/String on
-`session`, JSON): it survives a crash too, and `ros2 topic echo` shows it. metadata.yaml repeats it under custom_data.
+Each second the open chunk is closed and synced to disk. A process that dies leaves a file without its index;
+everything up to that second comes back with `eifer recover`. The first message of every recording is the
+session (a latched std_msgs/String on `session`, JSON): it survives a crash too, and `ros2 topic echo` shows
+it. metadata.yaml repeats it under custom_data.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ _LATCHED = qos.Profile(depth=1, latched=True)
 class WriterStats:
     """How a recording stands.
 
-    written: items by port. dropped: pictures by port that went because the queue was full. rejected: items that broke the
-    contract of their message, with `last_rejection` saying why. queued: items waiting. safe: items that a crash can no longer
-    take. bytes: size of the file.
+    written: items by port. dropped: pictures by port that went because the queue was full. rejected: items
+    that broke the contract of their message, with `last_rejection` saying why. queued: items waiting. safe:
+    items that a crash can no longer take. bytes: size of the file.
     """
 
     written: dict[str, int]
@@ -68,20 +70,30 @@ class _Entry:
 class BagWriter:
     """Writes a recording; a context manager. `write` returns at once.
 
-    path: folder to make; an existing one is refused. session: what a reader should know (head model, config, participant,
-    seed, ...), JSON values. namespace: put before every port. jpeg_quality: 1..100, 0 keeps raw rgb8. queue_bytes: pictures
-    that may wait for the disk. wait: with a full queue, hold the caller back (files, simulation) rather than drop the
-    oldest picture (live). EMG and everything else that is not a picture is never dropped.
+    path: folder to make; an existing one is refused. session: what a reader should know (head model, config,
+    participant, seed, ...), JSON values. namespace: put before every port. jpeg_quality: 1..100, 0 keeps raw
+    rgb8. queue_bytes: pictures that may wait for the disk. wait: with a full queue, hold the caller back
+    (files, simulation) rather than drop the oldest picture (live). EMG and everything else that is not a
+    picture is never dropped.
 
-    Raises RecordingError: the path exists or cannot be made, the disk is full; at `write` and `close` what befell the writing
-    thread meanwhile.
+    Raises RecordingError: the path exists or cannot be made, the disk is full; at `write` and `close` what
+    befell the writing thread meanwhile.
     """
 
     def __init__(
-        self, path: str | Path, *, session: Mapping[str, object] | None = None, namespace: str = qos.NAMESPACE,
-        jpeg_quality: int = 92, queue_bytes: int = 256 << 20, wait: bool = False, flush_s: float = 1.0,
-        min_free_bytes: int = 200 << 20, free_bytes: Callable[[Path], int] | None = None,
-        now: Callable[[], Stamp] = time.time_ns, monotonic: Callable[[], float] = time.monotonic,
+        self,
+        path: str | Path,
+        *,
+        session: Mapping[str, object] | None = None,
+        namespace: str = qos.NAMESPACE,
+        jpeg_quality: int = 92,
+        queue_bytes: int = 256 << 20,
+        wait: bool = False,
+        flush_s: float = 1.0,
+        min_free_bytes: int = 200 << 20,
+        free_bytes: Callable[[Path], int] | None = None,
+        now: Callable[[], Stamp] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = Path(path).expanduser()
         self.namespace = "/" + namespace.strip("/") if namespace.strip("/") else ""
@@ -94,7 +106,9 @@ class BagWriter:
         self._now = now
         self._monotonic = monotonic
         self._session = json.dumps(
-            {"eifer": __version__, "namespace": self.namespace, "started": now(), **(session or {})}, default=str, sort_keys=True
+            {"eifer": __version__, "namespace": self.namespace, "started": now(), **(session or {})},
+            default=str,
+            sort_keys=True,
         )
 
         self._condition = threading.Condition()
@@ -133,7 +147,12 @@ class BagWriter:
         entry = _Entry(port, item, size)
         with self._condition:
             if size:
-                while self._wait and self._error is None and self._picture_bytes > 0 and self._picture_bytes + size > self._queue_bytes:
+                while (
+                    self._wait
+                    and self._error is None
+                    and self._picture_bytes > 0
+                    and self._picture_bytes + size > self._queue_bytes
+                ):
                     self._condition.wait()
                 while self._pictures and self._picture_bytes + size > self._queue_bytes:
                     self._drop_oldest()
@@ -145,7 +164,10 @@ class BagWriter:
             self._condition.notify_all()
 
     def write_message(self, topic: str, type_name: str, message: Any, stamp: Stamp) -> None:
-        """Queue a message that is no item of eifer (diagnostics). topic: as `port` of `write`. message: of `messages.ROSBAGS.make`."""
+        """Queue a message that is no item of eifer (diagnostics). topic: as `port` of `write`.
+
+        message: of `messages.ROSBAGS.make`.
+        """
         with self._condition:
             self._check()
             self._queue.append(_Entry(topic, None, message=(type_name, message, stamp)))
@@ -199,7 +221,13 @@ class BagWriter:
             queued = sum(entry.item is not None for entry in self._queue)
             size = self.file.stat().st_size if self.file.exists() else 0
             return WriterStats(
-                dict(self._written), dict(self._dropped), self._rejected, self._last_rejection, queued, self._safe, size
+                dict(self._written),
+                dict(self._dropped),
+                self._rejected,
+                self._last_rejection,
+                queued,
+                self._safe,
+                size,
             )
 
     # ---- the writing thread ---------------------------------------------------------------------------------------------
@@ -226,11 +254,15 @@ class BagWriter:
             self._serve()
             self._finish()
         except OSError as error:
-            self._fail(f"{self.file}: writing failed ({error.strerror or error}); eifer recover {self.file} gives back what was kept")
+            self._fail(
+                f"{self.file}: writing failed ({error.strerror or error}); eifer recover {self.file} gives back what was kept"
+            )
         except RecordingError as error:
             self._fail(str(error))
         except Exception as error:
-            self._fail(f"{self.file}: writing failed ({type(error).__name__}: {error}); try eifer recover {self.file}")
+            self._fail(
+                f"{self.file}: writing failed ({type(error).__name__}: {error}); try eifer recover {self.file}"
+            )
             raise
 
     def _fail(self, message: str) -> None:
@@ -247,7 +279,9 @@ class BagWriter:
         while True:
             with self._condition:
                 if not self._queue and not self._closing:
-                    self._condition.wait(max(flushed + self._flush_s - self._monotonic(), 0.0) if self._unsafe else None)
+                    self._condition.wait(
+                        max(flushed + self._flush_s - self._monotonic(), 0.0) if self._unsafe else None
+                    )
                 entry = self._queue.popleft() if self._queue else None
                 if entry is None and self._closing:
                     return
@@ -275,7 +309,9 @@ class BagWriter:
         if not self._session_written:
             self._write_session(item.stamp)
         for wire, data in parts:
-            self._writer.write(self._connection(wire.topic, wire.type_name, qos.profile(_base(wire.topic))), item.stamp, data)
+            self._writer.write(
+                self._connection(wire.topic, wire.type_name, qos.profile(_base(wire.topic))), item.stamp, data
+            )
         self._last_stamp = item.stamp
         with self._condition:
             self._written[port] += 1
@@ -284,13 +320,17 @@ class BagWriter:
     def _store_message(self, topic: str, type_name: str, message: Any, stamp: Stamp) -> None:
         if not self._session_written:
             self._write_session(stamp)
-        self._writer.write(self._connection(topic, type_name, qos.Standard.STATE.value), stamp, messages.serialise(message))
+        self._writer.write(
+            self._connection(topic, type_name, qos.Standard.STATE.value), stamp, messages.serialise(message)
+        )
         with self._condition:
             self._unsafe += 1
 
     def _write_session(self, stamp: Stamp) -> None:
         message = messages.ROSBAGS.make(SESSION_TYPE, data=self._session)
-        self._writer.write(self._connection(SESSION, SESSION_TYPE, _LATCHED), stamp, messages.serialise(message))
+        self._writer.write(
+            self._connection(SESSION, SESSION_TYPE, _LATCHED), stamp, messages.serialise(message)
+        )
         self._session_written = True
 
     def _connection(self, port: str, type_name: str, profile: qos.Profile) -> Connection:
@@ -306,7 +346,9 @@ class BagWriter:
     def _flush(self) -> None:
         """Close the chunk and hand it to the disk, so that a crash takes nothing before this moment."""
         storage = cast(McapWriter, self._writer.storage)
-        if storage.chunk.msgs:  # a chunk of definitions alone has no time span and waits for its first message
+        if (
+            storage.chunk.msgs
+        ):  # a chunk of definitions alone has no time span and waits for its first message
             storage.close_chunk()
         storage.bio.flush()
         os.fsync(storage.bio.fileno())
@@ -338,7 +380,9 @@ def open_bag(path: Path, custom: Mapping[str, str]) -> Writer:
         writer.set_custom_data(key, value)
     writer.open()
     # rosbags writes neither a chunk CRC nor a zstd checksum by itself
-    cast(McapWriter, writer.storage).compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compress
+    cast(McapWriter, writer.storage).compressor = zstandard.ZstdCompressor(
+        level=3, write_checksum=True
+    ).compress
     return writer
 
 

@@ -1,1 +1,3 @@
-"""Micro-expressions in a stream: where a face moved briefly and slightly, from the picture, from the muscles, and from both."""
+"""Micro-expressions in a stream: where a face moved briefly and slightly, from the picture, from the muscles,
+and from both.
+"""

@@ -1,7 +1,8 @@
-"""What the spotter looks at, and where on the face it belongs: actions of the picture and muscles of the EMG, by region.
+"""What the spotter looks at, and where on the face it belongs: actions of the picture and muscles of the EMG,
+by region.
 
-The face is divided as in HTNet (Wang et al., "HTNet for micro-expression recognition", Neurocomputing 2024): left and right eye area,
-left and right lip area; sides are the subject's.
+The face is divided as in HTNet (Wang et al., "HTNet for micro-expression recognition", Neurocomputing 2024):
+left and right eye area, left and right lip area; sides are the subject's.
 """
 
 from __future__ import annotations
@@ -17,19 +18,46 @@ from ..types import ARKIT_52, EVENT_REGIONS, F64
 
 _EYE = ("browDown", "browOuterUp", "cheekSquint", "eyeSquint", "eyeWide")
 _LIPS = (
-    "mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer",
+    "mouthDimple",
+    "mouthFrown",
+    "mouthLowerDown",
+    "mouthPress",
+    "mouthSmile",
+    "mouthStretch",
+    "mouthUpperUp",
+    "noseSneer",
 )
 _MIDDLE = {
-    "browInnerUp": ("eye_left", "eye_right"), "mouthClose": ("lips_left", "lips_right"), "mouthFunnel": ("lips_left", "lips_right"),
-    "mouthPucker": ("lips_left", "lips_right"), "mouthRollLower": ("lips_left", "lips_right"),
-    "mouthRollUpper": ("lips_left", "lips_right"), "mouthShrugLower": ("lips_left", "lips_right"),
-    "mouthShrugUpper": ("lips_left", "lips_right"), "mouthLeft": ("lips_left", "lips_right"), "mouthRight": ("lips_left", "lips_right"),
+    "browInnerUp": ("eye_left", "eye_right"),
+    "mouthClose": ("lips_left", "lips_right"),
+    "mouthFunnel": ("lips_left", "lips_right"),
+    "mouthPucker": ("lips_left", "lips_right"),
+    "mouthRollLower": ("lips_left", "lips_right"),
+    "mouthRollUpper": ("lips_left", "lips_right"),
+    "mouthShrugLower": ("lips_left", "lips_right"),
+    "mouthShrugUpper": ("lips_left", "lips_right"),
+    "mouthLeft": ("lips_left", "lips_right"),
+    "mouthRight": ("lips_left", "lips_right"),
 }
 _NOBODY = ("jawOpen", "jawLeft", "jawRight", "jawForward", "eyeBlinkLeft", "eyeBlinkRight", "cheekPuff")
-"""Actions that start no event but tell what else goes on: speech moves the jaw, a blink pulls the skin around the eye."""
+"""Actions that start no event but tell what else goes on: speech moves the jaw, a blink pulls the skin around
+the eye.
+"""
 
-_MUSCLES_EYE = ("medial_frontalis", "lateral_frontalis", "corrugator_supercilii", "depressor_supercilii", "orbicularis_oculi")
-_MUSCLES_LIPS = ("levator_labii_superioris", "orbicularis_oris", "depressor_anguli_oris", "mentalis", "zygomaticus_major")
+_MUSCLES_EYE = (
+    "medial_frontalis",
+    "lateral_frontalis",
+    "corrugator_supercilii",
+    "depressor_supercilii",
+    "orbicularis_oculi",
+)
+_MUSCLES_LIPS = (
+    "levator_labii_superioris",
+    "orbicularis_oris",
+    "depressor_anguli_oris",
+    "mentalis",
+    "zygomaticus_major",
+)
 
 
 def _sided(names: tuple[str, ...], region: str) -> dict[str, tuple[str, ...]]:
@@ -37,7 +65,10 @@ def _sided(names: tuple[str, ...], region: str) -> dict[str, tuple[str, ...]]:
 
 
 _ACTION_REGIONS: dict[str, tuple[str, ...]] = {
-    **_sided(_EYE, "eye"), **_sided(_LIPS, "lips"), **_MIDDLE, **dict.fromkeys(_NOBODY, ()),
+    **_sided(_EYE, "eye"),
+    **_sided(_LIPS, "lips"),
+    **_MIDDLE,
+    **dict.fromkeys(_NOBODY, ()),
 }
 ACTIONS: tuple[str, ...] = tuple(name for name in ARKIT_52 if name in _ACTION_REGIONS)
 """The actions of the picture that are looked at: all of ARKit's but gaze and tongue."""
@@ -66,12 +97,17 @@ def muscle_membership() -> F64:
     regions: list[tuple[str, ...]] = []
     for muscle in MUSCLE_CHANNELS:
         base, side = muscle.rsplit("_", 1)
-        regions.append((f"eye_{side}",) if base in _MUSCLES_EYE else (f"lips_{side}",) if base in _MUSCLES_LIPS else ())
+        regions.append(
+            (f"eye_{side}",) if base in _MUSCLES_EYE else (f"lips_{side}",) if base in _MUSCLES_LIPS else ()
+        )
     return membership(regions)
 
 
 def muscle_order(muscles: tuple[str, ...]) -> npt.NDArray[np.intp]:
-    """(22,) where each of `MUSCLE_CHANNELS` stands in `muscles`, -1 where it is missing. Raises InputError where all are."""
+    """(22,) where each of `MUSCLE_CHANNELS` stands in `muscles`, -1 where it is missing.
+
+    Raises InputError where all are.
+    """
     order = np.array([muscles.index(name) if name in muscles else -1 for name in MUSCLE_CHANNELS], np.intp)
     if (order < 0).all():
         raise InputError(

@@ -13,7 +13,17 @@ from ..config import Config, parameter
 from ..emg.filters import design, profile_named
 from ..errors import InputError
 from ..head.model import DEFAULT_HEAD, load_head
-from ..types import NS, FaceDisplacement, FaceEvent, FaceState, Frame, Item, MuscleActivity, Stamp, nanoseconds
+from ..types import (
+    NS,
+    FaceDisplacement,
+    FaceEvent,
+    FaceState,
+    Frame,
+    Item,
+    MuscleActivity,
+    Stamp,
+    nanoseconds,
+)
 from .senses import EmgRows, VisionRows, brightness
 from .spotter import EventSpotter, SpotterSettings
 from .verifier import Verifiers
@@ -30,26 +40,37 @@ SLOW_ADVICE = "spotting needs 100 frames/s or more; events longer than 0.2 s may
 class SpotterConfig(Config):
     """Parameters of `Spotter`."""
 
-    model: str = parameter("", "weights of the spotter (.npz from eifer_ros.training.spotting); empty: those that come with eifer")
+    model: str = parameter(
+        "",
+        "weights of the spotter (.npz from eifer_ros.training.spotting); empty: those that come with eifer",
+    )
     head: str = parameter(DEFAULT_HEAD, "head model the face is described in")
     threshold: float = parameter(0.33, "probability from which a brief movement is an event", gt=0, lt=1)
     sure: float = parameter(0.5, "probability of a class below which an event's label is unknown", ge=0, lt=1)
-    longest_s: float = parameter(0.6, "what the skin shows for longer is no micro-expression", unit="s", gt=0.1, le=2)
-    lag_s: float = parameter(0.07, "skin behind muscle until enough events have told it", unit="s", ge=0, le=0.3)
+    longest_s: float = parameter(
+        0.6, "what the skin shows for longer is no micro-expression", unit="s", gt=0.1, le=2
+    )
+    lag_s: float = parameter(
+        0.07, "skin behind muscle until enough events have told it", unit="s", ge=0, le=0.3
+    )
     use_emg: bool = parameter(True, "spot in the muscles too, and join both")
-    watch_light: bool = parameter(True, "look at the brightness of the pictures, so that flicker is told from movement")
+    watch_light: bool = parameter(
+        True, "look at the brightness of the pictures, so that flicker is told from movement"
+    )
 
 
 class Spotter(Component):
     """Micro-expressions from the picture, from EMG, or from both, 0.3 s after their apex.
 
-    A face is joined with the displacement of the same stamp, in whatever order they come. Muscle activity may be of any causal
-    filter profile; its delay is taken off.
+    A face is joined with the displacement of the same stamp, in whatever order they come. Muscle activity may
+    be of any causal filter profile; its delay is taken off.
     """
 
     config_type = SpotterConfig
     inputs = (
-        Port(FACE, FaceState), Port(DISPLACEMENT, FaceDisplacement, lazy=True), Port(ACTIVITY, MuscleActivity, keep_all=True),
+        Port(FACE, FaceState),
+        Port(DISPLACEMENT, FaceDisplacement, lazy=True),
+        Port(ACTIVITY, MuscleActivity, keep_all=True),
         Port(IMAGE, Frame),
     )
     outputs = (EVENTS,)
@@ -71,7 +92,8 @@ class Spotter(Component):
             self._verifiers = Verifiers.load(Path(c.model).expanduser() if c.model else None)
         self._rows = VisionRows(load_head(c.head))
         self._spotter = EventSpotter(
-            self._verifiers, SpotterSettings(threshold=c.threshold, sure=c.sure, longest_s=c.longest_s, lag_s=c.lag_s)
+            self._verifiers,
+            SpotterSettings(threshold=c.threshold, sure=c.sure, longest_s=c.longest_s, lag_s=c.lag_s),
         )
 
     def _clear(self) -> None:
@@ -106,7 +128,9 @@ class Spotter(Component):
             if self.config.watch_light:
                 self._light.append((item.stamp, brightness(item)))
         else:
-            raise InputError(f"{port} carries faces, displacements, activity or pictures; got {type(item).__name__}")
+            raise InputError(
+                f"{port} carries faces, displacements, activity or pictures; got {type(item).__name__}"
+            )
         for event in events:
             self._counts[event.origin.name.lower()] += 1
         return [Emission(EVENTS.name, event) for event in events]
@@ -172,7 +196,9 @@ class Spotter(Component):
     def _delay(self, profile: str) -> int:
         """Of the envelope, ns. Raises InputError for a profile that is not causal."""
         if profile not in self._delays:
-            self._delays[profile] = nanoseconds(design(profile_named(profile), NOMINAL_RATE_HZ).delay_s) if profile else 0
+            self._delays[profile] = (
+                nanoseconds(design(profile_named(profile), NOMINAL_RATE_HZ).delay_s) if profile else 0
+            )
         return self._delays[profile]
 
     # --- health --------------------------------------------------------------------------------------------------------
@@ -183,11 +209,17 @@ class Spotter(Component):
         return NS / float(np.median(self._periods)) if len(self._periods) >= 5 else float("nan")
 
     def health(self) -> Health:
-        """Events so far, rate of the faces, lag; WARN where the camera is too slow, ERROR for items that cannot be used."""
-        values: dict[str, float | int | str] = {f"events_{name}": count for name, count in self._counts.items()}
+        """Events so far, rate of the faces, lag; WARN where the camera is too slow, ERROR for items that
+        cannot be used.
+        """
+        values: dict[str, float | int | str] = {
+            f"events_{name}": count for name, count in self._counts.items()
+        }
         if self._spotter is not None:
             values |= {"candidates": self._spotter.candidates, "lag_ms": round(1e3 * self._spotter.lag_s, 1)}
-            values |= {f"not_{name.replace(' ', '_')}": count for name, count in self._spotter.disturbed.items()}
+            values |= {
+                f"not_{name.replace(' ', '_')}": count for name, count in self._spotter.disturbed.items()
+            }
         rate = self.rate_hz
         if np.isfinite(rate):
             values["faces_hz"] = round(rate, 1)
@@ -199,5 +231,9 @@ class Spotter(Component):
             return Health(Level.OK, "waiting for faces or EMG", values)
         if rate < FAST_HZ:
             return Health(Level.WARN, f"{rate:.0f} faces/s: {SLOW_ADVICE}", values)
-        senses = [name for name, here in (("picture", self._face_stamp), ("EMG", self._emg_stamp)) if here is not None]
+        senses = [
+            name
+            for name, here in (("picture", self._face_stamp), ("EMG", self._emg_stamp))
+            if here is not None
+        ]
         return Health(Level.OK, f"spotting in {' and '.join(senses)}", values)

@@ -1,4 +1,6 @@
-"""Streams of any rate onto one grid of 100 instants a second, so that one detector serves every camera and every amplifier."""
+"""Streams of any rate onto one grid of 100 instants a second, so that one detector serves every camera and
+every amplifier.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ def instant(stamp: Stamp) -> int:
 class Grid:
     """C values with stamps -> their mean over the 10 ms around each instant of the grid.
 
-    Between two items the values are taken as linear, so that 200 pictures a second are averaged and 30 interpolated, by one formula.
-    An instant is given as soon as an item lies beyond its 10 ms. Two items further apart than `gap_s`, time that goes back, or a value
-    that is not a number begin anew: instants in between do not exist.
+    Between two items the values are taken as linear, so that 200 pictures a second are averaged and 30
+    interpolated, by one formula. An instant is given as soon as an item lies beyond its 10 ms. Two items
+    further apart than `gap_s`, time that goes back, or a value that is not a number begin anew: instants in
+    between do not exist.
     """
 
     def __init__(self, channels: int, gap_s: float = 0.12) -> None:

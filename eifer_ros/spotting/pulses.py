@@ -1,9 +1,10 @@
 """Finds brief pulses in many channels at once, against a noise floor that follows what the channels do.
 
-Each channel is compared with bumps of four lengths: the response is the height of the bump that fits best beside a constant and a slope
-(a least-squares fit), so that drift, a resting level and a movement that stays leave it near zero. Responses are measured in units of
-what the same channel has been doing for the last seconds (a constant false alarm rate, as in radar): who talks has a restless mouth and
-a quiet forehead, and each is judged by its own floor.
+Each channel is compared with bumps of four lengths: the response is the height of the bump that fits best
+beside a constant and a slope (a least-squares fit), so that drift, a resting level and a movement that stays
+leave it near zero. Responses are measured in units of what the same channel has been doing for the last
+seconds (a constant false alarm rate, as in radar): who talks has a restless mouth and a quiet forehead, and
+each is judged by its own floor.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ AHEAD = 24
 BEHIND = 60
 """Instants before the apex that are looked at."""
 NEIGHBOURS = 6
-"""A candidate is the highest for so many instants on either side: with `AHEAD`, it is known 0.3 s after its apex."""
+"""A candidate is the highest for so many instants on either side: with `AHEAD`, it is known 0.3 s after its
+apex.
+"""
 FLOOR_S = 8.0
 """Memory of the noise floor."""
 SETTLE_S = 2.0
 """So long after a start the floor is not known well enough to find anything."""
 CLIP = 3.0
-"""A response beyond so many floors counts as so many when the floor learns from it: events do not raise it."""
+"""A response beyond so many floors counts as so many when the floor learns from it: events do not raise it.
+"""
 RECENT_S = 2.0
 WINDOW = BEHIND + 1 + AHEAD
 
@@ -46,7 +50,10 @@ def minimum_jerk(x: npt.ArrayLike) -> F64:
 
 @functools.cache
 def kernels() -> F64:
-    """(4, WINDOW) weights that give the height of a bump centred `AHEAD` instants before the newest row. Do not modify."""
+    """(4, WINDOW) weights that give the height of a bump centred `AHEAD` instants before the newest row.
+
+    Do not modify.
+    """
     time = np.arange(-BEHIND, AHEAD + 1) / GRID_HZ
     out = np.zeros((len(LENGTHS_S), WINDOW))
     for row, length in enumerate(LENGTHS_S):
@@ -67,10 +74,23 @@ def _reach() -> npt.NDArray[np.int64]:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _respond(
-    weights: Any, reach: Any, window: Any, least: Any, regions: Any, size: Any, known: int, variance: Any, mean_energy: Any, recent: Any,
-    height: Any, z: Any, over: Any,
+    weights: Any,
+    reach: Any,
+    window: Any,
+    least: Any,
+    regions: Any,
+    size: Any,
+    known: int,
+    variance: Any,
+    mean_energy: Any,
+    recent: Any,
+    height: Any,
+    z: Any,
+    over: Any,
 ) -> float:
-    """Fill height, z (S, C) and over (S, R) from a window (WINDOW, C); update the floors in place; the highest energy over the floor."""
+    """Fill height, z (S, C) and over (S, R) from a window (WINDOW, C); update the floors in place; the
+    highest energy over the floor.
+    """
     scales, channels = height.shape
     parts = len(size)
     share = 1.0 / min(known + 1.0, FLOOR_S * GRID_HZ)
@@ -105,7 +125,9 @@ def _respond(
 
 
 class Shapes(NamedTuple):
-    """N pulses to compare a course with: (N,) onset, apex and offset in instants from the middle; rows (N, WINDOW) of unit length."""
+    """N pulses to compare a course with: (N,) onset, apex and offset in instants from the middle; rows (N,
+    WINDOW) of unit length.
+    """
 
     onset: F64
     apex: F64
@@ -116,14 +138,18 @@ class Shapes(NamedTuple):
 
 @functools.cache
 def shapes() -> Shapes:
-    """Minimum-jerk pulses of many onset and offset times, orthogonal to constant and slope, each of unit length."""
+    """Minimum-jerk pulses of many onset and offset times, orthogonal to constant and slope, each of unit
+    length.
+    """
     time = np.arange(-BEHIND, AHEAD + 1, dtype=np.float64)
     nuisance = np.linalg.qr(np.stack([np.ones(WINDOW), time], axis=1))[0]
     onset, apex, offset, rows = [], [], [], []
     for shift in (-6.0, -3.0, 0.0, 3.0, 6.0):
         for rise in (5.0, 8.0, 11.0, 15.0, 19.0, 24.0, 30.0, 38.0):
             for fall in (5.0, 8.0, 11.0, 15.0, 19.0, 24.0, 30.0, 38.0):
-                pulse = minimum_jerk((time - shift + rise) / rise) * minimum_jerk((shift + fall - time) / fall)
+                pulse = minimum_jerk((time - shift + rise) / rise) * minimum_jerk(
+                    (shift + fall - time) / fall
+                )
                 rest = pulse - nuisance @ (nuisance.T @ pulse)
                 onset.append(shift - rise)
                 apex.append(shift)
@@ -136,11 +162,12 @@ def shapes() -> Shapes:
 class Pulse:
     """A candidate: something brief stood out.
 
-    instant: apex on the grid. onset, offset: instants, fractional. score: largest energy of a region over its floor. scale: which of
-    `LENGTHS_S` fits best. height (C,): of the bump in the channels' own unit. z (C,): the same in floors, the sign kept. energy (S, R):
-    over the floor, per length and region. recent (R,): how restless each region was in the two seconds before, 1 is usual. fit: share
-    of the course that the best pulse explains, 0..1. width_s: offset minus onset. rebound: level at the end of what was seen relative
-    to the apex, 0 where the movement has gone back.
+    instant: apex on the grid. onset, offset: instants, fractional. score: largest energy of a region over its
+    floor. scale: which of `LENGTHS_S` fits best. height (C,): of the bump in the channels' own unit. z (C,):
+    the same in floors, the sign kept. energy (S, R): over the floor, per length and region. recent (R,): how
+    restless each region was in the two seconds before, 1 is usual. fit: share of the course that the best
+    pulse explains, 0..1. width_s: offset minus onset. rebound: level at the end of what was seen relative to
+    the apex, 0 where the movement has gone back.
     """
 
     instant: int
@@ -158,9 +185,12 @@ class Pulse:
 
 
 class PulseDetector:
-    """C channels on the grid -> candidates. regions: (R, C) 1 where a channel belongs to a region; others are only measured.
+    """C channels on the grid -> candidates.
 
-    threshold: energy over floor from which something is a candidate. floor: in the channels' own unit, below which no floor falls.
+    regions: (R, C) 1 where a channel belongs to a region; others are only measured.
+
+    threshold: energy over floor from which something is a candidate. floor: in the channels' own unit, below
+    which no floor falls.
     """
 
     def __init__(self, regions: F64, threshold: float = 4.0, floor: npt.ArrayLike = 1e-3) -> None:
@@ -200,7 +230,10 @@ class PulseDetector:
         return self._seen >= SETTLE_S * GRID_HZ + WINDOW
 
     def push(self, instant: int, row: F64) -> Pulse | None:
-        """Take the values (C,) of one instant; the candidate whose apex lies 0.3 s back, if there is one. A gap begins anew."""
+        """Take the values (C,) of one instant; the candidate whose apex lies 0.3 s back, if there is one.
+
+        A gap begins anew.
+        """
         if self._newest >= 0 and instant != self._newest + 1:
             self.restart()
         if self._filled == len(self._rows):
@@ -220,11 +253,24 @@ class PulseDetector:
         return self._candidate(at)
 
     def _learn(self, at: int) -> None:
-        """Responses of the window that ends at row `at`, in units of the floor, and what the floor learns from them."""
+        """Responses of the window that ends at row `at`, in units of the floor, and what the floor learns
+        from them.
+        """
         self._stir[at] = self._recent
         self._top[at] = _respond(
-            kernels(), _reach(), self._rows[at - WINDOW + 1 : at + 1], self.least, self.regions, self._size, self._seen - WINDOW,
-            self._variance, self._mean_energy, self._recent, self._height[at], self._z[at], self._energy[at],
+            kernels(),
+            _reach(),
+            self._rows[at - WINDOW + 1 : at + 1],
+            self.least,
+            self.regions,
+            self._size,
+            self._seen - WINDOW,
+            self._variance,
+            self._mean_energy,
+            self._recent,
+            self._height[at],
+            self._z[at],
+            self._energy[at],
         )
 
     def _candidate(self, at: int) -> Pulse | None:
@@ -236,7 +282,9 @@ class PulseDetector:
         return self._describe(middle)
 
     def evidence(self, instant: int, slack: int = 6) -> Pulse | None:
-        """The strongest pulse with its apex within `slack` instants of `instant`, however weak; None where that is not in memory."""
+        """The strongest pulse with its apex within `slack` instants of `instant`, however weak; None where
+        that is not in memory.
+        """
         back = self._newest - AHEAD - instant
         at = self._filled - 1 - back
         low, high = at - slack, min(at + slack, self._filled - 1)
@@ -249,7 +297,11 @@ class PulseDetector:
         energy, z, height = self._energy[at], self._z[at], self._height[at]
         scale = int(np.unravel_index(int(np.argmax(energy)), energy.shape)[0])
         starters = self.regions.any(axis=0)
-        weights = np.where(starters, np.clip(z[scale], -8.0, 8.0) / np.sqrt(np.maximum(self._variance[scale], self.least**2)), 0.0)
+        weights = np.where(
+            starters,
+            np.clip(z[scale], -8.0, 8.0) / np.sqrt(np.maximum(self._variance[scale], self.least**2)),
+            0.0,
+        )
         course = self._rows[at - WINDOW + 1 : at + 1] @ weights
         s = shapes()
         level = course - s.nuisance @ (s.nuisance.T @ course)
@@ -259,12 +311,27 @@ class PulseDetector:
         fit = float(match[best] ** 2 / total) if match[best] > 0 and total > 0 else 0.0
         apex = int(np.clip(round(float(s.apex[best])), -6, 6))
         peak = float(course[BEHIND + apex])
-        before = float(np.median(course[max(BEHIND + int(s.onset[best]) - 12, 0) : max(BEHIND + int(s.onset[best]), 1) + 1]))
-        rebound = (float(course[-4:].mean()) - before) / (peak - before) if abs(peak - before) > 1e-12 else 1.0
+        before = float(
+            np.median(
+                course[max(BEHIND + int(s.onset[best]) - 12, 0) : max(BEHIND + int(s.onset[best]), 1) + 1]
+            )
+        )
+        rebound = (
+            (float(course[-4:].mean()) - before) / (peak - before) if abs(peak - before) > 1e-12 else 1.0
+        )
         here = self._newest - (self._filled - 1 - at) - AHEAD
         recent = self._stir[max(at - 40, 0)]
         return Pulse(
-            here + apex, here + float(s.onset[best]), here + float(s.offset[best]), float(self._top[at]), scale, height[scale].copy(),
-            z[scale].copy(), energy.copy(), recent.copy(), fit, float(s.offset[best] - s.onset[best]) / GRID_HZ,
+            here + apex,
+            here + float(s.onset[best]),
+            here + float(s.offset[best]),
+            float(self._top[at]),
+            scale,
+            height[scale].copy(),
+            z[scale].copy(),
+            energy.copy(),
+            recent.copy(),
+            fit,
+            float(s.offset[best] - s.onset[best]) / GRID_HZ,
             float(np.clip(rebound, -2.0, 2.0)),
         )

@@ -1,8 +1,8 @@
 """How well events were spotted and recognised, as the field measures it.
 
-Spotting after the Micro-Expression Grand Challenge (MEGC 2019-2024, "spotting" task): an event counts as found where its interval and the
-true one overlap by at least half of their union (IoU >= 0.5), one for one; F1 over all recordings together. Recognition: UF1 and UAR of
-MEGC 2019, over the events found.
+Spotting after the Micro-Expression Grand Challenge (MEGC 2019-2024, "spotting" task): an event counts as
+found where its interval and the true one overlap by at least half of their union (IoU >= 0.5), one for one;
+F1 over all recordings together. Recognition: UF1 and UAR of MEGC 2019, over the events found.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ class Spotting:
     pairs: tuple[tuple[FaceEvent, FaceEvent], ...] = ()
 
     def __add__(self, other: Spotting) -> Spotting:
-        return Spotting(self.found + other.found, self.false + other.false, self.missed + other.missed, self.pairs + other.pairs)
+        return Spotting(
+            self.found + other.found,
+            self.false + other.false,
+            self.missed + other.missed,
+            self.pairs + other.pairs,
+        )
 
     @property
     def precision(self) -> float:
@@ -62,13 +67,17 @@ def spotting(given: Sequence[FaceEvent], true: Sequence[FaceEvent], least: float
     overlap = np.array([[iou(g, t) for t in true] for g in given])
     rows, columns = linear_sum_assignment(-np.where(overlap >= least, 1.0 + overlap, 0.0))
     pairs = tuple(
-        (given[row], true[column]) for row, column in zip(rows, columns, strict=True) if overlap[row, column] >= least
+        (given[row], true[column])
+        for row, column in zip(rows, columns, strict=True)
+        if overlap[row, column] >= least
     )
     return Spotting(len(pairs), len(given) - len(pairs), len(true) - len(pairs), pairs)
 
 
 def confusion(pairs: Sequence[tuple[str, str]], classes: Sequence[str]) -> F64:
-    """(K, K + 1) counts of (given, true) labels: row is the true class, column the given one, the last for "unknown"."""
+    """(K, K + 1) counts of (given, true) labels: row is the true class, column the given one, the last for
+    "unknown".
+    """
     out = np.zeros((len(classes), len(classes) + 1))
     for given, true in pairs:
         if true in classes:

@@ -1,8 +1,8 @@
 """The two senses as rows on the grid: what the picture shows and what the muscles do.
 
-Row of the picture: the actions of `channels.ACTIONS` in their own unit 0..1, with displacements of the skin read as actions, and beside
-them what else may move or seem to move: gaze, the head, the light. Row of the muscles: logarithm of each envelope, whose noise is the
-same at every level.
+Row of the picture: the actions of `channels.ACTIONS` in their own unit 0..1, with displacements of the skin
+read as actions, and beside them what else may move or seem to move: gaze, the head, the light. Row of the
+muscles: logarithm of each envelope, whose noise is the same at every level.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from ..errors import ModelError
 from ..head.model import HeadModel
 from ..head.retarget import Retarget
 from ..types import ARKIT_52, F64, NS, FaceDisplacement, FaceState, FaceStatus, Frame, MuscleActivity, Stamp
-from .channels import ACTION_INDEX, ACTIONS, MUSCLE_CHANNELS, action_membership, muscle_membership, muscle_order
+from .channels import (
+    ACTION_INDEX,
+    ACTIONS,
+    MUSCLE_CHANNELS,
+    action_membership,
+    muscle_membership,
+    muscle_order,
+)
 
 CONTEXT = ("gaze yaw", "gaze pitch", "gaze speed", "turn speed", "shift speed", "light")
 """What stands beside the actions: rad, rad, rad/s, rad/s, m/s, logarithm of brightness."""
@@ -30,7 +37,9 @@ EMG_FLOOR: F64 = np.full(len(MUSCLE_CHANNELS), 0.01)
 LEAST_V = 1e-6
 """Added to an envelope before its logarithm."""
 DISPLACEMENT_RIDGE = 0.02
-"""How strongly a displacement is preferred to be nothing: actions that hardly move a vertex are not read from noise."""
+"""How strongly a displacement is preferred to be nothing: actions that hardly move a vertex are not read from
+noise.
+"""
 LIGHT_STRIDE = 16
 
 
@@ -60,11 +69,18 @@ class VisionRows:
         self._before: tuple[Stamp, F64, F64] | None = None
 
     def row(self, face: FaceState, displacement: FaceDisplacement | None, light: float) -> F64:
-        """(C,) values; all NaN where the face is lost. light: logarithm of brightness, 0 where nobody looks."""
+        """(C,) values; all NaN where the face is lost.
+
+        light: logarithm of brightness, 0 where nobody looks.
+        """
         if face.status == FaceStatus.LOST or not np.isfinite(face.expression).all():
             self.restart()
             return np.full(len(VISION_CHANNELS), np.nan)
-        weights = np.array(face.expression, np.float64) if self._retarget is None else self._retarget(face).astype(np.float64)
+        weights = (
+            np.array(face.expression, np.float64)
+            if self._retarget is None
+            else self._retarget(face).astype(np.float64)
+        )
         if displacement is not None:
             weights = weights + self.read(displacement)
         eyes = face.eyes.astype(np.float64)
@@ -83,7 +99,9 @@ class VisionRows:
     def read(self, displacement: FaceDisplacement) -> F64:
         """(52,) actions that displace the skin like this, by ridge regression over the face region."""
         if displacement.head_model != self.head.id:
-            raise ModelError(f"a displacement of head model '{displacement.head_model}' was given for '{self.head.id}'")
+            raise ModelError(
+                f"a displacement of head model '{displacement.head_model}' was given for '{self.head.id}'"
+            )
         if self._solver is None:
             basis = self.head.expression_basis[self._face].reshape(3 * len(self._face), -1).astype(np.float64)
             gram = basis.T @ basis
@@ -113,9 +131,11 @@ class EmgRows:
         self._valid = np.zeros(0, bool)
 
     def row(self, activity: MuscleActivity) -> tuple[F64, bool]:
-        """(22,) log envelopes, NaN in all where no channel can be used; and whether other channels can be used than before.
+        """(22,) log envelopes, NaN in all where no channel can be used; and whether other channels can be
+        used than before.
 
-        A channel without contact stands at a constant. Raises InputError where no muscle is one of Fridlund's.
+        A channel without contact stands at a constant. Raises InputError where no muscle is one of
+        Fridlund's.
         """
         if activity.muscles != self.muscles:
             self._order = muscle_order(activity.muscles)

@@ -1,8 +1,10 @@
-"""Events out of two streams of rows: candidates of each sense, aligned by the lag of the skin, judged alone or together.
+"""Events out of two streams of rows: candidates of each sense, aligned by the lag of the skin, judged alone
+or together.
 
-Every candidate of either sense is a hypothesis: something happened at this moment of the skin. When both streams have gone 0.3 s beyond
-it, each sense says what it saw there (whether or not it had a candidate of its own), the networks judge, and the answers are joined as
-those of independent witnesses. With one stream alone its own answer counts.
+Every candidate of either sense is a hypothesis: something happened at this moment of the skin. When both
+streams have gone 0.3 s beyond it, each sense says what it saw there (whether or not it had a candidate of its
+own), the networks judge, and the answers are joined as those of independent witnesses. With one stream alone
+its own answer counts.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ import numpy as np
 from ..types import EVENT_REGIONS, F64, UNKNOWN_LABEL, FaceEvent, FaceOrigin, Stamp, nanoseconds
 from .grid import GRID_HZ, STEP_NS, Grid
 from .pulses import AHEAD, NEIGHBOURS, Pulse, PulseDetector
-from .senses import EMG_FLOOR, EMG_UNIT, VISION_CHANNELS, VISION_FLOOR, VISION_UNIT, emg_regions, vision_regions
+from .senses import (
+    EMG_FLOOR,
+    EMG_UNIT,
+    VISION_CHANNELS,
+    VISION_FLOOR,
+    VISION_UNIT,
+    emg_regions,
+    vision_regions,
+)
 from .verifier import Verifier, Verifiers, features
 
 KNOWN_AFTER = AHEAD + NEIGHBOURS
@@ -29,10 +39,12 @@ SLACK = 8
 
 @dataclass(frozen=True)
 class SpotterSettings:
-    """threshold: probability from which a pulse is an event. sure: probability of a class below which its label is "unknown".
+    """threshold: probability from which a pulse is an event.
 
-    longest_s: what lasts longer is no micro-expression. lag_s: skin behind muscle, where nothing has been seen yet. candidate: energy
-    over the floor from which a pulse is looked at.
+    sure: probability of a class below which its label is "unknown".
+
+    longest_s: what lasts longer is no micro-expression. lag_s: skin behind muscle, where nothing has been
+    seen yet. candidate: energy over the floor from which a pulse is looked at.
     """
 
     threshold: float = 0.33
@@ -43,9 +55,13 @@ class SpotterSettings:
 
 
 BLINK = 0.03
-"""Closure of both lids from which a blink is thought of; flow cannot follow lids and reads a tenth of what they do."""
+"""Closure of both lids from which a blink is thought of; flow cannot follow lids and reads a tenth of what
+they do.
+"""
 BLINK_SHARE = 0.6
-"""Closure of the lids over squinting of the eyes from which it is one: the muscle that squints closes them by a fifth of that."""
+"""Closure of the lids over squinting of the eyes from which it is one: the muscle that squints closes them by
+a fifth of that.
+"""
 LIGHT_STEP = 0.03
 """Change of brightness, as a logarithm, from which light flickers."""
 TURN_RAD_S = 0.35
@@ -59,7 +75,9 @@ _LIPS = [index for index, name in enumerate(EVENT_REGIONS) if name.startswith("l
 
 
 def disturbed(pulse: Pulse) -> str:
-    """Why a pulse of the picture says nothing about the skin: "blink", "light", "head turn", "does not go back"; empty where it does."""
+    """Why a pulse of the picture says nothing about the skin: "blink", "light", "head turn", "does not go
+    back"; empty where it does.
+    """
     eyes, lips = pulse.energy[:, _EYES].max(), pulse.energy[:, _LIPS].max()
     closing = pulse.height[_BLINKS]
     if eyes >= lips and (closing > np.maximum(BLINK, BLINK_SHARE * pulse.height[_SQUINTS])).all():
@@ -115,7 +133,9 @@ class EventSpotter:
 
     @property
     def lag_s(self) -> float:
-        """Skin behind muscle: median over the events that both senses saw, or the setting until there are five."""
+        """Skin behind muscle: median over the events that both senses saw, or the setting until there are
+        five.
+        """
         return float(np.median(self._lags)) if len(self._lags) >= 5 else self.settings.lag_s
 
     def push_vision(self, stamp: Stamp, row: F64) -> list[FaceEvent]:
@@ -123,7 +143,9 @@ class EventSpotter:
         return self._push(self.vision, stamp, row)
 
     def push_emg(self, stamp: Stamp, row: F64) -> list[FaceEvent]:
-        """Take a row of the muscles; `stamp` is that of the muscle, the delay of the envelope's filter taken off."""
+        """Take a row of the muscles; `stamp` is that of the muscle, the delay of the envelope's filter taken
+        off.
+        """
         return self._push(self.emg, stamp, row)
 
     def _push(self, sense: _Sense, stamp: Stamp, row: F64) -> list[FaceEvent]:
@@ -151,8 +173,12 @@ class EventSpotter:
                 pulse = sense.pending[0]
                 lag = round(self.lag_s * GRID_HZ)
                 skin = pulse.instant + (lag if sense is self.emg else 0)
-                waits_for_picture = sense is self.emg and seen and self.vision.detector.newest < skin + KNOWN_AFTER
-                waits_for_muscles = sense is self.vision and felt and self.emg.detector.newest < skin - lag + AHEAD
+                waits_for_picture = (
+                    sense is self.emg and seen and self.vision.detector.newest < skin + KNOWN_AFTER
+                )
+                waits_for_muscles = (
+                    sense is self.vision and felt and self.emg.detector.newest < skin - lag + AHEAD
+                )
                 if waits_for_picture or waits_for_muscles:
                     break
                 sense.pending.popleft()
@@ -161,14 +187,20 @@ class EventSpotter:
                     events.append(event)
         return events
 
-    def _judge(self, sense: _Sense, pulse: Pulse, skin: int, lag: int, seen: bool, felt: bool) -> FaceEvent | None:
+    def _judge(
+        self, sense: _Sense, pulse: Pulse, skin: int, lag: int, seen: bool, felt: bool
+    ) -> FaceEvent | None:
         if abs(skin - self._last) < APART:
             return None
-        vision: Pulse | None = pulse if sense is self.vision else self.vision.detector.evidence(skin, SLACK) if seen else None
+        vision: Pulse | None = (
+            pulse if sense is self.vision else self.vision.detector.evidence(skin, SLACK) if seen else None
+        )
         if vision is not None and (why := disturbed(vision)):
             self.disturbed[why] += 1
             vision = None  # the picture is no witness here; the muscles may be
-        emg: Pulse | None = pulse if sense is self.emg else self.emg.detector.evidence(skin - lag, SLACK) if felt else None
+        emg: Pulse | None = (
+            pulse if sense is self.emg else self.emg.detector.evidence(skin - lag, SLACK) if felt else None
+        )
         if vision is None and emg is None:
             return None
         answers: dict[FaceOrigin, tuple[F64, F64]] = {}
@@ -195,16 +227,29 @@ class EventSpotter:
             self._lags.append((vision.instant - emg.instant) / GRID_HZ)
         self._last = round(apex) + (lag if origin == FaceOrigin.EMG else 0)
         self.given += 1
-        score = float(np.log(max(1.0 - math.exp(log_p[0]), 1e-12)) - log_p[0])  # log odds that this is an event
+        score = float(
+            np.log(max(1.0 - math.exp(log_p[0]), 1e-12)) - log_p[0]
+        )  # log odds that this is an event
         return FaceEvent(
-            _stamp(apex), _stamp(onset), _stamp(offset), regions[0] if regions else "", regions, label, self.verifiers.classes,
-            share.astype(np.float32), score, origin, lead,
+            _stamp(apex),
+            _stamp(onset),
+            _stamp(offset),
+            regions[0] if regions else "",
+            regions,
+            label,
+            self.verifiers.classes,
+            share.astype(np.float32),
+            score,
+            origin,
+            lead,
         )
 
     def _timing(
         self, vision: Pulse | None, emg: Pulse | None, answers: dict[FaceOrigin, tuple[F64, F64]], lag: int
     ) -> tuple[float, float, float, float] | None:
-        """Onset, apex, offset (instants of the skin, or of the muscle where it alone was asked) and lead; None for what lasts too long."""
+        """Onset, apex, offset (instants of the skin, or of the muscle where it alone was asked) and lead;
+        None for what lasts too long.
+        """
         weight_v = weight_e = 0.0
         if vision is not None:
             weight_v = vision.fit**2 * (1.0 - math.exp(answers[FaceOrigin.VISION][0][0]))
@@ -229,7 +274,9 @@ class EventSpotter:
 
     def _regions(self, answers: list[F64]) -> tuple[str, ...]:
         """Regions more likely than not, strongest first; at least one."""
-        odds = sum(np.log(np.clip(p, 1e-4, 1.0 - 1e-4)) - np.log(np.clip(1.0 - p, 1e-4, 1.0 - 1e-4)) for p in answers)
+        odds = sum(
+            np.log(np.clip(p, 1e-4, 1.0 - 1e-4)) - np.log(np.clip(1.0 - p, 1e-4, 1.0 - 1e-4)) for p in answers
+        )
         order = np.argsort(-np.asarray(odds))
         chosen = [index for index in order if np.asarray(odds)[index] > 0.0] or [order[0]]
         return tuple(EVENT_REGIONS[int(index)] for index in chosen)

@@ -1,8 +1,11 @@
-"""What a pulse is: a micro-expression of some class, or something else that was brief. A small network for each sense.
+"""What a pulse is: a micro-expression of some class, or something else that was brief.
 
-The network reads the pattern of a pulse over the channels (in floors and in the channels' own unit), its energy by region and length,
-how restless the region was before, and its course. It gives the probability of each class and of none, and of each region. It was
-trained on simulated people (`training/spotting.py`) and calibrated on others; its weights are arrays in one `.npz`.
+A small network for each sense.
+
+The network reads the pattern of a pulse over the channels (in floors and in the channels' own unit), its
+energy by region and length, how restless the region was before, and its course. It gives the probability of
+each class and of none, and of each region. It was trained on simulated people (`training/spotting.py`) and
+calibrated on others; its weights are arrays in one `.npz`.
 """
 
 from __future__ import annotations
@@ -26,15 +29,22 @@ SENSES = ("vision", "emg")
 
 def features(pulse: Pulse, unit: F64) -> F32:
     """(F,) numbers the network reads. unit: (C,) what counts as a sizeable height in each channel."""
-    return np.concatenate([
-        np.arcsinh(pulse.z), np.arcsinh(pulse.height / unit), np.log1p(pulse.energy).ravel(), np.log1p(pulse.recent),
-        [pulse.fit, pulse.width_s, pulse.rebound, np.log1p(max(pulse.score, 0.0)), float(pulse.scale)],
-    ]).astype(np.float32)
+    return np.concatenate(
+        [
+            np.arcsinh(pulse.z),
+            np.arcsinh(pulse.height / unit),
+            np.log1p(pulse.energy).ravel(),
+            np.log1p(pulse.recent),
+            [pulse.fit, pulse.width_s, pulse.rebound, np.log1p(max(pulse.score, 0.0)), float(pulse.scale)],
+        ]
+    ).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Two layers. mean, deviation: (F,) of the features; (w1, b1), (w2, b2): weights; K classes, output 0 is "none".
+    """Two layers.
+
+    mean, deviation: (F,) of the features; (w1, b1), (w2, b2): weights; K classes, output 0 is "none".
 
     temperature: of the class output, fitted on people that took no part in training.
     """
@@ -51,7 +61,9 @@ class Verifier:
     def __post_init__(self) -> None:
         outputs = 1 + len(self.classes) + len(EVENT_REGIONS)
         if self.w2.shape != (self.w1.shape[1], outputs) or len(self.mean) != self.w1.shape[0]:
-            raise ModelError(f"spotting network has layers {self.w1.shape} and {self.w2.shape}; it must end in {outputs} outputs")
+            raise ModelError(
+                f"spotting network has layers {self.w1.shape} and {self.w2.shape}; it must end in {outputs} outputs"
+            )
 
     def judge(self, row: npt.NDArray[np.floating]) -> tuple[F64, F64]:
         """Features (F,) -> (K + 1,) log probabilities, "none" first, and (4,) probability of each region."""
@@ -75,7 +87,8 @@ class Verifier:
 class Verifiers:
     """The networks of both senses, and how their answers are weighed when both are asked.
 
-    prior: (K + 1,) log share of each outcome among the candidates of training. weights: (2,) of vision and EMG; bias: (K + 1,) added.
+    prior: (K + 1,) log share of each outcome among the candidates of training. weights: (2,) of vision and
+    EMG; bias: (K + 1,) added.
     """
 
     classes: tuple[str, ...]
@@ -106,12 +119,20 @@ class Verifiers:
                 data = {name: archive[name] for name in archive.files}
             meta = json.loads(str(data["meta"]))
             if meta["format"] != FORMAT:
-                raise ModelError(f"{chosen}: spotter format {meta['format']}; this version reads format {FORMAT}")
+                raise ModelError(
+                    f"{chosen}: spotter format {meta['format']}; this version reads format {FORMAT}"
+                )
             classes = tuple(str(name) for name in meta["classes"])
             vision, emg = (
                 Verifier(
-                    classes, data[f"{sense}/mean"], data[f"{sense}/deviation"], data[f"{sense}/w1"], data[f"{sense}/b1"],
-                    data[f"{sense}/w2"], data[f"{sense}/b2"], float(data[f"{sense}/temperature"]),
+                    classes,
+                    data[f"{sense}/mean"],
+                    data[f"{sense}/deviation"],
+                    data[f"{sense}/w1"],
+                    data[f"{sense}/b1"],
+                    data[f"{sense}/w2"],
+                    data[f"{sense}/b2"],
+                    float(data[f"{sense}/temperature"]),
                 )
                 for sense in SENSES
             )

@@ -1,7 +1,8 @@
 """Pictures of faces for EIFER's phase 1, bare (N) and under sensors (S), from whatever a person has recorded.
 
-Unpaired by construction: a `Domain` holds crops in shuffled order and who is seen, nothing else. Times, clips and parameters are not kept,
-so nothing downstream could put a bare picture beside the same moment under sensors, even where a recording would allow it.
+Unpaired by construction: a `Domain` holds crops in shuffled order and who is seen, nothing else. Times, clips
+and parameters are not kept, so nothing downstream could put a bare picture beside the same moment under
+sensors, even where a recording would allow it.
 """
 
 from __future__ import annotations
@@ -45,12 +46,16 @@ _SMOOTH = ((109, 10, 338, 299, 9, 69), (117, 50, 205, 187, 129), (346, 280, 425,
 _ROWS = tuple(np.array([POINTS.index(one) for one in part]) for part in _SMOOTH)
 
 SKIPPED = ("black", "overexposed", "no face", "outside")
-"""Why pictures are left out: too dark, too bright, no face that can be read, the crop lies outside the picture."""
+"""Why pictures are left out: too dark, too bright, no face that can be read, the crop lies outside the
+picture.
+"""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Pictures of one side. crops: (n, side, side, 3) uint8 RGB, `AROUND` times the face's crop, shuffled. person: (n,) index into people.
+    """Pictures of one side. crops: (n, side, side, 3) uint8 RGB, `AROUND` times the face's crop, shuffled.
+
+    person: (n,) index into people.
 
     skipped: how many pictures were left out, by reason.
     """
@@ -70,7 +75,11 @@ class Domain:
 
     def row(self, person: str) -> npt.NDArray[np.int64]:
         """Which pictures show `person`."""
-        return np.flatnonzero(self.person == self.people.index(person)) if person in self.people else np.zeros(0, np.int64)
+        return (
+            np.flatnonzero(self.person == self.people.index(person))
+            if person in self.people
+            else np.zeros(0, np.int64)
+        )
 
 
 @dataclass(frozen=True)
@@ -91,14 +100,19 @@ class TorchReader:
     def read_patches(self, patches: Sequence[U8], crops: Sequence[Crop]) -> list[Reading]:
         """One reading for each picture already cut."""
         with torch.no_grad():
-            seen = {name: value.double().numpy() for name, value in self.encoder(torch.from_numpy(as_input(patches))).items()}
+            seen = {
+                name: value.double().numpy()
+                for name, value in self.encoder(torch.from_numpy(as_input(patches))).items()
+            }
         out = []
         for k, crop in enumerate(crops):
             matrix = crop.matrix(SIZE)
             points = seen["landmarks"][k] * SIZE @ matrix[:, :2].T + matrix[:, 2]
             sure = float(1.0 / (1.0 + np.exp(-np.clip(seen["readable"][k], -50, 50))))
             std = np.exp(seen["expression_log_std"][k])
-            out.append(Reading(crop, points, seen["expression"][k], std, seen["rotation"][k], seen["shape"][k], sure))
+            out.append(
+                Reading(crop, points, seen["expression"][k], std, seen["rotation"][k], seen["shape"][k], sure)
+            )
         return out
 
 
@@ -106,8 +120,11 @@ class TorchReader:
 
 
 def clips(where: str, sensors: bool, count: int) -> list[Clip]:
-    """The clips of one domain. where: a bag, a folder of the MMM layout, a folder of videos or pictures, a video, or
-    `performer:SEED[,SEED...]`. sensors: which side of MMM or of the performer is meant. count: pictures to make of a performer.
+    """The clips of one domain.
+
+    where: a bag, a folder of the MMM layout, a folder of videos or pictures, a video, or
+    `performer:SEED[,SEED...]`. sensors: which side of MMM or of the performer is meant. count: pictures to
+    make of a performer.
 
     Raises InputError for what is none of these or holds no clip.
     """
@@ -115,10 +132,16 @@ def clips(where: str, sensors: bool, count: int) -> list[Clip]:
         return _performers(where, sensors, count)
     path = Path(where).expanduser()
     if not path.exists():
-        raise InputError(f"{path}: no such folder or file; give a bag, a folder of videos or pictures, an MMM folder, or performer:SEED")
+        raise InputError(
+            f"{path}: no such folder or file; give a bag, a folder of videos or pictures, an MMM folder, or performer:SEED"
+        )
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
         return [Clip("", path.name, partial(_camera, f"video:{path}", count))]
-    if path.suffix == ".mcap" or (path / "metadata.yaml").is_file() or (path.is_dir() and any(path.glob("*.mcap"))):
+    if (
+        path.suffix == ".mcap"
+        or (path / "metadata.yaml").is_file()
+        or (path.is_dir() and any(path.glob("*.mcap")))
+    ):
         return [_bag(path, count)]
     if path.is_dir():
         if any(path.glob("*.csv")):
@@ -128,7 +151,10 @@ def clips(where: str, sensors: bool, count: int) -> list[Clip]:
         videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
         if videos:
             share = -(-count // len(videos))
-            return [Clip("", str(file.relative_to(path)), partial(_camera, f"video:{file}", share)) for file in videos]
+            return [
+                Clip("", str(file.relative_to(path)), partial(_camera, f"video:{file}", share))
+                for file in videos
+            ]
         if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
             return [Clip("", path.name, partial(_camera, f"folder:{path}", count))]
         bags = sorted({file.parent for file in path.rglob("metadata.yaml")})
@@ -175,7 +201,9 @@ def _bag(path: Path, count: int) -> Clip:
 
     with Bag(path) as bag:
         total = sum(
-            connection.msgcount for connection, stream in bag.streams if stream.role is Role.PICTURE and stream.port == "camera/image_raw"
+            connection.msgcount
+            for connection, stream in bag.streams
+            if stream.role is Role.PICTURE and stream.port == "camera/image_raw"
         )
     if not total:
         raise InputError(f"{path}: this recording holds no pictures (camera/image_raw)")
@@ -199,10 +227,16 @@ def _mmm(path: Path, sensors: bool, count: int) -> list[Clip]:
         dataset = read_index(path)
     except InputError:
         return []  # tables of another kind; the folder may still hold videos
-    chosen = [(clip.pid, clip.identifier, clip.video) for clip in dataset.clips if clip.sensors == sensors and clip.video is not None]
+    chosen = [
+        (clip.pid, clip.identifier, clip.video)
+        for clip in dataset.clips
+        if clip.sensors == sensors and clip.video is not None
+    ]
     if not chosen:
         side = "with" if sensors else "without"
-        raise InputError(f"{path}: the index names no video {side} electrodes (sessions that end in {'S' if sensors else 'N'})")
+        raise InputError(
+            f"{path}: the index names no video {side} electrodes (sessions that end in {'S' if sensors else 'N'})"
+        )
     share = -(-count // len(chosen))
     return [Clip(pid, name, partial(_camera, f"video:{video}", share)) for pid, name, video in chosen]
 
@@ -219,10 +253,12 @@ def why_not(image: U8) -> str | None:
 
 
 def sensor_score(crop: U8, points: F64) -> float:
-    """How much fine structure lies on forehead and cheeks of a crop (side, side, 3), relative to their brightness.
+    """How much fine structure lies on forehead and cheeks of a crop (side, side, 3), relative to their
+    brightness.
 
-    points: (L, 2) `face_crop.POINTS` in crop units. Bare skin is smooth there (0.05 to 0.15), pads and cables are not (0.15 to 0.4);
-    hair or a hard shadow may cover one of the three places, so the two smoothest are averaged.
+    points: (L, 2) `face_crop.POINTS` in crop units. Bare skin is smooth there (0.05 to 0.15), pads and cables
+    are not (0.15 to 0.4); hair or a hard shadow may cover one of the three places, so the two smoothest are
+    averaged.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
     scale = len(crop) / SIZE
@@ -238,13 +274,21 @@ def sensor_score(crop: U8, points: F64) -> float:
 
 
 def gather(
-    where: str, sensors: bool, reader: Reader, *, size: int = SIZE, count: int = 2000, seed: int = 0, check: bool = True,
+    where: str,
+    sensors: bool,
+    reader: Reader,
+    *,
+    size: int = SIZE,
+    count: int = 2000,
+    seed: int = 0,
+    check: bool = True,
     told: Callable[[int, str], None] | None = None,
 ) -> Domain:
     """Crops of the faces at `where`, tracked by `reader`. size: side of the crops that will be trained on.
 
-    count: about how many pictures are wanted. check: references must not carry sensors. told: called with pictures seen and the clip.
-    Raises InputError where too few pictures are usable, or references carry sensors.
+    count: about how many pictures are wanted. check: references must not carry sensors. told: called with
+    pictures seen and the clip. Raises InputError where too few pictures are usable, or references carry
+    sensors.
     """
     side = round(AROUND * size)
     crops: list[U8] = []
@@ -279,14 +323,23 @@ def gather(
                 skipped[reason] += 1
     what = "pictures under sensors" if sensors else "reference pictures"
     if len(crops) < MIN_FRAMES:
-        left_out = ", ".join(f"{number} {reason}" for reason, number in skipped.items() if number) or "none left out"
-        raise InputError(f"{where}: {len(crops)} usable {what} of {seen} ({left_out}); at least {MIN_FRAMES} are needed")
+        left_out = (
+            ", ".join(f"{number} {reason}" for reason, number in skipped.items() if number) or "none left out"
+        )
+        raise InputError(
+            f"{where}: {len(crops)} usable {what} of {seen} ({left_out}); at least {MIN_FRAMES} are needed"
+        )
     if check and not sensors:
         _refuse_covered(where, scores)
     order = generator(seed, "order", int(sensors)).permutation(len(crops))
     people = tuple(sorted(set(person)))
     index = np.array([people.index(one) for one in person], np.int64)
-    return Domain(np.stack(crops)[order], index[order], people, {name: number for name, number in skipped.items() if number})
+    return Domain(
+        np.stack(crops)[order],
+        index[order],
+        people,
+        {name: number for name, number in skipped.items() if number},
+    )
 
 
 def _in_crop(points: F64, crop: Crop) -> F64:
@@ -309,14 +362,18 @@ def _refuse_covered(where: str, scores: dict[str, list[float]]) -> None:
 
 
 class Unpaired:
-    """Batches of both domains, each drawn on its own; the same batch for the same (seed, step, rank), whatever came before.
+    """Batches of both domains, each drawn on its own; the same batch for the same (seed, step, rank),
+    whatever came before.
 
     Only people seen in both domains are drawn. Raises InputError where there are none.
     """
 
     def __init__(self, bare: Domain, sensors: Domain, size: int, seed: int, jitter: float = 0.03) -> None:
         if len(bare.people) == len(sensors.people) == 1 and "" in (*bare.people, *sensors.people):
-            bare, sensors = replace(bare, people=("",)), replace(sensors, people=("",))  # one of them has no name: the same person
+            bare, sensors = (
+                replace(bare, people=("",)),
+                replace(sensors, people=("",)),
+            )  # one of them has no name: the same person
         self.people = tuple(person for person in bare.people if person in sensors.people)
         lonely = sorted(set(bare.people) ^ set(sensors.people))
         if not self.people:
@@ -326,7 +383,9 @@ class Unpaired:
             )
         self.left_out = tuple(lonely)
         self._domains = (bare, sensors)
-        self._rows = [[self._learnt(domain.row(person)) for person in self.people] for domain in self._domains]
+        self._rows = [
+            [self._learnt(domain.row(person)) for person in self.people] for domain in self._domains
+        ]
         self.size, self.seed, self.jitter = size, seed, jitter
 
     @staticmethod
@@ -334,7 +393,9 @@ class Unpaired:
         return rows[rows >= HELD_OUT] if (rows >= HELD_OUT).any() else rows
 
     def batch(self, step: int, count: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """(count, 3, size, size) bare and the same under sensors, 0..1; row i of both shows the same person, at unrelated moments."""
+        """(count, 3, size, size) bare and the same under sensors, 0..1; row i of both shows the same person,
+        at unrelated moments.
+        """
         who = generator(self.seed, "who", step, rank).integers(len(self.people), size=count)
         return self._draw(0, who, step, rank), self._draw(1, who, step, rank)
 
@@ -350,12 +411,19 @@ class Unpaired:
             half = len(crop) / 2.0
             move = rng.normal(0.0, self.jitter, 4).clip(-0.07, 0.07) if rng is not None else np.zeros(4)
             face = len(crop) / AROUND
-            place = Crop(half + float(move[0]) * face, half + float(move[1]) * face, face * float(np.exp(move[2])), float(move[3]))
+            place = Crop(
+                half + float(move[0]) * face,
+                half + float(move[1]) * face,
+                face * float(np.exp(move[2])),
+                float(move[3]),
+            )
             out.append(cut(crop, place, self.size))
         return torch.from_numpy(as_input(np.stack(out)))
 
     def some(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first `count` of each domain, unmoved, to look at; up to `HELD_OUT` of them are never trained on."""
+        """The first `count` of each domain, unmoved, to look at; up to `HELD_OUT` of them are never trained
+        on.
+        """
         bare, sensors = (self.cut(domain.crops[:count], None) for domain in self._domains)
         return bare, sensors
 

@@ -1,7 +1,8 @@
-"""What phase 1 asks of an encoder: a picture in; coefficients, vertices of the head model and a camera out, with gradients.
+"""What phase 1 asks of an encoder: a picture in; coefficients, vertices of the head model and a camera out,
+with gradients.
 
-`OpenFace` wraps eifer's zero-shot encoder, whose landmarks give the camera by linear least squares; `SmirkFace` wraps SMIRK's encoder for
-FLAME heads, which has camera and head rotation among its outputs.
+`OpenFace` wraps eifer's zero-shot encoder, whose landmarks give the camera by linear least squares;
+`SmirkFace` wraps SMIRK's encoder for FLAME heads, which has camera and head rotation among its outputs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from .torch_raster import Camera, solve_camera
 
 @dataclass(frozen=True)
 class Estimate:
-    """One reading of B pictures. expression (B, E), shape (B, S), rest (B, R): what else the face does (lids and jaw of FLAME; R may be 0).
+    """One reading of B pictures.
+
+    expression (B, E), shape (B, S), rest (B, R): what else the face does (lids and jaw of FLAME; R may be 0).
 
     vertices (B, V, 3) m, model coordinates. camera: as seen in the crop.
     """
@@ -37,7 +40,10 @@ class Estimate:
 
 
 class FaceModel(nn.Module):  # type: ignore[misc, unused-ignore]
-    """An encoder with the head it speaks of. Batch statistics stay those of its pretraining: a handful of pictures would spoil them."""
+    """An encoder with the head it speaks of.
+
+    Batch statistics stay those of its pretraining: a handful of pictures would spoil them.
+    """
 
     kind = ""
     amp = False
@@ -76,7 +82,9 @@ class FaceModel(nn.Module):  # type: ignore[misc, unused-ignore]
 def _resized(picture: torch.Tensor, side: int) -> torch.Tensor:
     if picture.shape[-1] == side:
         return picture
-    return F.interpolate(picture, size=(side, side), mode="bilinear", align_corners=False, antialias=picture.shape[-1] > side)
+    return F.interpolate(
+        picture, size=(side, side), mode="bilinear", align_corners=False, antialias=picture.shape[-1] > side
+    )
 
 
 class OpenFace(FaceModel):
@@ -112,10 +120,15 @@ class SmirkFace(FaceModel):
     def __init__(self, encoder: SmirkEncoder, head: TorchHead) -> None:
         super().__init__(encoder, head)
         check_head(encoder, head.head)
-        self.register_buffer("facing", torch.as_tensor(FACING, dtype=torch.float32, device=head.device), persistent=False)
+        self.register_buffer(
+            "facing", torch.as_tensor(FACING, dtype=torch.float32, device=head.device), persistent=False
+        )
 
     def read(self, picture: torch.Tensor) -> Estimate:
-        """See `FaceModel`. FLAME turns about its root joint; SMIRK's camera is orthographic over a crop of -1..1, y up."""
+        """See `FaceModel`.
+
+        FLAME turns about its root joint; SMIRK's camera is orthographic over a crop of -1..1, y up.
+        """
         seen = self.encode(picture, SMIRK_SIZE)
         facing: torch.Tensor = self.facing
         shape, expression = seen["shape"], seen["expression"]
@@ -125,4 +138,10 @@ class SmirkFace(FaceModel):
         moved = (root - (turn @ root[..., None])[..., 0])[:, :2] + seen["camera"][:, 1:]
         half = 0.5 * seen["camera"][:, 0]
         shift = 0.5 + half[:, None] * moved * shape.new_tensor([1.0, -1.0])
-        return Estimate(expression, shape, torch.cat([seen["eyelids"], seen["jaw"]], dim=1), vertices, Camera(facing @ turn, half, shift))
+        return Estimate(
+            expression,
+            shape,
+            torch.cat([seen["eyelids"], seen["jaw"]], dim=1),
+            vertices,
+            Camera(facing @ turn, half, shift),
+        )

@@ -29,7 +29,9 @@ from .start_encoders import face_model, load_start
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to train on and how. start: an encoder's file, or None for the shipped one. frames: about how many pictures of each side.
+    """What to train on and how. start: an encoder's file, or None for the shipped one.
+
+    frames: about how many pictures of each side.
 
     tensorboard: write curves and pictures for TensorBoard as well. threads: of torch; 0 leaves its default.
     """
@@ -47,16 +49,24 @@ class Wanted:
 
 
 def train_face(
-    wanted: Wanted, settings: Settings | None = None, *, amp: bool | None = None, stop: Callable[[], bool] | None = None,
+    wanted: Wanted,
+    settings: Settings | None = None,
+    *,
+    amp: bool | None = None,
+    stop: Callable[[], bool] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Collect, train (or go on), export. amp: bfloat16; None lets the device decide. Returns what came of it.
 
     Raises as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
     """
-    both = wanted.reference.startswith("performer:") or any(Path(wanted.reference).expanduser().glob("*.csv"))  # MMM holds both sides
+    both = wanted.reference.startswith("performer:") or any(
+        Path(wanted.reference).expanduser().glob("*.csv")
+    )  # MMM holds both sides
     if wanted.reference == wanted.sensors and not both:
-        raise InputError(f"--reference and --sensors are both {wanted.reference}; give the bare recording and the one under sensors")
+        raise InputError(
+            f"--reference and --sensors are both {wanted.reference}; give the bare recording and the one under sensors"
+        )
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
     ranks = Ranks.join(wanted.device)
@@ -66,7 +76,9 @@ def train_face(
     head = load_head(wanted.head_model)
     encoder = load_start(wanted.start, head)
     wanted.run.mkdir(parents=True, exist_ok=True)
-    bare, sensors = (_collect(wanted, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True))
+    bare, sensors = (
+        _collect(wanted, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True)
+    )
     data = Unpaired(bare, sensors, how.size, how.seed)
     about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
     trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, wanted.run, ranks, about)
@@ -93,30 +105,53 @@ def train_face(
             board.close()
         ranks.leave()
     return {
-        "run": str(wanted.run), "steps": trainer.step, "complete": complete, "resumed_at": first if resumed else None,
-        "seconds": round(time.monotonic() - begun, 1), "device": str(ranks.device), "processes": ranks.world,
+        "run": str(wanted.run),
+        "steps": trainer.step,
+        "complete": complete,
+        "resumed_at": first if resumed else None,
+        "seconds": round(time.monotonic() - begun, 1),
+        "device": str(ranks.device),
+        "processes": ranks.world,
         "pictures": {"reference": len(bare.crops), "sensors": len(sensors.crops)},
-        "skipped": {"reference": bare.skipped, "sensors": sensors.skipped}, "people": list(data.people), "left_out": list(data.left_out),
+        "skipped": {"reference": bare.skipped, "sensors": sensors.skipped},
+        "people": list(data.people),
+        "left_out": list(data.left_out),
         "files": files,
     }
 
 
-def _collect(wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, ranks: Ranks, told: Progress | None) -> Domain:
+def _collect(
+    wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, ranks: Ranks, told: Progress | None
+) -> Domain:
     """Crops of one side; collected once by the first process and kept in the run's folder."""
     where, name = (wanted.sensors, "sensors") if covered else (wanted.reference, "reference")
     key = json.dumps([where, covered, wanted.frames, size, seed, wanted.check_reference])
     path = wanted.run / f"faces_{name}.npz"
     if ranks.first and not _kept(path, key):
+
         def report(seen: int, clip: str) -> None:
             if told is not None:
                 told(seen, wanted.frames, f"{name}: {clip}")
 
         reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
-        found = gather(where, covered, reader, size=size, count=wanted.frames, seed=seed, check=wanted.check_reference, told=report)
+        found = gather(
+            where,
+            covered,
+            reader,
+            size=size,
+            count=wanted.frames,
+            seed=seed,
+            check=wanted.check_reference,
+            told=report,
+        )
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             np.savez(
-                file, key=np.array(key), crops=found.crops, person=found.person, people=np.array(found.people),
+                file,
+                key=np.array(key),
+                crops=found.crops,
+                person=found.person,
+                people=np.array(found.people),
                 skipped=np.array(json.dumps(found.skipped)),
             )
         partial.replace(path)
@@ -168,25 +203,40 @@ def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) 
     """An encoder as ONNX at `path`, and as weights beside it."""
     if isinstance(encoder, FaceEncoder):
         sizes = [encoder.expression_size, encoder.shape_size]
-        torch.save({"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes}, path.with_suffix(".pt"))
+        torch.save(
+            {"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes},
+            path.with_suffix(".pt"),
+        )
         export(encoder, head, path, about)
     else:
-        torch.save({f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()}, path.with_suffix(".pt"))
+        torch.save(
+            {f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()},
+            path.with_suffix(".pt"),
+        )
         export_smirk(encoder, path, head, about)
     return path
 
 
 def refine_face(
-    wanted: Wanted, settings: Refinement | None = None, *, stop: Callable[[], bool] | None = None, progress: Progress | None = None
+    wanted: Wanted,
+    settings: Refinement | None = None,
+    *,
+    stop: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Collect bare pictures, refine (or go on), export. Only `reference`, `run`, `start`, `frames` and `threads` of `wanted` count."""
+    """Collect bare pictures, refine (or go on), export.
+
+    Only `reference`, `run`, `start`, `frames` and `threads` of `wanted` count.
+    """
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
     how = settings if settings is not None else Refinement()
     head, device = load_head(wanted.head_model), torch.device("cpu")
     encoder = load_start(wanted.start, head)
     if not isinstance(encoder, FaceEncoder):
-        raise InputError(f"{wanted.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is")
+        raise InputError(
+            f"{wanted.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is"
+        )
     wanted.run.mkdir(parents=True, exist_ok=True)
     bare = _collect(wanted, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
     start = face_model(encoder, head, device)()
@@ -204,6 +254,12 @@ def refine_face(
     about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.step}
     file = _write(refiner.averaged().encoder, head, wanted.run / "encoder.onnx", about)
     return {
-        "run": str(wanted.run), "steps": refiner.step, "complete": complete, "resumed_at": first if resumed else None,
-        "seconds": round(time.monotonic() - begun, 1), "pictures": len(marked.pictures), "skipped": bare.skipped, "encoder": str(file),
+        "run": str(wanted.run),
+        "steps": refiner.step,
+        "complete": complete,
+        "resumed_at": first if resumed else None,
+        "seconds": round(time.monotonic() - begun, 1),
+        "pictures": len(marked.pictures),
+        "skipped": bare.skipped,
+        "encoder": str(file),
     }

@@ -1,12 +1,15 @@
-"""Measures the landmark network's habits on renders of a head model and writes the table that the landmark fit uses.
+"""Measures the landmark network's habits on renders of a head model and writes the table that the landmark
+fit uses.
 
-    python -m eifer_ros.training.landmark_calibration models/landmark_fit.npz --people 300 --pictures 20 --others 600
+    python -m eifer_ros.training.landmark_calibration models/landmark_fit.npz --people 300 --pictures 20
+    --others 600
 
-For random people, expressions and views with known parameters, the landmarks that the network places are compared with where
-the head model has them. The differences, in head coordinates, are explained in turn by a mean, by the expression (the
-network moves its landmarks less than the skin moves), by the person's shape (it makes faces more alike than they are), by errors that
-stay with a person, and by errors that come and go together; what is left is noise. Then other people are fitted with that table, and
-their true shapes are regressed on the fitted ones.
+For random people, expressions and views with known parameters, the landmarks that the network places are
+compared with where the head model has them. The differences, in head coordinates, are explained in turn by a
+mean, by the expression (the network moves its landmarks less than the skin moves), by the person's shape (it
+makes faces more alike than they are), by errors that stay with a person, and by errors that come and go
+together; what is left is noise. Then other people are fitted with that table, and their true shapes are
+regressed on the fitted ones.
 """
 
 from __future__ import annotations
@@ -35,18 +38,25 @@ _RESPONSE_SHARE, _SHAPE_SHARE, _MODE_SHARE = 0.72, 0.5, 0.52
 """How much of the habits seen on renders is used. On real faces the network is better than on renders; with all of it the mesh leaves
 real landmarks (2.7 % of the eye distance), with none of it expressions on renders are recovered far worse."""
 _DEPTH_ALIKE = 5.0
-"""Depth errors of neighbouring landmarks are the same error: their noise is raised as if only one in 25 were a measurement."""
+"""Depth errors of neighbouring landmarks are the same error: their noise is raised as if only one in 25 were
+a measurement.
+"""
 _RIDGE, _SHAPE_RIDGE = 5.0, 10.0
-"""Strength of the assumption that a coefficient changes nothing: in pictures for the expression, in people for the shape."""
+"""Strength of the assumption that a coefficient changes nothing: in pictures for the expression, in people
+for the shape.
+"""
 _PERSON_RIDGE, _PERSON_NOISE = 30.0, 0.1
-"""Of the regression of true on fitted shapes: strength in people; standard deviations that a real person adds to the spread of a fit."""
+"""Of the regression of true on fitted shapes: strength in people; standard deviations that a real person adds
+to the spread of a fit.
+"""
 
 
 @dataclass(frozen=True)
 class Samples:
     """N pictures of P people.
 
-    landmarks (N, L, 3); intrinsics (N, 3, 3); poses (N, 4, 4); shapes (N, S); expressions (N, E); person (N,).
+    landmarks (N, L, 3); intrinsics (N, 3, 3); poses (N, 4, 4); shapes (N, S); expressions (N, E); person
+    (N,).
     """
 
     landmarks: F64
@@ -63,7 +73,9 @@ def random_shape(rng: np.random.Generator, head: HeadModel) -> F64:
 
 
 def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: float = 0.5) -> Samples:
-    """Render `people` x `pictures` faces and place landmarks in them, from a crop as uncertain as a tracked one."""
+    """Render `people` x `pictures` faces and place landmarks in them, from a crop as uncertain as a tracked
+    one.
+    """
     landmarker = FaceLandmarker()
     rows = []
     for person in range(people):
@@ -77,10 +89,14 @@ def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: flo
             expression = np.maximum(expression, head.look_weights(view.eyes))
             vertices = head.vertices(shape, expression, eyes=view.eyes, neutral=neutral)
             picture = render(head, vertices, colours, view, rng)
-            crop = crop_from_landmarks(projection.project(head.points(vertices), view.head_pose, view.intrinsics))
+            crop = crop_from_landmarks(
+                projection.project(head.points(vertices), view.head_pose, view.intrinsics)
+            )
             crop = Crop(
-                crop.x + rng.normal(0.0, 0.03) * crop.side, crop.y + rng.normal(0.0, 0.03) * crop.side,
-                crop.side * np.exp(rng.normal(0.0, 0.04)), crop.angle + rng.normal(0.0, 0.04),
+                crop.x + rng.normal(0.0, 0.03) * crop.side,
+                crop.y + rng.normal(0.0, 0.03) * crop.side,
+                crop.side * np.exp(rng.normal(0.0, 0.04)),
+                crop.angle + rng.normal(0.0, 0.04),
             )
             seen = landmarker.locate(picture, crop)
             if seen.presence > 0.5:
@@ -112,7 +128,9 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     means = np.stack([left[samples.person == person].mean(axis=0) for person in people])
     per_person = count / len(people)
     moving_part = left - means[np.searchsorted(people, samples.person)]
-    standing_modes = _modes(means, STANDING, float((moving_part**2).mean(axis=0).sum() / per_person / flat.shape[1]))
+    standing_modes = _modes(
+        means, STANDING, float((moving_part**2).mean(axis=0).sum() / per_person / flat.shape[1])
+    )
     moving_modes = _modes(moving_part, MOVING, 0.0)
     explained = (moving_modes**2).sum(axis=1)
     noise = np.clip((moving_part**2).mean(axis=0) - explained, 1e-8, None).reshape(MESH, 3)
@@ -126,9 +144,19 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     standing = _MODE_SHARE * _pad(standing_modes, len(sigma))
     known = model.shape_size + standing.shape[2]
     return FitTable(
-        sigma, depth_noise, depth_gain, bias, _RESPONSE_SHARE * response, _MODE_SHARE * _pad(moving_modes, len(sigma)), standing,
-        faces.mean(axis=0), _covariance(head, model, faces), _SHAPE_SHARE * shape_response, np.zeros(known),
-        np.zeros((model.shape_size, known)), np.inf,
+        sigma,
+        depth_noise,
+        depth_gain,
+        bias,
+        _RESPONSE_SHARE * response,
+        _MODE_SHARE * _pad(moving_modes, len(sigma)),
+        standing,
+        faces.mean(axis=0),
+        _covariance(head, model, faces),
+        _SHAPE_SHARE * shape_response,
+        np.zeros(known),
+        np.zeros((model.shape_size, known)),
+        np.inf,
     )
 
 
@@ -140,21 +168,28 @@ def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F
         fit.reset()
         for index in np.flatnonzero(samples.person == person):
             fit.forget_motion()
-            fit.fit(Landmarks(samples.landmarks[index].astype(np.float32), 1.0), samples.intrinsics[index], 1.0)
+            fit.fit(
+                Landmarks(samples.landmarks[index].astype(np.float32), 1.0), samples.intrinsics[index], 1.0
+            )
         found.append(fit.person)
         true.append(samples.shapes[index])
     return np.array(found), np.array(true)
 
 
 def learn_people(table: FitTable, found: F64, true: F64) -> FitTable:
-    """`table` with the regression of `true` shapes on `found` people (see `fitted_people`), who must not be those of the table."""
+    """`table` with the regression of `true` shapes on `found` people (see `fitted_people`), who must not be
+    those of the table.
+    """
     mean = found.mean(axis=0)
     away = found - mean
     variance = (away**2).mean(axis=0)
     gram = away.T @ away + np.diag(_PERSON_RIDGE * variance + len(away) * _PERSON_NOISE**2)
     lacking = true - away[:, : true.shape[1]]
     return replace(
-        table, person_mean=mean, person_map=np.linalg.solve(gram, away.T @ lacking).T, person_distance=float(np.sqrt(variance.sum()))
+        table,
+        person_mean=mean,
+        person_map=np.linalg.solve(gram, away.T @ lacking).T,
+        person_distance=float(np.sqrt(variance.sum())),
     )
 
 
@@ -165,7 +200,9 @@ def _faces(model: LandmarkModel, samples: Samples) -> F64:
 
 
 def _errors(model: LandmarkModel, samples: Samples, faces: F64) -> tuple[F64, float, F64]:
-    """(N, 468, 3) seen minus true in head coordinates, m; gain of the relative depth; its noise per landmark (468,), m."""
+    """(N, 468, 3) seen minus true in head coordinates, m; gain of the relative depth; its noise per landmark
+    (468,), m.
+    """
     count = len(faces)
     errors = np.zeros((count, MESH, 3))
     gains = np.zeros(count)
@@ -190,9 +227,13 @@ def _errors(model: LandmarkModel, samples: Samples, faces: F64) -> tuple[F64, fl
 
 
 def _modes(rows: F64, count: int, noise: float) -> F64:
-    """(D, count) principal directions of `rows` (N, D), each one standard deviation long, less the variance `noise` of pure chance."""
+    """(D, count) principal directions of `rows` (N, D), each one standard deviation long, less the variance
+    `noise` of pure chance.
+    """
     count = min(count, *rows.shape)
-    values, directions = scipy.linalg.eigh(rows.T @ rows / len(rows), subset_by_index=(rows.shape[1] - count, rows.shape[1] - 1))
+    values, directions = scipy.linalg.eigh(
+        rows.T @ rows / len(rows), subset_by_index=(rows.shape[1] - count, rows.shape[1] - 1)
+    )
     return np.asarray(directions[:, ::-1] * np.sqrt(np.clip(values[::-1] - noise, 0.0, None)))
 
 
@@ -215,13 +256,23 @@ def _covariance(head: HeadModel, model: LandmarkModel, faces: F64) -> F64:
 def save(path: Path, head: HeadModel, table: FitTable) -> None:
     """Write the table of `head`, half precision where it is large."""
     np.savez_compressed(
-        path, head_model=head.id, fingerprint=fingerprint(head), expression_names=np.array(head.expression_names),
+        path,
+        head_model=head.id,
+        fingerprint=fingerprint(head),
+        expression_names=np.array(head.expression_names),
         sigma=table.sigma.astype(np.float32),
-        depth_sigma=table.depth_sigma.astype(np.float32), depth_gain=table.depth_gain, bias=table.bias.astype(np.float32),
-        response=table.response.astype(np.float16), moving=table.moving.astype(np.float16), standing=table.standing.astype(np.float16),
-        mean=table.mean.astype(np.float32), covariance=table.covariance.astype(np.float32),
-        shape_response=table.shape_response.astype(np.float16), person_mean=table.person_mean.astype(np.float32),
-        person_map=table.person_map.astype(np.float32), person_distance=table.person_distance,
+        depth_sigma=table.depth_sigma.astype(np.float32),
+        depth_gain=table.depth_gain,
+        bias=table.bias.astype(np.float32),
+        response=table.response.astype(np.float16),
+        moving=table.moving.astype(np.float16),
+        standing=table.standing.astype(np.float16),
+        mean=table.mean.astype(np.float32),
+        covariance=table.covariance.astype(np.float32),
+        shape_response=table.shape_response.astype(np.float16),
+        person_mean=table.person_mean.astype(np.float32),
+        person_map=table.person_map.astype(np.float32),
+        person_distance=table.person_distance,
     )
 
 
@@ -232,7 +283,9 @@ def main() -> None:
     parser.add_argument("--head", default=DEFAULT_HEAD)
     parser.add_argument("--people", type=int, default=300)
     parser.add_argument("--pictures", type=int, default=20)
-    parser.add_argument("--others", type=int, default=600, help="people whose true shapes are regressed on the fitted ones")
+    parser.add_argument(
+        "--others", type=int, default=600, help="people whose true shapes are regressed on the fitted ones"
+    )
     parser.add_argument("--seed", type=int, default=1000)
     arguments = parser.parse_args()
     head = load_head(arguments.head)

@@ -1,7 +1,7 @@
 """The six losses of EIFER's phase 1 (Büchner et al., CVPR 2025, method figure) and the mask M().
 
-The paper's weights and norms are not published; those here are ours and can be set. Lengths are in mm on the skin of the face, so that a
-coefficient that moves little weighs little.
+The paper's weights and norms are not published; those here are ours and can be set. Lengths are in mm on the
+skin of the face, so that a coefficient that moves little weighs little.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from .face_models import Estimate
 class Weights:
     """Weight of each loss; 0 switches it off.
 
-    adversarial: least squares (Mao et al. 2017). reconstruction: input against cycled picture, L1. expression: of the real picture against
-    that of its translation, mm. transformation: head rotation and camera of the same two. minimal: input against translated picture, L1
-    (MC-CycleGAN, Büchner et al., ACIVS 2023). shape: all four shape estimates of one person against their mean, mm.
+    adversarial: least squares (Mao et al. 2017). reconstruction: input against cycled picture, L1.
+    expression: of the real picture against that of its translation, mm. transformation: head rotation and
+    camera of the same two. minimal: input against translated picture, L1 (MC-CycleGAN, Büchner et al., ACIVS
+    2023). shape: all four shape estimates of one person against their mean, mm.
     """
 
     adversarial: float = 1.0
@@ -37,13 +38,18 @@ class Weights:
 
     @staticmethod
     def of(settings: Sequence[str]) -> Weights:
-        """From words such as `shape=0`. Raises ConfigError for an unknown loss or a value that is no number of 0 or more."""
+        """From words such as `shape=0`.
+
+        Raises ConfigError for an unknown loss or a value that is no number of 0 or more.
+        """
         names = [field.name for field in fields(Weights)]
         values: dict[str, float] = {}
         for word in settings:
             name, _, text = word.partition("=")
             if name not in names:
-                raise ConfigError(f"--loss {word}: there is no loss '{name}'{did_you_mean(name, names)}; losses are {', '.join(names)}")
+                raise ConfigError(
+                    f"--loss {word}: there is no loss '{name}'{did_you_mean(name, names)}; losses are {', '.join(names)}"
+                )
             try:
                 values[name] = float(text)
             except ValueError:
@@ -72,7 +78,9 @@ class Motion:
         return torch.sqrt(square + 1e-4) - 1e-2  # smooth where the two agree
 
     def expression(self, a: Estimate, b: Estimate) -> torch.Tensor:
-        """Mean over the batch; lids and jaw of FLAME, which are no coefficients, count by their squares as SMIRK has it (times 10)."""
+        """Mean over the batch; lids and jaw of FLAME, which are no coefficients, count by their squares as
+        SMIRK has it (times 10).
+        """
         moved = self._length(a.expression - b.expression, self.of_expression).mean()
         return moved + 10.0 * F.mse_loss(a.rest, b.rest) if a.rest.shape[1] else moved
 
@@ -93,18 +101,30 @@ def least_squares(scores: torch.Tensor, real: bool) -> torch.Tensor:
 
 
 def masked(
-    picture: torch.Tensor, covered: torch.Tensor, weight: torch.Tensor, random: torch.Generator, *, kept: float = 0.01, grow: int = 6,
+    picture: torch.Tensor,
+    covered: torch.Tensor,
+    weight: torch.Tensor,
+    random: torch.Generator,
+    *,
+    kept: float = 0.01,
+    grow: int = 6,
     noise: float = 0.05,
 ) -> torch.Tensor:
     """M(): the face removed, its surroundings kept, a few of its pixels kept.
 
-    picture (B, 3, H, W); covered (B, H, W) bool, where the head is drawn; weight (B, H, W) 0..1, how likely a pixel of the face is kept
-    beside the others. kept: share of face pixels kept. grow: pixels by which the removed part reaches beyond the drawing. noise: of the
-    brightness of kept pixels. Which pixels are kept carries no gradient; their values do.
+    picture (B, 3, H, W); covered (B, H, W) bool, where the head is drawn; weight (B, H, W) 0..1, how likely a
+    pixel of the face is kept beside the others. kept: share of face pixels kept. grow: pixels by which the
+    removed part reaches beyond the drawing. noise: of the brightness of kept pixels. Which pixels are kept
+    carries no gradient; their values do.
     """
     face = F.max_pool2d(covered.float()[:, None], 2 * grow + 1, 1, grow)
     draw = torch.rand(covered.shape, generator=random, device=picture.device)
-    share = kept * weight / weight.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6) * covered.sum(dim=(1, 2), keepdim=True)
+    share = (
+        kept
+        * weight
+        / weight.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+        * covered.sum(dim=(1, 2), keepdim=True)
+    )
     few = ((draw < share) & covered).float()[:, None]
     shade = 1.0 + noise * torch.randn(covered.shape, generator=random, device=picture.device)[:, None]
     return picture * (1.0 - face) + picture * few * shade

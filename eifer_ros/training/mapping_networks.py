@@ -1,13 +1,18 @@
-"""Trains the networks of a mapping: EIFER's MLP, and a causal TCN after emg2face. torch on the CPU; what runs later is ONNX.
+"""Trains the networks of a mapping: EIFER's MLP, and a causal TCN after emg2face.
 
-- `mlp`: two hidden layers of 256 (Büchner et al., CVPR 2025, map with two MLPs; their sizes are not published).
-- `tcn`: the temporal part of emg2face (arXiv 2610.09304), dilations 1..32 over 0.64 s, made causal: kernel 2, so that the newest
+torch on the CPU; what runs later is ONNX.
+
+- `mlp`: two hidden layers of 256 (Büchner et al., CVPR 2025, map with two MLPs; their sizes are not
+  published).
+- `tcn`: the temporal part of emg2face (arXiv 2610.09304), dilations 1..32 over 0.64 s, made causal: kernel 2,
+  so that the newest
   output looks back exactly `context` rows. Evaluated at one instant, such a stack is a tree: each layer joins
-  neighbours two by two (stride 2), which is how it is computed here, with the newer of the two passed on as the residual.
+  neighbours two by two (stride 2), which is how it is computed here, with the newer of the two passed on as
+  the residual.
 
-Rows are never shuffled across time: early stopping watches two stretches of the recording, the quality is judged on two
-others, with a gap around each; then the network is trained again on everything for as many epochs as were best. Loss after
-emg2face: Huber on standardised targets, AdamW.
+Rows are never shuffled across time: early stopping watches two stretches of the recording, the quality is
+judged on two others, with a gap around each; then the network is trained again on everything for as many
+epochs as were best. Loss after emg2face: Huber on standardised targets, AdamW.
 """
 
 from __future__ import annotations
@@ -36,7 +41,10 @@ WATCHED, JUDGED = (2, 8), (5, 11)
 
 @dataclass(frozen=True)
 class Training:
-    """How to train. batch: rows per step. patience: epochs without improvement before stopping. dropout: of hidden units."""
+    """How to train. batch: rows per step. patience: epochs without improvement before stopping.
+
+    dropout: of hidden units.
+    """
 
     epochs: int = 60
     patience: int = 8
@@ -51,7 +59,9 @@ class Mlp(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(inputs, HIDDEN_MLP), nn.Linear(HIDDEN_MLP, HIDDEN_MLP), nn.Linear(HIDDEN_MLP, outputs)])
+        self.layers = nn.ModuleList(
+            [nn.Linear(inputs, HIDDEN_MLP), nn.Linear(HIDDEN_MLP, HIDDEN_MLP), nn.Linear(HIDDEN_MLP, outputs)]
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -62,7 +72,10 @@ class Mlp(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class Tcn(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Rows newest first (N, T M), T a power of two -> targets: dilations 1, 2, .. T/2 of a causal kernel of 2, at the newest instant."""
+    """Rows newest first (N, T M), T a power of two -> targets: dilations 1, 2, ..
+
+    T/2 of a causal kernel of 2, at the newest instant.
+    """
 
     def __init__(self, muscles: int, context: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -87,17 +100,25 @@ class Tcn(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 def fit_network(
-    features: F32, targets: F32, gap: int, settings: FitSettings, spec: FeatureSpec, training: Training | None = None,
+    features: F32,
+    targets: F32,
+    gap: int,
+    settings: FitSettings,
+    spec: FeatureSpec,
+    training: Training | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Network, Judged, dict[str, Any]]:
     """A network of `settings.kind` from (N, F) features and (N, K) targets in time order.
 
-    gap: rows left out around held-out stretches. `Judged.rows` are the rows it was judged on. Deterministic for a seed on
-    one machine. progress: share done.
+    gap: rows left out around held-out stretches. `Judged.rows` are the rows it was judged on. Deterministic
+    for a seed on one machine. progress: share done.
     """
     how, told = training or Training(), progress or (lambda share: None)
     mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6).astype(np.float32)
-    target_mean, target_deviation = targets.mean(axis=0), np.maximum(targets.std(axis=0), 1e-6).astype(np.float32)
+    target_mean, target_deviation = (
+        targets.mean(axis=0),
+        np.maximum(targets.std(axis=0), 1e-6).astype(np.float32),
+    )
     x = torch.from_numpy(np.ascontiguousarray((features - mean) / deviation))
     y = torch.from_numpy(np.ascontiguousarray((targets - target_mean) / target_deviation))
     learn, watch, judge = stretches(len(features), gap)
@@ -110,7 +131,16 @@ def fit_network(
 
     with _one_thread():
         model = new()
-        best = _train(model, x[learn], y[learn], how, settings.seed, how.epochs, (x[watch], y[watch]), lambda s: told(0.6 * s))
+        best = _train(
+            model,
+            x[learn],
+            y[learn],
+            how,
+            settings.seed,
+            how.epochs,
+            (x[watch], y[watch]),
+            lambda s: told(0.6 * s),
+        )
         predicted = _predict(model, x[judge]) * target_deviation + target_mean
         final = new()
         _train(final, x, y, how, settings.seed, best, None, lambda s: told(0.6 + 0.4 * s))
@@ -122,8 +152,12 @@ def fit_network(
     return network, judged, {"epochs": best, "weights": weights}
 
 
-def stretches(count: int, gap: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows to learn from, to watch and to be judged on; between rows of different parts lie more than `gap` rows."""
+def stretches(
+    count: int, gap: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows to learn from, to watch and to be judged on; between rows of different parts lie more than `gap`
+    rows.
+    """
     edges = np.linspace(0, count, STRETCHES + 1).astype(int)
     part = np.zeros(count, int)
     for kind, numbers in ((1, WATCHED), (2, JUDGED)):
@@ -147,10 +181,19 @@ class _one_thread:
 
 
 def _train(
-    model: nn.Module, x: torch.Tensor, y: torch.Tensor, how: Training, seed: int, epochs: int,
-    watched: tuple[torch.Tensor, torch.Tensor] | None, told: Callable[[float], None],
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    how: Training,
+    seed: int,
+    epochs: int,
+    watched: tuple[torch.Tensor, torch.Tensor] | None,
+    told: Callable[[float], None],
 ) -> int:
-    """Train in place; with `watched` rows stop when they stop improving and go back to the best. Returns the best number of epochs."""
+    """Train in place; with `watched` rows stop when they stop improving and go back to the best.
+
+    Returns the best number of epochs.
+    """
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.rate, weight_decay=how.decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.epochs)
@@ -172,7 +215,11 @@ def _train(
         with torch.no_grad():
             loss = float(loss_of(model(watched[0]), watched[1]))
         if loss < best_loss:
-            best, best_loss, kept = epoch, loss, {name: value.clone() for name, value in model.state_dict().items()}
+            best, best_loss, kept = (
+                epoch,
+                loss,
+                {name: value.clone() for name, value in model.state_dict().items()},
+            )
         elif epoch - best >= how.patience:
             break
     if kept is not None:
@@ -188,7 +235,10 @@ def _predict(model: nn.Module, x: torch.Tensor) -> F32:
 
 
 def to_onnx(model: nn.Module) -> bytes:
-    """The network as an ONNX graph, written node by node: no exporter, nothing traced. Raises MissingExtra without `onnx`."""
+    """The network as an ONNX graph, written node by node: no exporter, nothing traced.
+
+    Raises MissingExtra without `onnx`.
+    """
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ModuleNotFoundError:
@@ -224,7 +274,11 @@ def to_onnx(model: nn.Module) -> bytes:
         inputs, outputs = model.muscles * model.context, model.out.out_features
         x = linear(model.into, reshape(x, -1, model.context, model.muscles))
         length = model.context
-        first, last, axis = constant(np.array([0])), constant(np.array([CHANNELS_TCN])), constant(np.array([2]))
+        first, last, axis = (
+            constant(np.array([0])),
+            constant(np.array([CHANNELS_TCN])),
+            constant(np.array([2])),
+        )
         for join in model.joins:
             length //= 2
             pairs = reshape(x, -1, length, 2 * CHANNELS_TCN)
@@ -233,8 +287,11 @@ def to_onnx(model: nn.Module) -> bytes:
     else:
         raise TypeError(f"no ONNX graph is known for {type(model).__name__}")
     graph = helper.make_graph(
-        nodes, "mapping", [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["rows", inputs])],
-        [helper.make_tensor_value_info("targets", TensorProto.FLOAT, ["rows", outputs])], constants,
+        nodes,
+        "mapping",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["rows", inputs])],
+        [helper.make_tensor_value_info("targets", TensorProto.FLOAT, ["rows", outputs])],
+        constants,
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(proto)

@@ -1,8 +1,10 @@
-"""Small movements of simulated people, for learning: macro movements scaled down, with pictures before and during, and the truth.
+"""Small movements of simulated people, for learning: macro movements scaled down, with pictures before and
+during, and the truth.
 
-One file a person: the key picture (resting face), pictures during small movements, each cut by the window of the key view and moved back
-by the head's rigid motion up to a small error, as the estimator does at run time. The key view is that of the static estimator, so that
-its errors are learnt with. `python -m eifer_ros.training.micro_data OUT --people 120`
+One file a person: the key picture (resting face), pictures during small movements, each cut by the window of
+the key view and moved back by the head's rigid motion up to a small error, as the estimator does at run time.
+The key view is that of the static estimator, so that its errors are learnt with. `python -m
+eifer_ros.training.micro_data OUT --people 120`
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ SCALE = (0.03, 0.30)
 
 
 def draw_levels(rng: np.random.Generator) -> F64:
-    """(A,) excitation of a small movement: a functional, emotional or micro movement or a single muscle, often one-sided, scaled down."""
+    """(A,) excitation of a small movement: a functional, emotional or micro movement or a single muscle,
+    often one-sided, scaled down.
+    """
     choice = rng.random()
     if choice < 0.35:
         wish = dict(MOVEMENTS[str(rng.choice([name for name in MOVEMENTS if name != "Face-At-Rest"]))])
@@ -49,10 +53,17 @@ def draw_levels(rng: np.random.Generator) -> F64:
         patterns = PATTERNS[str(rng.choice(list(PATTERNS)))]
         wish = dict(patterns[int(rng.integers(len(patterns)))])
     else:
-        wish = {str(name): float(rng.uniform(0.3, 1.0)) for name in rng.choice(BASE_MUSCLES, int(rng.integers(1, 4)), replace=False)}
+        wish = {
+            str(name): float(rng.uniform(0.3, 1.0))
+            for name in rng.choice(BASE_MUSCLES, int(rng.integers(1, 4)), replace=False)
+        }
     levels = np.zeros(len(ACTUATORS))
     for name, level in wish.items():
-        places = [ACTUATORS.index(name)] if name in HIDDEN else [muscle_index(name, "right"), muscle_index(name, "left")]
+        places = (
+            [ACTUATORS.index(name)]
+            if name in HIDDEN
+            else [muscle_index(name, "right"), muscle_index(name, "left")]
+        )
         levels[places] = level
     levels *= np.exp(rng.normal(0.0, 0.12, len(levels)))
     if rng.random() < 0.45:
@@ -73,7 +84,11 @@ class Mover:
     def of(seed: int) -> Mover:
         """Person `seed`."""
         participant = Participant(seed, 0, program="rest")
-        return Mover(participant, LocalSkin(seed, participant.head, participant.shape), participant.script.tone(np.array([3.0]))[0])
+        return Mover(
+            participant,
+            LocalSkin(seed, participant.head, participant.shape),
+            participant.script.tone(np.array([3.0]))[0],
+        )
 
     def expression(self, levels: F64) -> F64:
         """(E,) coefficients when the skin has followed `levels` on top of the tone."""
@@ -84,7 +99,9 @@ class Mover:
         return self.expression(levels) - self.expression(np.zeros_like(levels)), self.skin.offsets(levels)
 
 
-def picture_of(mover: Mover, camera: ParticipantCamera, expression: F64, offsets: F32, pose: F64, time_s: float) -> Frame:
+def picture_of(
+    mover: Mover, camera: ParticipantCamera, expression: F64, offsets: F32, pose: F64, time_s: float
+) -> Frame:
     """The picture of a face and its camera."""
     person = mover.participant
     weights = expression.astype(np.float32)
@@ -97,13 +114,25 @@ def truth_state(mover: Mover, expression: F64, pose: F64) -> FaceState:
     person, weights = mover.participant, expression.astype(np.float32)
     nothing = np.zeros(3, np.float32)
     return FaceState(
-        person.start, person.head.id, FaceOrigin.TRUTH, person.shape, weights, np.zeros_like(weights), nothing, nothing,
-        person.head.gaze(weights), np.zeros(2, np.float32), pose, 1.0,
+        person.start,
+        person.head.id,
+        FaceOrigin.TRUTH,
+        person.shape,
+        weights,
+        np.zeros_like(weights),
+        nothing,
+        nothing,
+        person.head.gaze(weights),
+        np.zeros(2, np.float32),
+        pose,
+        1.0,
     )
 
 
 def relative(pose: F64, key_pose: F64, centre: F64) -> tuple[F64, F64]:
-    """Turn (3, 3) about `centre` (3,) and shift (3,) m, camera axes, that bring a head from `key_pose` to `pose`."""
+    """Turn (3, 3) about `centre` (3,) and shift (3,) m, camera axes, that bring a head from `key_pose` to
+    `pose`.
+    """
     turn = pose[:3, :3] @ key_pose[:3, :3].T
     middle = key_pose[:3, :3].T @ (centre - key_pose[:3, 3])
     return turn, pose[:3, :3] @ middle + pose[:3, 3] - centre
@@ -118,7 +147,9 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
     variation = Variation.sample(seed, profile)
     if profile == "wild":
         variation = replace(variation, motion_px=0.0, noise=min(variation.noise, 5.0))
-    camera = ParticipantCamera(seed, bool(rng.random() < 0.6), person.size, person.intrinsics, head=person.head, variation=variation)
+    camera = ParticipantCamera(
+        seed, bool(rng.random() < 0.6), person.size, person.intrinsics, head=person.head, variation=variation
+    )
     resting = mover.expression(np.zeros(len(ACTUATORS)))
     still = np.zeros_like(person.head.template)
     key_pose = person.head_pose(0.0)
@@ -149,9 +180,19 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
         turns.append(turn)
         shifts.append(shift)
     return {
-        "seed": seed, "K": camera.intrinsics, "shape": static.shape, "expression": static.expression, "pose": static.head_pose,
-        "true_shape": person.shape, "resting": resting, "pictures": np.array(pictures, np.float16), "motion": np.array(motions, np.float32),
-        "offsets": np.array(offsets, np.float16), "turn": np.array(turns), "shift": np.array(shifts), "sensors": camera.sensors,
+        "seed": seed,
+        "K": camera.intrinsics,
+        "shape": static.shape,
+        "expression": static.expression,
+        "pose": static.head_pose,
+        "true_shape": person.shape,
+        "resting": resting,
+        "pictures": np.array(pictures, np.float16),
+        "motion": np.array(motions, np.float32),
+        "offsets": np.array(offsets, np.float16),
+        "turn": np.array(turns),
+        "shift": np.array(shifts),
+        "sensors": camera.sensors,
         "wild": profile == "wild",
     }
 

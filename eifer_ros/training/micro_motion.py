@@ -1,7 +1,8 @@
 """Learns what small movements are like: the prior of `reconstruction/micro_core.py`.
 
-`python -m eifer_ros.training.micro_motion models/micro_motion.npz` writes it in a minute. It needs no picture: people, muscles and scale
-are drawn (`micro_data.draw_levels`), the head model and the performer's skin say what follows.
+`python -m eifer_ros.training.micro_motion models/micro_motion.npz` writes it in a minute. It needs no
+picture: people, muscles and scale are drawn (`micro_data.draw_levels`), the head model and the performer's
+skin say what follows.
 """
 
 from __future__ import annotations
@@ -40,12 +41,16 @@ def small_movements(skin: FaceSkin, people: int, each: int, first: int = FIRST_S
             if rng.random() < _LOOKS:
                 yaw, pitch = rng.normal(0.0, _LOOK_RAD, 2)
                 expression = expression + gaze_weights(np.array(yaw), np.array(0.7 * pitch))
-            rows.append(np.concatenate([expression, (onto @ offsets[skin.vertices].astype(np.float64)).T.reshape(-1)]))
+            rows.append(
+                np.concatenate([expression, (onto @ offsets[skin.vertices].astype(np.float64)).T.reshape(-1)])
+            )
     return np.array(rows)
 
 
 def own_variance(head: HeadModel, size: int) -> F64:
-    """(size,) what every unknown may do on its own, so that nothing is impossible: gaze, lids and jaw more than the others."""
+    """(size,) what every unknown may do on its own, so that nothing is impossible: gaze, lids and jaw more
+    than the others.
+    """
     own = np.full(size, _OWN_LOCAL_M**2)
     for index, name in enumerate(head.expression_names):
         own[index] = next((value for start, value in _OWN.items() if name.startswith(start)), _OWN_USUAL) ** 2
@@ -53,15 +58,21 @@ def own_variance(head: HeadModel, size: int) -> F64:
 
 
 def save_prior(path: Path, head: HeadModel, movements: F64) -> None:
-    """Write the prior: the strongest `RANK` directions of the second moments, and what each unknown may do on its own."""
+    """Write the prior: the strongest `RANK` directions of the second moments, and what each unknown may do on
+    its own.
+    """
     second = movements.T @ movements / len(movements)
-    # coefficients and metres are of different size: directions are ranked by what is left of each unknown's own spread
+    # coefficients and metres are of different size: directions are ranked by what is left of each unknown's
+    # own spread
     spread = np.sqrt(np.diag(second)) + 1e-9
     values, vectors = np.linalg.eigh(second / np.outer(spread, spread))
     factor = spread[:, None] * vectors[:, -RANK:] * np.sqrt(np.maximum(values[-RANK:], 0.0))
     arrays: dict[str, Any] = {
-        "fingerprint": fingerprint(head), "head_model": head.id, "factor": factor.astype(np.float32),
-        "own": own_variance(head, len(factor)), **NOISE,
+        "fingerprint": fingerprint(head),
+        "head_model": head.id,
+        "factor": factor.astype(np.float32),
+        "own": own_variance(head, len(factor)),
+        **NOISE,
     }
     np.savez_compressed(path, **arrays)
 

@@ -1,8 +1,10 @@
-"""EIFER's phase 1 (Büchner et al., CVPR 2025): faces under sensors, reconstructed by learning to put sensors on and take them off.
+"""EIFER's phase 1 (Büchner et al., CVPR 2025): faces under sensors, reconstructed by learning to put sensors
+on and take them off.
 
-Two domains, unpaired: N (bare) and S (under sensors). Each translator reads a picture with its encoder, draws the head plainly from
-what it read, hides the face in the picture (`losses.masked`) and lets its generator paint the other domain's picture from those two.
-What the face does can only pass through the head model. Two cycles, N -> S -> N and S -> N -> S, six losses, both directions alike.
+Two domains, unpaired: N (bare) and S (under sensors). Each translator reads a picture with its encoder, draws
+the head plainly from what it read, hides the face in the picture (`losses.masked`) and lets its generator
+paint the other domain's picture from those two. What the face does can only pass through the head model. Two
+cycles, N -> S -> N and S -> N -> S, six losses, both directions alike.
 """
 
 from __future__ import annotations
@@ -45,11 +47,12 @@ _LESS_KEPT = ("lips", "nose")
 class Settings:
     """One training run.
 
-    size: side of the pictures, a multiple of 16. networks: `live` (small, dense convolutions: for a CPU and 128 pixels) or `full` (SMIRK's
-    size, for a GPU and 224). rate: of generators and discriminators; encoders learn `encoder_rate` times that, and only after the share
-    `encoder_from` of the run, when the generators paint faces. The rate falls to nothing over the second half. kept: share of face
-    pixels that M() leaves. pool: translated pictures the discriminators are shown again. ema: of the running mean of the weights. amp:
-    bfloat16 in the networks. clip: largest norm of a gradient.
+    size: side of the pictures, a multiple of 16. networks: `live` (small, dense convolutions: for a CPU and
+    128 pixels) or `full` (SMIRK's size, for a GPU and 224). rate: of generators and discriminators; encoders
+    learn `encoder_rate` times that, and only after the share `encoder_from` of the run, when the generators
+    paint faces. The rate falls to nothing over the second half. kept: share of face pixels that M() leaves.
+    pool: translated pictures the discriminators are shown again. ema: of the running mean of the weights.
+    amp: bfloat16 in the networks. clip: largest norm of a gradient.
     """
 
     steps: int = 20_000
@@ -72,18 +75,30 @@ class Settings:
     def check(self) -> None:
         """Raise ConfigError for a value that cannot be trained with."""
         if self.size % STRIDE or self.size < 2 * STRIDE:
-            raise ConfigError(f"--size {self.size}: pictures have a side that is a multiple of {STRIDE}, at least {2 * STRIDE}")
+            raise ConfigError(
+                f"--size {self.size}: pictures have a side that is a multiple of {STRIDE}, at least {2 * STRIDE}"
+            )
         for name in ("steps", "batch", "pictures_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}; it must be at least 1")
-        if not (self.rate > 0 and self.encoder_rate >= 0 and 0 <= self.kept <= 1 and 0 <= self.ema < 1 and 0 <= self.encoder_from <= 1):
-            raise ConfigError("rate must be above 0; encoder_rate 0 or more; kept, ema and encoder_from within 0..1")
+        if not (
+            self.rate > 0
+            and self.encoder_rate >= 0
+            and 0 <= self.kept <= 1
+            and 0 <= self.ema < 1
+            and 0 <= self.encoder_from <= 1
+        ):
+            raise ConfigError(
+                "rate must be above 0; encoder_rate 0 or more; kept, ema and encoder_from within 0..1"
+            )
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """One picture through both translators. read: its estimate; render, hidden: what the generator saw; made: the translation;
-    again: the estimate of that; back: translated back.
+    """One picture through both translators.
+
+    read: its estimate; render, hidden: what the generator saw; made: the translation; again: the estimate of
+    that; back: translated back.
     """
 
     real: torch.Tensor
@@ -103,7 +118,9 @@ class Networks(nn.Module):  # type: ignore[misc, unused-ignore]
         self.encoder_n, self.encoder_s = encoder_n, encoder_s
 
         def paint() -> nn.Module:
-            return FullGenerator(6, whole=True) if networks == "full" else LiveGenerator(6, width=16, dense=True)
+            return (
+                FullGenerator(6, whole=True) if networks == "full" else LiveGenerator(6, width=16, dense=True)
+            )
 
         def judge() -> nn.Module:
             return PatchDiscriminator.full() if networks == "full" else PatchDiscriminator.live()
@@ -138,7 +155,9 @@ class Painter:
         self._weight = torch.as_tensor(weight, device=head.device)[self.renderer.faces][:, :, 0].mean(dim=1)
         self._grow = max(round(settings.size * 10 / 224), 1)
 
-    def seen(self, picture: torch.Tensor, read: Estimate, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def seen(
+        self, picture: torch.Tensor, read: Estimate, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The plain drawing of what was read, and the picture without its face, both (B, 3, size, size)."""
         render, fragments = self.renderer.draw(read.vertices, read.camera)
         weight = self._weight[fragments.face.clamp_min(0)] * fragments.covered
@@ -146,13 +165,22 @@ class Painter:
         return render, hidden
 
     def paint(self, painter: nn.Module, render: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """The generator's picture (B, 3, size, size), 0..1. What it may leave as it is, is the hidden picture, never the original."""
+        """The generator's picture (B, 3, size, size), 0..1.
+
+        What it may leave as it is, is the hidden picture, never the original.
+        """
         with torch.autocast(render.device.type, torch.bfloat16, enabled=self.settings.amp):
             made: torch.Tensor = painter(torch.cat([hidden, render], dim=1)).picture
         return made.float()
 
     def cycle(
-        self, real: torch.Tensor, here: FaceModel, there: FaceModel, away: nn.Module, home: nn.Module, random: torch.Generator
+        self,
+        real: torch.Tensor,
+        here: FaceModel,
+        there: FaceModel,
+        away: nn.Module,
+        home: nn.Module,
+        random: torch.Generator,
     ) -> Cycle:
         """`real` translated by `away` and back by `home`; `here` reads this domain, `there` the other."""
         read = here.read(real)
@@ -163,11 +191,15 @@ class Painter:
         return Cycle(real, read, render, hidden, made, again, self.paint(home, second, veiled))
 
 
-def objective(networks: Networks, n: Cycle, s: Cycle, motion: Motion, weights: Weights) -> dict[str, torch.Tensor]:
+def objective(
+    networks: Networks, n: Cycle, s: Cycle, motion: Motion, weights: Weights
+) -> dict[str, torch.Tensor]:
     """Every loss of encoders and generators that is switched on, weighted, both directions together."""
     out: dict[str, torch.Tensor] = {}
     if weights.adversarial:
-        fooled = least_squares(networks.discriminator_s(n.made), True) + least_squares(networks.discriminator_n(s.made), True)
+        fooled = least_squares(networks.discriminator_s(n.made), True) + least_squares(
+            networks.discriminator_n(s.made), True
+        )
         out["adversarial"] = weights.adversarial * fooled
     if weights.reconstruction:
         out["reconstruction"] = weights.reconstruction * sum((c.real - c.back).abs().mean() for c in (n, s))
@@ -183,7 +215,9 @@ def objective(networks: Networks, n: Cycle, s: Cycle, motion: Motion, weights: W
 
 
 class Pool:
-    """Translated pictures of earlier steps: half of the time the discriminator sees one of them (Shrivastava et al. 2017)."""
+    """Translated pictures of earlier steps: half of the time the discriminator sees one of them (Shrivastava
+    et al. 2017).
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -206,10 +240,19 @@ class Pool:
 
 
 class Trainer:
-    """Phase 1 over `data`. Every random choice of a step depends on seed, step and rank alone, so that a resumed run is the same run."""
+    """Phase 1 over `data`.
+
+    Every random choice of a step depends on seed, step and rank alone, so that a resumed run is the same run.
+    """
 
     def __init__(
-        self, start: Callable[[], FaceModel], head: HeadModel, data: Unpaired, settings: Settings, run: Path, ranks: Ranks | None = None,
+        self,
+        start: Callable[[], FaceModel],
+        head: HeadModel,
+        data: Unpaired,
+        settings: Settings,
+        run: Path,
+        ranks: Ranks | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
         settings.check()
@@ -255,8 +298,12 @@ class Trainer:
             parameter.requires_grad_(False)
         for parameter in nets.encoders():
             parameter.requires_grad_(encoder_rate > 0.0)
-        n = self.painter.cycle(bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random)
-        c = self.painter.cycle(sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random)
+        n = self.painter.cycle(
+            bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random
+        )
+        c = self.painter.cycle(
+            sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random
+        )
         terms = objective(nets, n, c, self.motion, s.weights)
         self.optimizer.zero_grad(set_to_none=True)
         if terms:
@@ -280,14 +327,22 @@ class Trainer:
         return told
 
     def _judge(
-        self, bare: torch.Tensor, sensors: torch.Tensor, under: torch.Tensor, freed: torch.Tensor, rng: np.random.Generator
+        self,
+        bare: torch.Tensor,
+        sensors: torch.Tensor,
+        under: torch.Tensor,
+        freed: torch.Tensor,
+        rng: np.random.Generator,
     ) -> float:
         nets = self.networks
         loss = torch.zeros((), device=bare.device)
         for judge, real, made, pool in (
-            (nets.discriminator_s, sensors, under, self.pools[0]), (nets.discriminator_n, bare, freed, self.pools[1]),
+            (nets.discriminator_s, sensors, under, self.pools[0]),
+            (nets.discriminator_n, bare, freed, self.pools[1]),
         ):
-            loss = loss + 0.5 * (least_squares(judge(real), True) + least_squares(judge(pool.swap(made, rng)), False))
+            loss = loss + 0.5 * (
+                least_squares(judge(real), True) + least_squares(judge(pool.swap(made, rng)), False)
+            )
         self.judges.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average_gradients(nets.discriminators())
@@ -307,10 +362,15 @@ class Trainer:
     # --- a run
 
     def train(
-        self, told: Callable[[int, dict[str, float]], None] | None = None, stop: Callable[[], bool] | None = None,
+        self,
+        told: Callable[[int, dict[str, float]], None] | None = None,
+        stop: Callable[[], bool] | None = None,
         log: Callable[[int, dict[str, float]], None] | None = None,
     ) -> bool:
-        """Until the last step, or until `stop` says so (the checkpoint is written either way). Returns whether the run is complete."""
+        """Until the last step, or until `stop` says so (the checkpoint is written either way).
+
+        Returns whether the run is complete.
+        """
         sums: dict[str, deque[float]] = {}
         begun = time.monotonic()
         while self.step < self.settings.steps:
@@ -320,14 +380,22 @@ class Trainer:
             if told is not None:
                 told(self.step, means)
             asked = bool(self.ranks.share(stop is not None and stop()))
-            if self.ranks.first and (self.step % self.settings.save_every == 0 or asked or self.step == self.settings.steps):
-                line = {"step": self.step, "seconds": round(time.monotonic() - begun, 1), **{k: round(v, 5) for k, v in means.items()}}
+            if self.ranks.first and (
+                self.step % self.settings.save_every == 0 or asked or self.step == self.settings.steps
+            ):
+                line = {
+                    "step": self.step,
+                    "seconds": round(time.monotonic() - begun, 1),
+                    **{k: round(v, 5) for k, v in means.items()},
+                }
                 with (self.run / "log.jsonl").open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 if log is not None:
                     log(self.step, means)
                 self.save()
-            if self.ranks.first and (self.step % self.settings.pictures_every == 0 or self.step == self.settings.steps):
+            if self.ranks.first and (
+                self.step % self.settings.pictures_every == 0 or self.step == self.settings.steps
+            ):
                 self.save_pictures(self.run / "pictures" / f"step_{self.step:06d}.png")
             if asked:
                 break
@@ -335,7 +403,9 @@ class Trainer:
         return self.step >= self.settings.steps
 
     def averaged(self) -> Networks:
-        """The networks with the running mean of their weights, for use and for looking at; not for training on."""
+        """The networks with the running mean of their weights, for use and for looking at; not for training
+        on.
+        """
         heads = [encoder.head for encoder in (self.networks.encoder_n, self.networks.encoder_s)]
         out: Networks = copy.deepcopy(self.networks, {id(head): head for head in heads})
         out.load_state_dict(self.average)
@@ -343,18 +413,34 @@ class Trainer:
         return out
 
     def pictures(self, count: int = 4) -> U8:
-        """A sheet of held-out pictures: bare rows, then rows under sensors; real, drawing, hidden, translated, drawing of that, back."""
+        """A sheet of held-out pictures: bare rows, then rows under sensors; real, drawing, hidden,
+        translated, drawing of that, back.
+        """
         nets, device = self.averaged(), self.ranks.device
         random = torch.Generator(device).manual_seed(self.settings.seed)
         rows = []
         bare, sensors = (part.to(device) for part in self.data.some(count))
         with torch.no_grad():
-            n = self.painter.cycle(bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random)
-            s = self.painter.cycle(sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random)
+            n = self.painter.cycle(
+                bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random
+            )
+            s = self.painter.cycle(
+                sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random
+            )
             for cycle in (n, s):
                 drawn, _ = self.painter.renderer.draw(cycle.again.vertices, cycle.again.camera)
-                parts = torch.cat([cycle.real, cycle.render, cycle.hidden, cycle.made, drawn, cycle.back], dim=3)
-                rows.append((parts.clamp(0, 1) * 255.0).round().byte().permute(0, 2, 3, 1).cpu().numpy().reshape(-1, parts.shape[3], 3))
+                parts = torch.cat(
+                    [cycle.real, cycle.render, cycle.hidden, cycle.made, drawn, cycle.back], dim=3
+                )
+                rows.append(
+                    (parts.clamp(0, 1) * 255.0)
+                    .round()
+                    .byte()
+                    .permute(0, 2, 3, 1)
+                    .cpu()
+                    .numpy()
+                    .reshape(-1, parts.shape[3], 3)
+                )
         return np.asarray(np.concatenate(rows), np.uint8)
 
     def save_pictures(self, path: Path) -> None:
@@ -365,21 +451,33 @@ class Trainer:
     # --- checkpoints
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with a run that goes on from it. A run may be made longer; its rate then falls later."""
+        """What a checkpoint must share with a run that goes on from it.
+
+        A run may be made longer; its rate then falls later.
+        """
         settings = asdict(self.settings)
         free = ("steps", "amp", "pictures_every", "save_every")
         return {
-            "encoder": self.kind, "head_model": self.head.id, "head_fingerprint": fingerprint(self.head),
-            "settings": {name: value for name, value in settings.items() if name not in free}, "data": self.about,
+            "encoder": self.kind,
+            "head_model": self.head.id,
+            "head_fingerprint": fingerprint(self.head),
+            "settings": {name: value for name, value in settings.items() if name not in free},
+            "data": self.about,
         }
 
     def save(self) -> None:
         """Write the checkpoint in one step: a power cut leaves the old one or the new one, never half of one."""
         self.run.mkdir(parents=True, exist_ok=True)
         content = {
-            "format": FORMAT, "kind": "eifer_phase_one", "identity": self.identity(), "step": self.step,
-            "networks": self.networks.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict(),
-            "judges": self.judges.state_dict(), "pools": [torch.stack(pool.held) if pool.held else None for pool in self.pools],
+            "format": FORMAT,
+            "kind": "eifer_phase_one",
+            "identity": self.identity(),
+            "step": self.step,
+            "networks": self.networks.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "judges": self.judges.state_dict(),
+            "pools": [torch.stack(pool.held) if pool.held else None for pool in self.pools],
         }
         partial = self.run / f"{CHECKPOINT}.partial"
         torch.save(content, partial)
@@ -395,15 +493,23 @@ class Trainer:
             return False
         content = read_checkpoint(path)
         theirs, mine = content["identity"], self.identity()
-        parts = {"encoder": "kind of encoder", "head_model": "head model", "head_fingerprint": "version of the head model"}
+        parts = {
+            "encoder": "kind of encoder",
+            "head_model": "head model",
+            "head_fingerprint": "version of the head model",
+        }
         for name, words in parts.items():
             if theirs.get(name) != mine[name]:
-                raise ModelError(f"{path}: was trained with another {words} ({theirs.get(name)}, not {mine[name]}); give another --out")
+                raise ModelError(
+                    f"{path}: was trained with another {words} ({theirs.get(name)}, not {mine[name]}); give another --out"
+                )
         check_names(path, "a checkpoint of these networks", self.networks.state_dict(), content["networks"])
         for part in ("settings", "data"):
             for name, value in mine[part].items():
                 if theirs[part].get(name) != value:
-                    raise InputError(f"{path}: belongs to a run with {name} = {theirs[part].get(name)}, not {value}; give another --out")
+                    raise InputError(
+                        f"{path}: belongs to a run with {name} = {theirs[part].get(name)}, not {value}; give another --out"
+                    )
         self.networks.load_state_dict(content["networks"])
         self.average = {name: value.to(self.ranks.device) for name, value in content["average"].items()}
         self.optimizer.load_state_dict(content["optimizer"])
@@ -415,14 +521,19 @@ class Trainer:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of phase 1, read by the restricted loader. Raises InputError or ModelError for another file."""
+    """A checkpoint of phase 1, read by the restricted loader.
+
+    Raises InputError or ModelError for another file.
+    """
     from .smirk_encoder import read_tensors
 
     content = read_tensors(path)
     if content.get("kind") != "eifer_phase_one":
         raise ModelError(f"{path}: not a checkpoint of phase 1")
     if content.get("format") != FORMAT:
-        raise ModelError(f"{path}: checkpoint format {content.get('format')}; this version of eifer reads format {FORMAT}")
+        raise ModelError(
+            f"{path}: checkpoint format {content.get('format')}; this version of eifer reads format {FORMAT}"
+        )
     missing = {"identity", "step", "networks", "average", "optimizer", "judges", "pools"} - set(content)
     if missing:
         raise ModelError(f"{path}: not a whole checkpoint: {', '.join(sorted(missing))} missing")

@@ -1,6 +1,8 @@
-"""Batches of face crops from shards of training pictures: the crop is moved, light and lens are changed, parts are hidden.
+"""Batches of face crops from shards of training pictures: the crop is moved, light and lens are changed,
+parts are hidden.
 
-Half of what makes a network trained on renders work on real faces is here: nothing that a real camera changes may carry meaning.
+Half of what makes a network trained on renders work on real faces is here: nothing that a real camera changes
+may carry meaning.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ _NOISE_BANK = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """N crops. picture: (N, SIZE, SIZE, 3) uint8. landmarks in crop units 0..1. readable: (N,) 0 or 1; where 0 nothing else counts.
-    bare: the same crop without sensors, light and lens as in `picture`; mask (N, SIZE, SIZE) 0..255, where sensors cover the face.
+    """N crops. picture: (N, SIZE, SIZE, 3) uint8. landmarks in crop units 0..1.
+
+    readable: (N,) 0 or 1; where 0 nothing else counts. bare: the same crop without sensors, light and lens as
+    in `picture`; mask (N, SIZE, SIZE) 0..255, where sensors cover the face.
     """
 
     picture: U8
@@ -41,9 +45,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Augment:
-    """How pictures are varied. bare, partly: shares of pictures without sensors, and with sensors on a part of the face only.
+    """How pictures are varied.
 
-    negatives: share of pictures that hold no readable face. strength: 0 leaves light, lens and crop alone (validation).
+    bare, partly: shares of pictures without sensors, and with sensors on a part of the face only.
+
+    negatives: share of pictures that hold no readable face. strength: 0 leaves light, lens and crop alone
+    (validation).
     """
 
     bare: float = 0.2
@@ -55,8 +62,8 @@ class Augment:
 def batches(
     folder: Path, size: int, seed: int, augment: Augment | None = None, pool: int = 48, held_out: int = 0
 ) -> Iterator[Batch]:
-    """Endless batches of `size` pictures from the shards in `folder`; `pool` shards are held in memory and replaced in turn.
-    The first `held_out` shards are left for validation.
+    """Endless batches of `size` pictures from the shards in `folder`; `pool` shards are held in memory and
+    replaced in turn. The first `held_out` shards are left for validation.
 
     Shards that appear later are taken up. Raises InputError for a folder without shards.
     """
@@ -107,7 +114,9 @@ def ahead(make: Callable[[], Iterator[Batch]], depth: int = 4) -> Iterator[Batch
 def _stack(rows: list[tuple[U8, U8, U8, F32, F32, F32, F32, float]]) -> Batch:
     columns = list(zip(*rows, strict=True))
     picture, bare, mask, landmarks, expression, shape, rotation = (np.stack(column) for column in columns[:7])
-    return Batch(picture, bare, mask, landmarks, expression, shape, rotation, np.array(columns[7], np.float32))
+    return Batch(
+        picture, bare, mask, landmarks, expression, shape, rotation, np.array(columns[7], np.float32)
+    )
 
 
 def sample(
@@ -148,8 +157,14 @@ def sample(
     if readable == 0.0 and rng.random() < 0.4:
         cut = _unreadable(cut, rng)
     return (
-        np.asarray(cut, np.uint8), np.asarray(clean, np.uint8), np.asarray(covered, np.uint8), points.astype(np.float32),
-        shard.expression[i], shard.shape[i], rotation.astype(np.float32), readable,
+        np.asarray(cut, np.uint8),
+        np.asarray(clean, np.uint8),
+        np.asarray(covered, np.uint8),
+        points.astype(np.float32),
+        shard.expression[i],
+        shard.shape[i],
+        rotation.astype(np.float32),
+        readable,
     )
 
 
@@ -163,13 +178,27 @@ def _patch(rng: np.random.Generator, side: int) -> U8:
 
 
 def _beside(crop: Crop, rng: np.random.Generator) -> Crop:
-    """A crop that is no good: off the face, far too large or small, or half a face, as a detector's false find gives."""
+    """A crop that is no good: off the face, far too large or small, or half a face, as a detector's false
+    find gives.
+    """
     away, kind = rng.uniform(0.0, 2.0 * np.pi), rng.random()
     size, reach = (
-        (1.0, rng.uniform(0.75, 1.0)) if kind < 0.35 else (0.22, 0.0) if kind < 0.45 else (2.8, 0.0) if kind < 0.55
-        else (rng.uniform(0.3, 0.62), rng.uniform(0.0, 0.3)) if kind < 0.85 else (rng.uniform(0.6, 1.1), rng.uniform(0.4, 0.7))
+        (1.0, rng.uniform(0.75, 1.0))
+        if kind < 0.35
+        else (0.22, 0.0)
+        if kind < 0.45
+        else (2.8, 0.0)
+        if kind < 0.55
+        else (rng.uniform(0.3, 0.62), rng.uniform(0.0, 0.3))
+        if kind < 0.85
+        else (rng.uniform(0.6, 1.1), rng.uniform(0.4, 0.7))
     )
-    return Crop(crop.x + reach * crop.side * np.cos(away), crop.y + reach * crop.side * np.sin(away), size * crop.side, crop.angle)
+    return Crop(
+        crop.x + reach * crop.side * np.cos(away),
+        crop.y + reach * crop.side * np.sin(away),
+        size * crop.side,
+        crop.angle,
+    )
 
 
 def _moved(crop: Crop, rng: np.random.Generator, strength: float) -> Crop:
@@ -177,16 +206,27 @@ def _moved(crop: Crop, rng: np.random.Generator, strength: float) -> Crop:
     rough = 2.5 if rng.random() < 0.125 else 1.0
     shift = rng.normal(0.0, 0.03 * rough, 2) * strength * crop.side
     scale = float(np.exp(rng.normal(0.0, 0.055 * rough) * strength))
-    return Crop(crop.x + shift[0], crop.y + shift[1], crop.side * min(scale, 1.5), crop.angle + rng.normal(0.0, 0.05 * rough) * strength)
+    return Crop(
+        crop.x + shift[0],
+        crop.y + shift[1],
+        crop.side * min(scale, 1.5),
+        crop.angle + rng.normal(0.0, 0.05 * rough) * strength,
+    )
 
 
-def _development(rng: np.random.Generator, strength: float, noise: npt.NDArray[np.int8]) -> Callable[[U8], U8]:
+def _development(
+    rng: np.random.Generator, strength: float, noise: npt.NDArray[np.int8]
+) -> Callable[[U8], U8]:
     """Random light, colour, sharpness and noise, the same for both pictures of a pair."""
     level = np.arange(256) / 255.0
     gain = np.exp(rng.normal(0.0, 0.18 * strength)) * np.exp(rng.normal(0.0, 0.07 * strength, 3))
     gamma = np.exp(rng.normal(0.0, 0.15 * strength))
     lift = max(rng.normal(-0.02, 0.04), 0.0) * strength
-    table = np.clip((lift + (1.0 - lift) * gain[None] * level[:, None] ** gamma) * 255.0, 0.0, 255.0).astype(np.uint8).reshape(1, 256, 3)
+    table = (
+        np.clip((lift + (1.0 - lift) * gain[None] * level[:, None] ** gamma) * 255.0, 0.0, 255.0)
+        .astype(np.uint8)
+        .reshape(1, 256, 3)
+    )
     grey = rng.random() < 0.12 * strength
     coarse = float(rng.uniform(0.4, 0.95)) if rng.random() < 0.2 * strength else 1.0
     blur = float(rng.uniform(0.3, 1.3)) if rng.random() < 0.25 * strength else 0.0
@@ -203,14 +243,21 @@ def _development(rng: np.random.Generator, strength: float, noise: npt.NDArray[n
         if blur:
             out = cv2.GaussianBlur(out, (0, 0), blur).astype(np.uint8)
         if sharpen:
-            out = cv2.addWeighted(out, 1.0 + sharpen, cv2.GaussianBlur(out, (0, 0), 1.0), -sharpen, 0.0).astype(np.uint8)
+            out = cv2.addWeighted(
+                out, 1.0 + sharpen, cv2.GaussianBlur(out, (0, 0), 1.0), -sharpen, 0.0
+            ).astype(np.uint8)
         out = cv2.LUT(out, table).astype(np.uint8)
         if grey:
             out = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
         if grain is not None:
             out = np.clip(out + grain * np.float32(amount), 0.0, 255.0).astype(np.uint8)
         if quality:
-            out = np.asarray(cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR), np.uint8)
+            out = np.asarray(
+                cv2.imdecode(
+                    cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
+                ),
+                np.uint8,
+            )
         return np.asarray(out, np.uint8)
 
     return develop
@@ -237,8 +284,13 @@ def _unreadable(picture: U8, rng: np.random.Generator) -> U8:
     if kind == 0:
         return np.full_like(picture, int(rng.integers(0, 12)))
     if kind == 1:
-        return np.asarray(np.clip(picture.astype(np.float32) * rng.uniform(8.0, 40.0) + 60.0, 0, 255), np.uint8)
+        return np.asarray(
+            np.clip(picture.astype(np.float32) * rng.uniform(8.0, 40.0) + 60.0, 0, 255), np.uint8
+        )
     if kind == 2:
         return np.asarray(rng.integers(0, 256, picture.shape), np.uint8)
     small: F64 = rng.uniform(0.0, 255.0, (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3))
-    return np.asarray(cv2.resize(small.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC).clip(0, 255), np.uint8)
+    return np.asarray(
+        cv2.resize(small.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC).clip(0, 255),
+        np.uint8,
+    )

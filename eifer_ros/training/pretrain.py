@@ -1,12 +1,14 @@
-"""Trains the face encoder on rendered heads, where everything is known (methods.md, section 5: the zero-shot encoder).
+"""Trains the face encoder on rendered heads, where everything is known (methods.md, section 5: the zero-shot
+encoder).
 
     python -m eifer_ros.training.pictures shards --people 6000
     python -m eifer_ros.training.pretrain shards runs/bare --bare 1.0 --minutes 25
     python -m eifer_ros.training.pretrain shards runs/sensors --start runs/bare/encoder.pt --minutes 60
     python -m eifer_ros.training.pretrain shards runs/sensors --export models/face_encoder.onnx
 
-The loss counts expression errors by how far they move the skin of the face, in mm, and single coefficients besides; points, rotation and
-shape are learnt along, because without them the expression is hardly learnt at all. A run that was stopped goes on where it was.
+The loss counts expression errors by how far they move the skin of the face, in mm, and single coefficients
+besides; points, rotation and shape are learnt along, because without them the expression is hardly learnt at
+all. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ _DECAY = 0.998
 
 @dataclass(frozen=True)
 class Plan:
-    """One training run. minutes: how long; the rate falls as a half cosine to nothing over them. threads: of torch."""
+    """One training run. minutes: how long; the rate falls as a half cosine to nothing over them.
+
+    threads: of torch.
+    """
 
     minutes: float
     batch: int = 64
@@ -67,7 +72,9 @@ class Metric:
         return Metric(form(head.expression_basis), form(head.shape_basis))
 
 
-def losses(seen: dict[str, torch.Tensor], truth: dict[str, torch.Tensor], metric: Metric) -> dict[str, torch.Tensor]:
+def losses(
+    seen: dict[str, torch.Tensor], truth: dict[str, torch.Tensor], metric: Metric
+) -> dict[str, torch.Tensor]:
     """Every term, weighted. truth: tensors named as in `Batch`."""
     real = truth["readable"]
     count = real.sum().clamp_min(1.0)
@@ -100,7 +107,9 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 
 class Judge:
-    """Errors on people whom the run does not learn from: the first shard of the folder, as tracked crops, bare and under sensors."""
+    """Errors on people whom the run does not learn from: the first shard of the folder, as tracked crops,
+    bare and under sensors.
+    """
 
     def __init__(self, path: Path, head: HeadModel, count: int = 200) -> None:
         shard = Shard.load(path)
@@ -117,7 +126,9 @@ class Judge:
             self._sets[name] = (picture, np.stack(columns[3]), np.stack(columns[4]), np.stack(columns[5]))
 
     def __call__(self, encoder: FaceEncoder) -> dict[str, float]:
-        """Vertex error of the expression in mm, landmark error in percent of the crop, median r of the coefficients that move."""
+        """Vertex error of the expression in mm, landmark error in percent of the crop, median r of the
+        coefficients that move.
+        """
         encoder.eval()
         out = {}
         for name, (picture, landmarks, expression, shape) in self._sets.items():
@@ -131,7 +142,9 @@ class Judge:
             out[f"{name}_mm"], out[f"{name}_rest_mm"] = float(error), float(rest)
             out[f"{name}_r"] = float(np.median(r))
             out[f"{name}_points_pct"] = float(100.0 * np.abs(seen["landmarks"].numpy() - landmarks).mean())
-            out[f"{name}_shape_r"] = float(np.mean([_r(seen["shape"][:, k].numpy(), shape[:, k]) for k in range(5)]))
+            out[f"{name}_shape_r"] = float(
+                np.mean([_r(seen["shape"][:, k].numpy(), shape[:, k]) for k in range(5)])
+            )
         encoder.train()
         return out
 
@@ -173,7 +186,10 @@ def load_encoder(path: Path) -> FaceEncoder:
 
 
 def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dict[str, float]:
-    """Train for `plan.minutes` in all (over all its sittings); returns the last judgement. Writes encoder.pt and log.jsonl into `run`."""
+    """Train for `plan.minutes` in all (over all its sittings); returns the last judgement.
+
+    Writes encoder.pt and log.jsonl into `run`.
+    """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     run.mkdir(parents=True, exist_ok=True)
@@ -187,7 +203,9 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
     if saved.exists():
         content = torch.load(saved, weights_only=True)
         if content["plan"]["bare"] != plan.bare:
-            raise InputError(f"{saved} belongs to a run with --bare {content['plan']['bare']}; take another folder for --bare {plan.bare}")
+            raise InputError(
+                f"{saved} belongs to a run with --bare {content['plan']['bare']}; take another folder for --bare {plan.bare}"
+            )
         encoder.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         average.state, average.steps = content["average"], content["steps"]
@@ -196,7 +214,13 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
     judge, metric = Judge(paths[0], head), Metric.of(head)
 
     def make() -> Iterator[Batch]:
-        return batches(shards, plan.batch, plan.seed + 1 + step, Augment(bare=plan.bare, strength=plan.strength), held_out=1)
+        return batches(
+            shards,
+            plan.batch,
+            plan.seed + 1 + step,
+            Augment(bare=plan.bare, strength=plan.strength),
+            held_out=1,
+        )
 
     judged: dict[str, float] = {}
     sums: dict[str, float] = {"_from": float(step)}
@@ -204,8 +228,14 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
 
     def save() -> None:
         content = {
-            "network": encoder.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "steps": average.steps,
-            "minutes": minutes, "plan": asdict(plan), "widths": list(WIDTHS), "sizes": [encoder.expression_size, encoder.shape_size],
+            "network": encoder.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average.state,
+            "steps": average.steps,
+            "minutes": minutes,
+            "plan": asdict(plan),
+            "widths": list(WIDTHS),
+            "sizes": [encoder.expression_size, encoder.shape_size],
             "pictures": average.steps * plan.batch,
         }
         partial = saved.with_suffix(".partial")
@@ -257,7 +287,12 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--start", type=Path, help="encoder.pt of another run to begin from")
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--bare", type=float, default=0.2, help="share of pictures without sensors; 1 for the encoder of bare faces")
+    parser.add_argument(
+        "--bare",
+        type=float,
+        default=0.2,
+        help="share of pictures without sensors; 1 for the encoder of bare faces",
+    )
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
@@ -269,7 +304,9 @@ def main() -> None:
         about = {name: content[name] for name in ("minutes", "pictures", "plan")}
         export(load_encoder(given.run / "encoder.pt"), load_head(), given.export, about)
         return
-    plan = Plan(given.minutes, given.batch, given.rate, bare=given.bare, seed=given.seed, threads=given.threads)
+    plan = Plan(
+        given.minutes, given.batch, given.rate, bare=given.bare, seed=given.seed, threads=given.threads
+    )
     train(given.shards, given.run, plan, given.start)
 
 

@@ -1,4 +1,5 @@
-"""Random faces of a head model with known parameters: identities, movement-like expressions, views, and a plain coloured render.
+"""Random faces of a head model with known parameters: identities, movement-like expressions, views, and a
+plain coloured render.
 
 What the landmark fit is measured on, and what its table of habits is learnt from. Pure numpy; no torch.
 """
@@ -28,9 +29,11 @@ def visible_actions(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def random_expression(rng: np.random.Generator, names: tuple[str, ...], muscles: MuscleMap) -> F64:
-    """(E,) coefficients of a random moment of a person whose muscles act as `muscles` says; now and then at rest.
+    """(E,) coefficients of a random moment of a person whose muscles act as `muscles` says; now and then at
+    rest.
 
-    One or two of the protocol's movements at random strength, half of the time with uneven sides, and a few single muscles on top.
+    One or two of the protocol's movements at random strength, half of the time with uneven sides, and a few
+    single muscles on top.
     """
     activation = np.zeros(len(ACTUATORS))
     if rng.random() > 0.05:
@@ -40,7 +43,9 @@ def random_expression(rng: np.random.Generator, names: tuple[str, ...], muscles:
             uneven[rng.integers(2)] -= rng.uniform(0.0, 0.5) * (rng.random() < 0.5)
             for muscle, level in MOVEMENTS[str(movement)].items():
                 for side, place in _places(muscle):
-                    activation[place] = max(activation[place], strength * level * rng.uniform(0.8, 1.2) * uneven[side])
+                    activation[place] = max(
+                        activation[place], strength * level * rng.uniform(0.8, 1.2) * uneven[side]
+                    )
         for muscle in rng.choice((*BASE_MUSCLES, *HIDDEN), size=rng.integers(0, 4), replace=False):
             level = rng.uniform(0.1, 0.9)
             both, only = rng.random() < 0.7, rng.integers(2)
@@ -61,7 +66,10 @@ def _places(muscle: str) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class View:
-    """A camera, a light and a direction of gaze. intrinsics (3, 3), head_pose (4, 4), light (3,), eyes (2, 3) axis-angle."""
+    """A camera, a light and a direction of gaze.
+
+    intrinsics (3, 3), head_pose (4, 4), light (3,), eyes (2, 3) axis-angle.
+    """
 
     intrinsics: F64
     head_pose: F64
@@ -70,13 +78,19 @@ class View:
 
 
 def random_view(rng: np.random.Generator, head: HeadModel, max_yaw: float = 0.5) -> View:
-    """A face that fills most of the picture, 0.35-0.9 m away; yaw uniform within `max_yaw`, little pitch and roll."""
+    """A face that fills most of the picture, 0.35-0.9 m away; yaw uniform within `max_yaw`, little pitch and
+    roll.
+    """
     distance = rng.uniform(0.35, 0.9)
     K = projection.default_intrinsics(SIZE, SIZE)
     K[0, 0] = K[1, 1] = SIZE * distance / 0.30 * rng.uniform(0.9, 1.1)
     pose = projection.facing_pose(
-        distance, yaw=rng.uniform(-max_yaw, max_yaw), pitch=rng.normal(0.0, 0.12), roll=rng.normal(0.0, 0.08),
-        centre=head.points(head.template)[4] - (0.0, 0.0, 0.06), offset=rng.normal(0.0, 0.008, 2),
+        distance,
+        yaw=rng.uniform(-max_yaw, max_yaw),
+        pitch=rng.normal(0.0, 0.12),
+        roll=rng.normal(0.0, 0.08),
+        centre=head.points(head.template)[4] - (0.0, 0.0, 0.06),
+        offset=rng.normal(0.0, 0.008, 2),
     )
     light = np.array([rng.normal(0.0, 0.5), -rng.uniform(0.1, 0.9), -rng.uniform(0.5, 1.0)])
     look = np.array([rng.normal(0.0, 0.1), rng.normal(0.0, 0.15), 0.0])
@@ -96,8 +110,13 @@ def paint(head: HeadModel, rng: np.random.Generator) -> F32:
         _stroke(colours, head.template, points[list(line)], brow, rng.uniform(2.0e-3, 4.5e-3))
     iris = rng.uniform((0.1, 0.1, 0.1), (0.45, 0.45, 0.5))
     special = {
-        "mouth": tone * (0.6, 0.3, 0.3), "tongue": tone * (0.9, 0.5, 0.5), "eye": np.array([0.9, 0.88, 0.86]), "iris": iris,
-        "pupil": np.array([0.03, 0.03, 0.03]), "teeth": np.array([0.92, 0.90, 0.84]), "gums": np.array([0.65, 0.35, 0.35]),
+        "mouth": tone * (0.6, 0.3, 0.3),
+        "tongue": tone * (0.9, 0.5, 0.5),
+        "eye": np.array([0.9, 0.88, 0.86]),
+        "iris": iris,
+        "pupil": np.array([0.03, 0.03, 0.03]),
+        "teeth": np.array([0.92, 0.90, 0.84]),
+        "gums": np.array([0.65, 0.35, 0.35]),
         "lashes": np.array([0.08, 0.06, 0.06]),
     }
     for number, name in enumerate(head.part_names):
@@ -122,7 +141,14 @@ def render(head: HeadModel, vertices: F32, colours: F32, view: View, rng: np.ran
     """(SIZE, SIZE, 3) picture with a plain background and camera noise."""
     background = np.broadcast_to(rng.integers(0, 200, 3).astype(np.uint8), (SIZE, SIZE, 3))
     picture = shade.render(
-        vertices, head.faces, view.intrinsics, view.head_pose, (SIZE, SIZE), colour=colours, light=view.light, background=background
+        vertices,
+        head.faces,
+        view.intrinsics,
+        view.head_pose,
+        (SIZE, SIZE),
+        colour=colours,
+        light=view.light,
+        background=background,
     )
     noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0.0, 4.0))
     return np.clip(picture + noise, 0.0, 255.0).astype(np.uint8)

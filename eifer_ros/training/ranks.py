@@ -1,7 +1,9 @@
-"""Several processes that train one set of networks: gradients are averaged after every backward pass, weights start and stay the same.
+"""Several processes that train one set of networks: gradients are averaged after every backward pass, weights
+start and stay the same.
 
-Started by `torchrun`, which sets RANK, WORLD_SIZE and where to meet; gloo between CPUs, NCCL between GPUs. Plain averaging instead of
-torch's DistributedDataParallel, because a cycle calls every network twice in one pass, which its bookkeeping does not allow.
+Started by `torchrun`, which sets RANK, WORLD_SIZE and where to meet; gloo between CPUs, NCCL between GPUs.
+Plain averaging instead of torch's DistributedDataParallel, because a cycle calls every network twice in one
+pass, which its bookkeeping does not allow.
 """
 
 from __future__ import annotations
@@ -29,11 +31,16 @@ class Ranks:
 
     @staticmethod
     def join(device: str = "auto") -> Ranks:
-        """From the environment that torchrun makes; without it, one process. device: auto, cpu, cuda or cuda:N.
+        """From the environment that torchrun makes; without it, one process.
+
+        device: auto, cpu, cuda or cuda:N.
 
         Raises ConfigError for a device that is not there.
         """
-        rank, world, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        rank, world, local = (
+            int(os.environ.get(name, default))
+            for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+        )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -68,7 +75,9 @@ class Ranks:
             one.detach().copy_(mean.reshape(one.shape))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Of parameters that learn; a missing gradient counts as 0, so that all processes average the same ones."""
+        """Of parameters that learn; a missing gradient counts as 0, so that all processes average the same
+        ones.
+        """
         if self.world == 1:
             return
         chosen = [one for one in parameters if one.requires_grad]

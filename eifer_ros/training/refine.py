@@ -1,10 +1,12 @@
-"""Self-supervised refinement of the face encoder on real pictures of bare faces: landmarks and photometry, no labels.
+"""Self-supervised refinement of the face encoder on real pictures of bare faces: landmarks and photometry, no
+labels.
 
-After SMIRK (Retsinas et al., CVPR 2024, section 3): the head that is read must put its landmarks where a landmark network sees them, and a
-generator that sees only the plain drawing of that head and a picture without its face must be able to paint the face again. Three things
-differ. The landmark network and the head model do not mean quite the same points, so their mean difference is learnt along as a constant
-per point. The encoder's own points must lie on the head it reads. And what is read stays near what the encoder read before, which
-replaces SMIRK's priors of the coefficients.
+After SMIRK (Retsinas et al., CVPR 2024, section 3): the head that is read must put its landmarks where a
+landmark network sees them, and a generator that sees only the plain drawing of that head and a picture
+without its face must be able to paint the face again. Three things differ. The landmark network and the head
+model do not mean quite the same points, so their mean difference is learnt along as a constant per point. The
+encoder's own points must lie on the head it reads. And what is read stays near what the encoder read before,
+which replaces SMIRK's priors of the coefficients.
 """
 
 from __future__ import annotations
@@ -67,11 +69,16 @@ class Marked:
 
     @staticmethod
     def of(domain: Domain, landmarker: FaceLandmarker | None = None) -> Marked:
-        """Of the bare pictures in `domain` those in which the landmark network sees a face. Raises InputError where too few are left."""
+        """Of the bare pictures in `domain` those in which the landmark network sees a face.
+
+        Raises InputError where too few are left.
+        """
         network = landmarker if landmarker is not None else FaceLandmarker()
         side = domain.crops.shape[1]
         face = side / AROUND
-        place = Crop(side / 2.0, side / 2.0, 1.15 * face, 0.0)  # the landmark network wants a little more around a face
+        place = Crop(
+            side / 2.0, side / 2.0, 1.15 * face, 0.0
+        )  # the landmark network wants a little more around a face
         points: list[F32] = []
         rows = []
         for row, picture in enumerate(domain.crops):
@@ -80,15 +87,22 @@ class Marked:
                 points.append(((found.points[:, :2] - side / 2.0) / face + 0.5).astype(np.float32))
                 rows.append(row)
         if len(rows) < MIN_FRAMES:
-            raise InputError(f"landmarks were found in {len(rows)} of {len(domain.crops)} bare pictures; at least {MIN_FRAMES} are needed")
+            raise InputError(
+                f"landmarks were found in {len(rows)} of {len(domain.crops)} bare pictures; at least {MIN_FRAMES} are needed"
+            )
         crops = Unpaired(domain, domain, SIZE, 0).cut(domain.crops[rows], None)
         return Marked(crops, torch.from_numpy(np.stack(points)))
 
 
 class Refiner:
-    """Refines one encoder on `data`. As in phase 1, a step's choices depend on seed and step alone, so that a resumed run is the same."""
+    """Refines one encoder on `data`.
 
-    def __init__(self, start: OpenFace, head: HeadModel, data: Marked, settings: Refinement, run: Path) -> None:
+    As in phase 1, a step's choices depend on seed and step alone, so that a resumed run is the same.
+    """
+
+    def __init__(
+        self, start: OpenFace, head: HeadModel, data: Marked, settings: Refinement, run: Path
+    ) -> None:
         self.settings, self.data, self.run, self.head = settings, data, run, head
         torch.manual_seed(settings.seed)
         self.face, self.before = start, copy.deepcopy(start, {id(start.head): start.head})
@@ -99,13 +113,22 @@ class Refiner:
         self.generator = LiveGenerator(6, width=16, dense=True)
         self.bias = nn.Parameter(torch.zeros(data.landmarks.shape[1], 2))
         self.motion = Motion(head, torch.device("cpu"))
-        groups = [{"params": [*self.generator.parameters()]}, {"params": [*self.face.parameters()]}, {"params": [self.bias]}]
+        groups = [
+            {"params": [*self.generator.parameters()]},
+            {"params": [*self.face.parameters()]},
+            {"params": [self.bias]},
+        ]
         self.optimizer = torch.optim.Adam(groups, lr=settings.rate)
         self.average = {name: value.clone() for name, value in self.face.encoder.state_dict().items()}
         self.step = 0
 
-    def losses(self, picture: torch.Tensor, landmarks: torch.Tensor, random: torch.Generator) -> dict[str, torch.Tensor]:
-        """Every loss that is switched on, weighted. picture (B, 3, SIZE, SIZE); landmarks (B, 478, 2) crop units."""
+    def losses(
+        self, picture: torch.Tensor, landmarks: torch.Tensor, random: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Every loss that is switched on, weighted.
+
+        picture (B, 3, SIZE, SIZE); landmarks (B, 478, 2) crop units.
+        """
         s = self.settings
         seen = self.face.encode(picture, SIZE)
         read = self.face.read(picture)
@@ -125,7 +148,9 @@ class Refiner:
             out["near"] = s.near * (self.motion.expression(read, was) + self.motion.shape([read, was]))
         if s.photometric:
             render, hidden = self.painter.seen(picture, read, random)
-            out["photometric"] = s.photometric * (self.painter.paint(self.generator, render, hidden) - picture).abs().mean()
+            out["photometric"] = (
+                s.photometric * (self.painter.paint(self.generator, render, hidden) - picture).abs().mean()
+            )
         return out
 
     def advance(self) -> dict[str, float]:
@@ -151,7 +176,11 @@ class Refiner:
         self.step += 1
         return {name: float(value.detach()) for name, value in terms.items()}
 
-    def train(self, told: Callable[[int, dict[str, float]], None] | None = None, stop: Callable[[], bool] | None = None) -> bool:
+    def train(
+        self,
+        told: Callable[[int, dict[str, float]], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> bool:
         """Until the last step or until `stop`; saved either way. Returns whether the run is complete."""
         self.run.mkdir(parents=True, exist_ok=True)
         while self.step < self.settings.steps:
@@ -161,29 +190,47 @@ class Refiner:
                 told(self.step, terms)
             if asked or self.step % self.settings.save_every == 0 or self.step == self.settings.steps:
                 with (self.run / "refine.jsonl").open("a") as file:
-                    file.write(json.dumps({"step": self.step, **{name: round(value, 5) for name, value in terms.items()}}) + "\n")
+                    file.write(
+                        json.dumps(
+                            {"step": self.step, **{name: round(value, 5) for name, value in terms.items()}}
+                        )
+                        + "\n"
+                    )
                 self.save()
             if asked:
                 break
         return self.step >= self.settings.steps
 
     def _identity(self) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.settings).items() if name not in ("steps", "save_every")}
+        settings = {
+            name: value
+            for name, value in asdict(self.settings).items()
+            if name not in ("steps", "save_every")
+        }
         return {"head": fingerprint(self.head), "settings": settings, "pictures": len(self.data.pictures)}
 
     def save(self) -> None:
         """Write the checkpoint in one step."""
         content = {
-            "kind": "eifer_refinement", "identity": self._identity(), "step": self.step,
-            "average": self.average, "bias": self.bias.detach(), "face": self.face.state_dict(), "before": self.before.state_dict(),
-            "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "kind": "eifer_refinement",
+            "identity": self._identity(),
+            "step": self.step,
+            "average": self.average,
+            "bias": self.bias.detach(),
+            "face": self.face.state_dict(),
+            "before": self.before.state_dict(),
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
         partial = self.run / f"{CHECKPOINT}.partial"
         torch.save(content, partial)
         partial.replace(self.run / CHECKPOINT)
 
     def resume(self) -> bool:
-        """Go on from the run's checkpoint; False where there is none. Raises ModelError or InputError for one of another run."""
+        """Go on from the run's checkpoint; False where there is none.
+
+        Raises ModelError or InputError for one of another run.
+        """
         path = self.run / CHECKPOINT
         if not path.exists():
             return False
@@ -191,7 +238,9 @@ class Refiner:
         if content.get("kind") != "eifer_refinement":
             raise ModelError(f"{path}: not a checkpoint of a refinement")
         if content["identity"] != self._identity():
-            raise InputError(f"{path}: belongs to a run with another head model, other settings or other pictures; give another --out")
+            raise InputError(
+                f"{path}: belongs to a run with another head model, other settings or other pictures; give another --out"
+            )
         self.face.load_state_dict(content["face"])
         self.before.load_state_dict(content["before"])
         self.generator.load_state_dict(content["generator"])

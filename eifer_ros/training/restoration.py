@@ -5,10 +5,11 @@
     python -m eifer_ros.training.restoration shards runs/restorer --sheet sheet.png
     python -m eifer_ros.training.restoration shards runs/restorer --export models/face_restorer.onnx
 
-The removal generator of EIFER's phase 1 (Büchner et al., CVPR 2025: G from S to N), learnt from pairs, which the simulated participant
-gives and reality does not. Losses: L1, more where something is covered, most at eyes, brows and mouth; structural similarity (Wang et al.
-2004) of the brightness, as Zhao et al. 2017 advise beside L1; differences of neighbouring pixels; cross-entropy of the mask. Pictures
-without sensors are among the inputs: what is bare must stay as it is. A run that was stopped goes on where it was.
+The removal generator of EIFER's phase 1 (Büchner et al., CVPR 2025: G from S to N), learnt from pairs, which
+the simulated participant gives and reality does not. Losses: L1, more where something is covered, most at
+eyes, brows and mouth; structural similarity (Wang et al. 2004) of the brightness, as Zhao et al. 2017 advise
+beside L1; differences of neighbouring pixels; cross-entropy of the mask. Pictures without sensors are among
+the inputs: what is bare must stay as it is. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ _ROWS = tuple(np.array([POINTS.index(one) for one in part]) for part in _PARTS)
 class Plan:
     """One training run. minutes: how long over all sittings; the rate falls to nothing over their last third.
 
-    bare, partly: shares of pictures without sensors and with sensors on part of the face. strength: of light and lens (`Augment`). threads:
-    of torch. adversarial: weight of a discriminator's opinion, taken into account in the last third; 0 for none.
+    bare, partly: shares of pictures without sensors and with sensors on part of the face. strength: of light
+    and lens (`Augment`). threads: of torch. adversarial: weight of a discriminator's opinion, taken into
+    account in the last third; 0 for none.
     """
 
     minutes: float
@@ -79,7 +81,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pairs:
-    """picture, bare: (N, 3, H, W) 0..1. cover: (N, 1, H, W) 0..1, where a sensor is seen. detail: (N, 1, H, W) 0..1, eyes, brows, mouth."""
+    """picture, bare: (N, 3, H, W) 0..1. cover: (N, 1, H, W) 0..1, where a sensor is seen.
+
+    detail: (N, 1, H, W) 0..1, eyes, brows, mouth.
+    """
 
     picture: torch.Tensor
     bare: torch.Tensor
@@ -89,10 +94,15 @@ class Pairs:
     @staticmethod
     def of(batch: Batch, flip: torch.Tensor | None = None) -> Pairs:
         """From a batch; those of `flip` (N,) bool are mirrored."""
-        picture, bare = (torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255.0 for values in (batch.picture, batch.bare))
+        picture, bare = (
+            torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255.0
+            for values in (batch.picture, batch.bare)
+        )
         within = torch.from_numpy(batch.mask)[:, None] > 0
         # the shards' masks are wide; what is covered is where the pictures of a pair do differ
-        cover = ((picture - bare).abs().amax(1, keepdim=True) * (255.0 / 24.0) - 0.25).clamp(0.0, 1.0) * within
+        cover = ((picture - bare).abs().amax(1, keepdim=True) * (255.0 / 24.0) - 0.25).clamp(
+            0.0, 1.0
+        ) * within
         cover = F.max_pool2d(cover, 3, 1, 1)
         made = Pairs(picture, bare, cover, torch.from_numpy(detail_of(batch.landmarks))[:, None])
         if flip is None:
@@ -116,7 +126,9 @@ def detail_of(landmarks: F32) -> F32:
 
 
 class Restorer(nn.Module):  # type: ignore[misc, unused-ignore]
-    """(N, 3, H, W) RGB 0..1 to the picture without sensors (N, 3, H, W) 0..1 and the logits of what was covered (N, 1, H, W)."""
+    """(N, 3, H, W) RGB 0..1 to the picture without sensors (N, 3, H, W) 0..1 and the logits of what was
+    covered (N, 1, H, W).
+    """
 
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
@@ -147,14 +159,18 @@ def _window(side: int) -> torch.Tensor:
 
 
 def similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """(N, 1, H - 10, W - 10) structural similarity of brightness 0..1: Gaussian window of 11 pixels, deviation 1.5 (Wang et al. 2004)."""
+    """(N, 1, H - 10, W - 10) structural similarity of brightness 0..1: Gaussian window of 11 pixels,
+    deviation 1.5 (Wang et al. 2004).
+    """
     count = len(first)
     rows, columns = (_window(side).to(first) for side in first.shape[2:])
     # a product with a banded matrix: many times faster here than a convolution of single planes
     planes = rows.T @ torch.cat([first, second, first * first, second * second, first * second]) @ columns
     a, b, aa, bb, ab = planes.split(count)
     c1, c2 = 0.01**2, 0.03**2
-    return (2 * a * b + c1) * (2 * (ab - a * b) + c2) / ((a * a + b * b + c1) * (aa - a * a + bb - b * b + c2))
+    return (
+        (2 * a * b + c1) * (2 * (ab - a * b) + c2) / ((a * a + b * b + c1) * (aa - a * a + bb - b * b + c2))
+    )
 
 
 def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
@@ -163,21 +179,28 @@ def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[s
     total = importance.sum()
     off = (restored - pairs.bare).abs()
     across = (restored[..., 1:] - restored[..., :-1] - pairs.bare[..., 1:] + pairs.bare[..., :-1]).abs()
-    along = (restored[..., 1:, :] - restored[..., :-1, :] - pairs.bare[..., 1:, :] + pairs.bare[..., :-1, :]).abs()
+    along = (
+        restored[..., 1:, :] - restored[..., :-1, :] - pairs.bare[..., 1:, :] + pairs.bare[..., :-1, :]
+    ).abs()
     alike = similarity(brightness(restored), brightness(pairs.bare))
     inside = importance[..., 5:-5, 5:-5]
     return {
         "colour": 4.0 * (off.mean(1, keepdim=True) * importance).sum() / total,
-        "edges": 2.0 * (
-            (across.mean(1, keepdim=True) * importance[..., 1:]).sum() + (along.mean(1, keepdim=True) * importance[..., 1:, :]).sum()
-        ) / total,
+        "edges": 2.0
+        * (
+            (across.mean(1, keepdim=True) * importance[..., 1:]).sum()
+            + (along.mean(1, keepdim=True) * importance[..., 1:, :]).sum()
+        )
+        / total,
         "structure": 0.5 * ((1.0 - alike) * inside).sum() / inside.sum(),
         "mask": 0.3 * F.binary_cross_entropy_with_logits(logits, pairs.cover),
     }
 
 
 class Judge:
-    """Quality on people whom the run does not learn from: the first shard of the folder, as tracked crops, all sensors on, and bare."""
+    """Quality on people whom the run does not learn from: the first shard of the folder, as tracked crops,
+    all sensors on, and bare.
+    """
 
     def __init__(self, path: Path, count: int = 64) -> None:
         shard = Shard.load(path)
@@ -187,8 +210,12 @@ class Judge:
             settings = Augment(bare=bare, partly=0.0, negatives=0.0, strength=0.0)
             chosen = np.linspace(0, len(shard.bare) - 1, min(count, len(shard.bare))).astype(int)
             rows = [sample(shard, int(i), rng, settings, noise) for i in chosen]
-            picture, cut, mask, points, expression, shape, rotation = (np.stack([row[k] for row in rows]) for k in range(7))
-            self.sets[name] = Pairs.of(Batch(picture, cut, mask, points, expression, shape, rotation, np.ones(len(rows), np.float32)))
+            picture, cut, mask, points, expression, shape, rotation = (
+                np.stack([row[k] for row in rows]) for k in range(7)
+            )
+            self.sets[name] = Pairs.of(
+                Batch(picture, cut, mask, points, expression, shape, rotation, np.ones(len(rows), np.float32))
+            )
 
     def run(self, restorer: Restorer, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Restored pictures and masks of one of the sets."""
@@ -197,13 +224,17 @@ class Judge:
         made = []
         with torch.no_grad():
             for start in range(0, len(picture), 32):
-                restored, logits = restorer(picture[start : start + 32].contiguous(memory_format=torch.channels_last))
+                restored, logits = restorer(
+                    picture[start : start + 32].contiguous(memory_format=torch.channels_last)
+                )
                 made.append((restored, occlusion(logits)))
         restorer.train()
         return torch.cat([one for one, _ in made]), torch.cat([one for _, one in made])
 
     def __call__(self, restorer: Restorer) -> dict[str, float]:
-        """PSNR in dB and SSIM of the whole crop, RMS error where covered and at details, overlap of the mask, change of bare pictures."""
+        """PSNR in dB and SSIM of the whole crop, RMS error where covered and at details, overlap of the mask,
+        change of bare pictures.
+        """
         pairs = self.sets["sensors"]
         restored, mask = self.run(restorer, "sensors")
         square = ((restored - pairs.bare) ** 2).mean(1, keepdim=True)
@@ -232,7 +263,9 @@ def sheet(judge: Judge, restorer: Restorer, count: int = 12) -> U8:
         for i in np.linspace(0, len(restored) - 1, share).astype(int):
             tall = torch.cat([pairs.picture[i], restored[i], pairs.bare[i], mask[i].expand(3, -1, -1)], dim=1)
             columns.append((tall.permute(1, 2, 0).clamp(0.0, 1.0).numpy() * 255.0).round().astype(np.uint8))
-    return np.asarray(cv2.resize(np.hstack(columns), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.asarray(
+        cv2.resize(np.hstack(columns), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC), np.uint8
+    )
 
 
 def load_restorer(path: Path) -> Restorer:
@@ -248,9 +281,16 @@ def load_restorer(path: Path) -> Restorer:
 
 
 def train(
-    shards: Path, run: Path, plan: Plan, width: int = WIDTH, every_s: float = 120.0, clock: Callable[[], float] = time.monotonic
+    shards: Path,
+    run: Path,
+    plan: Plan,
+    width: int = WIDTH,
+    every_s: float = 120.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, float]:
-    """Train for `plan.minutes` of `clock` (s) over all sittings; returns the last judgement. Writes restorer.pt and log.jsonl into `run`.
+    """Train for `plan.minutes` of `clock` (s) over all sittings; returns the last judgement.
+
+    Writes restorer.pt and log.jsonl into `run`.
 
     Raises InputError for a folder without shards and for a run of another width.
     """
@@ -269,7 +309,9 @@ def train(
     if saved.exists():
         content: dict[str, Any] = torch.load(saved, weights_only=True)
         if content["width"] != width:
-            raise InputError(f"{saved} belongs to a run with width {content['width']}; take another folder for width {width}")
+            raise InputError(
+                f"{saved} belongs to a run with width {content['width']}; take another folder for width {width}"
+            )
         restorer.load_state_dict(content["network"])
         critic.load_state_dict(content["critic"])
         for name, optimizer in optimizers.items():
@@ -285,9 +327,16 @@ def train(
 
     def save() -> None:
         content = {
-            "kind": "face_restorer", "width": width, "network": restorer.state_dict(), "critic": critic.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()}, "average": average.state,
-            "steps": average.steps, "minutes": minutes, "pictures": average.steps * plan.batch, "plan": asdict(plan),
+            "kind": "face_restorer",
+            "width": width,
+            "network": restorer.state_dict(),
+            "critic": critic.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+            "average": average.state,
+            "steps": average.steps,
+            "minutes": minutes,
+            "pictures": average.steps * plan.batch,
+            "plan": asdict(plan),
         }
         partial = saved.with_suffix(".partial")
         torch.save(content, partial)
@@ -327,7 +376,11 @@ def train(
             shadow.load_state_dict(average.state)
             judged = judge(shadow)
             line = {"step": step, "minutes": round(minutes, 2), "rate": round(rate, 6)}
-            line |= {name: round(value / (step - since), 4) for name, value in (sums | judged).items() if name in sums}
+            line |= {
+                name: round(value / (step - since), 4)
+                for name, value in (sums | judged).items()
+                if name in sums
+            }
             line |= {name: round(value, 4) for name, value in judged.items()}
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -340,9 +393,16 @@ def train(
 
 
 def _judged(
-    critic: PatchDiscriminator, optimizer: torch.optim.Optimizer, restored: torch.Tensor, bare: torch.Tensor, weight: float
+    critic: PatchDiscriminator,
+    optimizer: torch.optim.Optimizer,
+    restored: torch.Tensor,
+    bare: torch.Tensor,
+    weight: float,
 ) -> dict[str, torch.Tensor]:
-    """One step of the discriminator (least squares, Mao et al. 2017), and what it has to say to the restorer."""
+    """One step of the discriminator (least squares, Mao et al.
+
+    2017), and what it has to say to the restorer.
+    """
     for parameter in critic.parameters():
         parameter.requires_grad_(True)
     real, made = critic(bare), critic(restored.detach())
@@ -368,7 +428,10 @@ class _Exported(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 def export(restorer: Restorer, head: HeadModel, path: Path, about: dict[str, object]) -> None:
-    """Write `restorer` as ONNX with half-precision weights. `about`: what the model card says of its training."""
+    """Write `restorer` as ONNX with half-precision weights.
+
+    `about`: what the model card says of its training.
+    """
     import onnx
 
     module = _Exported(restorer.eval().to(memory_format=torch.contiguous_format)).eval()
@@ -376,15 +439,28 @@ def export(restorer: Restorer, head: HeadModel, path: Path, about: dict[str, obj
     partial = path.with_suffix(".partial.onnx")
     picture = torch.zeros(1, 3, SIZE, SIZE)
     torch.onnx.export(
-        module, (picture,), str(partial), input_names=["picture"], output_names=list(OUTPUTS),
-        dynamic_axes={name: {0: "n"} for name in ("picture", *OUTPUTS)}, opset_version=17, dynamo=False,
+        module,
+        (picture,),
+        str(partial),
+        input_names=["picture"],
+        output_names=list(OUTPUTS),
+        dynamic_axes={name: {0: "n"} for name in ("picture", *OUTPUTS)},
+        opset_version=17,
+        dynamo=False,
     )
     model = onnx.load(str(partial))
     halve_weights(model)
     content = {
-        "kind": "face_restorer", "size": SIZE, "margin": MARGIN, "points": list(POINTS), "head_model": head.id,
-        "head_fingerprint": fingerprint(head), "licence": "Apache-2.0", "multiply_accumulates": multiply_accumulates(module, picture),
-        "parameters": sum(weights.numel() for weights in restorer.parameters()), **about,
+        "kind": "face_restorer",
+        "size": SIZE,
+        "margin": MARGIN,
+        "points": list(POINTS),
+        "head_model": head.id,
+        "head_fingerprint": fingerprint(head),
+        "licence": "Apache-2.0",
+        "multiply_accumulates": multiply_accumulates(module, picture),
+        "parameters": sum(weights.numel() for weights in restorer.parameters()),
+        **about,
     }
     model.metadata_props.add(key="eifer", value=json.dumps(content))
     onnx.checker.check_model(model)
@@ -400,14 +476,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--bare", type=float, default=0.25, help="share of pictures without sensors (default 0.25)")
-    parser.add_argument("--strength", type=float, default=1.0, help="how much light and lens vary (default 1)")
+    parser.add_argument(
+        "--bare", type=float, default=0.25, help="share of pictures without sensors (default 0.25)"
+    )
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="how much light and lens vary (default 1)"
+    )
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--adversarial", type=float, default=0.0, help="weight of a discriminator in the last third (default none)")
-    parser.add_argument("--every", type=float, default=120.0, help="seconds between checkpoints (default 120)")
-    parser.add_argument("--sheet", type=Path, help="draw inputs, results and truths of held-out people (.png) and stop")
+    parser.add_argument(
+        "--adversarial",
+        type=float,
+        default=0.0,
+        help="weight of a discriminator in the last third (default none)",
+    )
+    parser.add_argument(
+        "--every", type=float, default=120.0, help="seconds between checkpoints (default 120)"
+    )
+    parser.add_argument(
+        "--sheet", type=Path, help="draw inputs, results and truths of held-out people (.png) and stop"
+    )
     parser.add_argument("--export", type=Path, help="write the run's restorer as ONNX and stop")
     given = parser.parse_args()
     if given.sheet is not None:
@@ -417,10 +506,21 @@ def main() -> None:
     if given.export is not None:
         restorer = load_restorer(given.run / "restorer.pt")
         content = torch.load(given.run / "restorer.pt", weights_only=True)
-        export(restorer, load_head(), given.export, {name: content[name] for name in ("minutes", "pictures", "plan")})
+        export(
+            restorer,
+            load_head(),
+            given.export,
+            {name: content[name] for name in ("minutes", "pictures", "plan")},
+        )
         return
     plan = Plan(
-        given.minutes, given.batch, given.rate, given.bare, strength=given.strength, seed=given.seed, threads=given.threads,
+        given.minutes,
+        given.batch,
+        given.rate,
+        given.bare,
+        strength=given.strength,
+        seed=given.seed,
+        threads=given.threads,
         adversarial=given.adversarial,
     )
     train(given.shards, given.run, plan, given.width, given.every)

@@ -2,14 +2,16 @@
 
     python -m eifer_ros.training.spotting models/spotter.npz --people 16 --minutes 4
 
-Each person performs micro-expressions over rest and over talking, the movements of the protocol, and conversation. The picture is
-drawn for eighteen other people, half a minute each; for the rest what a reconstruction would say is the truth with the faults
-reconstructions have (`CameraFaults`: too little motion, actions that leak into each other, noise fast and slow, some of it in the shape
-of expressions, the head's motion read as expression), and now and then what the spotter must see through: head turns, light that
-flickers, something that moves over the skin. The muscles are the simulated sEMG through the envelope filter of profile `live`. Both
-detectors run over both streams as they would live; every candidate of either, and some moments at random, become rows. Five networks for
-each sense learn from rows and their mirror images, and answer with the mean of their logits; temperatures and the weights of the fusion
-are fitted on every fourth person with networks that have not seen them.
+Each person performs micro-expressions over rest and over talking, the movements of the protocol, and
+conversation. The picture is drawn for eighteen other people, half a minute each; for the rest what a
+reconstruction would say is the truth with the faults reconstructions have (`CameraFaults`: too little motion,
+actions that leak into each other, noise fast and slow, some of it in the shape of expressions, the head's
+motion read as expression), and now and then what the spotter must see through: head turns, light that
+flickers, something that moves over the skin. The muscles are the simulated sEMG through the envelope filter
+of profile `live`. Both detectors run over both streams as they would live; every candidate of either, and
+some moments at random, become rows. Five networks for each sense learn from rows and their mirror images, and
+answer with the mean of their logits; temperatures and the weights of the fusion are fitted on every fourth
+person with networks that have not seen them.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class Take:
-    """One person in one programme, both senses on the grid from instant 0: vision (T, C), emg (T, 22) (T may differ by a few).
+    """One person in one programme, both senses on the grid from instant 0: vision (T, C), emg (T, 22) (T may
+    differ by a few).
 
     skin, muscle: true events with the times of either.
     """
@@ -85,7 +88,9 @@ class Take:
 
 
 class CameraFaults:
-    """What a reconstruction makes of a true face, for one person and one camera: all parameters drawn once from `rng`."""
+    """What a reconstruction makes of a true face, for one person and one camera: all parameters drawn once
+    from `rng`.
+    """
 
     def __init__(self, rng: np.random.Generator) -> None:
         count = len(ACTIONS)
@@ -104,8 +109,12 @@ class CameraFaults:
         self._slow = 10.0 ** rng.uniform(-3.8, -2.4) * np.exp(rng.normal(0.0, 0.7, count))
         # what knows faces makes faces of noise: noise of each muscle, through what the muscle does
         self._muscles = reference_matrix()[[ARKIT_52.index(name) for name in ACTIONS]].copy()
-        self._face_white = 10.0 ** rng.uniform(-4.0, -2.8) * np.exp(rng.normal(0.0, 0.5, self._muscles.shape[1]))
-        self._face_slow = 10.0 ** rng.uniform(-3.5, -2.3) * np.exp(rng.normal(0.0, 0.5, self._muscles.shape[1]))
+        self._face_white = 10.0 ** rng.uniform(-4.0, -2.8) * np.exp(
+            rng.normal(0.0, 0.5, self._muscles.shape[1])
+        )
+        self._face_slow = 10.0 ** rng.uniform(-3.5, -2.3) * np.exp(
+            rng.normal(0.0, 0.5, self._muscles.shape[1])
+        )
         self._face_memory_s = rng.uniform(0.05, 0.5, self._muscles.shape[1])
         self._memory_s = rng.uniform(0.15, 0.8, count)
         self._pose = leaky * rng.normal(0.0, 0.1, (count, 6))
@@ -116,17 +125,30 @@ class CameraFaults:
         self._pose_noise = np.array([10.0 ** rng.uniform(-2.0, -1.0), 10.0 ** rng.uniform(-2.7, -1.7)])
 
     def see(self, truth: F64, gaze: F64, motion: F64) -> F64:
-        """(T, C) rows of the picture. truth: (T, actions). gaze: (T, 2) yaw and pitch rad. motion: (T, 6) head, rad and m."""
+        """(T, C) rows of the picture. truth: (T, actions). gaze: (T, 2) yaw and pitch rad.
+
+        motion: (T, 6) head, rad and m.
+        """
         rng, count = self._rng, len(truth)
         keep = np.exp(-1.0 / (GRID_HZ * self._blur_s)) if self._blur_s > 1e-4 else 0.0
-        seen = _one_pole((truth * self._gain) @ (np.eye(len(self._gain)) + self._leak).T, np.full(truth.shape[1], keep), 1.0 - keep)
+        seen = _one_pole(
+            (truth * self._gain) @ (np.eye(len(self._gain)) + self._leak).T,
+            np.full(truth.shape[1], keep),
+            1.0 - keep,
+        )
         memory = np.exp(-1.0 / (GRID_HZ * self._memory_s))
         drift = _one_pole(rng.standard_normal(truth.shape), memory, np.sqrt(1.0 - memory**2))
         keep_face = np.exp(-1.0 / (GRID_HZ * self._face_memory_s))
         pulls = rng.standard_normal((count, self._muscles.shape[1]))
         faces = self._face_slow * _one_pole(pulls, keep_face, np.sqrt(1.0 - keep_face**2))
         faces += self._face_white * rng.standard_normal(pulls.shape)
-        seen = seen + self._white * rng.standard_normal(truth.shape) + self._slow * drift + motion @ self._pose.T + faces @ self._muscles.T
+        seen = (
+            seen
+            + self._white * rng.standard_normal(truth.shape)
+            + self._slow * drift
+            + motion @ self._pose.T
+            + faces @ self._muscles.T
+        )
         gaze_speed = np.abs(np.gradient(gaze, axis=0)).sum(axis=1) * GRID_HZ
         turn = np.linalg.norm(np.gradient(motion[:, :3], axis=0), axis=1) * GRID_HZ
         shift = np.linalg.norm(np.gradient(motion[:, 3:], axis=0), axis=1) * GRID_HZ
@@ -139,7 +161,9 @@ class CameraFaults:
                 seen = seen + np.outer(course, self._turned @ rng.normal(0.0, 1.0, 2))
                 turn, shift = turn + rng.uniform(0.2, 2.0) * course, shift + rng.uniform(0.0, 0.15) * course
             elif kind == "light":
-                flicker = course * np.sign(np.sin(2.0 * np.pi * rng.uniform(2.0, 12.0) * np.arange(count) / GRID_HZ))
+                flicker = course * np.sign(
+                    np.sin(2.0 * np.pi * rng.uniform(2.0, 12.0) * np.arange(count) / GRID_HZ)
+                )
                 size = float(rng.normal(0.0, 0.15))
                 light = light + size * flicker
                 seen = seen + np.outer(size * flicker, self._lit / 0.05)
@@ -150,11 +174,17 @@ class CameraFaults:
                 back = 1.0 if rng.random() < 0.5 else 0.0
                 slide = course if back else minimum_jerk((np.arange(count) - begin) / length)
                 seen = seen + np.outer(slide, pattern)
-        if self._bounded:  # what is counted from a running neutral and kept within the bounds of a coefficient loses its lower half
-            neutral = _one_pole(seen, np.full(seen.shape[1], np.exp(-1.0 / GRID_HZ)), 1.0 - np.exp(-1.0 / GRID_HZ))
+        # what is counted from a running neutral and kept within the bounds of a coefficient loses its lower
+        # half
+        if self._bounded:
+            neutral = _one_pole(
+                seen, np.full(seen.shape[1], np.exp(-1.0 / GRID_HZ)), 1.0 - np.exp(-1.0 / GRID_HZ)
+            )
             seen = np.maximum(seen - neutral, -self._resting)
         noise = np.abs(rng.standard_normal((count, 2))) * self._pose_noise
-        context = np.stack([gaze[:, 0], gaze[:, 1], gaze_speed, turn + noise[:, 0], shift + noise[:, 1], light], axis=1)
+        context = np.stack(
+            [gaze[:, 0], gaze[:, 1], gaze_speed, turn + noise[:, 0], shift + noise[:, 1], light], axis=1
+        )
         context[:, :2] += rng.normal(0.0, 0.004, (count, 2))
         return np.concatenate([seen, context], axis=1)
 
@@ -162,7 +192,11 @@ class CameraFaults:
         """Kind, first instant and length in instants: about one in 8 s."""
         number = self._rng.poisson(count / GRID_HZ / 8.0)
         return [
-            (str(self._rng.choice(["turn", "light", "slide"])), float(self._rng.uniform(0, count)), float(self._rng.uniform(15, 80)))
+            (
+                str(self._rng.choice(["turn", "light", "slide"])),
+                float(self._rng.uniform(0, count)),
+                float(self._rng.uniform(15, 80)),
+            )
             for _ in range(number)
         ]
 
@@ -182,7 +216,9 @@ def emg_rows(participant: Participant, begin_s: float, end_s: float, profile: st
     lead = 2.0
     stream = EnvelopeFilter(profile, participant.rate_hz, len(MUSCLE_CHANNELS))
     samples = participant.emg(begin_s - lead, end_s + 0.3)
-    envelope = stream.push(samples, round((participant.sample_index(begin_s - lead) / participant.true_rate_hz - begin_s) * 1e9))
+    envelope = stream.push(
+        samples, round((participant.sample_index(begin_s - lead) / participant.true_rate_hz - begin_s) * 1e9)
+    )
     grid = Grid(len(MUSCLE_CHANNELS))
     out = np.zeros((round((end_s - begin_s) * GRID_HZ), len(MUSCLE_CHANNELS)))
     delay = round(stream.design.delay_s * 1e9)
@@ -201,8 +237,13 @@ def vision_rows(participant: Participant, times: F64, faults: CameraFaults) -> F
     return faults.see(truth, participant.script.gaze(times), participant.script.head_motion(times))
 
 
-def drawn_rows(participant: Participant, begin_s: float, end_s: float, rate_hz: float = 100.0, static_hz: float = 25.0) -> F64:
-    """(T, C) what the reconstruction really says of drawn pictures, on the grid; NaN where it says nothing. 30 ms of a core per picture."""
+def drawn_rows(
+    participant: Participant, begin_s: float, end_s: float, rate_hz: float = 100.0, static_hz: float = 25.0
+) -> F64:
+    """(T, C) what the reconstruction really says of drawn pictures, on the grid; NaN where it says nothing.
+
+    30 ms of a core per picture.
+    """
     head = participant.head
     static = SensorEstimator(head, SensorFitSettings())
     static.warm_up()
@@ -228,33 +269,56 @@ def drawn_rows(participant: Participant, begin_s: float, end_s: float, rate_hz: 
 
 
 def take(
-    person: int, program: str, seconds: float, begin_s: float = 4.0, session: int = 0, lag_s: float = 0.07, drawn: bool = False
+    person: int,
+    program: str,
+    seconds: float,
+    begin_s: float = 4.0,
+    session: int = 0,
+    lag_s: float = 0.07,
+    drawn: bool = False,
 ) -> Take:
-    """Simulate one person in one programme. drawn: in pictures, under sensors, read by the reconstruction; else by `CameraFaults`."""
+    """Simulate one person in one programme.
+
+    drawn: in pictures, under sensors, read by the reconstruction; else by `CameraFaults`.
+    """
     participant = Participant(person, session, program=program, sensors=drawn, size=(320, 240), lag_s=lag_s)
     times = begin_s + np.arange(round(seconds * GRID_HZ)) / GRID_HZ
     if drawn:
         vision = drawn_rows(participant, begin_s, begin_s + seconds)
     else:
-        vision = vision_rows(participant, times, CameraFaults(np.random.default_rng([person, session, PROGRAMS.index(program)])))
+        vision = vision_rows(
+            participant,
+            times,
+            CameraFaults(np.random.default_rng([person, session, PROGRAMS.index(program)])),
+        )
     emg = emg_rows(participant, begin_s, begin_s + seconds)
 
     def truths(events: Sequence[Any]) -> tuple[Truth, ...]:
         return tuple(
-            Truth((event.apex_s - begin_s) * GRID_HZ, 1 + MICRO_CLASSES.index(event.label),
-                  np.array([float(name in event.regions) for name in EVENT_REGIONS]))
+            Truth(
+                (event.apex_s - begin_s) * GRID_HZ,
+                1 + MICRO_CLASSES.index(event.label),
+                np.array([float(name in event.regions) for name in EVENT_REGIONS]),
+            )
             for event in events
         )
 
     return Take(
-        person, program, vision, emg, truths(participant.micro_events(begin_s, begin_s + seconds)),
-        truths(participant.script.micro_events(begin_s, begin_s + seconds)), lag_s,
+        person,
+        program,
+        vision,
+        emg,
+        truths(participant.micro_events(begin_s, begin_s + seconds)),
+        truths(participant.script.micro_events(begin_s, begin_s + seconds)),
+        lag_s,
     )
 
 
 @dataclass(frozen=True)
 class Rows:
-    """N moments: features vision (N, F), emg (N, G); label (N,) 0 none or class; regions (N, 4); person (N,); proposed (N, 2) by whom."""
+    """N moments: features vision (N, F), emg (N, G); label (N,) 0 none or class; regions (N, 4); person (N,);
+    proposed (N, 2) by whom.
+    """
 
     vision: F32
     emg: F32
@@ -298,7 +362,9 @@ def rows_of(one: Take, rng: np.random.Generator, random_hz: float = 0.6) -> Rows
     return Rows(
         np.array([features(v, VISION_UNIT) for _, v, _, _, _ in found], np.float32),
         np.array([features(e, EMG_UNIT) for _, _, e, _, _ in found], np.float32),
-        np.array(label, np.int64), np.array(regions).reshape(-1, len(EVENT_REGIONS)), np.full(len(found), one.person),
+        np.array(label, np.int64),
+        np.array(regions).reshape(-1, len(EVENT_REGIONS)),
+        np.full(len(found), one.person),
         np.array([[a, b] for _, _, _, a, b in found], bool).reshape(-1, 2),
     )
 
@@ -320,14 +386,20 @@ _OTHER_REGION = [EVENT_REGIONS.index(name) for name in ("eye_right", "eye_left",
 
 
 def mirrored_features(channels: Sequence[str]) -> tuple[npt.NDArray[np.intp], F64]:
-    """Where each feature of the mirrored face stands among those of the face itself, and its sign (`verifier.features`' order).
+    """Where each feature of the mirrored face stands among those of the face itself, and its sign
+    (`verifier.features`' order).
 
-    Both detectors treat left and right alike, so that a mirrored stream would give the same candidates with these features.
+    Both detectors treat left and right alike, so that a mirrored stream would give the same candidates with
+    these features.
     """
     count, swap = len(channels), np.array(mirrored(channels))
     sign = np.array([-1.0 if name == "gaze yaw" else 1.0 for name in channels])
     start = 2 * count
-    energy = [start + len(_OTHER_REGION) * scale + region for scale in range(len(LENGTHS_S)) for region in _OTHER_REGION]
+    energy = [
+        start + len(_OTHER_REGION) * scale + region
+        for scale in range(len(LENGTHS_S))
+        for region in _OTHER_REGION
+    ]
     recent = [start + len(energy) + region for region in _OTHER_REGION]
     tail = start + len(energy) + len(recent) + np.arange(5)
     order = np.concatenate([swap, count + swap, energy, recent, tail]).astype(np.intp)
@@ -336,22 +408,40 @@ def mirrored_features(channels: Sequence[str]) -> tuple[npt.NDArray[np.intp], F6
 
 def mirror(rows: Rows) -> Rows:
     """The same moments of faces whose left and right are exchanged."""
-    (order_v, sign_v), (order_e, sign_e) = mirrored_features(VISION_CHANNELS), mirrored_features(MUSCLE_CHANNELS)
+    (order_v, sign_v), (order_e, sign_e) = (
+        mirrored_features(VISION_CHANNELS),
+        mirrored_features(MUSCLE_CHANNELS),
+    )
     return Rows(
-        (rows.vision[:, order_v] * sign_v).astype(np.float32), (rows.emg[:, order_e] * sign_e).astype(np.float32), rows.label,
-        rows.regions[:, _OTHER_REGION], rows.person, rows.proposed,
+        (rows.vision[:, order_v] * sign_v).astype(np.float32),
+        (rows.emg[:, order_e] * sign_e).astype(np.float32),
+        rows.label,
+        rows.regions[:, _OTHER_REGION],
+        rows.person,
+        rows.proposed,
     )
 
 
 def join(parts: Sequence[Rows]) -> Rows:
     """All rows together."""
-    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__dataclass_fields__))
+    return Rows(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__dataclass_fields__)
+    )
 
 
 def train_network(
-    x: F32, label: npt.NDArray[np.int64], regions: F64, classes: tuple[str, ...], *, seed: int, epochs: int, hidden: int = HIDDEN
+    x: F32,
+    label: npt.NDArray[np.int64],
+    regions: F64,
+    classes: tuple[str, ...],
+    *,
+    seed: int,
+    epochs: int,
+    hidden: int = HIDDEN,
 ) -> Verifier:
-    """Fit one network: cross-entropy of the classes plus binary cross-entropy of the regions where there is an event."""
+    """Fit one network: cross-entropy of the classes plus binary cross-entropy of the regions where there is
+    an event.
+    """
     import torch
     from torch import nn
 
@@ -360,7 +450,12 @@ def train_network(
     data = torch.from_numpy(np.clip((x - mean) / deviation, -6.0, 6.0).astype(np.float32))
     target, where = torch.from_numpy(label), torch.from_numpy(regions.astype(np.float32))
     split = 1 + len(classes)
-    net = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Dropout(0.25), nn.Linear(hidden, split + len(EVENT_REGIONS)))
+    net = nn.Sequential(
+        nn.Linear(x.shape[1], hidden),
+        nn.ReLU(),
+        nn.Dropout(0.25),
+        nn.Linear(hidden, split + len(EVENT_REGIONS)),
+    )
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=2e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     order = torch.Generator().manual_seed(seed)
@@ -371,14 +466,18 @@ def train_network(
             event = target[batch] > 0
             loss = nn.functional.cross_entropy(out[:, :split], target[batch], label_smoothing=0.02)
             if event.any():
-                loss = loss + 0.5 * nn.functional.binary_cross_entropy_with_logits(out[event, split:], where[batch][event])
+                loss = loss + 0.5 * nn.functional.binary_cross_entropy_with_logits(
+                    out[event, split:], where[batch][event]
+                )
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         schedule.step()
     net.eval()
     first, last = net[0], net[3]
-    w1, b1, w2, b2 = (value.detach().numpy().copy() for value in (first.weight.T, first.bias, last.weight.T, last.bias))
+    w1, b1, w2, b2 = (
+        value.detach().numpy().copy() for value in (first.weight.T, first.bias, last.weight.T, last.bias)
+    )
     return Verifier(classes, mean.astype(np.float32), deviation.astype(np.float32), w1, b1, w2, b2)
 
 
@@ -388,7 +487,9 @@ def log_probabilities(network: Verifier, x: F32) -> F64:
 
 
 def fit_fusion(vision: F64, emg: F64, label: npt.NDArray[np.int64]) -> tuple[F64, F64]:
-    """Weights (2,) and bias (K + 1,) of the joined answer, by maximum likelihood; of the bias, only that of "none" is fitted."""
+    """Weights (2,) and bias (K + 1,) of the joined answer, by maximum likelihood; of the bias, only that of
+    "none" is fitted.
+    """
     bias = np.zeros(vision.shape[1])
 
     def loss(p: F64) -> float:
@@ -404,7 +505,9 @@ def fit_fusion(vision: F64, emg: F64, label: npt.NDArray[np.int64]) -> tuple[F64
 
 
 def fit_temperature(network: Verifier, x: F32, label: npt.NDArray[np.int64]) -> Verifier:
-    """The network with the temperature that makes its probabilities most likely on rows it was not trained on."""
+    """The network with the temperature that makes its probabilities most likely on rows it was not trained
+    on.
+    """
     raw = log_probabilities(network, x)
     best, value = 1.0, np.inf
     for temperature in np.geomspace(0.5, 3.0, 25):
@@ -420,7 +523,9 @@ def committee(networks: Sequence[Verifier]) -> Verifier:
     """One network that answers with the mean of the logits of several of the same training set."""
     one, share = networks[0], 1.0 / len(networks)
     return replace(
-        one, w1=np.concatenate([net.w1 for net in networks], axis=1), b1=np.concatenate([net.b1 for net in networks]),
+        one,
+        w1=np.concatenate([net.w1 for net in networks], axis=1),
+        b1=np.concatenate([net.b1 for net in networks]),
         w2=np.concatenate([share * net.w2 for net in networks]).astype(np.float32),
         b2=np.asarray(share * np.sum([net.b2 for net in networks], axis=0), np.float32),
     )
@@ -429,17 +534,27 @@ def committee(networks: Sequence[Verifier]) -> Verifier:
 def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> Verifiers:
     """Networks, temperatures and fusion from rows of several people.
 
-    Temperatures and fusion are fitted on every fourth person with networks that have not seen them; then everybody is learnt from.
+    Temperatures and fusion are fitted on every fourth person with networks that have not seen them; then
+    everybody is learnt from.
     """
     people = np.unique(rows.person)
     apart = np.isin(rows.person, people[:: 4 if len(people) > 4 else 2])
 
     def learnt(sense: str, chosen: npt.NDArray[np.bool_]) -> Verifier:
         x = getattr(rows, sense)[chosen]
-        return committee([
-            train_network(x, rows.label[chosen], rows.regions[chosen], MICRO_CLASSES, seed=seed + member, epochs=epochs)
-            for member in range(members)
-        ])
+        return committee(
+            [
+                train_network(
+                    x,
+                    rows.label[chosen],
+                    rows.regions[chosen],
+                    MICRO_CLASSES,
+                    seed=seed + member,
+                    epochs=epochs,
+                )
+                for member in range(members)
+            ]
+        )
 
     networks, answers = {}, []
     for sense in ("vision", "emg"):
@@ -452,9 +567,12 @@ def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> V
 
 
 DRAWN = (
-    *(("micro", person, 30.0) for person in range(9001, 9015)), *(("micro_talking", person, 24.0) for person in (9023, 9026, 9029, 9032)),
+    *(("micro", person, 30.0) for person in range(9001, 9015)),
+    *(("micro_talking", person, 24.0) for person in (9023, 9026, 9029, 9032)),
 )
-"""Programme, person and seconds of what is drawn, so that the networks know what the reconstruction makes of noise and blinks."""
+"""Programme, person and seconds of what is drawn, so that the networks know what the reconstruction makes of
+noise and blinks.
+"""
 DRAWN_WEIGHT = 8
 """How often each drawn row counts."""
 
@@ -463,7 +581,9 @@ def gather(people: Sequence[int], minutes: float, *, drawn: bool = True, say: An
     """Rows of all people in all programmes, of those in `DRAWN`, and their mirror images."""
     parts = []
     for program, person, seconds in DRAWN if drawn else ():
-        parts += [rows_of(take(person, program, seconds, drawn=True), np.random.default_rng([person, 1]))] * DRAWN_WEIGHT
+        parts += [
+            rows_of(take(person, program, seconds, drawn=True), np.random.default_rng([person, 1]))
+        ] * DRAWN_WEIGHT
         if say is not None:
             say(f"person {person}: drawn")
     for person in people:
@@ -483,13 +603,21 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="where the weights go (.npz)")
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--minutes", type=float, default=4.0, help="of each person")
-    parser.add_argument("--first", type=int, default=20_000, help="seed of the first person; the benchmark uses others")
-    parser.add_argument("--no-pictures", action="store_true", help="leave out the people who are drawn (25 of 35 minutes of a core)")
+    parser.add_argument(
+        "--first", type=int, default=20_000, help="seed of the first person; the benchmark uses others"
+    )
+    parser.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="leave out the people who are drawn (25 of 35 minutes of a core)",
+    )
     parser.add_argument("--epochs", type=int, default=22)
     parser.add_argument("--members", type=int, default=5, help="networks whose mean answers")
     arguments = parser.parse_args()
     rows = gather(
-        range(arguments.first, arguments.first + arguments.people), arguments.minutes, drawn=not arguments.no_pictures,
+        range(arguments.first, arguments.first + arguments.people),
+        arguments.minutes,
+        drawn=not arguments.no_pictures,
         say=lambda text: print(text, file=sys.stderr),
     )
     train(rows, epochs=arguments.epochs, members=arguments.members).save(arguments.out)

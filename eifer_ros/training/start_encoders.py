@@ -1,4 +1,6 @@
-"""The encoder that phase 1 starts from: a run's `encoder.pt`, SMIRK's checkpoint, or the shipped ONNX file turned back into weights."""
+"""The encoder that phase 1 starts from: a run's `encoder.pt`, SMIRK's checkpoint, or the shipped ONNX file
+turned back into weights.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from .smirk_encoder import SmirkEncoder, check_names, load_checkpoint, read_tens
 def load_start(path: Path | None, head: HeadModel) -> FaceEncoder | SmirkEncoder:
     """The encoder in the file `path`, or the one in models/ where that is None.
 
-    Raises InputError or ModelError for a file that is missing, damaged, of another architecture, or made for another head model.
+    Raises InputError or ModelError for a file that is missing, damaged, of another architecture, or made for
+    another head model.
     """
     chosen = resources.model(ENCODER) if path is None else path
     if not chosen.is_file():
@@ -37,7 +40,10 @@ def load_start(path: Path | None, head: HeadModel) -> FaceEncoder | SmirkEncoder
     else:
         content = read_tensors(chosen)
         encoder = _from_run(chosen, content) if "widths" in content else load_checkpoint(chosen)
-    if isinstance(encoder, FaceEncoder) and (encoder.expression_size, encoder.shape_size) != (head.expression_size, head.shape_size):
+    if isinstance(encoder, FaceEncoder) and (encoder.expression_size, encoder.shape_size) != (
+        head.expression_size,
+        head.shape_size,
+    ):
         raise ModelError(
             f"{chosen}: gives {encoder.expression_size} expression and {encoder.shape_size} shape coefficients; head model '{head.id}' has "
             f"{head.expression_size} and {head.shape_size}: an encoder belongs to the head model it was trained with"
@@ -50,14 +56,18 @@ def _from_run(path: Path, content: dict[str, Any]) -> FaceEncoder:
         encoder = FaceEncoder(int(content["sizes"][0]), int(content["sizes"][1]), tuple(content["widths"]))
         weights = content["average"]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ModelError(f"{path}: not a face encoder of a training run ({error} is missing or wrong)") from None
+        raise ModelError(
+            f"{path}: not a face encoder of a training run ({error} is missing or wrong)"
+        ) from None
     check_names(path, "a face encoder", encoder.state_dict(), weights)
     encoder.load_state_dict(weights)
     return encoder
 
 
 def from_onnx(path: Path, head: HeadModel) -> FaceEncoder:
-    """The weights of an exported face encoder. Its normalisations were merged into the convolutions; here they become plain shifts.
+    """The weights of an exported face encoder.
+
+    Its normalisations were merged into the convolutions; here they become plain shifts.
 
     Raises ModelError for another network.
     """
@@ -74,14 +84,17 @@ def from_onnx(path: Path, head: HeadModel) -> FaceEncoder:
     if about.get("kind") != "face_encoder":
         raise ModelError(f"{path}: not a face encoder of eifer")
     if about.get("head_model") != head.id or about.get("head_fingerprint") != fingerprint(head):
-        raise ModelError(f"{path}: was trained for head model '{about.get('head_model')}'; this is '{head.id}' or another version of it")
+        raise ModelError(
+            f"{path}: was trained for head model '{about.get('head_model')}'; this is '{head.id}' or another version of it"
+        )
     values = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]].astype(np.float32)
     layers = [
         [torch.from_numpy(np.array(values[name], np.float32)) for name in node.input[1:3] if name in values]
-        for node in model.graph.node if node.op_type in ("Conv", "Gemm")
+        for node in model.graph.node
+        if node.op_type in ("Conv", "Gemm")
     ]
     widths = [int(layers[i][0].shape[0]) for i in (0, 1, 4, 9)] if len(layers) > 9 else []
     sizes = head.expression_size, head.shape_size
@@ -94,7 +107,9 @@ def from_onnx(path: Path, head: HeadModel) -> FaceEncoder:
 
 def _fill(encoder: FaceEncoder, layers: list[list[torch.Tensor]]) -> bool:
     """Put layers, in the order in which they are computed, into the network; False where they do not fit."""
-    modules = [module for module in encoder.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+    modules = [
+        module for module in encoder.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)
+    ]
     filters = [module for module in modules if not isinstance(module, nn.BatchNorm2d)]
     norms = iter([module for module in modules if isinstance(module, nn.BatchNorm2d)])
     if len(filters) != len(layers):
@@ -115,7 +130,9 @@ def _fill(encoder: FaceEncoder, layers: list[list[torch.Tensor]]) -> bool:
     return True
 
 
-def face_model(encoder: FaceEncoder | SmirkEncoder, head: HeadModel, device: torch.device) -> Callable[[], FaceModel]:
+def face_model(
+    encoder: FaceEncoder | SmirkEncoder, head: HeadModel, device: torch.device
+) -> Callable[[], FaceModel]:
     """Makes copies of the start encoder, ready to be trained on `head`."""
     torch_head = TorchHead(head, device)
 

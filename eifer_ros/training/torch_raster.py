@@ -1,9 +1,10 @@
-"""A z-buffer in torch whose barycentric weights can be differentiated, and the plain head render that the generators see.
+"""A z-buffer in torch whose barycentric weights can be differentiated, and the plain head render that the
+generators see.
 
-Which triangle a pixel sees is decided without gradient, by the rules of `head/raster.py` (on the CPU by that very function, elsewhere
-by a scatter of packed depths); where on the triangle the pixel lies is a smooth function of the corners. This is what
-PyTorch3D's rasteriser with blur 0 and one face per pixel does, which SMIRK (Retsinas et al., CVPR 2024) trains with. What appears
-from behind an edge has no gradient.
+Which triangle a pixel sees is decided without gradient, by the rules of `head/raster.py` (on the CPU by that
+very function, elsewhere by a scatter of packed depths); where on the triangle the pixel lies is a smooth
+function of the corners. This is what PyTorch3D's rasteriser with blur 0 and one face per pixel does, which
+SMIRK (Retsinas et al., CVPR 2024) trains with. What appears from behind an edge has no gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ Method = Literal["auto", "numba", "torch"]
 FAR_M = 100.0
 """Depth of the head under a weak-perspective camera: so far that nothing is foreshortened."""
 _ALBEDO = {
-    "skin": 0.72, "mouth": 0.20, "socket": 0.55, "tongue": 0.35, "teeth": 0.95, "gums": 0.40, "eye": 0.98, "iris": 0.30, "pupil": 0.05,
+    "skin": 0.72,
+    "mouth": 0.20,
+    "socket": 0.55,
+    "tongue": 0.35,
+    "teeth": 0.95,
+    "gums": 0.40,
+    "eye": 0.98,
+    "iris": 0.30,
+    "pupil": 0.05,
 }
 _LIGHTS = ((-0.6, -0.5, -0.8), (0.6, -0.5, -0.8), (0.0, 0.4, -1.0))
 """Towards the lights, camera coordinates."""
@@ -33,7 +42,10 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Fragments:
-    """What each pixel sees. face: (B, H, W) int64 index into the faces, -1 for nothing. weights: (B, H, W, 3) of its corners, or 0."""
+    """What each pixel sees. face: (B, H, W) int64 index into the faces, -1 for nothing.
+
+    weights: (B, H, W, 3) of its corners, or 0.
+    """
 
     face: torch.Tensor
     weights: torch.Tensor
@@ -44,28 +56,43 @@ class Fragments:
         return self.face >= 0
 
 
-def visible(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height: int, method: Method = "auto") -> torch.Tensor:
+def visible(
+    vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height: int, method: Method = "auto"
+) -> torch.Tensor:
     """(B, H, W) int64: the triangle each pixel sees, -1 for none. No gradient.
 
-    vertices_px: (B, V, 3) [u px, v px, depth m]. faces: (F, 3). method: `numba` (a CPU), `torch` (any device), `auto` chooses.
+    vertices_px: (B, V, 3) [u px, v px, depth m]. faces: (F, 3). method: `numba` (a CPU), `torch` (any
+    device), `auto` chooses.
     """
     if vertices_px.ndim != 3 or vertices_px.shape[2] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise InputError(f"vertices must be (B, V, 3) and faces (F, 3); got {tuple(vertices_px.shape)} and {tuple(faces.shape)}")
+        raise InputError(
+            f"vertices must be (B, V, 3) and faces (F, 3); got {tuple(vertices_px.shape)} and {tuple(faces.shape)}"
+        )
     if method == "numba" or (method == "auto" and vertices_px.device.type == "cpu"):
         mesh = faces.cpu().numpy()
-        seen = [raster.rasterise(one, mesh, width, height)[0] for one in vertices_px.detach().cpu().float().numpy()]
+        seen = [
+            raster.rasterise(one, mesh, width, height)[0]
+            for one in vertices_px.detach().cpu().float().numpy()
+        ]
         return torch.from_numpy(np.stack(seen)).to(vertices_px.device, torch.int64)
     with torch.no_grad():
         return _scatter(vertices_px.detach(), faces, width, height)
 
 
 def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """Triangles in groups of like size test every pixel of their box; the nearest, then the first, wins by the least packed key."""
+    """Triangles in groups of like size test every pixel of their box; the nearest, then the first, wins by
+    the least packed key.
+    """
     batch, count = len(vertices_px), len(faces)
     corners = vertices_px.double()[:, faces].reshape(batch * count, 3, 3)
     x, y, z = corners.unbind(2)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
-    usable = torch.isfinite(corners).all(dim=2).all(dim=1) & (z > raster.NEAR_M).all(dim=1) & (area != 0.0) & torch.isfinite(area)
+    usable = (
+        torch.isfinite(corners).all(dim=2).all(dim=1)
+        & (z > raster.NEAR_M).all(dim=1)
+        & (area != 0.0)
+        & torch.isfinite(area)
+    )
     left, right = x.amin(1).ceil().clamp(0, width), x.amax(1).floor().clamp(-1, width - 1)
     top, bottom = y.amin(1).ceil().clamp(0, height), y.amax(1).floor().clamp(-1, height - 1)
     reach = torch.where(usable, torch.maximum(right - left, bottom - top) + 1, torch.zeros_like(left))
@@ -75,7 +102,9 @@ def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height:
     side = 1
     while side < 2 * max(width, height):
         side *= 2
-        chosen = torch.nonzero(usable & (reach <= side) & (reach > side // 2 if side > 2 else reach >= 1))[:, 0]
+        chosen = torch.nonzero(usable & (reach <= side) & (reach > side // 2 if side > 2 else reach >= 1))[
+            :, 0
+        ]
         steps = torch.arange(side, device=faces.device)
         for part in chosen.split(max(_CHUNK // side**2, 1)):
             column = left[part].long()[:, None, None] + steps[None, None, :]
@@ -98,13 +127,19 @@ def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height:
 
 
 def rasterise(
-    vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height: int, *, perspective: bool = True, face: torch.Tensor | None = None,
+    vertices_px: torch.Tensor,
+    faces: torch.Tensor,
+    width: int,
+    height: int,
+    *,
+    perspective: bool = True,
+    face: torch.Tensor | None = None,
     method: Method = "auto",
 ) -> Fragments:
     """The visible surface of B meshes, differentiable in `vertices_px` (B, V, 3) [u px, v px, depth m].
 
-    perspective: weights on the surface itself, as `head/raster.py` gives them; without it, weights in the picture plane.
-    face: what `visible` said, if the caller knows it already.
+    perspective: weights on the surface itself, as `head/raster.py` gives them; without it, weights in the
+    picture plane. face: what `visible` said, if the caller knows it already.
     """
     seen = visible(vertices_px, faces, width, height, method) if face is None else face
     covered = seen >= 0
@@ -144,9 +179,11 @@ def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Camera:
-    """A weak-perspective camera over a crop: crop = scale * (rotation @ point)[:2] + shift, in crop units (0..1 across the crop).
+    """A weak-perspective camera over a crop: crop = scale * (rotation @ point)[:2] + shift, in crop units
+    (0..1 across the crop).
 
-    rotation: (B, 3, 3) head -> camera (x right, y down, z away). scale: (B,) crop units per metre. shift: (B, 2).
+    rotation: (B, 3, 3) head -> camera (x right, y down, z away). scale: (B,) crop units per metre. shift: (B,
+    2).
     """
 
     rotation: torch.Tensor
@@ -165,7 +202,8 @@ class Camera:
 
 
 def solve_camera(points: torch.Tensor, rotation: torch.Tensor, landmarks: torch.Tensor) -> Camera:
-    """The camera under which model points (B, L, 3) turned by `rotation` (B, 3, 3) come nearest to landmarks (B, L, 2) in crop units.
+    """The camera under which model points (B, L, 3) turned by `rotation` (B, 3, 3) come nearest to landmarks
+    (B, L, 2) in crop units.
 
     Linear least squares in scale and shift, in closed form and differentiable in everything.
     """
@@ -177,7 +215,8 @@ def solve_camera(points: torch.Tensor, rotation: torch.Tensor, landmarks: torch.
 
 
 class FaceRenderer:
-    """Draws the face of a head, plain and lit from the front: skin of the region `face`, eyes, mouth and teeth.
+    """Draws the face of a head, plain and lit from the front: skin of the region `face`, eyes, mouth and
+    teeth.
 
     size: side of the pictures in pixels.
     """
@@ -195,14 +234,20 @@ class FaceRenderer:
                 wanted |= here
         keep = wanted[model.faces].all(axis=1)
         if not keep.any():
-            raise InputError(f"head model '{model.id}' has no triangle in its region 'face'; there is nothing to draw")
+            raise InputError(
+                f"head model '{model.id}' has no triangle in its region 'face'; there is nothing to draw"
+            )
         self.faces = torch.as_tensor(model.faces[keep].astype(np.int64), device=head.device)
         self.albedo = torch.as_tensor(albedo, device=head.device)[:, None]
         self.lights = F.normalize(torch.tensor(_LIGHTS, device=head.device), dim=1)
 
     def draw(self, vertices: torch.Tensor, camera: Camera) -> tuple[torch.Tensor, Fragments]:
-        """(B, 3, size, size) 0..1 picture on black, and what each pixel sees, of vertices (B, V, 3) in model coordinates."""
-        fragments = rasterise(camera.project(vertices, self.size), self.faces, self.size, self.size, perspective=False)
+        """(B, 3, size, size) 0..1 picture on black, and what each pixel sees, of vertices (B, V, 3) in model
+        coordinates.
+        """
+        fragments = rasterise(
+            camera.project(vertices, self.size), self.faces, self.size, self.size, perspective=False
+        )
         normals = vertex_normals(vertices, self.faces) @ camera.rotation.transpose(1, 2)
         towards = torch.where(normals[..., 2:] > 0, -normals, normals)
         light = 0.25 + 0.75 * (towards @ self.lights.T).clamp_min(0.0).mean(dim=2, keepdim=True)

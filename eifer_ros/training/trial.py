@@ -3,7 +3,8 @@
     eifer train face --reference performer:900300 --sensors performer:900300 --out run/ --start encoder.pt
     python -m eifer_ros.training.trial 900300 encoder.pt run/encoder_s.pt
 
-Each encoder reads the same crops, of a session that the run was not trained on. The truth is used here and nowhere in training.
+Each encoder reads the same crops, of a session that the run was not trained on. The truth is used here and
+nowhere in training.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ SESSION = 3
 
 @dataclass(frozen=True)
 class Moments:
-    """What is judged on. bare, sensors: (N, SIZE, SIZE, 3) uint8 of the same moments. expression: (N, E). shape: (S,)."""
+    """What is judged on. bare, sensors: (N, SIZE, SIZE, 3) uint8 of the same moments. expression: (N, E).
+
+    shape: (S,).
+    """
 
     bare: U8
     sensors: U8
@@ -50,7 +54,9 @@ class Moments:
             face = participant.face_at(float(time_s))
             points = head.points(head.state_vertices(face))[rows]
             crop = crop_of(projection.project(points, face.head_pose, participant.intrinsics)[:, :2])
-            view = participant.camera.render_pair(face.shape, face.expression, face.eyes, face.head_pose, float(time_s))
+            view = participant.camera.render_pair(
+                face.shape, face.expression, face.eyes, face.head_pose, float(time_s)
+            )
             bare.append(cut(view.bare, crop, SIZE))
             covered.append(cut(view.with_sensors, crop, SIZE))
             expression.append(face.expression)
@@ -59,9 +65,9 @@ class Moments:
 
 @dataclass(frozen=True)
 class Score:
-    """expression_mm: mean distance of the face's vertices that the expression alone puts wrong; bare_mm: the same without sensors.
-    r: median correlation of the coefficients that move. shape_spread: RMS over one person's pictures of how far the shape wanders, in
-    standard deviations.
+    """expression_mm: mean distance of the face's vertices that the expression alone puts wrong; bare_mm: the
+    same without sensors. r: median correlation of the coefficients that move. shape_spread: RMS over one
+    person's pictures of how far the shape wanders, in standard deviations.
     """
 
     expression_mm: float
@@ -77,7 +83,9 @@ def score(encoder: FaceEncoder, moments: Moments, head: HeadModel) -> Score:
 
     def read(pictures: U8) -> dict[str, F32]:
         with torch.no_grad():
-            parts = [encoder(torch.from_numpy(as_input(pictures[k : k + 16]))) for k in range(0, len(pictures), 16)]
+            parts = [
+                encoder(torch.from_numpy(as_input(pictures[k : k + 16]))) for k in range(0, len(pictures), 16)
+            ]
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in ("expression", "shape")}
 
     def error(guess: F32) -> float:
@@ -88,31 +96,53 @@ def score(encoder: FaceEncoder, moments: Moments, head: HeadModel) -> Score:
     covered, bare = read(moments.sensors), read(moments.bare)
     moving = np.flatnonzero(moments.expression.std(axis=0) > 0.05)
     guess = covered["expression"]
-    r = [np.corrcoef(guess[:, k], moments.expression[:, k])[0, 1] if guess[:, k].std() > 1e-9 else 0.0 for k in moving]
+    r = [
+        np.corrcoef(guess[:, k], moments.expression[:, k])[0, 1] if guess[:, k].std() > 1e-9 else 0.0
+        for k in moving
+    ]
     spread = float(np.sqrt(covered["shape"].var(axis=0).mean()))
-    return Score(error(covered["expression"]), error(bare["expression"]), float(np.median(r)) if len(r) else float("nan"), spread)
+    return Score(
+        error(covered["expression"]),
+        error(bare["expression"]),
+        float(np.median(r)) if len(r) else float("nan"),
+        spread,
+    )
 
 
-def compare(seed: int, encoders: list[Path], count: int = 60, head: HeadModel | None = None) -> Iterator[tuple[Path, Score]]:
-    """Each encoder's score on the same moments. Raises InputError for SMIRK's, whose head model is another."""
+def compare(
+    seed: int, encoders: list[Path], count: int = 60, head: HeadModel | None = None
+) -> Iterator[tuple[Path, Score]]:
+    """Each encoder's score on the same moments.
+
+    Raises InputError for SMIRK's, whose head model is another.
+    """
     chosen = head if head is not None else load_head()
     loaded = [(path, load_start(path, chosen)) for path in encoders]
     moments = Moments.of(seed, count)
     for path, encoder in loaded:
         if not isinstance(encoder, FaceEncoder):
-            raise InputError(f"{path}: the simulated participant is known in '{chosen.id}' coefficients, not in FLAME's")
+            raise InputError(
+                f"{path}: the simulated participant is known in '{chosen.id}' coefficients, not in FLAME's"
+            )
         yield path, score(encoder, moments, chosen)
 
 
 def main() -> None:
     """One JSON line per encoder."""
-    parser = argparse.ArgumentParser(description="compare face encoders on an unseen simulated participant under sensors")
+    parser = argparse.ArgumentParser(
+        description="compare face encoders on an unseen simulated participant under sensors"
+    )
     parser.add_argument("seed", type=int)
     parser.add_argument("encoders", type=Path, nargs="+", help="encoder.pt, encoder_s.pt or .onnx")
     parser.add_argument("--count", type=int, default=60, help="moments (default 60)")
     given = parser.parse_args()
     for path, result in compare(given.seed, given.encoders, given.count):
-        print(json.dumps({"encoder": str(path), **{name: round(value, 4) for name, value in asdict(result).items()}}), flush=True)
+        print(
+            json.dumps(
+                {"encoder": str(path), **{name: round(value, 4) for name, value in asdict(result).items()}}
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""What the page shows, kept up to date by a tap: the newest item of each port, the last seconds of each trace, and how fast things come.
+"""What the page shows, kept up to date by a tap: the newest item of each port, the last seconds of each
+trace, and how fast things come.
 
-The tap runs in the pipeline's threads, so `Board.take` only stores: no drawing, no encoding, no waiting. Everything else reads.
+The tap runs in the pipeline's threads, so `Board.take` only stores: no drawing, no encoding, no waiting.
+Everything else reads.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ EVENTS = "face/events"
 
 @dataclass(frozen=True)
 class Rows:
-    """New instants of a trace: stamps (N,) ns, envelope (N, C) V. epoch changes when the channels or the time line do."""
+    """New instants of a trace: stamps (N,) ns, envelope (N, C) V.
+
+    epoch changes when the channels or the time line do.
+    """
 
     epoch: int
     cursor: int
@@ -74,7 +79,9 @@ class Board:
     on_change: called (from the pipeline's thread, so it must be quick) when something that moves has arrived.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], Stamp] = time.time_ns) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], Stamp] = time.time_ns
+    ) -> None:
         self.on_change: Callable[[str], None] | None = None
         self._monotonic, self._wall = monotonic, wall
         self._lock = threading.Lock()
@@ -110,7 +117,9 @@ class Board:
             self.on_change(port)
 
     def newest(self, *ports: str, within_s: float | None = None) -> Item | None:
-        """The newest item of the first of `ports` that has one, not older than `within_s` by arrival where that is given."""
+        """The newest item of the first of `ports` that has one, not older than `within_s` by arrival where
+        that is given.
+        """
         now = self._monotonic()
         with self._lock:
             for port in ports:
@@ -152,7 +161,10 @@ class Board:
             return out
 
     def age_ms(self, port: str) -> float | None:
-        """Median time from acquisition to arrival here, ms: what a port is late by. Means something only for a live source."""
+        """Median time from acquisition to arrival here, ms: what a port is late by.
+
+        Means something only for a live source.
+        """
         with self._lock:
             ages = self._ages.get(port)
             return 1e3 * float(np.median(ages)) if ages else None
@@ -162,7 +174,9 @@ class Board:
         with self._lock:
             for trace in self._traces.values():
                 trace.epoch, trace.count = trace.epoch + 1, 0
-            self._newest = {port: entry for port, entry in self._newest.items() if port in ("head_model", "emg/channels")}
+            self._newest = {
+                port: entry for port, entry in self._newest.items() if port in ("head_model", "emg/channels")
+            }
             self._arrivals.clear()
             self._ages.clear()
             self._markers.clear()
@@ -174,6 +188,8 @@ _Kept = TypeVar("_Kept")
 
 
 def _fresh(kept: deque[_Kept], count: int, after: int) -> list[_Kept]:
-    """Those of `count` items that came after the first `after`, as far as they are kept; all where counting began anew."""
+    """Those of `count` items that came after the first `after`, as far as they are kept; all where counting
+    began anew.
+    """
     fresh = min(count - after, len(kept)) if after <= count else len(kept)
     return list(kept)[len(kept) - fresh :] if fresh > 0 else []

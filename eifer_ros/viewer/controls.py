@@ -1,4 +1,6 @@
-"""What buttons of the page do. Each control is an object with a state to show and commands to obey; none knows of the page.
+"""What buttons of the page do.
+
+Each control is an object with a state to show and commands to obey; none knows of the page.
 
 A command that cannot be obeyed raises an EiferError whose message the page shows.
 """
@@ -50,7 +52,12 @@ class RecordControl:
     folder: where recordings go, each in a new folder named after the time.
     """
 
-    def __init__(self, folder: Path, session: Mapping[str, object] | None = None, clock: Callable[[], Stamp] = time.time_ns) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        session: Mapping[str, object] | None = None,
+        clock: Callable[[], Stamp] = time.time_ns,
+    ) -> None:
         self.folder = folder
         self._session, self._clock = dict(session or {}), clock
         self._writer: BagWriter | None = None
@@ -86,8 +93,10 @@ class RecordControl:
         if writer is not None:
             stats = writer.stats
             out |= {
-                "seconds": round(seconds(self._clock() - self._since), 1), "path": str(writer.path),
-                "megabytes": round(stats.bytes / 1e6, 1), "items": sum(stats.written.values()),
+                "seconds": round(seconds(self._clock() - self._since), 1),
+                "path": str(writer.path),
+                "megabytes": round(stats.bytes / 1e6, 1),
+                "items": sum(stats.written.values()),
                 "dropped": sum(stats.dropped.values()) + stats.rejected,
             }
         return out
@@ -151,15 +160,22 @@ class RecordControl:
 
 
 class CalibrateControl:
-    """Leads through the calibration movements. `take` is a tap on emg/activity; `turn` must be called about twenty times a second.
+    """Leads through the calibration movements.
 
-    out: folder for calibration files. on_done: gets the calibration; with `processing`, its activations follow it at once.
-    times: durations for `CalibrationSession` (tests).
+    `take` is a tap on emg/activity; `turn` must be called about twenty times a second.
+
+    out: folder for calibration files. on_done: gets the calibration; with `processing`, its activations
+    follow it at once. times: durations for `CalibrationSession` (tests).
     """
 
     def __init__(
-        self, out: Path, processing: EmgProcessing | None = None, *, record: RecordControl | None = None,
-        on_done: Callable[[Calibration, Path], None] | None = None, clock: Callable[[], Stamp] = time.time_ns,
+        self,
+        out: Path,
+        processing: EmgProcessing | None = None,
+        *,
+        record: RecordControl | None = None,
+        on_done: Callable[[Calibration, Path], None] | None = None,
+        clock: Callable[[], Stamp] = time.time_ns,
         times: Mapping[str, float] | None = None,
     ) -> None:
         self.out, self._processing, self._record, self._on_done = out, processing, record, on_done
@@ -201,13 +217,22 @@ class CalibrateControl:
         if newest is None or seconds(self._clock() - newest.stamp) > 3.0:
             raise InputError("no EMG arrives; is the amplifier streaming?")
         movements, repetitions = values.get("movements", ()), values.get("repetitions", 1)
-        if not isinstance(movements, list | tuple) or not isinstance(repetitions, int) or not 1 <= repetitions <= 10:
+        if (
+            not isinstance(movements, list | tuple)
+            or not isinstance(repetitions, int)
+            or not 1 <= repetitions <= 10
+        ):
             raise InputError("calibrate: movements must be a list of names, repetitions 1 to 10")
         self._arrived.clear()
         self._marked = 0
         self._session = CalibrationSession(
-            newest.scheme, newest.muscles, newest.profile or "live", movements=[str(name) for name in movements],
-            repetitions=repetitions, participant=str(values.get("participant") or "")[:NOTE_LENGTH], **self._times,  # type: ignore[arg-type]
+            newest.scheme,
+            newest.muscles,
+            newest.profile or "live",
+            movements=[str(name) for name in movements],
+            repetitions=repetitions,
+            participant=str(values.get("participant") or "")[:NOTE_LENGTH],
+            **self._times,  # type: ignore[arg-type]
         )
         self.turn()
         return "calibration started"
@@ -224,16 +249,24 @@ class CalibrateControl:
             session.cancel(str(error))
             prompt = session.update(self._clock())
         takes = session.takes
-        for take in takes[self._marked:]:
+        for take in takes[self._marked :]:
             if self._record is not None:
                 label = take.movement if take.accepted else f"rejected {take.movement}"
                 self._record.mark(Marker(take.start, label, "start", take.advice))
                 self._record.mark(Marker(take.end, label, "end", take.advice))
         self._marked = len(takes)
         state: dict[str, Any] = {
-            "running": not session.finished, "movement": prompt.movement, "phase": prompt.phase, "text": prompt.text,
-            "remaining_s": round(prompt.remaining_s, 2), "progress": round(prompt.progress, 4), "advice": prompt.advice,
-            "takes": [{"movement": take.movement, "accepted": take.accepted, "advice": take.advice} for take in takes],
+            "running": not session.finished,
+            "movement": prompt.movement,
+            "phase": prompt.phase,
+            "text": prompt.text,
+            "remaining_s": round(prompt.remaining_s, 2),
+            "progress": round(prompt.progress, 4),
+            "advice": prompt.advice,
+            "takes": [
+                {"movement": take.movement, "accepted": take.accepted, "advice": take.advice}
+                for take in takes
+            ],
         }
         if session.finished:
             self._session = None
@@ -255,7 +288,9 @@ class CalibrateControl:
         if self._on_done is not None:
             self._on_done(calibration, path)
         return {
-            "file": str(path), "dead": list(calibration.dead), "weak": list(calibration.weak),
+            "file": str(path),
+            "dead": list(calibration.dead),
+            "weak": list(calibration.weak),
             "channels": len(calibration.muscles),
         }
 
@@ -266,7 +301,9 @@ class CalibrateControl:
             self._session = None
 
 
-MOVEMENTS: tuple[dict[str, str], ...] = tuple({"name": movement.name, "prompt": movement.prompt} for movement in PROTOCOL)
+MOVEMENTS: tuple[dict[str, str], ...] = tuple(
+    {"name": movement.name, "prompt": movement.prompt} for movement in PROTOCOL
+)
 """The movements as the page lists them."""
 
 
@@ -280,9 +317,18 @@ class Armable(Protocol):
 
 
 class ArmControl:
-    """Arming of one output. `arm` needs a confirmation that was asked for first and is not older than `patience_s`."""
+    """Arming of one output.
 
-    def __init__(self, output: Armable, name: str, patience_s: float = 15.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+    `arm` needs a confirmation that was asked for first and is not older than `patience_s`.
+    """
+
+    def __init__(
+        self,
+        output: Armable,
+        name: str,
+        patience_s: float = 15.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._output, self._name, self._patience_s, self._monotonic = output, name, patience_s, monotonic
         self._asked: float | None = None
         self._message = "disarmed"

@@ -15,7 +15,8 @@ SIZE = (420, 440)
 
 
 def expression(head: HeadModel, movement: str) -> F32:
-    """(E,) coefficients of a movement at full strength, by the muscles that make it; rest for one that is not known.
+    """(E,) coefficients of a movement at full strength, by the muscles that make it; rest for one that is not
+    known.
 
     The muscles' pull on the face is the simulated participant's reference, without any person's variation.
     """
@@ -37,9 +38,13 @@ def expression(head: HeadModel, movement: str) -> F32:
 
 
 def picture(head: HeadModel, movement: str, size: tuple[int, int] = SIZE, yaw: float = 0.22) -> bytes:
-    """JPEG of the mean head doing the movement, turned a little so that depth shows; drawn at twice the size and shrunk."""
+    """JPEG of the mean head doing the movement, turned a little so that depth shows; drawn at twice the size
+    and shrunk.
+    """
     import cv2
 
     painter = HeadPainter(head, (2 * size[0], 2 * size[1]), 0.215)
-    image = painter.paint(head.vertices(None, expression(head, movement)), projection.facing_pose(1.0, yaw=yaw)[:3, :3])
+    image = painter.paint(
+        head.vertices(None, expression(head, movement)), projection.facing_pose(1.0, yaw=yaw)[:3, :3]
+    )
     return jpeg(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), 88)

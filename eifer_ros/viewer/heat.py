@@ -14,7 +14,9 @@ from ..types import F32, F64
 REACH_M = 0.011
 """Standard deviation of the warmth around a site."""
 _STOPS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
-_INKS = np.array([[0.36, 0.40, 0.47], [0.45, 0.38, 0.62], [0.78, 0.34, 0.52], [0.96, 0.55, 0.30], [1.0, 0.89, 0.48]])
+_INKS = np.array(
+    [[0.36, 0.40, 0.47], [0.45, 0.38, 0.62], [0.78, 0.34, 0.52], [0.96, 0.55, 0.30], [1.0, 0.89, 0.48]]
+)
 STONE = (0.36, 0.40, 0.47)
 """Colour of skin without activity."""
 
@@ -43,7 +45,9 @@ def sites(head: HeadModel, scheme: str, muscles: Sequence[str]) -> F64:
     embedding = head.embedding(which)
     points = embedding.points(head.template, head.faces)
     for row, muscle in enumerate(muscles):
-        name = known.resolve(muscle) or (known.names[known.muscles.index(muscle)] if muscle in known.muscles else None)
+        name = known.resolve(muscle) or (
+            known.names[known.muscles.index(muscle)] if muscle in known.muscles else None
+        )
         if name is not None and name in embedding.names:
             out[row] = points[embedding.names.index(name)]
     return out
@@ -64,7 +68,8 @@ def weights(head: HeadModel, scheme: str, muscles: Sequence[str], reach_m: float
 class Warmth:
     """Colours of one head for one set of muscles; what does not change with activity is worked out once.
 
-    of: (V, M) of `weights`. parts: (V,) part of each vertex, 0 is skin. skin: (V, 3) RGB 0..1 of the plain head.
+    of: (V, M) of `weights`. parts: (V,) part of each vertex, 0 is skin. skin: (V, 3) RGB 0..1 of the plain
+    head.
     """
 
     def __init__(self, of: F32, parts: npt.NDArray[np.uint8], skin: F32) -> None:

@@ -23,7 +23,9 @@ _DOT = (255, 220, 90)
 
 
 def front_faces(head: HeadModel) -> I32:
-    """(N, 3) triangles of the face from chin to hairline and ear to ear; all where the model has no such region."""
+    """(N, 3) triangles of the face from chin to hairline and ear to ear; all where the model has no such
+    region.
+    """
     if "face" not in head.regions:
         return head.faces
     inside = np.zeros(len(head.template), bool)
@@ -32,9 +34,16 @@ def front_faces(head: HeadModel) -> I32:
 
 
 def draw(
-    frame: Frame, state: FaceState | None, head: HeadModel, neutral: F32 | None = None, *, alpha: float = 0.45, faces: I32 | None = None
+    frame: Frame,
+    state: FaceState | None,
+    head: HeadModel,
+    neutral: F32 | None = None,
+    *,
+    alpha: float = 0.45,
+    faces: I32 | None = None,
 ) -> U8:
-    """(H, W, 3) RGB picture with the mesh of the face and 68 landmarks over it, or a word where no face was found.
+    """(H, W, 3) RGB picture with the mesh of the face and 68 landmarks over it, or a word where no face was
+    found.
 
     neutral: `head.neutral(state.shape)`, faces: `front_faces(head)`, if the caller keeps them.
     """
@@ -44,15 +53,23 @@ def draw(
         picture: U8 = np.array(frame.image)
         _label(picture, "no face", scale, _LOST)
         return picture
-    matrix = frame.intrinsics if frame.intrinsics is not None else projection.default_intrinsics(width, height)
+    matrix = (
+        frame.intrinsics if frame.intrinsics is not None else projection.default_intrinsics(width, height)
+    )
     vertices = head.state_vertices(state, neutral)
-    picture = shade.overlay(frame.image, vertices, front_faces(head) if faces is None else faces, matrix, state.head_pose, alpha)
+    picture = shade.overlay(
+        frame.image, vertices, front_faces(head) if faces is None else faces, matrix, state.head_pose, alpha
+    )
     points = projection.project(head.points(vertices, "landmarks_68"), state.head_pose, matrix)[:, :2]
     radius = max(1, round(height / 360))
     for x, y in np.round(points * 16).astype(int):
         cv2.circle(picture, (int(x), int(y)), radius * 16, _DOT, -1, cv2.LINE_AA, 4)
     strongest = np.argsort(state.expression)[::-1][:3]
-    words = "  ".join(f"{head.expression_names[i]} {state.expression[i]:.2f}" for i in strongest if state.expression[i] > 0.05)
+    words = "  ".join(
+        f"{head.expression_names[i]} {state.expression[i]:.2f}"
+        for i in strongest
+        if state.expression[i] > 0.05
+    )
     _label(picture, f"confidence {state.confidence:.2f}   {words}", scale, _TEXT)
     return picture
 
@@ -61,16 +78,28 @@ def _label(picture: U8, text: str, scale: float, colour: tuple[int, int, int]) -
     x, y = round(12 * scale), picture.shape[0] - round(14 * scale)
     strip = picture[y - round(26 * scale) :]
     strip[:] = strip // 3  # writing in any colour stays readable, and the letters are drawn once
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, max(1, round(1.5 * scale)), cv2.LINE_AA)
+    cv2.putText(
+        picture,
+        text,
+        (x, y),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        colour,
+        max(1, round(1.5 * scale)),
+        cv2.LINE_AA,
+    )
 
 
 class OverlayWriter:
     """Writes the overlay video in a thread of its own. `take` is a tap for the camera port and one face port.
 
-    complete: wait for room rather than leave pictures out (files); otherwise a slow disk costs pictures of this video only.
+    complete: wait for room rather than leave pictures out (files); otherwise a slow disk costs pictures of
+    this video only.
     """
 
-    def __init__(self, path: Path, head: HeadModel, face_port: str, rate_hz: float, *, complete: bool) -> None:
+    def __init__(
+        self, path: Path, head: HeadModel, face_port: str, rate_hz: float, *, complete: bool
+    ) -> None:
         self.path, self.skipped = path, 0
         self._head, self._port, self._rate, self._complete = head, face_port, rate_hz, complete
         self._faces = front_faces(head)
@@ -121,7 +150,9 @@ class OverlayWriter:
     def _write(self, frame: Frame, state: FaceState) -> None:
         if self._writer is None:
             self._size = frame.size
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, self._size)
+            self._writer = cv2.VideoWriter(
+                str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, self._size
+            )
             if not self._writer.isOpened():
                 raise OSError("the video encoder did not open")
         picture = draw(frame, state, self._head, self._rest(state), faces=self._faces)
@@ -135,4 +166,3 @@ class OverlayWriter:
         if self._neutral is None or self._neutral[0] != key:
             self._neutral = (key, self._head.neutral(state.shape))
         return self._neutral[1]
-

@@ -120,7 +120,9 @@ class Page:
             return await self._fault("a command has 'control', 'verb' and 'values'")
         try:
             # starting a recording touches the disk; arming talks to servos
-            said = await asyncio.get_running_loop().run_in_executor(None, self.viewer.obey, name, verb, values)
+            said = await asyncio.get_running_loop().run_in_executor(
+                None, self.viewer.obey, name, verb, values
+            )
         except EiferError as error:
             return await self.tell(reply | {"text": str(error)})
         self._seen = -1
@@ -130,7 +132,10 @@ class Page:
     # ---- to the page ------------------------------------------------------------------------------------------------
 
     def _room(self) -> bool:
-        """Whether the page may get another message. A page that shows each at once is sent the next one while it draws the last."""
+        """Whether the page may get another message.
+
+        A page that shows each at once is sent the next one while it draws the last.
+        """
         return self._sequence - self._shown_sequence < (2 if self._trip_s < QUICK_S else 1)
 
     async def _send(self) -> None:
@@ -159,7 +164,9 @@ class Page:
                 return
 
     async def _something_new(self) -> None:
-        """Until something has come since the last message, but no longer than buttons may take to show what they did."""
+        """Until something has come since the last message, but no longer than buttons may take to show what
+        they did.
+        """
         viewer = self.viewer
         self.news.clear()
         viewer.listeners += 1  # before looking, so that nothing comes in between unseen
@@ -191,12 +198,21 @@ class Page:
         self._traces(header, blobs)
         self._marked, markers = viewer.board.markers(self._marked)
         if markers:
-            header["markers"] = [{"ms": m.stamp / 1e6, "label": m.label, "phase": m.phase, "note": m.note} for m in markers]
+            header["markers"] = [
+                {"ms": m.stamp / 1e6, "label": m.label, "phase": m.phase, "note": m.note} for m in markers
+            ]
         self._happened, events = viewer.board.events(self._happened)
         if events:
             header["events"] = [
-                {"ms": e.stamp / 1e6, "onset_ms": e.onset / 1e6, "offset_ms": e.offset / 1e6, "label": e.label, "regions": list(e.regions),
-                 "origin": e.origin.name.lower(), "lead_ms": round(1e3 * e.lead_s, 1) if np.isfinite(e.lead_s) else None}
+                {
+                    "ms": e.stamp / 1e6,
+                    "onset_ms": e.onset / 1e6,
+                    "offset_ms": e.offset / 1e6,
+                    "label": e.label,
+                    "regions": list(e.regions),
+                    "origin": e.origin.name.lower(),
+                    "lead_ms": round(1e3 * e.lead_s, 1) if np.isfinite(e.lead_s) else None,
+                }
                 for e in events
             ]
         states = {name: control.state() for name, control in viewer.controls.items()}
@@ -217,10 +233,17 @@ class Page:
             if self._last_item.get(kind) == said:
                 continue
             self._last_item[kind] = said
-            word = FaceStatus(state.status).name.lower() if fresh is not None or not self.viewer.live else "silent"
+            word = (
+                FaceStatus(state.status).name.lower()
+                if fresh is not None or not self.viewer.live
+                else "silent"
+            )
             header.setdefault("faces", {})[kind] = {
-                "ms": state.stamp / 1e6, "status": word, "origin": state.origin.name.lower(),
-                "confidence": round(float(state.confidence), 3), "model": state.head_model,
+                "ms": state.stamp / 1e6,
+                "status": word,
+                "origin": state.origin.name.lower(),
+                "confidence": round(float(state.confidence), 3),
+                "model": state.head_model,
             }
             if self._self_drawn and state.status != FaceStatus.LOST:
                 blobs[f"face:{kind}"] = self.viewer.pictures.coefficients(state)

@@ -1,8 +1,10 @@
-"""Live pictures of a head, fast enough for a page: one pass over the triangles, light computed per vertex (Gouraud).
+"""Live pictures of a head, fast enough for a page: one pass over the triangles, light computed per vertex
+(Gouraud).
 
-`head/shade.py` lights every pixel and is the better picture; this one takes a fraction of its time, which is what lets a page without a
-graphics card show several heads at 30 Hz for a tenth of a core: only what moves is moved, only what is seen is lit, and teeth, tongue
-and eyes are looked at after the skin, which mostly hides them.
+`head/shade.py` lights every pixel and is the better picture; this one takes a fraction of its time, which is
+what lets a page without a graphics card show several heads at 30 Hz for a tenth of a core: only what moves is
+moved, only what is seen is lit, and teeth, tongue and eyes are looked at after the skin, which mostly hides
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from ..types import F32, F64, U8, FaceState, FaceStatus
 
 BACKDROP = ((52, 58, 66), (24, 27, 32))
 """RGB of the backdrop's middle and of its corners; the page uses the same two."""
-_LIGHTS = np.array([[0.42, -0.62, -0.66], [-0.75, -0.05, -0.45]])  # key and fill: towards the light, camera coordinates
+_LIGHTS = np.array(
+    [[0.42, -0.62, -0.66], [-0.75, -0.05, -0.45]]
+)  # key and fill: towards the light, camera coordinates
 _LIGHTS = np.asarray(_LIGHTS / np.linalg.norm(_LIGHTS, axis=1)[:, None], np.float32)
 _DISTANCE = 0.9
 _SOFT = np.array([0.13, 0.74, 0.13])
@@ -29,7 +33,9 @@ _SOFT = np.array([0.13, 0.74, 0.13])
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _bend(rest: Any, starts: Any, rows: Any, moves: Any, expression: Any, out: Any) -> None:
-    """Bend the resting head: out = rest + what each coefficient moves; only vertices that it moves are touched."""
+    """Bend the resting head: out = rest + what each coefficient moves; only vertices that it moves are
+    touched.
+    """
     out[:] = rest
     for e in range(min(expression.shape[0], starts.shape[0] - 1)):
         weight = expression[e]
@@ -44,7 +50,9 @@ def _bend(rest: Any, starts: Any, rows: Any, moves: Any, expression: Any, out: A
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _project(vertices: Any, pose: Any, focal: Any, cu: Any, cv: Any, camera: Any, pixels: Any) -> None:
-    """Vertices as the camera has them (V, 3), m, and in the picture (V, 3): u, v, nearness (1 / depth; 0 where too near to draw)."""
+    """Vertices as the camera has them (V, 3), m, and in the picture (V, 3): u, v, nearness (1 / depth; 0
+    where too near to draw).
+    """
     for i in range(vertices.shape[0]):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         for k in range(3):
@@ -57,17 +65,30 @@ def _project(vertices: Any, pose: Any, focal: Any, cu: Any, cv: Any, camera: Any
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
-def _choose(camera: Any, pixels: Any, faces: Any, inner: int, nearness: Any, normals: Any, chosen: Any) -> int:
-    """Which triangles are to be drawn: those seen from outside and, of the inner ones, those that skin does not hide.
+def _choose(
+    camera: Any, pixels: Any, faces: Any, inner: int, nearness: Any, normals: Any, chosen: Any
+) -> int:
+    """Which triangles are to be drawn: those seen from outside and, of the inner ones, those that skin does
+    not hide.
 
-    Adds the normals of what is looked at to `normals`. Returns how many of `chosen` count. inner: hide what lies behind `nearness`.
+    Adds the normals of what is looked at to `normals`. Returns how many of `chosen` count. inner: hide what
+    lies behind `nearness`.
     """
     height, width = nearness.shape
     count = 0
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = pixels[a, 0], pixels[a, 1], pixels[b, 0], pixels[b, 1], pixels[c, 0], pixels[c, 1]
-        seen = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay) < 0.0  # else from behind, without extent, or not finite
+        ax, ay, bx, by, cx, cy = (
+            pixels[a, 0],
+            pixels[a, 1],
+            pixels[b, 0],
+            pixels[b, 1],
+            pixels[c, 0],
+            pixels[c, 1],
+        )
+        seen = (bx - ax) * (cy - ay) - (cx - ax) * (
+            by - ay
+        ) < 0.0  # else from behind, without extent, or not finite
         if not seen and inner:
             continue
         if seen and inner:
@@ -94,8 +115,20 @@ def _choose(camera: Any, pixels: Any, faces: Any, inner: int, nearness: Any, nor
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
-def _light(camera: Any, normals: Any, colours: Any, lights: Any, faces: Any, chosen: Any, count: int, done: Any, lit: Any) -> None:
-    """Colour 0..255 of each vertex of the chosen triangles: sky light, a soft key, a cool fill, a little gloss."""
+def _light(
+    camera: Any,
+    normals: Any,
+    colours: Any,
+    lights: Any,
+    faces: Any,
+    chosen: Any,
+    count: int,
+    done: Any,
+    lit: Any,
+) -> None:
+    """Colour 0..255 of each vertex of the chosen triangles: sky light, a soft key, a cool fill, a little
+    gloss.
+    """
     one, half = np.float32(1.0), np.float32(0.5)
     most, tiny, nothing = np.float32(254.5), np.float32(1e-12), np.float32(0.0)
     for g in range(count):
@@ -121,16 +154,28 @@ def _light(camera: Any, normals: Any, colours: Any, lights: Any, faces: Any, cho
             shine *= shine
             gloss = np.float32(26.0) * shine * shine * shine  # cosine to the 24th
             bright = np.float32(0.16) + np.float32(0.94) * key * key
-            lit[i, 0] = min(colours[i, 0] * np.float32(255.0) * (bright + np.float32(0.06) * fill) + gloss, most)
-            lit[i, 1] = min(colours[i, 1] * np.float32(255.0) * (bright + np.float32(0.09) * fill) + gloss, most)
-            lit[i, 2] = min(colours[i, 2] * np.float32(255.0) * (bright + np.float32(0.14) * fill) + gloss, most)
+            lit[i, 0] = min(
+                colours[i, 0] * np.float32(255.0) * (bright + np.float32(0.06) * fill) + gloss, most
+            )
+            lit[i, 1] = min(
+                colours[i, 1] * np.float32(255.0) * (bright + np.float32(0.09) * fill) + gloss, most
+            )
+            lit[i, 2] = min(
+                colours[i, 2] * np.float32(255.0) * (bright + np.float32(0.14) * fill) + gloss, most
+            )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _paint(v: Any, faces: Any, chosen: Any, count: int, lit: Any, nearness: Any, out: Any) -> None:
     """The chosen triangles with linearly interpolated colours. v: (V, 3) u, v, nearness."""
     height, width = nearness.shape
-    zero, one, most, far, slack = np.float32(0.0), np.float32(1.0), np.float32(254.5), np.float32(1e9), np.float32(1e-3)
+    zero, one, most, far, slack = (
+        np.float32(0.0),
+        np.float32(1.0),
+        np.float32(254.5),
+        np.float32(1e9),
+        np.float32(1e-3),
+    )
     for g in range(count):
         f = chosen[g]
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -140,7 +185,8 @@ def _paint(v: Any, faces: Any, chosen: Any, count: int, lit: Any, nearness: Any,
         if high < zero or low > height - 1 or right < zero or left > width - 1:
             continue
         share = one / ((bx - ax) * (cy - ay) - (cx - ax) * (by - ay))
-        # weights, nearness and colours are linear in the picture; the head is far enough for that to be exact to a thousandth
+        # weights, nearness and colours are linear in the picture; the head is far enough for that to be exact
+        # to a thousandth
         bu, bv = (cy - ay) * share, -(cx - ax) * share
         cu, cv = -(by - ay) * share, (bx - ax) * share
         na = v[a, 2]
@@ -148,8 +194,9 @@ def _paint(v: Any, faces: Any, chosen: Any, count: int, lit: Any, nearness: Any,
         r0, g0, b0 = lit[a, 0], lit[a, 1], lit[a, 2]
         rb, gb, bb = lit[b, 0] - r0, lit[b, 1] - g0, lit[b, 2] - b0
         rc, gc, bc = lit[c, 0] - r0, lit[c, 1] - g0, lit[c, 2] - b0
-        # where the row at height ay meets the three edges; an edge bounds the row from the left or from the right. Spans, because
-        # asking each pixel of the surrounding box costs a wrong guess of the processor at every border
+        # where the row at height ay meets the three edges; an edge bounds the row from the left or from the
+        # right. Spans, because asking each pixel of the surrounding box costs a wrong guess of the processor
+        # at every border
         l0, l1, l2, r_0, r_1, r_2 = -far, -far, -far, far, far, far
         sl0, sl1, sl2, sr0, sr1, sr2 = zero, zero, zero, zero, zero, zero
         if bu > zero:
@@ -194,13 +241,17 @@ def backdrop(width: int, height: int) -> U8:
     distance = np.hypot((x - width / 2) / (0.72 * width), (y - 0.45 * height) / (0.72 * height))
     share = np.clip(distance, 0.0, 1.0)[:, :, None] ** 1.5
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (height, width, 1))  # against banding
-    return np.asarray(np.clip((1 - share) * np.array(BACKDROP[0]) + share * np.array(BACKDROP[1]) + noise + 0.5, 0, 255), np.uint8)
+    return np.asarray(
+        np.clip((1 - share) * np.array(BACKDROP[0]) + share * np.array(BACKDROP[1]) + noise + 0.5, 0, 255),
+        np.uint8,
+    )
 
 
 class HeadPainter:
     """Takes pictures of one head model. Keeps its buffers: use it from one thread.
 
-    size: (width, height) of the pictures. width_m: how much of the world the picture's width shows at the face.
+    size: (width, height) of the pictures. width_m: how much of the world the picture's width shows at the
+    face.
     """
 
     def __init__(self, head: HeadModel, size: tuple[int, int] = (296, 296), width_m: float = 0.262) -> None:
@@ -208,8 +259,11 @@ class HeadPainter:
         studio = Studio(head)
         self.centre, self.skin = studio.centre, studio.colours
         skin = head.template[head.parts == 0]
-        # turn about the neck's top, look at the face a little below its middle so that chin and forehead both fit
-        self.pivot = np.array([self.centre[0], self.centre[1] - 0.01, float(skin[:, 2].min() + skin[:, 2].max()) / 2])
+        # turn about the neck's top, look at the face a little below its middle so that chin and forehead both
+        # fit
+        self.pivot = np.array(
+            [self.centre[0], self.centre[1] - 0.01, float(skin[:, 2].min() + skin[:, 2].max()) / 2]
+        )
         # outside is where the volume says, whichever way a head's triangles turn
         inside = head.parts[head.faces].max(axis=1) > 0
         corners = head.template[head.faces].astype(np.float64) - head.template.mean(axis=0)
@@ -218,19 +272,24 @@ class HeadPainter:
         self._faces = [np.ascontiguousarray(faces[which], np.int32) for which in (~inside, inside)]
         width, height = size
         self._focal = np.float32(width * _DISTANCE / width_m)
-        self._K = np.array([[self._focal, 0.0, (width - 1) / 2], [0.0, self._focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+        self._K = np.array(
+            [[self._focal, 0.0, (width - 1) / 2], [0.0, self._focal, (height - 1) / 2], [0.0, 0.0, 1.0]]
+        )
         self._front = projection.facing_pose(_DISTANCE, centre=self.centre)
         self._backdrop = backdrop(width, height)
         self._nearness = np.zeros((height, width), np.float32)
         count = len(head.template)
-        self._camera, self._pixels, self._normals, self._lit = (np.zeros((count, 3), np.float32) for _ in range(4))
+        self._camera, self._pixels, self._normals, self._lit = (
+            np.zeros((count, 3), np.float32) for _ in range(4)
+        )
         self._done = np.zeros(count, np.bool_)
         self._chosen = np.zeros(len(head.faces), np.int32)
         self._moves = _moves(head)
         self._rest: tuple[bytes, F32] | None = None
         self._eyes = [
             (np.flatnonzero(head.skin_weights[:, head.joints.index(name)] > 0.5), head.joints.index(name))
-            for name in ("eye_left", "eye_right") if name in head.joints
+            for name in ("eye_left", "eye_right")
+            if name in head.joints
         ]
 
     def neutral(self, shape: npt.ArrayLike | None) -> F32:
@@ -254,15 +313,22 @@ class HeadPainter:
             posed = np.empty_like(rest)
             _bend(rest, *self._moves, state.expression, posed)
         else:
-            posed = self.head.vertices(state.shape, state.expression, eyelids=np.nan_to_num(state.eyelids), neutral=rest)
+            posed = self.head.vertices(
+                state.shape, state.expression, eyelids=np.nan_to_num(state.eyelids), neutral=rest
+            )
         if _turned(state.eyes):
             joints = self.head.joint_positions(state.shape)
             for (index, joint), angle in zip(self._eyes, np.nan_to_num(state.eyes), strict=True):
-                posed[index] = (posed[index] - joints[joint]) @ rotation_matrix(angle).T.astype(np.float32) + joints[joint]
+                posed[index] = (posed[index] - joints[joint]) @ rotation_matrix(angle).T.astype(
+                    np.float32
+                ) + joints[joint]
         return posed
 
     def paint(self, vertices: F32, rotation: F64 | None = None, colours: F32 | None = None) -> U8:
-        """(H, W, 3) RGB picture. rotation: (3, 3) of the head pose, model to camera; from the front where None or NaN."""
+        """(H, W, 3) RGB picture.
+
+        rotation: (3, 3) of the head pose, model to camera; from the front where None or NaN.
+        """
         pose = self._front
         if rotation is not None and np.isfinite(rotation).all():
             pose = np.eye(4)
@@ -270,16 +336,29 @@ class HeadPainter:
             pose[:3, 3] = self._front[:3, :3] @ self.pivot + self._front[:3, 3] - rotation @ self.pivot
         tint = self.skin if colours is None else np.ascontiguousarray(colours, np.float32)
         cu, cv = np.float32(self._K[0, 2]), np.float32(self._K[1, 2])
-        _project(np.ascontiguousarray(vertices, np.float32), pose.astype(np.float32), self._focal, cu, cv, self._camera, self._pixels)
+        _project(
+            np.ascontiguousarray(vertices, np.float32),
+            pose.astype(np.float32),
+            self._focal,
+            cu,
+            cv,
+            self._camera,
+            self._pixels,
+        )
         out = self._backdrop.copy()
         for buffer in (self._nearness, self._normals):
             buffer.fill(0.0)
         self._done.fill(False)
         for inner, faces in enumerate(self._faces):  # skin first: what it hides then costs little
-            count = _choose(self._camera, self._pixels, faces, inner, self._nearness, self._normals, self._chosen)
-            _light(self._camera, self._normals, tint, _LIGHTS, faces, self._chosen, count, self._done, self._lit)
+            count = _choose(
+                self._camera, self._pixels, faces, inner, self._nearness, self._normals, self._chosen
+            )
+            _light(
+                self._camera, self._normals, tint, _LIGHTS, faces, self._chosen, count, self._done, self._lit
+            )
             _paint(self._pixels, faces, self._chosen, count, self._lit, self._nearness, out)
-        # a whisper of blur takes the stairs off the edges; true multisampling would cost four times the painting
+        # a whisper of blur takes the stairs off the edges; true multisampling would cost four times the
+        # painting
         return np.asarray(cv2.sepFilter2D(out, -1, _SOFT, _SOFT), np.uint8)
 
 
@@ -289,7 +368,9 @@ def _turned(angles: F32) -> bool:
 
 
 def _moves(head: HeadModel) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], F32] | None:
-    """(starts, rows, moves) of `_bend`, or None for a head whose coefficients move most of it, where a product is faster."""
+    """(starts, rows, moves) of `_bend`, or None for a head whose coefficients move most of it, where a
+    product is faster.
+    """
     size = np.abs(head.expression_basis).max(axis=1)
     moved = size > 2e-6  # two micrometres at full strength: nothing that could be seen
     if moved.mean() > 0.3:
@@ -301,6 +382,8 @@ def _moves(head: HeadModel) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 def jpeg(image: U8, quality: int = 84) -> bytes:
     """RGB picture as JPEG."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert done
     return data.tobytes()

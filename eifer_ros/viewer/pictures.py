@@ -1,7 +1,7 @@
 """Pictures for the page: each is made once, however many pages look, and only while one does.
 
-A picture is asked for with the time it may be old; the one thread that paints makes it anew where it is older and its item has
-changed. The pipeline is never waited for and never waits.
+A picture is asked for with the time it may be old; the one thread that paints makes it anew where it is older
+and its item has changed. The pipeline is never waited for and never waits.
 """
 
 from __future__ import annotations
@@ -26,14 +26,22 @@ from .paint import HeadPainter, jpeg
 
 FACES: tuple[str, ...] = ("face/fused", "face/vision", "truth/face")
 """What the main head shows: the best there is."""
-EMG_FACE, MEASURED, ESTIMATED, CAMERA, RESTORED = "face/emg", "emg/activity", "muscles/estimated", "camera/image_raw", "face/restored"
+EMG_FACE, MEASURED, ESTIMATED, CAMERA, RESTORED = (
+    "face/emg",
+    "emg/activity",
+    "muscles/estimated",
+    "camera/image_raw",
+    "face/restored",
+)
 STALE_S = 1.5
 """A face that has not come for so long is shown as lost."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the page gets it: JPEG bytes, the stamp it shows, and a number that grows with each new one."""
+    """A picture as the page gets it: JPEG bytes, the stamp it shows, and a number that grows with each new
+    one.
+    """
 
     data: bytes
     stamp: Stamp
@@ -54,11 +62,18 @@ class _Shelf:
 class Pictures:
     """Paints for every page. Use from one event loop.
 
-    head: name or path of the head model for heads without a face yet. size: of each head. camera_px: height of the camera picture.
+    head: name or path of the head model for heads without a face yet. size: of each head. camera_px: height
+    of the camera picture.
     """
 
     def __init__(
-        self, board: Board, head: str, *, size: tuple[int, int] = (296, 296), camera_px: int = 360, quality: int = 84,
+        self,
+        board: Board,
+        head: str,
+        *,
+        size: tuple[int, int] = (296, 296),
+        camera_px: int = 360,
+        quality: int = 84,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.board = board
@@ -70,16 +85,25 @@ class Pictures:
         self._warmth: tuple[tuple[str, str, tuple[str, ...]], heat.Warmth] | None = None
         self._full = np.zeros(0)
         self._shelves = {
-            "face": _Shelf(self._face, quality), "emg": _Shelf(self._emg, quality), "muscles": _Shelf(self._muscles, quality),
-            "camera": _Shelf(self._camera, quality - 8), "restored": _Shelf(self._camera, quality - 8),
+            "face": _Shelf(self._face, quality),
+            "emg": _Shelf(self._emg, quality),
+            "muscles": _Shelf(self._muscles, quality),
+            "camera": _Shelf(self._camera, quality - 8),
+            "restored": _Shelf(self._camera, quality - 8),
         }
         self._ports: dict[str, tuple[str, ...]] = {
-            "face": FACES, "emg": (EMG_FACE,), "muscles": (MEASURED, ESTIMATED), "camera": (CAMERA,), "restored": (RESTORED,),
+            "face": FACES,
+            "emg": (EMG_FACE,),
+            "muscles": (MEASURED, ESTIMATED),
+            "camera": (CAMERA,),
+            "restored": (RESTORED,),
         }
         self._count = 0
 
     def head(self, name: str | None = None) -> HeadModel | None:
-        """The head model called `name`, or the default one; None where this machine lacks it (a FLAME head imported elsewhere)."""
+        """The head model called `name`, or the default one; None where this machine lacks it (a FLAME head
+        imported elsewhere).
+        """
         if name is None or name == self._name:
             return load_head(self._name)
         if name not in self._heads:
@@ -93,12 +117,17 @@ class Pictures:
         """What a picture of that kind would show now."""
         if kind == "muscles":
             return self.board.newest(*self._ports[kind])
-        return self.board.newest(*self._ports[kind], within_s=STALE_S) or self.board.newest(*self._ports[kind])
+        return self.board.newest(*self._ports[kind], within_s=STALE_S) or self.board.newest(
+            *self._ports[kind]
+        )
 
     async def get(self, wanted: Mapping[str, float]) -> dict[str, Picture]:
-        """The newest pictures by kind; `wanted` says how far, in s, each may be behind its item. None of a camera that has sent nothing.
+        """The newest pictures by kind; `wanted` says how far, in s, each may be behind its item.
 
-        All that are due are made in one go: each change from thread to thread costs as much as half a picture.
+        None of a camera that has sent nothing.
+
+        All that are due are made in one go: each change from thread to thread costs as much as half a
+        picture.
         """
         loop = asyncio.get_running_loop()
         due: list[tuple[_Shelf, Item | None]] = []
@@ -108,7 +137,11 @@ class Pictures:
             item = self.item(kind)
             if item is None and kind in ("camera", "restored"):
                 continue
-            stale = kind == "face" and item is not None and self.board.newest(*self._ports[kind], within_s=STALE_S) is None
+            stale = (
+                kind == "face"
+                and item is not None
+                and self.board.newest(*self._ports[kind], within_s=STALE_S) is None
+            )
             key = (id(item), item.stamp if item is not None else 0, stale)
             if shelf.pending is not None:
                 waiting.add(shelf.pending)
@@ -120,7 +153,9 @@ class Pictures:
             for shelf, _ in due:
                 shelf.pending = batch
             try:
-                for (shelf, item), data in zip(due, await loop.run_in_executor(self._executor, self._make, due), strict=True):
+                for (shelf, item), data in zip(
+                    due, await loop.run_in_executor(self._executor, self._make, due), strict=True
+                ):
                     self._count += 1
                     shelf.picture = Picture(data, item.stamp if item is not None else 0, self._count)
             finally:
@@ -141,7 +176,9 @@ class Pictures:
     # ---- what each picture shows; painting thread only --------------------------------------------------------------
 
     def _painter(self, item: Item | None) -> tuple[HeadPainter, FaceState | None]:
-        """The painter for a face, and the face; the default head at rest where there is none or its model is not here."""
+        """The painter for a face, and the face; the default head at rest where there is none or its model is
+        not here.
+        """
         state = item if isinstance(item, FaceState) else None
         head = self.head(state.head_model) if state is not None else None
         if head is None:
@@ -160,7 +197,9 @@ class Pictures:
         return painter.paint(painter.vertices(state))
 
     def activation(self, item: MuscleActivity) -> npt.NDArray[np.float64]:
-        """(M,) 0..1: the calibrated activation, or before calibration the envelope beside the largest one seen of its channel."""
+        """(M,) 0..1: the calibrated activation, or before calibration the envelope beside the largest one
+        seen of its channel.
+        """
         known = np.asarray(item.activation, np.float64)
         if np.isfinite(known).any():
             return np.nan_to_num(known)
@@ -174,7 +213,11 @@ class Pictures:
         """How the muscles warm this head, kept."""
         key = (head.id, scheme, muscles)
         if self._warmth is None or self._warmth[0] != key:
-            weights = heat.weights(head, scheme, muscles) if muscles else np.zeros((len(head.template), 1), np.float32)
+            weights = (
+                heat.weights(head, scheme, muscles)
+                if muscles
+                else np.zeros((len(head.template), 1), np.float32)
+            )
             self._warmth = (key, heat.Warmth(weights, head.parts, Studio(head).colours))
         return self._warmth[1]
 
@@ -198,7 +241,9 @@ class Pictures:
     # ---- what a page that draws by itself needs ---------------------------------------------------------------------
 
     def coefficients(self, state: FaceState) -> F32:
-        """(9 + 6 + E,) for the page's own drawing: head rotation row by row (identity pose where unknown), eyes, expression."""
+        """(9 + 6 + E,) for the page's own drawing: head rotation row by row (identity pose where unknown),
+        eyes, expression.
+        """
         rotation: F64 = np.asarray(state.head_pose[:3, :3])
         if not np.isfinite(rotation).all():
             rotation = np.diag([1.0, -1.0, -1.0])

@@ -1,6 +1,7 @@
 """A recording as a source with the buttons of a tape deck: play, pause, seek, loop.
 
-Stamps stay those of the recording. While paused nothing flows; a seek shows the moment it lands on, paused or not.
+Stamps stay those of the recording. While paused nothing flows; a seek shows the moment it lands on, paused or
+not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ class BagPlayer(Source):
     outputs: ClassVar[tuple[Port, ...]] = PORTS
 
     def __init__(
-        self, path: Path, topics: Collection[str] | None = None, *, playing: bool = True, loop: bool = False,
+        self,
+        path: Path,
+        topics: Collection[str] | None = None,
+        *,
+        playing: bool = True,
+        loop: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path, self._topics = path, topics
@@ -62,7 +68,11 @@ class BagPlayer(Source):
             self.session = bag.session
             self.start, self.end = bag.span
             marked = sorted({s.port for _, s in known if s.port in ("markers", "truth/movement")})
-            self.markers = [item for _, _, item in bag.items(topics=marked) if isinstance(item, Marker)] if marked else []
+            self.markers = (
+                [item for _, _, item in bag.items(topics=marked) if isinstance(item, Marker)]
+                if marked
+                else []
+            )
         if self.end == 0:
             raise InputError(f"{self.path}: nothing was recorded in it")
         self.clocks = Sync.load(self.path)
@@ -115,8 +125,12 @@ class BagPlayer(Source):
     def state(self) -> dict[str, Any]:
         """For the page."""
         return {
-            "playing": self.playing and not self._ended, "position_s": round(self.position_s, 3), "duration_s": round(self.duration_s, 3),
-            "loop": self.loop, "speed": self.speed, "ended": self._ended,
+            "playing": self.playing and not self._ended,
+            "position_s": round(self.position_s, 3),
+            "duration_s": round(self.duration_s, 3),
+            "loop": self.loop,
+            "speed": self.speed,
+            "ended": self._ended,
         }
 
     def command(self, verb: str, values: Mapping[str, Any]) -> str:
@@ -166,20 +180,29 @@ class BagPlayer(Source):
 
     def _latched(self) -> Iterator[Emission]:
         with Bag(self.path) as bag:
-            wanted = [port for port in _LATCHED if port in self.available and (self._topics is None or port in self._topics)]
+            wanted = [
+                port
+                for port in _LATCHED
+                if port in self.available and (self._topics is None or port in self._topics)
+            ]
             if wanted:
                 for _, port, item in bag.items(topics=wanted):
                     yield Emission(port, item)
 
     def _play_from(self, at: Stamp) -> Iterator[Emission]:
-        """Until the end, a seek or a stop. What lies before `at` comes at once, except pictures, of which only the last does."""
+        """Until the end, a seek or a stop.
+
+        What lies before `at` comes at once, except pictures, of which only the last does.
+        """
         began: tuple[float, Stamp] | None = None
         factor = self.speed
         early: dict[str, Item] = {}
         landed = False
         topics = None if self._topics is None else sorted(set(self._topics) & set(self.available))
         with Bag(self.path) as bag:
-            for stamp, port, item in items_synced(bag, self.clocks, topics=topics, start=at - nanoseconds(LEAD_S)):
+            for stamp, port, item in items_synced(
+                bag, self.clocks, topics=topics, start=at - nanoseconds(LEAD_S)
+            ):
                 if self._interrupted():
                     return
                 if port in _LATCHED:
@@ -194,7 +217,9 @@ class BagPlayer(Source):
                     landed = True
                     for name, picture in early.items():
                         yield Emission(name, picture)
-                    if not any(isinstance(picture, Frame) for picture in early.values()) and isinstance(item, Frame):
+                    if not any(isinstance(picture, Frame) for picture in early.values()) and isinstance(
+                        item, Frame
+                    ):
                         yield Emission(port, item)
                         continue
                 with self._changed:
@@ -218,11 +243,15 @@ class BagPlayer(Source):
 
     def health(self) -> Health:
         """Where the tape is."""
-        values: dict[str, float | int | str] = {"position_s": round(self.position_s, 2), "duration_s": round(self.duration_s, 2)}
+        values: dict[str, float | int | str] = {
+            "position_s": round(self.position_s, 2),
+            "duration_s": round(self.duration_s, 2),
+        }
         if self.clocks is not None and self.clocks.grade:
             clocks = self.clocks
             values |= {
-                "camera_clock_offset_ms": round(1e3 * clocks.offset_s, 1), "camera_clock_drift_ppm": round(clocks.drift_ppm, 1),
+                "camera_clock_offset_ms": round(1e3 * clocks.offset_s, 1),
+                "camera_clock_drift_ppm": round(clocks.drift_ppm, 1),
                 "camera_clock_grade": clocks.grade,
             }
         message = "playing" if self.playing and not self._ended else "at the end" if self._ended else "paused"

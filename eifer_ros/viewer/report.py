@@ -1,4 +1,6 @@
-"""A session as one HTML file that can be mailed, opened anywhere and printed: nothing in it is fetched from anywhere."""
+"""A session as one HTML file that can be mailed, opened anywhere and printed: nothing in it is fetched from
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,17 @@ STYLE = Path(__file__).resolve().parent / "static" / "report.css"
 
 
 def write_report(
-    bag: Path, out: Path, progress: Progress | None = None, *, latency: Mapping[str, Sequence[float]] | None = None, title: str = "",
+    bag: Path,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    latency: Mapping[str, Sequence[float]] | None = None,
+    title: str = "",
 ) -> Path:
     """Write the report of the recording `bag` to the file `out` (.html). Returns it.
 
-    latency: seconds from entering the graph to leaving a component, by port, where the caller has them from the run itself.
-    Raises RecordingError, and InputError where `out` exists or cannot be written.
+    latency: seconds from entering the graph to leaving a component, by port, where the caller has them from
+    the run itself. Raises RecordingError, and InputError where `out` exists or cannot be written.
     """
     if out.exists():
         raise InputError(f"{out}: exists; a report is never overwritten, give another --out")
@@ -67,8 +74,17 @@ def render(data: SessionData, latency: Mapping[str, Sequence[float]], title: str
     who = str(data.session.get("participant") or data.path.resolve().name)
     heading = title or f"Session: {who}"
     sections = [
-        _summary(data), _timeline(data), _events(data), _pictures(data), _movements(data), _channels(data), _envelopes(data),
-        _agreement(data), _synchrony(data), _latencies(data, latency), _topics(data),
+        _summary(data),
+        _timeline(data),
+        _events(data),
+        _pictures(data),
+        _movements(data),
+        _channels(data),
+        _envelopes(data),
+        _agreement(data),
+        _synchrony(data),
+        _latencies(data, latency),
+        _topics(data),
     ]
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in dict.fromkeys(data.notes))
     started = data.start / 1e9
@@ -115,7 +131,9 @@ def _line(x: F64, y: F64, ink: str, width: float = 1.3, points: int = 1300, more
 
 
 def _svg(width: float, height: float, body: str, label: str) -> str:
-    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
+    return (
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
+    )
 
 
 def _axis(duration_s: float, width: float, left: float, bottom: float, top: float = 0.0) -> str:
@@ -152,9 +170,17 @@ def _summary(data: SessionData) -> str:
     if data.measured is not None:
         quality = data.measured.quality
         judged = ~np.isnan(quality).all(axis=0)
-        mean = np.nanmean(np.where(judged, quality, np.nan)[:, judged], axis=0) if judged.any() else np.zeros(0)
+        mean = (
+            np.nanmean(np.where(judged, quality, np.nan)[:, judged], axis=0) if judged.any() else np.zeros(0)
+        )
         good = int((mean >= 0.75).sum())
-        tiles.append((f"{good} of {len(data.measured.muscles)}", "channels with good contact" if judged.any() else "channels judged", ""))
+        tiles.append(
+            (
+                f"{good} of {len(data.measured.muscles)}",
+                "channels with good contact" if judged.any() else "channels judged",
+                "",
+            )
+        )
     vision = data.faces.get("face/vision", [])
     if vision:
         seen = float(np.mean([state.status != FaceStatus.LOST for state in vision]))
@@ -167,11 +193,19 @@ def _summary(data: SessionData) -> str:
         tiles.append((f"{np.median(matched):.2f}", "median r, measured against estimated", ""))
     lost = sum(chunk[3] for chunk in data.chunks)
     gaps = sum(len(data.topics[port].gaps) for port in ("emg/raw", CAMERA) if port in data.topics)
-    tiles.append((str(gaps), "gaps in EMG and pictures" + (f", {lost} samples reported lost" if lost else ""), "warn" if gaps else ""))
+    tiles.append(
+        (
+            str(gaps),
+            "gaps in EMG and pictures" + (f", {lost} samples reported lost" if lost else ""),
+            "warn" if gaps else "",
+        )
+    )
     tiles.append((str(len(data.moments)), "movements", ""))
     if EVENTS in data.events:
         tiles.append((str(len(data.events[EVENTS])), "micro-expressions", ""))
-    body = "".join(f"<div class='tile {kind}'><b>{value}</b><span>{words}</span></div>" for value, words, kind in tiles)
+    body = "".join(
+        f"<div class='tile {kind}'><b>{value}</b><span>{words}</span></div>" for value, words, kind in tiles
+    )
     return f"<div class='tiles'>{body}</div>"
 
 
@@ -186,13 +220,19 @@ def _timeline(data: SessionData) -> str:
     body += [f'<text x="0" y="{y + 9}" class="name">{name}</text>' for name, y in rows]
     for number, moment in enumerate(data.moments):
         x, wide = left + scale * moment.start_s, max(2.0, scale * (moment.end_s - moment.start_s))
-        body.append(f'<rect x="{x:.1f}" y="18" width="{wide:.1f}" height="18" rx="3" fill="{ESTIMATE}" opacity="0.75"/>')
+        body.append(
+            f'<rect x="{x:.1f}" y="18" width="{wide:.1f}" height="18" rx="3" fill="{ESTIMATE}" opacity="0.75"/>'
+        )
         if wide > 5.6 * len(moment.label):
-            body.append(f'<text x="{x + 4:.1f}" y="30.5" class="in">{html.escape(moment.label.replace("-", " "))}</text>')
+            body.append(
+                f'<text x="{x + 4:.1f}" y="30.5" class="in">{html.escape(moment.label.replace("-", " "))}</text>'
+            )
         elif len(data.moments) <= 24:
             body.append(f'<text x="{x:.1f}" y="13" class="tiny">{number + 1}</text>')
         x = left + scale * moment.peak_s
-        body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="38" stroke="currentColor" stroke-width="1"/>')
+        body.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="38" stroke="currentColor" stroke-width="1"/>'
+        )
     states = data.faces.get("face/vision") or data.faces.get("truth/face") or []
     body += _bands(data, [(s.stamp, s.status != FaceStatus.LOST) for s in states], 50.0, left, scale, RIGHT)
     topic = data.topics.get("emg/raw") or data.topics.get("emg/activity")
@@ -201,12 +241,27 @@ def _timeline(data: SessionData) -> str:
         steps = np.diff(topic.stamps, append=topic.stamps[-1]) <= 3 * usual
         thin = slice(None, None, max(1, len(topic.stamps) // 4000))
         kept = np.flatnonzero(~steps)
-        marks = sorted({*range(*thin.indices(len(topic.stamps))), *kept.tolist(), *np.minimum(kept + 1, len(steps) - 1).tolist()})
+        marks = sorted(
+            {
+                *range(*thin.indices(len(topic.stamps))),
+                *kept.tolist(),
+                *np.minimum(kept + 1, len(steps) - 1).tolist(),
+            }
+        )
         body += _bands(data, [(int(topic.stamps[i]), bool(steps[i])) for i in marks], 76.0, left, scale, LEFT)
     legend = ""
-    if any(scale * (m.end_s - m.start_s) <= 5.6 * len(m.label) for m in data.moments) and len(data.moments) <= 24:
-        legend = "<p class='about'>" + " · ".join(f"{i + 1} {html.escape(m.label)}" for i, m in enumerate(data.moments)) + "</p>"
-    return _section("Timeline", _svg(WIDE, height, "".join(body), "movements, face and EMG over the session") + legend)
+    if (
+        any(scale * (m.end_s - m.start_s) <= 5.6 * len(m.label) for m in data.moments)
+        and len(data.moments) <= 24
+    ):
+        legend = (
+            "<p class='about'>"
+            + " · ".join(f"{i + 1} {html.escape(m.label)}" for i, m in enumerate(data.moments))
+            + "</p>"
+        )
+    return _section(
+        "Timeline", _svg(WIDE, height, "".join(body), "movements, face and EMG over the session") + legend
+    )
 
 
 def _event_marks(data: SessionData, y: float, left: float, scale: float) -> list[str]:
@@ -217,7 +272,9 @@ def _event_marks(data: SessionData, y: float, left: float, scale: float) -> list
             wide = max(3.0, scale * event.duration_s)
             x = left + scale * data.seconds(event.onset) - 0.5 * max(0.0, 3.0 - scale * event.duration_s)
             told = html.escape(f"{event.label}, {_regions(event.regions)}, {data.seconds(event.stamp):.2f} s")
-            out.append(f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="14" rx="1.5" {form}><title>{told}</title></rect>')
+            out.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="14" rx="1.5" {form}><title>{told}</title></rect>'
+            )
     return out
 
 
@@ -236,13 +293,24 @@ def _events(data: SessionData) -> str:
         return ""
     rows = []
     for event in shown[:MOST_EVENTS]:
-        share = float(event.probabilities[event.classes.index(event.label)]) if event.label in event.classes else float("nan")
+        share = (
+            float(event.probabilities[event.classes.index(event.label)])
+            if event.label in event.classes
+            else float("nan")
+        )
         lead = f"{1e3 * event.lead_s:+.0f} ms" if np.isfinite(event.lead_s) else "–"
-        rows.append([
-            f"{data.seconds(event.onset):.2f} s", f"{1e3 * (event.stamp - event.onset) / NS:.0f} ms", f"{1e3 * event.duration_s:.0f} ms",
-            html.escape(_regions(event.regions)), html.escape(event.label), f"{share:.2f}" if np.isfinite(share) else "–", lead,
-            FaceOrigin(event.origin).name.lower(),
-        ])
+        rows.append(
+            [
+                f"{data.seconds(event.onset):.2f} s",
+                f"{1e3 * (event.stamp - event.onset) / NS:.0f} ms",
+                f"{1e3 * event.duration_s:.0f} ms",
+                html.escape(_regions(event.regions)),
+                html.escape(event.label),
+                f"{share:.2f}" if np.isfinite(share) else "–",
+                lead,
+                FaceOrigin(event.origin).name.lower(),
+            ]
+        )
     about = (
         "Small, fast movements of the face, sides as the subject has them. Lead: how long before the picture the muscles showed it "
         "(– where one sense alone saw it)."
@@ -258,7 +326,9 @@ def _events(data: SessionData) -> str:
     return _section("Micro-expressions", _table(head, rows), about)
 
 
-def _bands(data: SessionData, states: Sequence[tuple[int, bool]], y: float, left: float, scale: float, ink: str) -> list[str]:
+def _bands(
+    data: SessionData, states: Sequence[tuple[int, bool]], y: float, left: float, scale: float, ink: str
+) -> list[str]:
     out: list[str] = []
     begin: float | None = None
     last = 0.0
@@ -268,7 +338,9 @@ def _bands(data: SessionData, states: Sequence[tuple[int, bool]], y: float, left
             begin = at
         elif not there and begin is not None:
             x, wide = left + scale * begin, max(1.0, scale * (last - begin))
-            out.append(f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="11" rx="2" fill="{ink}" opacity="0.55"/>')
+            out.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="11" rx="2" fill="{ink}" opacity="0.55"/>'
+            )
             begin = None
         last = at
     return out
@@ -278,7 +350,10 @@ def _crop(frame: Frame) -> U8:
     height, width = frame.image.shape[:2]
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    return np.asarray(cv2.resize(frame.image[top : top + side, left : left + side], CELL, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(frame.image[top : top + side, left : left + side], CELL, interpolation=cv2.INTER_AREA),
+        np.uint8,
+    )
 
 
 def _pictures(data: SessionData) -> str:
@@ -288,7 +363,9 @@ def _pictures(data: SessionData) -> str:
     painter = HeadPainter(head, (2 * CELL[0], 2 * CELL[1]), 0.262)
     warmth = None
     if data.measured is not None:
-        warmth = heat.Warmth(heat.weights(head, data.measured.scheme, data.measured.muscles), head.parts, painter.skin)
+        warmth = heat.Warmth(
+            heat.weights(head, data.measured.scheme, data.measured.muscles), head.parts, painter.skin
+        )
     level = strength(data.measured) if data.measured is not None else None
 
     def fits(state: FaceState | None) -> FaceState | None:
@@ -314,9 +391,16 @@ def _pictures(data: SessionData) -> str:
         if moment.emg_face is not None:
             cells.append(("from EMG", _image(shot(moment.emg_face, moment, False), f"face from EMG, {when}")))
         if warmth is not None:
-            cells.append(("muscles", _image(shot(moment.face or moment.emg_face, moment, True), f"muscle activity, {when}")))
+            cells.append(
+                (
+                    "muscles",
+                    _image(shot(moment.face or moment.emg_face, moment, True), f"muscle activity, {when}"),
+                )
+            )
         inner = "".join(f"<figure>{image}<figcaption>{name}</figcaption></figure>" for name, image in cells)
-        heading = f"<h3>{html.escape(moment.label.replace('-', ' '))} <span>{_clock(moment.peak_s)}</span></h3>"
+        heading = (
+            f"<h3>{html.escape(moment.label.replace('-', ' '))} <span>{_clock(moment.peak_s)}</span></h3>"
+        )
         cards.append(f"<article>{heading}<div>{inner}</div></article>")
     about = (
         "Each movement at its peak: as the camera saw it, with the sensors, and after reconstruction without them; muscles from rest "
@@ -338,13 +422,26 @@ def _movements(data: SessionData) -> str:
         peak = np.nanpercentile(np.nan_to_num(muscles.envelope[inside]), 95, axis=0)
         share = np.percentile(level[inside], 95, axis=0)
         best = np.argsort(share)[::-1][:3]
-        strongest = ", ".join(f"{_words(muscles.muscles[i])} {1e6 * peak[i]:.0f} µV" for i in best if share[i] > 0.2) or "none above rest"
-        rows.append([
-            html.escape(moment.label.replace("-", " ")), _clock(moment.start_s), f"{moment.end_s - moment.start_s:.1f}\u00a0s", strongest,
-            _symmetry(muscles.muscles, peak, best), _face_words(moment.face),
-        ])
+        strongest = (
+            ", ".join(f"{_words(muscles.muscles[i])} {1e6 * peak[i]:.0f} µV" for i in best if share[i] > 0.2)
+            or "none above rest"
+        )
+        rows.append(
+            [
+                html.escape(moment.label.replace("-", " ")),
+                _clock(moment.start_s),
+                f"{moment.end_s - moment.start_s:.1f}\u00a0s",
+                strongest,
+                _symmetry(muscles.muscles, peak, best),
+                _face_words(moment.face),
+            ]
+        )
     about = "Peak is the 95th percentile of the envelope during the movement; symmetry compares left with right of its strongest pair."
-    return _section("Movements", _table(("movement", "at", "for", "strongest muscles", "left / right", "face"), rows), about)
+    return _section(
+        "Movements",
+        _table(("movement", "at", "for", "strongest muscles", "left / right", "face"), rows),
+        about,
+    )
 
 
 def _symmetry(names: tuple[str, ...], peak: npt.NDArray[Any], best: npt.NDArray[Any]) -> str:
@@ -370,7 +467,9 @@ def _face_words(state: FaceState | None) -> str:
         name = names[i].removesuffix("Left").removesuffix("Right")
         if not name.startswith("eyeLook") and state.expression[i] > 0.15:
             found.setdefault(name, float(state.expression[i]))
-    return ", ".join(f"{html.escape(name)} {value:.2f}" for name, value in list(found.items())[:3]) or "at rest"
+    return (
+        ", ".join(f"{html.escape(name)} {value:.2f}" for name, value in list(found.items())[:3]) or "at rest"
+    )
 
 
 def _channels(data: SessionData) -> str:
@@ -382,10 +481,16 @@ def _channels(data: SessionData) -> str:
         quality = muscles.quality[:, i]
         known = quality[np.isfinite(quality)]
         envelope = 1e6 * muscles.envelope[:, i][np.isfinite(muscles.envelope[:, i])]
-        rest, full = (float(np.percentile(envelope, q)) for q in (10, 99)) if len(envelope) else (float("nan"), float("nan"))
+        rest, full = (
+            (float(np.percentile(envelope, q)) for q in (10, 99))
+            if len(envelope)
+            else (float("nan"), float("nan"))
+        )
         mean = float(known.mean()) if len(known) else float("nan")
         ink = GOOD if mean >= 0.75 else FAIR if mean >= 0.5 else POOR
-        word = "not judged" if np.isnan(mean) else "good" if mean >= 0.75 else "fair" if mean >= 0.5 else "poor"
+        word = (
+            "not judged" if np.isnan(mean) else "good" if mean >= 0.75 else "fair" if mean >= 0.5 else "poor"
+        )
         bar = ""
         if np.isfinite(mean):
             box = '<rect width="{}" height="8" rx="4" fill="{}"/>'
@@ -395,7 +500,9 @@ def _channels(data: SessionData) -> str:
         ratio = f"{20 * np.log10(full / rest):.0f} dB" if rest > 0 and full > 0 else "–"
         rows.append([_words(name), f"{bar} {word}", poor, f"{rest:.1f} µV", f"{full:.0f} µV", ratio])
     about = "Rest is the 10th, full the 99th percentile of the envelope over the session."
-    return _section("Channels", _table(("channel", "contact", "poor for", "rest", "full", "full over rest"), rows), about)
+    return _section(
+        "Channels", _table(("channel", "contact", "poor for", "rest", "full", "full over rest"), rows), about
+    )
 
 
 def _envelopes(data: SessionData) -> str:
@@ -418,9 +525,23 @@ def _envelopes(data: SessionData) -> str:
         body.append(f'<line x1="{left}" x2="{WIDE}" y1="{base}" y2="{base}" class="grid"/>')
         for column, i in enumerate(members):
             ink = LEFT if muscles.muscles[i].endswith("_left") else RIGHT
-            body.append(_line(x, base - np.minimum(values[:, column] / top, 1.0) * (step - 5), ink, 1.0, 1100, 'opacity="0.85"'))
-    legend = f'<p class="legend"><i style="background:{RIGHT}"></i>right <i style="background:{LEFT}"></i>left</p>'
-    return _section("Envelopes", legend + _svg(WIDE, height + 18, "".join(body), "envelopes of all channels over the session"))
+            body.append(
+                _line(
+                    x,
+                    base - np.minimum(values[:, column] / top, 1.0) * (step - 5),
+                    ink,
+                    1.0,
+                    1100,
+                    'opacity="0.85"',
+                )
+            )
+    legend = (
+        f'<p class="legend"><i style="background:{RIGHT}"></i>right <i style="background:{LEFT}"></i>left</p>'
+    )
+    return _section(
+        "Envelopes",
+        legend + _svg(WIDE, height + 18, "".join(body), "envelopes of all channels over the session"),
+    )
 
 
 def _agreement(data: SessionData) -> str:
@@ -428,9 +549,17 @@ def _agreement(data: SessionData) -> str:
     measured, estimated = data.measured, data.estimated
     if not rows or measured is None or estimated is None:
         return ""
-    table = _table(("muscle", "r", "estimate late by"), [
-        [_words(name), f"{r:.2f}" if np.isfinite(r) else "–", f"{1e3 * lag:+.0f} ms" if np.isfinite(lag) else "–"] for name, r, lag in rows
-    ])
+    table = _table(
+        ("muscle", "r", "estimate late by"),
+        [
+            [
+                _words(name),
+                f"{r:.2f}" if np.isfinite(r) else "–",
+                f"{1e3 * lag:+.0f} ms" if np.isfinite(lag) else "–",
+            ]
+            for name, r, lag in rows
+        ],
+    )
     level = strength(measured)
     known = {name: (r, lag) for name, r, lag in rows if np.isfinite(r)}
     chosen: list[str] = []
@@ -449,7 +578,12 @@ def _agreement(data: SessionData) -> str:
         lines, tops = [], []
         for muscles, column in ((measured, i), (estimated, j)):
             inside = (muscles.times >= begin) & (muscles.times <= begin + span)
-            tops.append((muscles.times[inside], np.nan_to_num(1e6 * muscles.envelope[inside, column].astype(np.float64))))
+            tops.append(
+                (
+                    muscles.times[inside],
+                    np.nan_to_num(1e6 * muscles.envelope[inside, column].astype(np.float64)),
+                )
+            )
         top = max(20.0, *(float(v.max()) for _, v in tops if len(v)))
         for (t, v), ink, size in zip(tops, (RIGHT, ESTIMATE), (2.2, 1.6), strict=True):
             lines.append(_line(width * (t - begin) / span, (height - 14) * (1 - v / top) + 4, ink, size))
@@ -487,7 +621,9 @@ def _synchrony(data: SessionData) -> str:
     if data.clocks is not None and data.clocks.grade:
         found = data.clocks
         grade = {1: "sure", 2: "fair", 3: "doubtful"}[found.grade]
-        matched = f"{found.events} events matched" if found.method != "consensus" else f"{found.events} pairs agree"
+        matched = (
+            f"{found.events} events matched" if found.method != "consensus" else f"{found.events} pairs agree"
+        )
         rest = f", {found.missed} without a partner" if found.missed else ""
         spread = f", within {1e3 * found.residual_rms_s:.1f} ms" if np.isfinite(found.residual_rms_s) else ""
         parts.append(
@@ -524,7 +660,9 @@ def _histogram(values: F64, label: str, unit: str = "ms") -> str:
     step = width / len(counts)
     bars = "".join(
         f'<rect x="{i * step:.1f}" y="{(height - 16) * (1 - c / counts.max()):.1f}" width="{step - 1:.1f}" '
-        f'height="{(height - 16) * c / counts.max():.1f}" fill="{RIGHT}" opacity="0.8"/>' for i, c in enumerate(counts) if c
+        f'height="{(height - 16) * c / counts.max():.1f}" fill="{RIGHT}" opacity="0.8"/>'
+        for i, c in enumerate(counts)
+        if c
     )
     ticks = f'<text x="0" y="{height - 2}" class="tick start">0</text>'
     ticks += f'<text x="{width}" y="{height - 2}" class="unit">{high:.1f} {unit}</text>'
@@ -539,20 +677,35 @@ def _latencies(data: SessionData, latency: Mapping[str, Sequence[float]]) -> str
         charts = [_histogram(np.maximum(entry.ms, 0.0), port) for port, entry in written.items()]
         live = {entry.since for entry in written.values()} == {"acquisition"}
         about = (
-            "From acquisition to the moment an item left its component, as the run wrote it down." if live else
-            "From the moment an item entered the graph to the moment the result left, as the run wrote it down."
+            "From acquisition to the moment an item left its component, as the run wrote it down."
+            if live
+            else "From the moment an item entered the graph to the moment the result left, as the run wrote it down."
         )
     elif latency:
-        charts = [_histogram(1e3 * np.asarray(values, np.float64), port) for port, values in latency.items() if len(values)]
+        charts = [
+            _histogram(1e3 * np.asarray(values, np.float64), port)
+            for port, values in latency.items()
+            if len(values)
+        ]
         about = "From the moment an item entered to the moment the result left, by the run itself."
     else:
-        late = {port: topic.late for port, topic in data.topics.items() if len(topic.late) > 5 and float(np.abs(topic.late).max()) > 1e-4}
+        late = {
+            port: topic.late
+            for port, topic in data.topics.items()
+            if len(topic.late) > 5 and float(np.abs(topic.late).max()) > 1e-4
+        }
         charts = [_histogram(1e3 * np.maximum(values, 0.0), port) for port, values in late.items()]
         about = "From acquisition to the recorder."
     if not charts:
-        shown = [port for port in (CAMERA, "emg/raw", "emg/activity", "face/vision", "face/fused") if port in data.topics]
+        shown = [
+            port
+            for port in (CAMERA, "emg/raw", "emg/activity", "face/vision", "face/fused")
+            if port in data.topics
+        ]
         charts = [
-            _histogram(np.diff(data.topics[port].stamps) / 1e6, port) for port in shown if len(data.topics[port].stamps) > 5
+            _histogram(np.diff(data.topics[port].stamps) / 1e6, port)
+            for port in shown
+            if len(data.topics[port].stamps) > 5
         ]
         about = "This recording has acquisition stamps only, no arrival times; the intervals between stamps show how even each stream is."
         return _section("Intervals", f"<div class='trio'>{''.join(charts)}</div>", about)
@@ -564,6 +717,8 @@ def _topics(data: SessionData) -> str:
     for port, topic in data.topics.items():
         rate = f"{topic.rate_hz:.1f} Hz" if np.isfinite(topic.rate_hz) else "–"
         regular = port not in ("markers", EVENTS, TRUE_EVENTS)
-        gaps = f"{len(topic.gaps)}, longest {topic.gaps.max():.2f} s" if len(topic.gaps) and regular else "none"
+        gaps = (
+            f"{len(topic.gaps)}, longest {topic.gaps.max():.2f} s" if len(topic.gaps) and regular else "none"
+        )
         rows.append([html.escape(port), str(len(topic.stamps)), rate, gaps])
     return _section("What was recorded", _table(("topic", "items", "rate", "gaps"), rows))

@@ -1,14 +1,16 @@
 """The live page: one static page and one WebSocket, in a thread of its own beside the pipeline.
 
-Newest only, with acknowledgement: a page gets its next message after it has shown the last one (a quick page: the last but one), and
-then the newest there is, so a slow page or network skips instead of falling behind, and nothing here ever makes the pipeline wait.
-Nothing is fetched from anywhere else; the content security policy says so to the browser.
+Newest only, with acknowledgement: a page gets its next message after it has shown the last one (a quick page:
+the last but one), and then the newest there is, so a slow page or network skips instead of falling behind,
+and nothing here ever makes the pipeline wait. Nothing is fetched from anywhere else; the content security
+policy says so to the browser.
 
-Who may look: on loopback anybody at this machine, from this page only (Host and Origin are checked, so that no other website can
-reach it through the visitor's browser); on any other address whoever has the token.
+Who may look: on loopback anybody at this machine, from this page only (Host and Origin are checked, so that
+no other website can reach it through the visitor's browser); on any other address whoever has the token.
 
-Wire, page to server: JSON objects with `t`: `hello`, `ack`, `command`, `ping`, `watch`. Server to page: text messages are JSON (`hello`,
-`status`, `reply`, `error`), binary ones are updates: uint32 length, JSON header, blobs (see `geometry.pack`).
+Wire, page to server: JSON objects with `t`: `hello`, `ack`, `command`, `ping`, `watch`. Server to page: text
+messages are JSON (`hello`, `status`, `reply`, `error`), binary ones are updates: uint32 length, JSON header,
+blobs (see `geometry.pack`).
 """
 
 from __future__ import annotations
@@ -50,8 +52,12 @@ POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
 }
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 COOKIE = "eifer_token"
@@ -65,9 +71,14 @@ class ViewConfig(Config):
 
     host: str = parameter("127.0.0.1", "address to serve on; any other than loopback needs a token")
     port: int = parameter(8765, "port; 0 takes a free one", ge=0, le=65535)
-    token: str = parameter("", "what a visitor must know on an address other than loopback; empty: one is made and shown in the address")
+    token: str = parameter(
+        "",
+        "what a visitor must know on an address other than loopback; empty: one is made and shown in the address",
+    )
     rate_hz: float = parameter(30.0, "pictures of the main head per second, at most", unit="Hz", gt=0, le=120)
-    second_rate_hz: float = parameter(15.0, "pictures per second of the other heads and of the camera", unit="Hz", gt=0, le=120)
+    second_rate_hz: float = parameter(
+        15.0, "pictures per second of the other heads and of the camera", unit="Hz", gt=0, le=120
+    )
     camera_px: int = parameter(360, "height of the camera picture on the page", unit="px", ge=64, le=2160)
     jpeg_quality: int = parameter(84, "quality of pictures", ge=30, le=98)
     max_pages: int = parameter(8, "pages that may be open at once", ge=1, le=100)
@@ -80,12 +91,15 @@ def status_of(host: LocalHost, board: Board, live: bool) -> dict[str, Any]:
     rates = {port: round(rate, 1) for port, rate in sorted(board.rates().items())}
     latency = {
         port: {"p50": _ms(timing.percentile(50)), "p99": _ms(timing.percentile(99))}
-        for port, timing in list(host.latency.items()) if timing.durations
+        for port, timing in list(host.latency.items())
+        if timing.durations
     }
     ages = {port: _plain(board.age_ms(port)) for port in rates} if live else {}
     components = [
         {
-            "name": name, "level": entry.level.name.lower(), "message": entry.message,
+            "name": name,
+            "level": entry.level.name.lower(),
+            "message": entry.message,
             "values": {key: _plain(value) for key, value in entry.values.items()},
         }
         for name, entry in health.items()
@@ -93,11 +107,21 @@ def status_of(host: LocalHost, board: Board, live: bool) -> dict[str, Any]:
     words = ("offset", "drift", "jitter", "residual_ms", "clock")
     clocks = [
         {"component": entry["name"], "what": key, "value": value}
-        for entry in components for key, value in entry["values"].items() if any(word in key for word in words)  # type: ignore[attr-defined]
+        for entry in components
+        for key, value in entry["values"].items()
+        if any(word in key for word in words)  # type: ignore[attr-defined]
     ]
     dropped = sum(int(entry.values.get("dropped", 0) or 0) for entry in health.values())
     lost = sum(int(entry.values.get("lost_samples", 0) or 0) for entry in health.values())
-    return {"rates": rates, "latency": latency, "ages": ages, "components": components, "clocks": clocks, "dropped": dropped, "lost": lost}
+    return {
+        "rates": rates,
+        "latency": latency,
+        "ages": ages,
+        "components": components,
+        "clocks": clocks,
+        "dropped": dropped,
+        "lost": lost,
+    }
 
 
 def _ms(value_s: float) -> float | None:
@@ -113,13 +137,20 @@ def _plain(value: Any) -> Any:
 class Viewer:
     """Serves the page. `take` is a tap for every port; `start` returns once the page can be opened.
 
-    status: makes the figures shown once a second. controls: groups of buttons by name (`record`, `calibrate`, `arm`, `player`).
-    live: the items are of this moment (their age means something). title: what is being looked at.
+    status: makes the figures shown once a second. controls: groups of buttons by name (`record`, `calibrate`,
+    `arm`, `player`). live: the items are of this moment (their age means something). title: what is being
+    looked at.
     """
 
     def __init__(
-        self, config: ViewConfig | None = None, *, title: str = "", live: bool = True, controls: dict[str, Control] | None = None,
-        status: Callable[[], dict[str, Any]] | None = None, facts: dict[str, Any] | None = None,
+        self,
+        config: ViewConfig | None = None,
+        *,
+        title: str = "",
+        live: bool = True,
+        controls: dict[str, Control] | None = None,
+        status: Callable[[], dict[str, Any]] | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         self.config = config or ViewConfig()
         self.title, self.live = title, live
@@ -129,7 +160,10 @@ class Viewer:
         self.board = Board()
         self.board.on_change = self._changed
         self.pictures = Pictures(
-            self.board, self.config.head_model, camera_px=self.config.camera_px, quality=self.config.jpeg_quality,
+            self.board,
+            self.config.head_model,
+            camera_px=self.config.camera_px,
+            quality=self.config.jpeg_quality,
         )
         self.token = "" if self.config.host in LOOPBACK else self.config.token or secrets.token_urlsafe(12)
         self.shown_ms: deque[float] = deque(maxlen=5000)
@@ -161,7 +195,8 @@ class Viewer:
             return
         self.version += 1
         loop = self._loop
-        # waking another thread costs the pipeline a fifth of a millisecond, so only where a page has nothing else to do than wait
+        # waking another thread costs the pipeline a fifth of a millisecond, so only where a page has nothing
+        # else to do than wait
         if loop is not None and self.listeners and not self._wake_due:
             self._wake_due = True
             with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
@@ -220,7 +255,9 @@ class Viewer:
         try:
             asyncio.run(self._serve(ready))
         except BaseException as error:  # handed to `start`, which waits for it
-            self._failure = error if isinstance(error, EiferError) else DeviceError(f"the live page ended: {error}")
+            self._failure = (
+                error if isinstance(error, EiferError) else DeviceError(f"the live page ended: {error}")
+            )
         finally:
             ready.set()
 
@@ -275,7 +312,10 @@ class Viewer:
 
     def _status(self) -> dict[str, Any]:
         shown = list(self.shown_ms)[-200:]
-        viewers = {"pages": len(self._pages), "shown_ms": round(float(np.median(shown)), 1) if shown else None}
+        viewers = {
+            "pages": len(self._pages),
+            "shown_ms": round(float(np.median(shown)), 1) if shown else None,
+        }
         return {"t": "status", **self._newest_status, "viewer": viewers}
 
     # ---- who may come in --------------------------------------------------------------------------------------------
@@ -285,7 +325,9 @@ class Viewer:
         from aiohttp import web
 
         @web.middleware
-        async def gate(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        async def gate(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
             refused = self._refused(request)
             if refused:
                 return web.Response(status=403 if not self.token else 401, text=refused, headers=HEADERS)
@@ -353,8 +395,12 @@ class Viewer:
         head = load_head(self.config.head_model)
         if not isinstance(item, MuscleActivity):
             raise web.HTTPNotFound(text="no muscle activity yet\n")
-        warmth = await asyncio.get_running_loop().run_in_executor(None, self.pictures.warmth, head, item.scheme, item.muscles)
-        block = geometry.pack({"muscles": list(item.muscles)}, {"warmth": np.round(255 * warmth.of).astype(np.uint8)})
+        warmth = await asyncio.get_running_loop().run_in_executor(
+            None, self.pictures.warmth, head, item.scheme, item.muscles
+        )
+        block = geometry.pack(
+            {"muscles": list(item.muscles)}, {"warmth": np.round(255 * warmth.of).astype(np.uint8)}
+        )
         return web.Response(body=block, content_type="application/octet-stream")
 
     async def _movement(self, request: web.Request) -> web.StreamResponse:
@@ -366,8 +412,14 @@ class Viewer:
         if movement.name not in self._demonstrations:
             loop = asyncio.get_running_loop()
             head = load_head(self.config.head_model)
-            self._demonstrations[movement.name] = await loop.run_in_executor(None, demonstrate.picture, head, movement.name)
-        return web.Response(body=self._demonstrations[movement.name], content_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+            self._demonstrations[movement.name] = await loop.run_in_executor(
+                None, demonstrate.picture, head, movement.name
+            )
+        return web.Response(
+            body=self._demonstrations[movement.name],
+            content_type="image/jpeg",
+            headers={"Cache-Control": "max-age=3600"},
+        )
 
     # ---- pages ------------------------------------------------------------------------------------------------------
 
@@ -375,8 +427,14 @@ class Viewer:
         from aiohttp import web
 
         if len(self._pages) >= self.config.max_pages:
-            raise web.HTTPServiceUnavailable(text=f"{self.config.max_pages} pages are open already; close one\n")
-        if request.headers.get("Origin") is None and not self.token and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            raise web.HTTPServiceUnavailable(
+                text=f"{self.config.max_pages} pages are open already; close one\n"
+            )
+        if (
+            request.headers.get("Origin") is None
+            and not self.token
+            and request.headers.get("Sec-Fetch-Site") == "cross-site"
+        ):
             raise web.HTTPForbidden(text="This page answers only itself.\n")
         wire = web.WebSocketResponse(heartbeat=15.0, max_msg_size=MAX_MESSAGE, compress=False)
         await wire.prepare(request)
@@ -398,8 +456,14 @@ class Viewer:
         """What a page must know first."""
         channels, head = self.board.newest("emg/channels"), self.board.newest("head_model")
         return {
-            "t": "hello", "version": __version__, "title": self.title, "live": self.live, "controls": sorted(self.controls),
-            "movements": list(MOVEMENTS), "ports": list(self.board.ports()), "facts": self.facts,
+            "t": "hello",
+            "version": __version__,
+            "title": self.title,
+            "live": self.live,
+            "controls": sorted(self.controls),
+            "movements": list(MOVEMENTS),
+            "ports": list(self.board.ports()),
+            "facts": self.facts,
             "scheme": channels.scheme if isinstance(channels, EmgChannelInfo) else "",
             "head_model": head.head_model if isinstance(head, HeadModelInfo) else self.config.head_model,
             "controlled": {name: control.state() for name, control in self.controls.items()},
@@ -409,11 +473,15 @@ class Viewer:
         """A button was pressed. Raises EiferError."""
         control = self.controls.get(name)
         if control is None:
-            raise InputError(f"this run has no '{name}'; it has {', '.join(sorted(self.controls)) or 'no controls'}")
+            raise InputError(
+                f"this run has no '{name}'; it has {', '.join(sorted(self.controls)) or 'no controls'}"
+            )
         return control.command(verb, values)
 
 
 def check_address(host: str, port: int) -> None:
     """Raise ConfigError for an address that cannot be one."""
     if not host or any(letter.isspace() for letter in host) or not 0 <= port <= 65535:
-        raise ConfigError(f"--host {host!r} --port {port}: give an address such as 127.0.0.1 and a port from 0 to 65535")
+        raise ConfigError(
+            f"--host {host!r} --port {port}: give an address such as 127.0.0.1 and a port from 0 to 65535"
+        )

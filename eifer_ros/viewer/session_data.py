@@ -1,7 +1,7 @@
 """A recording, read once and thinned, for the report: ten minutes must not take ten minutes.
 
-Only what is shown is decoded: envelopes at 25 Hz (they are low-passed at 6 Hz), faces at 15 Hz, one EMG chunk per second, and
-pictures only around the moments that are shown, which the recording's index finds.
+Only what is shown is decoded: envelopes at 25 Hz (they are low-passed at 6 Hz), faces at 15 Hz, one EMG chunk
+per second, and pictures only around the moments that are shown, which the recording's index finds.
 """
 
 from __future__ import annotations
@@ -25,23 +25,51 @@ from ..recording.diagnostics import Latency
 from ..recording.reader import Bag
 from ..recording.sync import CAMERA_CLOCK, Sync, items_synced
 from ..recording.topics import Role
-from ..types import F32, F64, NS, EmgChunk, FaceEvent, FaceOrigin, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
+from ..types import (
+    F32,
+    F64,
+    NS,
+    EmgChunk,
+    FaceEvent,
+    FaceOrigin,
+    FaceState,
+    FaceStatus,
+    Frame,
+    Item,
+    Marker,
+    MuscleActivity,
+    Stamp,
+)
 from ..wire import messages
 from ..wire.conversions import from_wire
 
 Progress = Callable[[int, int, str], None]
-ACTIVITY, ESTIMATED, RAW, CAMERA, RESTORED = "emg/activity", "muscles/estimated", "emg/raw", "camera/image_raw", "face/restored"
+ACTIVITY, ESTIMATED, RAW, CAMERA, RESTORED = (
+    "emg/activity",
+    "muscles/estimated",
+    "emg/raw",
+    "camera/image_raw",
+    "face/restored",
+)
 EVENTS, TRUE_EVENTS = "face/events", "truth/events"
 FACES = ("face/fused", "face/vision", "face/emg", "truth/face")
 _EVERY_S = {
-    ACTIVITY: 0.0399, ESTIMATED: 0.0599, RAW: 1.0, "face/vision": 0.0599, "truth/face": 0.0599, "face/fused": 0.99, "face/emg": 0.99,
+    ACTIVITY: 0.0399,
+    ESTIMATED: 0.0599,
+    RAW: 1.0,
+    "face/vision": 0.0599,
+    "truth/face": 0.0599,
+    "face/fused": 0.99,
+    "face/emg": 0.99,
 }
 NEAR_NS = 120_000_000
 
 
 @dataclass
 class Topic:
-    """Stamps of one topic and how late each was recorded (s; all 0 where the recorder logs acquisition stamps)."""
+    """Stamps of one topic and how late each was recorded (s; all 0 where the recorder logs acquisition
+    stamps).
+    """
 
     stamps: npt.NDArray[np.int64]
     late: F64
@@ -61,7 +89,9 @@ class Topic:
 
 @dataclass
 class Muscles:
-    """A thinned stream of muscle activity: times (T,) s since the start, envelope (T, M) V, activation (T, M), quality (T, M)."""
+    """A thinned stream of muscle activity: times (T,) s since the start, envelope (T, M) V, activation (T,
+    M), quality (T, M).
+    """
 
     scheme: str
     muscles: tuple[str, ...]
@@ -73,7 +103,10 @@ class Muscles:
 
 @dataclass
 class Moment:
-    """Something to show pictures of: a movement and its peak. index: row of `Muscles` at the peak, -1 where there is no EMG."""
+    """Something to show pictures of: a movement and its peak.
+
+    index: row of `Muscles` at the peak, -1 where there is no EMG.
+    """
 
     label: str
     start_s: float
@@ -118,16 +151,30 @@ class SessionData:
 
 
 def read_session(path: Path, progress: Progress | None = None) -> SessionData:
-    """Read the recording at `path`. Raises RecordingError, and InputError where nothing in it can be reported on."""
+    """Read the recording at `path`.
+
+    Raises RecordingError, and InputError where nothing in it can be reported on.
+    """
     tell = progress or (lambda done, total, words: None)
     with Bag(path) as bag:
         start, end = bag.span
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+        size = (
+            sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+            if path.is_dir()
+            else path.stat().st_size
+        )
         data = SessionData(path, bag.session, start, (end - start) / NS, size, clocks=Sync.load(path))
         _scan(bag, data, tell)
         data.latencies = diagnostics.latencies(_diagnostics(bag))
-        if data.measured is None and data.estimated is None and not any(data.faces.values()) and not any(data.events.values()):
-            raise InputError(f"{path}: neither EMG nor faces in this recording; eifer replay {path} --out DIR makes faces of pictures")
+        if (
+            data.measured is None
+            and data.estimated is None
+            and not any(data.faces.values())
+            and not any(data.events.values())
+        ):
+            raise InputError(
+                f"{path}: neither EMG nor faces in this recording; eifer replay {path} --out DIR makes faces of pictures"
+            )
         tell(70, 100, "movements")
         _find_moments(data)
         _fetch_pictures(bag, data, tell)
@@ -163,37 +210,54 @@ def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
         late.setdefault(port, []).append((message.log_time - message.stamp) / NS)
         if count % 2000 == 0:
             tell(round(65 * min(data.seconds(message.stamp) / total, 1.0)), 100, "reading")
-        if role is Role.PICTURE or (message.stamp < due.get(port, 0) and not (port == RAW and make is not None)):
+        if role is Role.PICTURE or (
+            message.stamp < due.get(port, 0) and not (port == RAW and make is not None)
+        ):
             continue
         if port not in _EVERY_S and port not in ("markers", "truth/movement", EVENTS, TRUE_EVENTS):
             continue
         due[port] = message.stamp + round(_EVERY_S.get(port, 0.0) * NS)
         try:
-            item = from_wire(messages.deserialise(message.data, message.connection.msgtype), message.connection.msgtype)
+            item = from_wire(
+                messages.deserialise(message.data, message.connection.msgtype), message.connection.msgtype
+            )
         except WireError as error:
             data.notes.append(f"{port} at {data.seconds(message.stamp):.1f} s left out: {error}")
             continue
         _sort_in(data, port, item, rows, make)
-    data.topics = {port: Topic(np.sort(np.array(stamps[port], np.int64)), np.array(late[port])) for port in sorted(stamps)}
+    data.topics = {
+        port: Topic(np.sort(np.array(stamps[port], np.int64)), np.array(late[port]))
+        for port in sorted(stamps)
+    }
     data.measured, data.estimated = _stack(rows[ACTIVITY], data.start), _stack(rows[ESTIMATED], data.start)
     data.markers.sort(key=lambda marker: marker.stamp)
     for events in data.events.values():
         events.sort(key=lambda event: event.stamp)
 
 
-def _sort_in(data: SessionData, port: str, item: Item, rows: dict[str, list[MuscleActivity]], make: EmgProcessing | None) -> None:
+def _sort_in(
+    data: SessionData,
+    port: str,
+    item: Item,
+    rows: dict[str, list[MuscleActivity]],
+    make: EmgProcessing | None,
+) -> None:
     if isinstance(item, MuscleActivity):
         rows[port].append(item)
     elif isinstance(item, FaceState):
         if data.clocks is not None and port in CAMERA_CLOCK:
             item = replace(item, stamp=data.clocks.correct(item.stamp))
         data.faces.setdefault(port, []).append(item)
-    elif isinstance(item, Marker) and (port == "markers" or not any(m.phase != "note" for m in data.markers) or port == "truth/movement"):
+    elif isinstance(item, Marker) and (
+        port == "markers" or not any(m.phase != "note" for m in data.markers) or port == "truth/movement"
+    ):
         data.markers.append(item)
     elif isinstance(item, FaceEvent):
         if data.clocks is not None and item.origin == FaceOrigin.VISION:
             correct = data.clocks.correct
-            item = replace(item, stamp=correct(item.stamp), onset=correct(item.onset), offset=correct(item.offset))
+            item = replace(
+                item, stamp=correct(item.stamp), onset=correct(item.onset), offset=correct(item.offset)
+            )
         data.events.setdefault(port, []).append(item)
     elif isinstance(item, EmgChunk):
         if not data.chunks or item.stamp - data.chunks[-1][0] >= NS:
@@ -210,13 +274,19 @@ def _stack(rows: list[MuscleActivity], start: Stamp) -> Muscles | None:
     times = np.array([(row.stamp - start) / NS for row in rows])
     order = np.argsort(times, kind="stable")
     return Muscles(
-        rows[-1].scheme, rows[-1].muscles, times[order], np.stack([row.envelope for row in rows])[order],
-        np.stack([row.activation for row in rows])[order], np.stack([row.quality for row in rows])[order],
+        rows[-1].scheme,
+        rows[-1].muscles,
+        times[order],
+        np.stack([row.envelope for row in rows])[order],
+        np.stack([row.activation for row in rows])[order],
+        np.stack([row.quality for row in rows])[order],
     )
 
 
 def strength(muscles: Muscles) -> F64:
-    """(T, M) envelope above rest as a share of each channel's 99th percentile: comparable between channels, calibrated or not."""
+    """(T, M) envelope above rest as a share of each channel's 99th percentile: comparable between channels,
+    calibrated or not.
+    """
     envelope = np.nan_to_num(np.asarray(muscles.envelope, np.float64))
     rest = np.percentile(envelope, 10, axis=0)
     # a channel that never left the noise is not stretched to full scale
@@ -225,11 +295,17 @@ def strength(muscles: Muscles) -> F64:
 
 
 def _find_moments(data: SessionData) -> None:
-    found: list[Span] = [span for span in spans(data.markers) if span.movement != REST and not span.movement.startswith("rejected")]
+    found: list[Span] = [
+        span
+        for span in spans(data.markers)
+        if span.movement != REST and not span.movement.startswith("rejected")
+    ]
     level = strength(data.measured).mean(axis=1) if data.measured is not None else None
     times = data.measured.times if data.measured is not None else None
     if level is None or times is None:
-        port = next((p for p in ("face/vision", "face/fused", "truth/face", "face/emg") if data.faces.get(p)), None)
+        port = next(
+            (p for p in ("face/vision", "face/fused", "truth/face", "face/emg") if data.faces.get(p)), None
+        )
         if port is not None:
             kept = [state for state in data.faces[port] if state.status != FaceStatus.LOST]
             times = np.array([data.seconds(state.stamp) for state in kept])
@@ -245,10 +321,14 @@ def _find_moments(data: SessionData) -> None:
         inside = np.flatnonzero((times >= begin) & (times <= end + 0.3))
         if len(inside):
             best = int(inside[np.argmax(level[inside])])
-            data.moments.append(Moment(label, begin, end, float(times[best]), best if data.measured is not None else -1))
+            data.moments.append(
+                Moment(label, begin, end, float(times[best]), best if data.measured is not None else -1)
+            )
 
 
-def _strongest(times: F64, level: F64, count: int = 8, apart_s: float = 4.0) -> list[tuple[str, float, float]]:
+def _strongest(
+    times: F64, level: F64, count: int = 8, apart_s: float = 4.0
+) -> list[tuple[str, float, float]]:
     chosen: list[float] = []
     for index in np.argsort(level)[::-1]:
         if all(abs(times[index] - other) > apart_s for other in chosen):
@@ -300,7 +380,9 @@ def _synchronise(data: SessionData) -> None:
 
 
 def sample_clock(data: SessionData) -> tuple[F64, F64, float, float] | None:
-    """(times s, residual ms, rate Hz, drift ppm) of the amplifier's sample counter against the recording's clock; None below 5 s."""
+    """(times s, residual ms, rate Hz, drift ppm) of the amplifier's sample counter against the recording's
+    clock; None below 5 s.
+    """
     if len(data.chunks) < 6:
         return None
     stamps = np.array([data.seconds(chunk[0]) for chunk in data.chunks])
@@ -314,12 +396,16 @@ def sample_clock(data: SessionData) -> tuple[F64, F64, float, float] | None:
 
 
 def agreement(data: SessionData) -> list[tuple[str, float, float]]:
-    """Per muscle (name, r, lag s) of the estimated envelope against the measured one; lag > 0: the estimate is late."""
+    """Per muscle (name, r, lag s) of the estimated envelope against the measured one; lag > 0: the estimate
+    is late.
+    """
     measured, estimated = data.measured, data.estimated
     if measured is None or estimated is None or len(measured.times) < 50 or len(estimated.times) < 50:
         return []
     step = 0.03
-    grid = np.arange(max(measured.times[0], estimated.times[0]), min(measured.times[-1], estimated.times[-1]), step)
+    grid = np.arange(
+        max(measured.times[0], estimated.times[0]), min(measured.times[-1], estimated.times[-1]), step
+    )
     if len(grid) < 60:
         return []
     out = []
@@ -328,13 +414,17 @@ def agreement(data: SessionData) -> list[tuple[str, float, float]]:
         if name not in estimated.muscles:
             continue
         a = np.interp(grid, measured.times, np.nan_to_num(measured.envelope[:, measured.muscles.index(name)]))
-        b = np.interp(grid, estimated.times, np.nan_to_num(estimated.envelope[:, estimated.muscles.index(name)]))
+        b = np.interp(
+            grid, estimated.times, np.nan_to_num(estimated.envelope[:, estimated.muscles.index(name)])
+        )
         if a.std() < 1e-7 or b.std() < 1e-9:
             out.append((name, float("nan"), float("nan")))
             continue
         best, at = -2.0, 0
         for shift in range(-reach, reach + 1):
-            left, right = (a[: len(a) - shift], b[shift:]) if shift >= 0 else (a[-shift:], b[: len(b) + shift])
+            left, right = (
+                (a[: len(a) - shift], b[shift:]) if shift >= 0 else (a[-shift:], b[: len(b) + shift])
+            )
             r = float(np.corrcoef(left, right)[0, 1])
             if r > best:
                 best, at = r, shift

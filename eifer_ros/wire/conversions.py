@@ -1,8 +1,9 @@
 """Domain types <-> wire types: the only place where the two meet, and the gate where bad values stop.
 
-`to_wire` gives the messages of an item with the topic of each; `from_wire` gives the item back. Both refuse what breaks
-the contract written in eifer_msgs/*.msg with a WireError that names message, field, value and what would be accepted.
-A picture is several messages (camera_info, depth, image); `FrameAssembler` puts them together again.
+`to_wire` gives the messages of an item with the topic of each; `from_wire` gives the item back. Both refuse
+what breaks the contract written in eifer_msgs/*.msg with a WireError that names message, field, value and
+what would be accepted. A picture is several messages (camera_info, depth, image); `FrameAssembler` puts them
+together again.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ MAX_CLASSES = 32
 DISPLACEMENT_UNIT_M = 1e-5
 """What one count of FaceDisplacement.displacement stands for; int16 then reaches 0.32767 m."""
 JOINT_PERIOD_NS = 40_000_000
-"""`time_from_start` of a one-point trajectory: two periods at 50 Hz, so that one lost command does not stop the motion."""
+"""`time_from_start` of a one-point trajectory: two periods at 50 Hz, so that one lost command does not stop
+the motion.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,9 @@ class WireMessage:
 
 def _time(family: Family, stamp: Stamp) -> Any:
     if not 0 <= stamp < 2**31 * NS:
-        raise WireError(f"stamp {stamp} ns does not fit builtin_interfaces/Time; it must lie in 0..{2**31 - 1} s")
+        raise WireError(
+            f"stamp {stamp} ns does not fit builtin_interfaces/Time; it must lie in 0..{2**31 - 1} s"
+        )
     return family.make("builtin_interfaces/msg/Time", sec=stamp // NS, nanosec=stamp % NS)
 
 
@@ -95,7 +100,9 @@ class _Gate:
     def _complain(self, field: str, problem: str) -> WireError:
         return WireError(f"{self.message}.{field} {problem}")
 
-    def length(self, field: str, value: Any, most: int | None = None, same_as: tuple[str, int] | None = None) -> None:
+    def length(
+        self, field: str, value: Any, most: int | None = None, same_as: tuple[str, int] | None = None
+    ) -> None:
         count = len(value)
         if most is not None and count > most:
             raise self._complain(field, f"has {count} elements; at most {most} are allowed")
@@ -103,7 +110,14 @@ class _Gate:
             raise self._complain(field, f"has {count} elements; it must have {same_as[1]} like {same_as[0]}")
 
     def values(
-        self, field: str, value: npt.NDArray[Any], low: float = -np.inf, high: float = np.inf, *, nan: bool = False, why: str = ""
+        self,
+        field: str,
+        value: npt.NDArray[Any],
+        low: float = -np.inf,
+        high: float = np.inf,
+        *,
+        nan: bool = False,
+        why: str = "",
     ) -> None:
         """All of `value` finite (or NaN where `nan`) and within low..high, with a hair of rounding allowed."""
         if value.size == 0:
@@ -113,7 +127,9 @@ class _Gate:
             place = int(np.flatnonzero(unknown.ravel())[0])
             raise self._complain(f"{field}[{place}]", f"is NaN; it must be a number{why}")
         known = value[~unknown]
-        if known.size and not (np.isfinite(known).all() and known.min() >= low - 1e-6 and known.max() <= high + 1e-6):
+        if known.size and not (
+            np.isfinite(known).all() and known.min() >= low - 1e-6 and known.max() <= high + 1e-6
+        ):
             with np.errstate(invalid="ignore"):
                 wrong = ~unknown & ~((value >= low - 1e-6) & (value <= high + 1e-6) & np.isfinite(value))
             place = int(np.flatnonzero(wrong.ravel())[0])
@@ -147,8 +163,15 @@ def _check_chunk(item: EmgChunk) -> None:
 def _chunk_to(item: EmgChunk, family: Family, frame_id: str) -> Any:
     _check_chunk(item)
     return family.make(
-        "eifer_msgs/msg/EmgChunk", header=_header(family, item.stamp, frame_id), rate_hz=float(item.rate_hz), channels=item.channels,
-        first_index=item.first_index, lost=item.lost, frames=len(item.samples), samples=item.samples.ravel(), raw_stamps=item.raw_stamps,
+        "eifer_msgs/msg/EmgChunk",
+        header=_header(family, item.stamp, frame_id),
+        rate_hz=float(item.rate_hz),
+        channels=item.channels,
+        first_index=item.first_index,
+        lost=item.lost,
+        frames=len(item.samples),
+        samples=item.samples.ravel(),
+        raw_stamps=item.raw_stamps,
     )
 
 
@@ -162,8 +185,13 @@ def _chunk_from(message: Any) -> EmgChunk:
     raw = np.asarray(message.raw_stamps, np.float64)
     _Gate("EmgChunk").length("raw_stamps", raw, same_as=("frames", message.frames) if len(raw) else None)
     item = EmgChunk(
-        stamp_of(message), float(message.rate_hz), channels, samples.reshape(message.frames, len(channels)),
-        int(message.first_index), int(message.lost), raw,
+        stamp_of(message),
+        float(message.rate_hz),
+        channels,
+        samples.reshape(message.frames, len(channels)),
+        int(message.first_index),
+        int(message.lost),
+        raw,
     )
     _check_chunk(item)
     return item
@@ -180,9 +208,15 @@ def _check_channels(item: EmgChannelInfo) -> None:
 def _channels_to(item: EmgChannelInfo, family: Family, frame_id: str) -> Any:
     _check_channels(item)
     return family.make(
-        "eifer_msgs/msg/EmgChannelInfo", header=_header(family, item.stamp, frame_id), channels=item.channels, muscles=item.muscles,
-        scheme=item.scheme, montage=item.montage, rate_hz=float(item.rate_hz),
-        position_x=item.positions[:, 0], position_y=item.positions[:, 1],
+        "eifer_msgs/msg/EmgChannelInfo",
+        header=_header(family, item.stamp, frame_id),
+        channels=item.channels,
+        muscles=item.muscles,
+        scheme=item.scheme,
+        montage=item.montage,
+        rate_hz=float(item.rate_hz),
+        position_x=item.positions[:, 0],
+        position_y=item.positions[:, 1],
     )
 
 
@@ -190,10 +224,17 @@ def _channels_from(message: Any) -> EmgChannelInfo:
     gate, count = _Gate("EmgChannelInfo"), ("channels", len(message.channels))
     for name in ("muscles", "position_x", "position_y"):
         gate.length(name, getattr(message, name), same_as=count)
-    positions = np.column_stack([np.asarray(message.position_x, np.float32), np.asarray(message.position_y, np.float32)])
+    positions = np.column_stack(
+        [np.asarray(message.position_x, np.float32), np.asarray(message.position_y, np.float32)]
+    )
     item = EmgChannelInfo(
-        stamp_of(message), tuple(message.channels), tuple(message.muscles), message.scheme, message.montage,
-        float(message.rate_hz), positions,
+        stamp_of(message),
+        tuple(message.channels),
+        tuple(message.muscles),
+        message.scheme,
+        message.montage,
+        float(message.rate_hz),
+        positions,
     )
     _check_channels(item)
     return item
@@ -210,9 +251,15 @@ def _check_activity(item: MuscleActivity) -> None:
 def _activity_to(item: MuscleActivity, family: Family, frame_id: str) -> Any:
     _check_activity(item)
     return family.make(
-        "eifer_msgs/msg/MuscleActivity", header=_header(family, item.stamp, frame_id), scheme=item.scheme,
-        profile=item.profile, muscles=item.muscles,
-        envelope=item.envelope, activation=item.activation, quality=item.quality, origin=int(item.origin),
+        "eifer_msgs/msg/MuscleActivity",
+        header=_header(family, item.stamp, frame_id),
+        scheme=item.scheme,
+        profile=item.profile,
+        muscles=item.muscles,
+        envelope=item.envelope,
+        activation=item.activation,
+        quality=item.quality,
+        origin=int(item.origin),
     )
 
 
@@ -221,9 +268,14 @@ def _activity_from(message: Any) -> MuscleActivity:
     for name in ("envelope", "activation", "quality"):
         gate.length(name, getattr(message, name), same_as=count)
     item = MuscleActivity(
-        stamp_of(message), message.scheme, tuple(message.muscles), np.asarray(message.envelope, np.float32),
-        np.asarray(message.activation, np.float32), np.asarray(message.quality, np.float32),
-        gate.member("origin", message.origin, MuscleOrigin), message.profile,
+        stamp_of(message),
+        message.scheme,
+        tuple(message.muscles),
+        np.asarray(message.envelope, np.float32),
+        np.asarray(message.activation, np.float32),
+        np.asarray(message.quality, np.float32),
+        gate.member("origin", message.origin, MuscleOrigin),
+        message.profile,
     )
     _check_activity(item)
     return item
@@ -255,10 +307,21 @@ def _check_face(item: FaceState) -> None:
 def _face_to(item: FaceState, family: Family, frame_id: str) -> Any:
     _check_face(item)
     return family.make(
-        "eifer_msgs/msg/FlameParameters", header=_header(family, item.stamp, frame_id), head_model=item.head_model,
-        origin=int(item.origin), status=int(item.status), confidence=float(item.confidence), shape=item.shape,
-        expression=item.expression, expression_std=item.expression_std, jaw=item.jaw, neck=item.neck,
-        left_eye=item.eyes[0], right_eye=item.eyes[1], eyelids=item.eyelids, head_pose=_pose_to(item.head_pose, family),
+        "eifer_msgs/msg/FlameParameters",
+        header=_header(family, item.stamp, frame_id),
+        head_model=item.head_model,
+        origin=int(item.origin),
+        status=int(item.status),
+        confidence=float(item.confidence),
+        shape=item.shape,
+        expression=item.expression,
+        expression_std=item.expression_std,
+        jaw=item.jaw,
+        neck=item.neck,
+        left_eye=item.eyes[0],
+        right_eye=item.eyes[1],
+        eyelids=item.eyelids,
+        head_pose=_pose_to(item.head_pose, family),
     )
 
 
@@ -272,10 +335,18 @@ def _face_from(message: Any) -> FaceState:
     confidence = float(message.confidence)
     gate.values("confidence", np.array([confidence]), 0.0, 1.0)
     item = FaceState(
-        stamp_of(message), message.head_model, gate.member("origin", message.origin, FaceOrigin), np.asarray(message.shape, np.float32),
-        expression, deviation, np.asarray(message.jaw, np.float32), np.asarray(message.neck, np.float32),
+        stamp_of(message),
+        message.head_model,
+        gate.member("origin", message.origin, FaceOrigin),
+        np.asarray(message.shape, np.float32),
+        expression,
+        deviation,
+        np.asarray(message.jaw, np.float32),
+        np.asarray(message.neck, np.float32),
         np.stack([np.asarray(message.left_eye, np.float32), np.asarray(message.right_eye, np.float32)]),
-        np.asarray(message.eyelids, np.float32), _pose_from(message.head_pose), min(max(confidence, 0.0), 1.0),
+        np.asarray(message.eyelids, np.float32),
+        _pose_from(message.head_pose),
+        min(max(confidence, 0.0), 1.0),
         gate.member("status", message.status, FaceStatus),
     )
     _check_face(item)
@@ -283,23 +354,30 @@ def _face_from(message: Any) -> FaceState:
 
 
 def _pose_to(pose: F64, family: Family) -> Any:
-    quaternion = np.full(4, np.nan) if np.isnan(pose).any() else transforms3d.quaternions.mat2quat(pose[:3, :3])
+    quaternion = (
+        np.full(4, np.nan) if np.isnan(pose).any() else transforms3d.quaternions.mat2quat(pose[:3, :3])
+    )
     w, x, y, z = (float(value) for value in quaternion)
     position = dict(zip("xyz", (float(value) for value in pose[:3, 3]), strict=True))
     return family.make(
-        "geometry_msgs/msg/Pose", position=family.make("geometry_msgs/msg/Point", **position),
+        "geometry_msgs/msg/Pose",
+        position=family.make("geometry_msgs/msg/Point", **position),
         orientation=family.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
     )
 
 
 def _pose_from(message: Any) -> F64:
     position = np.array([message.position.x, message.position.y, message.position.z])
-    turn = np.array([message.orientation.w, message.orientation.x, message.orientation.y, message.orientation.z])
+    turn = np.array(
+        [message.orientation.w, message.orientation.x, message.orientation.y, message.orientation.z]
+    )
     if np.isnan(position).all() and np.isnan(turn).all():
         return np.full((4, 4), np.nan)
     norm = float(np.linalg.norm(turn))
     if not abs(norm - 1.0) < 1e-3:
-        raise WireError(f"FlameParameters.head_pose.orientation has length {norm:g}; a quaternion must have length 1")
+        raise WireError(
+            f"FlameParameters.head_pose.orientation has length {norm:g}; a quaternion must have length 1"
+        )
     pose = np.eye(4)
     pose[:3, :3] = transforms3d.quaternions.quat2mat(turn / norm)
     pose[:3, 3] = position
@@ -315,7 +393,10 @@ def _check_blendshapes(item: Blendshapes) -> None:
 def _blendshapes_to(item: Blendshapes, family: Family, frame_id: str) -> Any:
     _check_blendshapes(item)
     return family.make(
-        "eifer_msgs/msg/Blendshapes", header=_header(family, item.stamp, frame_id), names=item.names, weights=item.weights
+        "eifer_msgs/msg/Blendshapes",
+        header=_header(family, item.stamp, frame_id),
+        names=item.names,
+        weights=item.weights,
     )
 
 
@@ -342,9 +423,16 @@ def _check_info(item: HeadModelInfo) -> None:
 def _info_to(item: HeadModelInfo, family: Family, frame_id: str) -> Any:
     _check_info(item)
     return family.make(
-        "eifer_msgs/msg/HeadModelInfo", header=_header(family, item.stamp, frame_id), head_model=item.head_model,
-        shape_size=item.shape_size, expression_names=item.expression_names, expression_lower=item.expression_lower,
-        expression_upper=item.expression_upper, vertex_count=item.vertex_count, face_count=item.face_count, licence=item.licence,
+        "eifer_msgs/msg/HeadModelInfo",
+        header=_header(family, item.stamp, frame_id),
+        head_model=item.head_model,
+        shape_size=item.shape_size,
+        expression_names=item.expression_names,
+        expression_lower=item.expression_lower,
+        expression_upper=item.expression_upper,
+        vertex_count=item.vertex_count,
+        face_count=item.face_count,
+        licence=item.licence,
         origin=item.origin,
     )
 
@@ -354,9 +442,16 @@ def _info_from(message: Any) -> HeadModelInfo:
     gate.length("expression_lower", message.expression_lower, same_as=count)
     gate.length("expression_upper", message.expression_upper, same_as=count)
     item = HeadModelInfo(
-        stamp_of(message), message.head_model, int(message.shape_size), tuple(message.expression_names),
-        np.asarray(message.expression_lower, np.float32), np.asarray(message.expression_upper, np.float32),
-        int(message.vertex_count), int(message.face_count), message.licence, message.origin,
+        stamp_of(message),
+        message.head_model,
+        int(message.shape_size),
+        tuple(message.expression_names),
+        np.asarray(message.expression_lower, np.float32),
+        np.asarray(message.expression_upper, np.float32),
+        int(message.vertex_count),
+        int(message.face_count),
+        message.licence,
+        message.origin,
     )
     _check_info(item)
     return item
@@ -374,10 +469,16 @@ def _check_displacement(item: FaceDisplacement) -> None:
 
 def _displacement_to(item: FaceDisplacement, family: Family, frame_id: str) -> Any:
     _check_displacement(item)
-    counts = np.clip(np.rint(item.displacement.astype(np.float64) / DISPLACEMENT_UNIT_M), -32767, 32767).astype(np.int16)
+    counts = np.clip(
+        np.rint(item.displacement.astype(np.float64) / DISPLACEMENT_UNIT_M), -32767, 32767
+    ).astype(np.int16)
     return family.make(
-        "eifer_msgs/msg/FaceDisplacement", header=_header(family, item.stamp, frame_id), head_model=item.head_model,
-        origin=int(item.origin), confidence=float(item.confidence), displacement=counts.ravel(),
+        "eifer_msgs/msg/FaceDisplacement",
+        header=_header(family, item.stamp, frame_id),
+        head_model=item.head_model,
+        origin=int(item.origin),
+        confidence=float(item.confidence),
+        displacement=counts.ravel(),
     )
 
 
@@ -385,12 +486,17 @@ def _displacement_from(message: Any) -> FaceDisplacement:
     gate = _Gate("FaceDisplacement")
     counts = np.asarray(message.displacement, np.int16)
     if counts.size % 3:
-        raise WireError(f"FaceDisplacement.displacement has {counts.size} elements; it must have three per vertex")
+        raise WireError(
+            f"FaceDisplacement.displacement has {counts.size} elements; it must have three per vertex"
+        )
     confidence = float(message.confidence)
     gate.values("confidence", np.array([confidence]), 0.0, 1.0)
     item = FaceDisplacement(
-        stamp_of(message), message.head_model, gate.member("origin", message.origin, FaceOrigin),
-        (counts.reshape(-1, 3) * DISPLACEMENT_UNIT_M).astype(np.float32), min(max(confidence, 0.0), 1.0),
+        stamp_of(message),
+        message.head_model,
+        gate.member("origin", message.origin, FaceOrigin),
+        (counts.reshape(-1, 3) * DISPLACEMENT_UNIT_M).astype(np.float32),
+        min(max(confidence, 0.0), 1.0),
     )
     _check_displacement(item)
     return item
@@ -408,9 +514,18 @@ def _check_event(item: FaceEvent) -> None:
 def _event_to(item: FaceEvent, family: Family, frame_id: str) -> Any:
     _check_event(item)
     return family.make(
-        "eifer_msgs/msg/FaceEvent", header=_header(family, item.stamp, frame_id), onset=_time(family, item.onset),
-        offset=_time(family, item.offset), region=item.region, regions=item.regions, label=item.label, classes=item.classes,
-        probabilities=item.probabilities, score=float(item.score), origin=int(item.origin), lead_s=float(item.lead_s),
+        "eifer_msgs/msg/FaceEvent",
+        header=_header(family, item.stamp, frame_id),
+        onset=_time(family, item.onset),
+        offset=_time(family, item.offset),
+        region=item.region,
+        regions=item.regions,
+        label=item.label,
+        classes=item.classes,
+        probabilities=item.probabilities,
+        score=float(item.score),
+        origin=int(item.origin),
+        lead_s=float(item.lead_s),
     )
 
 
@@ -419,9 +534,17 @@ def _event_from(message: Any) -> FaceEvent:
     probabilities = np.asarray(message.probabilities, np.float32)
     gate.length("probabilities", probabilities, same_as=("classes", len(message.classes)))
     item = FaceEvent(
-        stamp_of(message), _moment("FaceEvent.onset", message.onset), _moment("FaceEvent.offset", message.offset), message.region,
-        tuple(message.regions), message.label, tuple(message.classes), probabilities, float(message.score),
-        gate.member("origin", message.origin, FaceOrigin), float(message.lead_s),
+        stamp_of(message),
+        _moment("FaceEvent.onset", message.onset),
+        _moment("FaceEvent.offset", message.offset),
+        message.region,
+        tuple(message.regions),
+        message.label,
+        tuple(message.classes),
+        probabilities,
+        float(message.score),
+        gate.member("origin", message.origin, FaceOrigin),
+        float(message.lead_s),
     )
     _check_event(item)
     return item
@@ -433,32 +556,49 @@ def _event_from(message: Any) -> FaceEvent:
 def _joints_to(item: JointTargets, family: Family, frame_id: str) -> Any:
     _Gate("JointTargets").values("positions", item.positions)
     point = family.make(
-        "trajectory_msgs/msg/JointTrajectoryPoint", positions=item.positions, velocities=np.zeros(0), accelerations=np.zeros(0),
+        "trajectory_msgs/msg/JointTrajectoryPoint",
+        positions=item.positions,
+        velocities=np.zeros(0),
+        accelerations=np.zeros(0),
         effort=np.zeros(0),
-        time_from_start=family.make("builtin_interfaces/msg/Duration", sec=JOINT_PERIOD_NS // NS, nanosec=JOINT_PERIOD_NS % NS),
+        time_from_start=family.make(
+            "builtin_interfaces/msg/Duration", sec=JOINT_PERIOD_NS // NS, nanosec=JOINT_PERIOD_NS % NS
+        ),
     )
     return family.make(
-        "trajectory_msgs/msg/JointTrajectory", header=_header(family, item.stamp, frame_id), joint_names=item.names, points=[point]
+        "trajectory_msgs/msg/JointTrajectory",
+        header=_header(family, item.stamp, frame_id),
+        joint_names=item.names,
+        points=[point],
     )
 
 
 def _joints_from(message: Any) -> JointTargets:
-    """The first point of a trajectory. Velocity limits do not travel in this message: they come back NaN, unknown."""
+    """The first point of a trajectory.
+
+    Velocity limits do not travel in this message: they come back NaN, unknown.
+    """
     if len(message.points) == 0:
         raise WireError("JointTrajectory.points is empty; one point with a position per joint is needed")
     positions = np.asarray(message.points[0].positions, np.float64)
     gate = _Gate("JointTrajectory")
     gate.length("points[0].positions", positions, same_as=("joint_names", len(message.joint_names)))
     gate.values("points[0].positions", positions)
-    return JointTargets(stamp_of(message), tuple(message.joint_names), positions, np.full(len(positions), np.nan))
+    return JointTargets(
+        stamp_of(message), tuple(message.joint_names), positions, np.full(len(positions), np.nan)
+    )
 
 
 def _joint_state_to(item: JointTargets, family: Family, frame_id: str) -> Any:
     """For RViz and robot_state_publisher: where the joints are commanded to be."""
     _Gate("JointTargets").values("positions", item.positions)
     return family.make(
-        "sensor_msgs/msg/JointState", header=_header(family, item.stamp, frame_id), name=item.names, position=item.positions,
-        velocity=np.zeros(0), effort=np.zeros(0),
+        "sensor_msgs/msg/JointState",
+        header=_header(family, item.stamp, frame_id),
+        name=item.names,
+        position=item.positions,
+        velocity=np.zeros(0),
+        effort=np.zeros(0),
     )
 
 
@@ -472,8 +612,11 @@ def _joint_state_from(message: Any) -> JointTargets:
 
 def _marker_to(item: Marker, family: Family, frame_id: str) -> Any:
     return family.make(
-        "eifer_msgs/msg/Marker", header=_header(family, item.stamp, frame_id), label=item.label,
-        phase=MARKER_PHASES.index(item.phase) + 1, note=item.note,
+        "eifer_msgs/msg/Marker",
+        header=_header(family, item.stamp, frame_id),
+        label=item.label,
+        phase=MARKER_PHASES.index(item.phase) + 1,
+        note=item.note,
     )
 
 
@@ -488,8 +631,14 @@ def _marker_from(message: Any) -> Marker:
 
 def _image(family: Family, stamp: Stamp, frame_id: str, pixels: npt.NDArray[Any], encoding: str) -> Any:
     return family.make(
-        "sensor_msgs/msg/Image", header=_header(family, stamp, frame_id), height=pixels.shape[0], width=pixels.shape[1],
-        encoding=encoding, is_bigendian=0, step=pixels.strides[0], data=np.ascontiguousarray(pixels).view(np.uint8).reshape(-1),
+        "sensor_msgs/msg/Image",
+        header=_header(family, stamp, frame_id),
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels.strides[0],
+        data=np.ascontiguousarray(pixels).view(np.uint8).reshape(-1),
     )
 
 
@@ -498,23 +647,37 @@ def _camera_info(item: Frame, family: Family) -> Any:
     width, height = item.size
     matrix = item.intrinsics
     return family.make(
-        "sensor_msgs/msg/CameraInfo", header=_header(family, item.stamp, item.frame_id), height=height, width=width,
-        distortion_model="plumb_bob", d=np.zeros(5), k=matrix.reshape(-1), r=np.eye(3).reshape(-1),
-        p=np.hstack([matrix, np.zeros((3, 1))]).reshape(-1), binning_x=0, binning_y=0,
-        roi=family.make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+        "sensor_msgs/msg/CameraInfo",
+        header=_header(family, item.stamp, item.frame_id),
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=matrix.reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=np.hstack([matrix, np.zeros((3, 1))]).reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=family.make(
+            "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+        ),
     )
 
 
-def frame_to_wire(item: Frame, port: str, family: Family = ROSBAGS, *, jpeg_quality: int = 0) -> list[WireMessage]:
+def frame_to_wire(
+    item: Frame, port: str, family: Family = ROSBAGS, *, jpeg_quality: int = 0
+) -> list[WireMessage]:
     """camera_info, depth, then the picture, so that a reader has the others when the picture arrives.
 
-    jpeg_quality: 1..100 sends `sensor_msgs/CompressedImage` on `<port>/compressed` and depth as 16UC1 millimetres; 0 sends
-    the raw rgb8 image and depth as 32FC1 metres.
+    jpeg_quality: 1..100 sends `sensor_msgs/CompressedImage` on `<port>/compressed` and depth as 16UC1
+    millimetres; 0 sends the raw rgb8 image and depth as 32FC1 metres.
     """
     base = port.rsplit("/", 1)[0]
     messages = []
     if item.intrinsics is not None:
-        messages.append(WireMessage(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo", _camera_info(item, family)))
+        messages.append(
+            WireMessage(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo", _camera_info(item, family))
+        )
     if item.depth is not None:
         pixels: npt.NDArray[Any] = item.depth
         encoding = "32FC1"
@@ -524,28 +687,41 @@ def frame_to_wire(item: Frame, port: str, family: Family = ROSBAGS, *, jpeg_qual
         depth = _image(family, item.stamp, item.frame_id, pixels, encoding)
         messages.append(WireMessage(f"{base}/depth/image_raw", "sensor_msgs/msg/Image", depth))
     if jpeg_quality:
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(item.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+        done, data = cv2.imencode(
+            ".jpg", cv2.cvtColor(item.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+        )
         if not done:
             raise WireError(f"a {item.size[0]} x {item.size[1]} picture could not be compressed")
         message = family.make(
-            "sensor_msgs/msg/CompressedImage", header=_header(family, item.stamp, item.frame_id), format="rgb8; jpeg compressed bgr8",
+            "sensor_msgs/msg/CompressedImage",
+            header=_header(family, item.stamp, item.frame_id),
+            format="rgb8; jpeg compressed bgr8",
             data=data.reshape(-1),
         )
         messages.append(WireMessage(f"{port}/compressed", "sensor_msgs/msg/CompressedImage", message))
     else:
         pixels = np.ascontiguousarray(item.image)
-        messages.append(WireMessage(port, "sensor_msgs/msg/Image", _image(family, item.stamp, item.frame_id, pixels, "rgb8")))
+        messages.append(
+            WireMessage(
+                port, "sensor_msgs/msg/Image", _image(family, item.stamp, item.frame_id, pixels, "rgb8")
+            )
+        )
     return messages
 
 
+# fmt: off
 _PIXELS: dict[str, tuple[type, int]] = {
     "rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "rgba8": (np.uint8, 4), "bgra8": (np.uint8, 4), "mono8": (np.uint8, 1),
     "8UC1": (np.uint8, 1), "8UC3": (np.uint8, 3), "mono16": (np.uint16, 1), "16UC1": (np.uint16, 1), "32FC1": (np.float32, 1),
 }
+# fmt: on
 
 
 def pixels_of(message: Any) -> npt.NDArray[Any]:
-    """Pixels of a `sensor_msgs/Image` as (H, W) or (H, W, C), honouring `step` and byte order. No cv_bridge."""
+    """Pixels of a `sensor_msgs/Image` as (H, W) or (H, W, C), honouring `step` and byte order.
+
+    No cv_bridge.
+    """
     if message.encoding not in _PIXELS:
         raise WireError(f"Image.encoding is '{message.encoding}'; supported are {', '.join(_PIXELS)}")
     kind, depth = _PIXELS[message.encoding]
@@ -556,8 +732,12 @@ def pixels_of(message: Any) -> npt.NDArray[Any]:
             f"Image is {message.width} x {message.height} {message.encoding} with step {message.step} but holds {data.size} bytes; "
             f"step must be at least {row} and data step x height"
         )
-    rows = np.ascontiguousarray(data[: message.step * message.height].reshape(message.height, message.step)[:, :row])
-    pixels: npt.NDArray[Any] = rows.view(np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")).astype(kind, copy=False)
+    rows = np.ascontiguousarray(
+        data[: message.step * message.height].reshape(message.height, message.step)[:, :row]
+    )
+    pixels: npt.NDArray[Any] = rows.view(
+        np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    ).astype(kind, copy=False)
     return pixels.reshape(message.height, message.width, depth) if depth > 1 else pixels
 
 
@@ -567,17 +747,28 @@ def picture_of(message: Any) -> npt.NDArray[np.uint8]:
         data = np.frombuffer(memoryview(message.data), np.uint8)
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if bgr is None:
-            raise WireError(f"CompressedImage with format '{message.format}' could not be decoded ({data.size} bytes)")
+            raise WireError(
+                f"CompressedImage with format '{message.format}' could not be decoded ({data.size} bytes)"
+            )
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     pixels = pixels_of(message)
     if pixels.dtype != np.uint8:
-        raise WireError(f"Image.encoding is '{message.encoding}'; a camera picture must be rgb8, bgr8, rgba8, bgra8 or mono8")
+        raise WireError(
+            f"Image.encoding is '{message.encoding}'; a camera picture must be rgb8, bgr8, rgba8, bgra8 or mono8"
+        )
     # cv2 is ten times as fast as an index along the last axis
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     if pixels.shape[2] == 4:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if message.encoding == "bgra8" else cv2.COLOR_RGBA2RGB), np.uint8)
-    return pixels if message.encoding == "rgb8" else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+        return np.asarray(
+            cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if message.encoding == "bgra8" else cv2.COLOR_RGBA2RGB),
+            np.uint8,
+        )
+    return (
+        pixels
+        if message.encoding == "rgb8"
+        else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    )
 
 
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
@@ -609,8 +800,18 @@ class FrameAssembler:
             return None
         image = picture_of(message)
         height, width = image.shape[:2]
-        aligned = self._depth[1] if self._depth and self._depth[0] == stamp and self._depth[1].shape == (height, width) else None
-        return Frame(stamp, image, self._intrinsics.get((width, height)), aligned, message.header.frame_id or "camera_optical")
+        aligned = (
+            self._depth[1]
+            if self._depth and self._depth[0] == stamp and self._depth[1].shape == (height, width)
+            else None
+        )
+        return Frame(
+            stamp,
+            image,
+            self._intrinsics.get((width, height)),
+            aligned,
+            message.header.frame_id or "camera_optical",
+        )
 
 
 # ---------------------------------------------------------------- the table
@@ -630,7 +831,11 @@ _TO: dict[type, tuple[str, Callable[[Any, Family, str], Any], str]] = {
 
 JOINT_STATES = "joint_states"
 """The one port on which JointTargets leave as sensor_msgs/JointState."""
-_JOINT_STATE: tuple[str, Callable[[Any, Family, str], Any], str] = ("sensor_msgs/msg/JointState", _joint_state_to, "")
+_JOINT_STATE: tuple[str, Callable[[Any, Family, str], Any], str] = (
+    "sensor_msgs/msg/JointState",
+    _joint_state_to,
+    "",
+)
 
 _FROM: dict[str, Callable[[Any], Item]] = {
     "eifer_msgs/msg/EmgChunk": _chunk_from,
@@ -660,7 +865,9 @@ def wire_type_on(port: str, item_type: type) -> str:
     return _JOINT_STATE[0] if port == JOINT_STATES else wire_type(item_type)
 
 
-def to_wire(item: Item, port: str, family: Family = ROSBAGS, *, frame_id: str = "", jpeg_quality: int = 0) -> list[WireMessage]:
+def to_wire(
+    item: Item, port: str, family: Family = ROSBAGS, *, frame_id: str = "", jpeg_quality: int = 0
+) -> list[WireMessage]:
     """The messages of `item` as it leaves through `port` (a relative topic name). Raises WireError."""
     if isinstance(item, Frame):
         return frame_to_wire(item, port, family, jpeg_quality=jpeg_quality)

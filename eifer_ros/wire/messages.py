@@ -1,6 +1,8 @@
-"""Message classes from one source, eifer_msgs/*.msg: rosidl's under ROS, else built by the `rosbags` typestore.
+"""Message classes from one source, eifer_msgs/*.msg: rosidl's under ROS, else built by the `rosbags`
+typestore.
 
-The two families differ in what their constructors take; `make` hides that. Everything else reads messages by attribute.
+The two families differ in what their constructors take; `make` hides that. Everything else reads messages by
+attribute.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def definitions(folder: Path) -> Iterator[tuple[str, str]]:
         for path in sorted((folder / kind).glob(f"*.{kind}")):
             texts = path.read_text(encoding="utf-8").split("\n---\n")
             if len(texts) != len(parts):
-                raise WireError(f"{path}: {len(texts)} parts separated by '---'; {kind} files have {len(parts)}")
+                raise WireError(
+                    f"{path}: {len(texts)} parts separated by '---'; {kind} files have {len(parts)}"
+                )
             for part, text in zip(parts, texts, strict=True):
                 yield f"{PACKAGE}/{kind}/{path.stem}_{part}", text
 
@@ -44,7 +48,9 @@ def store() -> Typestore:
     types: dict[str, Any] = {}
     for name, text in definitions(resources.message_definitions()):
         # rosbags files service parts under pkg/srv/msg/; ROS calls them pkg/srv/
-        types |= {key.replace("/srv/msg/", "/srv/"): value for key, value in get_types_from_msg(text, name).items()}
+        types |= {
+            key.replace("/srv/msg/", "/srv/"): value for key, value in get_types_from_msg(text, name).items()
+        }
     typestore.register(types)
     return typestore
 
@@ -59,7 +65,9 @@ def deserialise(data: bytes | memoryview, type_name: str) -> Any:
     try:
         return store().deserialize_cdr(data, type_name)
     except KeyError:
-        raise WireError(f"unknown message type '{type_name}'{did_you_mean(type_name, store().types)}") from None
+        raise WireError(
+            f"unknown message type '{type_name}'{did_you_mean(type_name, store().types)}"
+        ) from None
     except Exception as error:  # rosbags raises struct, index, unicode and assertion errors on bad bytes
         raise WireError(f"{len(data)} bytes are not a {type_name}: {error or type(error).__name__}") from None
 
@@ -81,13 +89,21 @@ def _check_names(type_name: str, known: Mapping[str, Any] | list[str], given: Ma
 
 
 class RosbagsFamily:
-    """Messages of the `rosbags` typestore: arrays must be ndarrays of the exact type; bounds are checked here."""
+    """Messages of the `rosbags` typestore: arrays must be ndarrays of the exact type; bounds are checked
+    here.
+    """
 
     def make(self, type_name: str, **fields: Any) -> Any:
-        """See `Family.make`. Raises WireError for an unknown or missing field, a wrong size or an exceeded bound."""
+        """See `Family.make`.
+
+        Raises WireError for an unknown or missing field, a wrong size or an exceeded bound.
+        """
         description = dict(store().fielddefs[type_name][1])
         _check_names(type_name, description, fields)
-        values = {name: self._value(f"{type_name}.{name}", description[name], value) for name, value in fields.items()}
+        values = {
+            name: self._value(f"{type_name}.{name}", description[name], value)
+            for name, value in fields.items()
+        }
         return store().types[type_name](**values)
 
     def _value(self, where: str, description: Any, value: Any) -> Any:
@@ -106,16 +122,23 @@ class RosbagsFamily:
 
 
 def ros_class(type_name: str) -> Any:
-    """The class that rosidl generated for `std_msgs/msg/Header`, a service or an action. Raises WireError where it is not installed."""
+    """The class that rosidl generated for `std_msgs/msg/Header`, a service or an action.
+
+    Raises WireError where it is not installed.
+    """
     package, kind, name = type_name.split("/")
     try:
         return getattr(importlib.import_module(f"{package}.{kind}"), name)
     except (ImportError, AttributeError):
-        raise WireError(f"{type_name} is not installed in this ROS 2 environment (package {package})") from None
+        raise WireError(
+            f"{type_name} is not installed in this ROS 2 environment (package {package})"
+        ) from None
 
 
 class RosidlFamily:
-    """Messages of the Python classes that rosidl generated: `array.array` for sequences, ndarrays for fixed arrays."""
+    """Messages of the Python classes that rosidl generated: `array.array` for sequences, ndarrays for fixed
+    arrays.
+    """
 
     def make(self, type_name: str, **fields: Any) -> Any:
         """See `Family.make`."""
@@ -130,9 +153,20 @@ class RosidlFamily:
     def _value(self, declared: str, value: Any) -> Any:
         if isinstance(value, np.ndarray) and declared.startswith("sequence<"):
             element = declared[len("sequence<") :].split(",")[0].rstrip(">").strip()
-            code = {"float": "f", "double": "d", "uint8": "B", "octet": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I"}
+            code = {
+                "float": "f",
+                "double": "d",
+                "uint8": "B",
+                "octet": "B",
+                "int16": "h",
+                "uint16": "H",
+                "int32": "i",
+                "uint32": "I",
+            }
             if element in code:
-                return array.array(code[element], np.ascontiguousarray(value, dtype=np.dtype(code[element])).tobytes())
+                return array.array(
+                    code[element], np.ascontiguousarray(value, dtype=np.dtype(code[element])).tobytes()
+                )
             return list(value)
         if isinstance(value, tuple):
             return list(value)
@@ -145,8 +179,11 @@ ROSBAGS: Family = RosbagsFamily()
 def rosidl() -> Family:
     """The family of a ROS 2 environment. Raises WireError where eifer_msgs was not built and sourced."""
     try:
-        # the source folder eifer_msgs/ is importable as an empty namespace package: only the class proves the build
+        # the source folder eifer_msgs/ is importable as an empty namespace package: only the class proves the
+        # build
         importlib.import_module("eifer_msgs.msg").FlameParameters  # noqa: B018
     except (ImportError, AttributeError):
-        raise WireError("eifer_msgs is not built: colcon build --packages-select eifer_msgs, then source install/setup.bash") from None
+        raise WireError(
+            "eifer_msgs is not built: colcon build --packages-select eifer_msgs, then source install/setup.bash"
+        ) from None
     return RosidlFamily()

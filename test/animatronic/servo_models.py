@@ -1,4 +1,6 @@
-"""Servos at the level of bytes: a Dynamixel protocol 2.0 bus behind a pseudo-terminal, and a PCA9685 behind an I2C bus."""
+"""Servos at the level of bytes: a Dynamixel protocol 2.0 bus behind a pseudo-terminal, and a PCA9685 behind
+an I2C bus.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def crc16(data: bytes) -> int:
 
 
 class Servo:
-    """The control table of one X-series servo, with the rules that matter: EEPROM only without torque, watchdog, position in reach."""
+    """The control table of one X-series servo, with the rules that matter: EEPROM only without torque,
+    watchdog, position in reach.
+    """
 
     def __init__(self, number: int, position: int = 2048) -> None:
         self.number = number
@@ -143,7 +147,13 @@ class DynamixelBus:
             self._answer(number, servo.write(int.from_bytes(data[:2], "little"), data[2:]), b"")
 
     def _answer(self, number: int, error: int, parameters: bytes) -> None:
-        packet = b"\xff\xff\xfd\x00" + bytes([number]) + (len(parameters) + 4).to_bytes(2, "little") + bytes([0x55, error]) + parameters
+        packet = (
+            b"\xff\xff\xfd\x00"
+            + bytes([number])
+            + (len(parameters) + 4).to_bytes(2, "little")
+            + bytes([0x55, error])
+            + parameters
+        )
         os.write(self.master, packet + crc16(packet).to_bytes(2, "little"))
 
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from eifer_ros import config, resources
 from eifer_ros.animatronic import picture
-from eifer_ros.animatronic.component import JOINT_STATES, TRAJECTORY, Animatronic, AnimatronicConfig, open_animatronic
+from eifer_ros.animatronic.component import (
+    JOINT_STATES,
+    TRAJECTORY,
+    Animatronic,
+    AnimatronicConfig,
+    open_animatronic,
+)
 from eifer_ros.animatronic.guard import State
 from eifer_ros.component import Level
 from eifer_ros.errors import ConfigError, InputError
@@ -23,9 +29,12 @@ PERIOD = NS // 50
 
 EMOTIONS = {
     # FACS units of each emotion (Ekman & Friesen) as ARKit actions
-    "happy": ("mouthSmile", "cheekSquint"), "sad": ("browInnerUp", "mouthFrown", "mouthShrugLower", "eyeLookDown"),
-    "angry": ("browDown", "eyeSquint", "mouthPress"), "surprised": ("browInnerUp", "browOuterUp", "eyeWide", "jawOpen"),
-    "fearful": ("browInnerUp", "eyeWide", "mouthStretch", "mouthLowerDown"), "disgusted": ("noseSneer", "mouthUpperUp", "browDown", "eyeSquint", "mouthFrown"),
+    "happy": ("mouthSmile", "cheekSquint"),
+    "sad": ("browInnerUp", "mouthFrown", "mouthShrugLower", "eyeLookDown"),
+    "angry": ("browDown", "eyeSquint", "mouthPress"),
+    "surprised": ("browInnerUp", "browOuterUp", "eyeWide", "jawOpen"),
+    "fearful": ("browInnerUp", "eyeWide", "mouthStretch", "mouthLowerDown"),
+    "disgusted": ("noseSneer", "mouthUpperUp", "browDown", "eyeSquint", "mouthFrown"),
 }
 
 
@@ -40,8 +49,18 @@ def weights(*names: str, strength: float = 0.7) -> np.ndarray:
 
 def face(stamp: int, values: np.ndarray, **pose: float) -> FaceState:
     return FaceState(
-        stamp, "open_head", FaceOrigin.FUSED, np.zeros(0), values, np.zeros(52), np.zeros(3), np.zeros(3), np.zeros((2, 3)), np.zeros(2),
-        projection.facing_pose(0.6, **pose), 1.0,
+        stamp,
+        "open_head",
+        FaceOrigin.FUSED,
+        np.zeros(0),
+        values,
+        np.zeros(52),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        projection.facing_pose(0.6, **pose),
+        1.0,
     )
 
 
@@ -51,7 +70,14 @@ def component(**parameters: object) -> Animatronic:
     return made
 
 
-def play(made: Animatronic, seconds: float, values: np.ndarray | None, start: int = T0, port: str = "face/fused", **pose: float) -> list[JointTargets]:
+def play(
+    made: Animatronic,
+    seconds: float,
+    values: np.ndarray | None,
+    start: int = T0,
+    port: str = "face/fused",
+    **pose: float,
+) -> list[JointTargets]:
     out = []
     for i in range(round(seconds * 50)):
         now = start + i * PERIOD
@@ -82,7 +108,9 @@ def test_nothing_is_commanded_until_armed_and_everything_after() -> None:
 def test_faces_and_blendshapes_lead_to_the_same_pose(port: str) -> None:
     made = component()
     made.arm()
-    assert joint(play(made, 4.0, weights("mouthSmile"), port=port)[-1], "corner_left_upper") == pytest.approx(0.7 * 0.55, abs=1e-3)
+    assert joint(play(made, 4.0, weights("mouthSmile"), port=port)[-1], "corner_left_upper") == pytest.approx(
+        0.7 * 0.55, abs=1e-3
+    )
 
 
 def test_blendshapes_win_over_the_face_they_were_made_of_but_the_head_still_turns() -> None:
@@ -121,7 +149,11 @@ def test_broken_and_lost_faces_are_dropped_counted_and_end_in_neutral() -> None:
     track = []
     for i in range(100):
         now = T0 + 3 * NS + i * PERIOD
-        item = face(now, np.full(52, np.nan)) if i % 2 else FaceState.lost(now, "open_head", FaceOrigin.FUSED, 0, 52)
+        item = (
+            face(now, np.full(52, np.nan))
+            if i % 2
+            else FaceState.lost(now, "open_head", FaceOrigin.FUSED, 0, 52)
+        )
         list(made.handle("face/fused", item))
         list(made.handle("face/blendshapes", Blendshapes(now, np.full(52, np.nan))))
         track += [emission.item for emission in made.tick(now)]
@@ -145,7 +177,18 @@ def test_the_example_face_stays_in_its_limits_over_wild_faces(seed: int) -> None
         elif kind == 1:
             list(made.handle("face/fused", face(now, np.full(52, np.nan))))
         elif kind < 8:
-            list(made.handle("face/fused", face(now, rng.uniform(-2, 3, 52), yaw=rng.normal(), pitch=rng.normal() * 0.5, roll=rng.normal())))
+            list(
+                made.handle(
+                    "face/fused",
+                    face(
+                        now,
+                        rng.uniform(-2, 3, 52),
+                        yaw=rng.normal(),
+                        pitch=rng.normal() * 0.5,
+                        roll=rng.normal(),
+                    ),
+                )
+            )
         track += [(e.item.stamp, e.item.positions) for e in made.tick(now)]
     joints = made.map.config.joints.values()
     stamps, positions = np.array([s - T0 for s, _ in track]) / NS, np.array([p for _, p in track])
@@ -166,7 +209,8 @@ def test_each_emotion_ends_nearer_to_its_own_reference_pose_than_to_any_other(em
     robot = made.map.config
     span = np.array([j.range[1] - j.range[0] for j in robot.joints.values()])
     away = {
-        name: np.linalg.norm((end - [pose.get(j, robot.joints[j].neutral) for j in robot.joints]) / span) for name, pose in robot.poses.items()
+        name: np.linalg.norm((end - [pose.get(j, robot.joints[j].neutral) for j in robot.joints]) / span)
+        for name, pose in robot.poses.items()
     }
     assert set(away) == set(EMOTIONS)
     assert min(away, key=away.__getitem__) == emotion
@@ -225,9 +269,18 @@ def test_the_picture_of_the_robot_shows_what_the_joints_do() -> None:
     still = picture.render(robot, {}, (240, 280)).astype(int)
     assert still.shape == (280, 240, 3)
     mouth = np.abs(picture.render(robot, {"jaw": 0.4}, (240, 280)).astype(int) - still).sum(axis=2) > 60
-    brows = np.abs(picture.render(robot, {"brow_left_raise": 0.15, "brow_right_raise": 0.15}, (240, 280)).astype(int) - still).sum(axis=2) > 60
+    brows = (
+        np.abs(
+            picture.render(robot, {"brow_left_raise": 0.15, "brow_right_raise": 0.15}, (240, 280)).astype(int)
+            - still
+        ).sum(axis=2)
+        > 60
+    )
     assert mouth.sum() > 300
     assert brows.sum() > 100
     assert np.nonzero(brows)[0].mean() < np.nonzero(mouth)[0].mean()  # brows are above the mouth
-    wink = np.abs(picture.render(robot, {"lid_left_upper": 0.9}, (240, 280)).astype(int) - still).sum(axis=2) > 60
+    wink = (
+        np.abs(picture.render(robot, {"lid_left_upper": 0.9}, (240, 280)).astype(int) - still).sum(axis=2)
+        > 60
+    )
     assert np.nonzero(wink)[1].mean() > 120  # the robot's left eye is on the right of the picture

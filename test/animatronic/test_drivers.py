@@ -99,7 +99,9 @@ def test_setup_finds_the_servos_and_leaves_them_without_torque(bus: DynamixelBus
     assert bus.broken_packets == 0
 
 
-def test_armed_servos_go_where_the_blendshapes_say_and_the_watchdog_is_set(bus: DynamixelBus, tmp_path: Path) -> None:
+def test_armed_servos_go_where_the_blendshapes_say_and_the_watchdog_is_set(
+    bus: DynamixelBus, tmp_path: Path
+) -> None:
     made = driven(dynamixel(tmp_path, bus))
     assert made.arm() == (True, "armed; the first 0 s are slow")
     for servo in bus.servos.values():
@@ -129,7 +131,9 @@ def test_arming_moves_nothing_from_where_the_servos_stand(bus: DynamixelBus, tmp
     made.close()
 
 
-def test_closing_brings_an_armed_face_to_neutral_before_the_torque_goes(bus: DynamixelBus, tmp_path: Path) -> None:
+def test_closing_brings_an_armed_face_to_neutral_before_the_torque_goes(
+    bus: DynamixelBus, tmp_path: Path
+) -> None:
     made = driven(dynamixel(tmp_path, bus))
     made.arm()
     run(made, T0, 60, jawOpen=1.0)
@@ -137,7 +141,9 @@ def test_closing_brings_an_armed_face_to_neutral_before_the_torque_goes(bus: Dyn
     assert not bus.servos[1].torque
     assert bus.servos[1].get(132, 4) == pytest.approx(2048, abs=2)
     goals = [int.from_bytes(data, "little") for address, data in bus.servos[1].written if address == 116]
-    assert max(abs(a - b) for a, b in itertools.pairwise(goals)) <= 4 * 0.02 * 4096 / (2 * math.pi) + 1  # no faster than ever
+    assert (
+        max(abs(a - b) for a, b in itertools.pairwise(goals)) <= 4 * 0.02 * 4096 / (2 * math.pi) + 1
+    )  # no faster than ever
     made.close()
 
 
@@ -156,7 +162,9 @@ def test_silence_eases_releases_and_comes_back_when_faces_do(bus: DynamixelBus, 
     made.close()
 
 
-def test_a_servo_stopped_by_its_watchdog_takes_goals_again_after_arming(bus: DynamixelBus, tmp_path: Path) -> None:
+def test_a_servo_stopped_by_its_watchdog_takes_goals_again_after_arming(
+    bus: DynamixelBus, tmp_path: Path
+) -> None:
     made = driven(dynamixel(tmp_path, bus))
     made.arm()
     now = run(made, T0, 30, jawOpen=1.0)
@@ -194,7 +202,9 @@ def test_servos_are_switched_on_anew_after_a_stall_of_this_process(bus: Dynamixe
     made.close()
 
 
-def test_a_servo_that_does_not_answer_is_named_before_anything_moves(bus: DynamixelBus, tmp_path: Path) -> None:
+def test_a_servo_that_does_not_answer_is_named_before_anything_moves(
+    bus: DynamixelBus, tmp_path: Path
+) -> None:
     bus.servos[7].silent = True
     made = Animatronic(AnimatronicConfig(joint_map=str(dynamixel(tmp_path, bus))))
     with pytest.raises(DeviceError, match=r"joint 'brow' \(id 7\) did not answer"):
@@ -203,7 +213,9 @@ def test_a_servo_that_does_not_answer_is_named_before_anything_moves(bus: Dynami
     assert not bus.servos[1].torque
 
 
-def test_a_servo_that_goes_silent_when_armed_refuses_the_arming_by_name(bus: DynamixelBus, tmp_path: Path) -> None:
+def test_a_servo_that_goes_silent_when_armed_refuses_the_arming_by_name(
+    bus: DynamixelBus, tmp_path: Path
+) -> None:
     made = driven(dynamixel(tmp_path, bus))
     bus.servos[1].silent = True
     done, why = made.arm()
@@ -226,7 +238,11 @@ def test_a_port_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def pca(folder: Path, driver: str = "{type: pca9685}") -> JointMap:
-    return load_joint_map(joint_map(folder, driver, "{channel: 0}", "{channel: 15, inverted: true, centre_us: 1400, us_per_rad: 500}"))
+    return load_joint_map(
+        joint_map(
+            folder, driver, "{channel: 0}", "{channel: 15, inverted: true, centre_us: 1400, us_per_rad: 500}"
+        )
+    )
 
 
 def test_pulses_follow_the_joint_positions(tmp_path: Path) -> None:
@@ -236,7 +252,9 @@ def test_pulses_follow_the_joint_positions(tmp_path: Path) -> None:
     assert [bus.pulse_us(channel) for channel in range(16)] == [None] * 16
     driver.enable()
     driver.command(np.array([0.3, 0.4]))
-    assert bus.pulse_us(0) == pytest.approx(1500 + 0.3 * 636.6, abs=3)  # one step of 12 bits at 50 Hz is 4.9 us
+    assert bus.pulse_us(0) == pytest.approx(
+        1500 + 0.3 * 636.6, abs=3
+    )  # one step of 12 bits at 50 Hz is 4.9 us
     assert bus.pulse_us(15) == pytest.approx(1400 - 0.4 * 500, abs=3)
     assert bus.pulse_us(7) is None
     driver.command(np.array([9.0, -9.0]))
@@ -259,7 +277,11 @@ def test_the_pulse_rate_is_what_was_asked(tmp_path: Path, rate: float) -> None:
 def test_the_component_drives_pulses_only_while_armed(tmp_path: Path) -> None:
     bus = I2cBus()
     checked = pca(tmp_path)
-    made = Animatronic(AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"), Pca9685Driver(checked, bus), sleep=lambda _: None)
+    made = Animatronic(
+        AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"),
+        Pca9685Driver(checked, bus),
+        sleep=lambda _: None,
+    )
     made.setup()
     now = run(made, T0, 20, jawOpen=1.0)
     assert bus.pulse_us(0) is None
@@ -277,7 +299,11 @@ def test_a_chip_that_is_not_there_or_is_unplugged_is_named_and_stops_everything(
     with pytest.raises(DeviceError, match="PCA9685 at address 0x40 of /dev/i2c-1 did not answer"):
         Pca9685Driver(checked, I2cBus(0x41)).open()
     bus = I2cBus()
-    made = Animatronic(AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"), Pca9685Driver(checked, bus), sleep=lambda _: None)
+    made = Animatronic(
+        AnimatronicConfig(joint_map=str(checked.path), source="blendshapes"),
+        Pca9685Driver(checked, bus),
+        sleep=lambda _: None,
+    )
     made.setup()
     made.arm()
     now = run(made, T0, 10, jawOpen=1.0)

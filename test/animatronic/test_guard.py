@@ -26,7 +26,9 @@ def guard(**changes: object) -> Guard:
     return Guard(Limiter(LOWER, UPPER, SPEED, ACCELERATION, DT, 0.1), NEUTRAL, **(values | changes))
 
 
-def run(made: Guard, start: int, seconds: float, wish: np.ndarray | None = None, every: int = 1) -> list[tuple[int, np.ndarray]]:
+def run(
+    made: Guard, start: int, seconds: float, wish: np.ndarray | None = None, every: int = 1
+) -> list[tuple[int, np.ndarray]]:
     out = []
     for i in range(round(seconds / DT)):
         if wish is not None and i % every == 0:
@@ -157,7 +159,10 @@ def test_late_calls_catch_up_and_long_stalls_count_as_standing_still() -> None:
 
 
 event = st.one_of(
-    st.tuples(st.just("wish"), st.lists(st.one_of(st.floats(-3, 3), st.just(math.nan), st.just(math.inf)), min_size=2, max_size=2)),
+    st.tuples(
+        st.just("wish"),
+        st.lists(st.one_of(st.floats(-3, 3), st.just(math.nan), st.just(math.inf)), min_size=2, max_size=2),
+    ),
     st.tuples(st.just("tick"), st.integers(1, 60)),  # milliseconds to the next call
     st.tuples(st.just("ticks"), st.integers(1, 40)),  # a run of regular calls
     st.tuples(st.just("gap"), st.integers(60, 3000)),
@@ -220,17 +225,21 @@ def test_no_stream_of_events_ever_breaks_a_limit_or_sends_while_disarmed(events:
         h = np.diff(stamps)[:, None]
         velocity = np.diff(positions, axis=0) / h
         assert (np.abs(velocity) <= SPEED * (1 + 1e-6)).all()
-        # mean speeds of neighbouring intervals may differ by the acceleration times the distance of their middles
+        # mean speeds of neighbouring intervals may differ by the acceleration times the distance of their
+        # middles
         change = np.abs(np.diff(velocity, axis=0))
         assert (change <= ACCELERATION * (h[1:] + h[:-1]) / 2 * (1 + 1e-6) + 1e-9).all()
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.lists(st.floats(-3, 3), min_size=2, max_size=2), min_size=1, max_size=12), st.integers(1, 30),
+    st.lists(st.lists(st.floats(-3, 3), min_size=2, max_size=2), min_size=1, max_size=12),
+    st.integers(1, 30),
     st.lists(st.integers(4, 24), min_size=8, max_size=8),
 )
-def test_neutral_is_reached_within_1200_ms_of_the_last_good_input(wishes: list, every: int, jitter: list[int]) -> None:
+def test_neutral_is_reached_within_1200_ms_of_the_last_good_input(
+    wishes: list, every: int, jitter: list[int]
+) -> None:
     made = guard()
     made.arm()
     now = T0

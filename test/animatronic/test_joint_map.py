@@ -30,10 +30,16 @@ URDF = """<robot name="r"><link name="base"/><link name="a"/><link name="b"/><li
 <limit lower="-2" upper="2" velocity="9" effort="1"/></joint></robot>"""
 
 GOOD: dict[str, Any] = {
-    "name": "r", "urdf": "r.urdf",
+    "name": "r",
+    "urdf": "r.urdf",
     "joints": {
         "jaw": {"blendshapes": {"jawOpen": 0.5}, "range": [0.0, 0.5], "speed": 5.0, "acceleration": 100.0},
-        "brow": {"blendshapes": {"browInnerUp": 0.4}, "range": [-0.5, 0.5], "speed": 8.0, "acceleration": 200.0},
+        "brow": {
+            "blendshapes": {"browInnerUp": 0.4},
+            "range": [-0.5, 0.5],
+            "speed": 8.0,
+            "acceleration": 200.0,
+        },
     },
 }
 
@@ -80,19 +86,37 @@ def test_a_good_map_loads_in_the_files_order(tmp_path: Path) -> None:
         ({"urdf": "none.urdf"}, "none.urdf: cannot be read"),
         ({"rate_hz": 5}, "rate_hz"),
         ({"hold_s": 0.5}, "hold_s"),
-        ({"couplings.x.features.up": {"blendshapes": {"jawOpen": 1}, "joints": {"jaw": 1}}}, "'jaw' has blendshapes of its own"),
-        ({"couplings.x.features.up": {"blendshapes": {"jawOpen": 1}, "joints": {"brw": 1}}}, "'brw' is not in the map; did you mean 'brow'"),
-        ({"couplings.x.features.up": {"blendshapes": {"smile": 1}, "joints": {"brow": 1}}}, "no blendshape 'smile'"),
+        (
+            {"couplings.x.features.up": {"blendshapes": {"jawOpen": 1}, "joints": {"jaw": 1}}},
+            "'jaw' has blendshapes of its own",
+        ),
+        (
+            {"couplings.x.features.up": {"blendshapes": {"jawOpen": 1}, "joints": {"brw": 1}}},
+            "'brw' is not in the map; did you mean 'brow'",
+        ),
+        (
+            {"couplings.x.features.up": {"blendshapes": {"smile": 1}, "joints": {"brow": 1}}},
+            "no blendshape 'smile'",
+        ),
         ({"couplings.x.features": {}}, "coupling 'x' has no features"),
         ({"driver": {"type": "dynamixel"}}, "joint 'jaw' has no servo.id"),
-        ({"driver": {"type": "pca9685"}, "joints.jaw.servo": {"channel": 3}, "joints.brow.servo": {"channel": 3}}, "same servo.channel 3"),
+        (
+            {
+                "driver": {"type": "pca9685"},
+                "joints.jaw.servo": {"channel": 3},
+                "joints.brow.servo": {"channel": 3},
+            },
+            "same servo.channel 3",
+        ),
         ({"driver": {"type": "stepper"}}, "driver.type"),
         ({"driver": {"type": "dynamixel", "watchdog_s": 5}}, "driver.watchdog_s"),
         ({"poses": {"p": {"jar": 0.1}}}, "pose 'p' names the joint 'jar'"),
         ({"poses": {"p": {"jaw": 0.9}}}, "pose 'p' puts 'jaw' at 0.9"),
     ],
 )
-def test_a_wrong_map_is_refused_by_the_name_of_what_is_wrong(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_a_wrong_map_is_refused_by_the_name_of_what_is_wrong(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
     with pytest.raises((ConfigError, InputError)) as caught:
         load(tmp_path, change)
     assert said in str(caught.value)
@@ -102,10 +126,17 @@ def test_a_wrong_map_is_refused_by_the_name_of_what_is_wrong(tmp_path: Path, cha
 @pytest.mark.parametrize(
     ("urdf", "said"),
     [
-        ("<robot", "not valid XML"), ("<sdf/>", "not a URDF"), ("<robot/>", "0 links have no parent"),
-        (URDF.replace('lower="-0.2" upper="0.6"', 'lower="0.6" upper="-0.2"'), "joint 'jaw' has reversed limits"),
-        (URDF.replace('child link="a"', 'child link="z"'), "names the link 'z'"), (URDF.replace('name="brow"', 'name="jaw"'), "'jaw' stands there twice"),
-        (URDF.replace('lower="-0.2"', 'lower="low"'), "'low' must be 1 number"), (URDF.replace('axis xyz="1 1 0"', 'axis xyz="0 0 0"'), "axis 0 0 0"),
+        ("<robot", "not valid XML"),
+        ("<sdf/>", "not a URDF"),
+        ("<robot/>", "0 links have no parent"),
+        (
+            URDF.replace('lower="-0.2" upper="0.6"', 'lower="0.6" upper="-0.2"'),
+            "joint 'jaw' has reversed limits",
+        ),
+        (URDF.replace('child link="a"', 'child link="z"'), "names the link 'z'"),
+        (URDF.replace('name="brow"', 'name="jaw"'), "'jaw' stands there twice"),
+        (URDF.replace('lower="-0.2"', 'lower="low"'), "'low' must be 1 number"),
+        (URDF.replace('axis xyz="1 1 0"', 'axis xyz="0 0 0"'), "axis 0 0 0"),
         (URDF.replace("</robot>", '<link name="loose"/></robot>'), "2 links have no parent"),
     ],
 )
@@ -118,7 +149,11 @@ def test_a_wrong_urdf_is_refused_by_name(tmp_path: Path, urdf: str, said: str) -
 def test_unreadable_maps_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [1,\nb")
     (tmp_path / "list.yaml").write_text("- 1")
-    for name, said in (("none.yaml", "cannot be read"), ("bad.yaml", "not valid YAML at line"), ("list.yaml", "must hold a mapping")):
+    for name, said in (
+        ("none.yaml", "cannot be read"),
+        ("bad.yaml", "not valid YAML at line"),
+        ("list.yaml", "must hold a mapping"),
+    ):
         with pytest.raises(ConfigError, match=said):
             load_joint_map(tmp_path / name)
 
@@ -133,7 +168,9 @@ def test_link_poses_follow_the_joints(tmp_path: Path) -> None:
     b = a * Rotation.from_rotvec(-0.3 * np.array([1, 1, 0]) / np.sqrt(2))
     assert poses["b"][:3, :3] == pytest.approx(b.as_matrix(), abs=1e-12)
     assert poses["b"][:3, 3] == pytest.approx(a.apply([1, 0, 0]) + np.array([0, 0, 1]), abs=1e-12)
-    assert poses["d"][:3, :3] == pytest.approx(Rotation.from_rotvec([0, -2 * 0.4 + 0.1, 0]).as_matrix(), abs=1e-12)  # mimic
+    assert poses["d"][:3, :3] == pytest.approx(
+        Rotation.from_rotvec([0, -2 * 0.4 + 0.1, 0]).as_matrix(), abs=1e-12
+    )  # mimic
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +190,22 @@ def test_the_example_map_solves_couplings_as_a_general_solver_does(example: Join
         low, high = joint.range
         assert low <= got[name] <= high
         if joint.blendshapes:
-            wish = joint.neutral + joint.direction * sum(weight * sources[SOURCES.index(s)] for s, weight in joint.blendshapes.items())
+            wish = joint.neutral + joint.direction * sum(
+                weight * sources[SOURCES.index(s)] for s, weight in joint.blendshapes.items()
+            )
             assert got[name] == pytest.approx(np.clip(wish, low, high), abs=1e-12)
     for coupling in checked.config.couplings.values():
         names = list(next(iter(coupling.features.values())).joints)
         gives = np.array([[f.weight**0.5 * f.joints[n] for n in names] for f in coupling.features.values()])
-        wants = [f.weight**0.5 * sum(w * sources[SOURCES.index(s)] for s, w in f.blendshapes.items()) for f in coupling.features.values()]
+        wants = [
+            f.weight**0.5 * sum(w * sources[SOURCES.index(s)] for s, w in f.blendshapes.items())
+            for f in coupling.features.values()
+        ]
         pull = np.sqrt(coupling.rest * np.mean(np.diag(gives.T @ gives))) * np.eye(len(names))
         bounds = ([joints[n].range[0] for n in names], [joints[n].range[1] for n in names])
-        best = scipy.optimize.lsq_linear(np.vstack([gives, pull]), np.concatenate([wants, np.zeros(len(names))]), bounds, tol=1e-14).x
+        best = scipy.optimize.lsq_linear(
+            np.vstack([gives, pull]), np.concatenate([wants, np.zeros(len(names))]), bounds, tol=1e-14
+        ).x
         assert [got[n] for n in names] == pytest.approx(best, abs=1e-5)
 
 

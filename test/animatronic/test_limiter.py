@@ -31,7 +31,9 @@ def check(track: np.ndarray, start: np.ndarray) -> None:
 
 
 three = st.lists(st.floats(-5, 5), min_size=3, max_size=3)
-wild = st.lists(st.tuples(three, st.integers(1, 12), st.sampled_from(["go", "ease", "brake"])), min_size=1, max_size=25)
+wild = st.lists(
+    st.tuples(three, st.integers(1, 12), st.sampled_from(["go", "ease", "brake"])), min_size=1, max_size=25
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -51,11 +53,21 @@ def test_no_limit_is_ever_left_whatever_is_asked(plan: list, smoothing: float) -
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.lists(st.sampled_from([-99.0, -1.0, 0.0, 99.0]), min_size=3, max_size=3), st.integers(1, 30)), max_size=15, min_size=1))
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([-99.0, -1.0, 0.0, 99.0]), min_size=3, max_size=3), st.integers(1, 30)
+        ),
+        max_size=15,
+        min_size=1,
+    )
+)
 def test_the_last_guard_holds_even_where_the_planner_wants_full_speed_into_a_limit(plan: list) -> None:
     moving = limiter()
     track = [
-        moving._advance(moving._limited(np.array(wish), SPEED, ACCELERATION)) for wish, steps in plan for _ in range(steps)
+        moving._advance(moving._limited(np.array(wish), SPEED, ACCELERATION))
+        for wish, steps in plan
+        for _ in range(steps)
     ]
     check(np.array(track), np.zeros(3))
 

@@ -1,4 +1,6 @@
-"""Receivers that parse the bytes of each protocol by its own description; nothing here is shared with the senders."""
+"""Receivers that parse the bytes of each protocol by its own description; nothing here is shared with the
+senders.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,7 @@ def read_vrchat(packets: list[bytes], prefix: str = "") -> tuple[dict[str, float
     for packet in packets:
         for message in osc_messages(packet):
             if message.address.startswith(start):
-                (parameters[message.address[len(start):]],) = message.params
+                (parameters[message.address[len(start) :]],) = message.params
             else:
                 assert message.address.startswith("/tracking/eye/")
                 eyes[message.address.rsplit("/", 1)[1]] = message.params
@@ -98,14 +100,24 @@ def read_vrchat(packets: list[bytes], prefix: str = "") -> tuple[dict[str, float
 def arkit_from_unified(parameters: dict[str, float]) -> dict[str, float]:
     """Unified Expressions back to ARKit's names, as docs.vrcft.io's compatibility table pairs them."""
     out = {
-        "jawOpen": parameters["JawOpen"], "jawForward": parameters["JawForward"], "jawLeft": parameters["JawLeft"],
-        "jawRight": parameters["JawRight"], "mouthClose": parameters["MouthClosed"], "mouthShrugUpper": parameters["MouthRaiserUpper"],
-        "mouthShrugLower": parameters["MouthRaiserLower"], "tongueOut": parameters["TongueOut"],
-        "mouthPucker": parameters["LipPuckerUpperLeft"], "mouthFunnel": parameters["LipFunnelUpperLeft"],
-        "mouthRollUpper": parameters["LipSuckUpperLeft"], "mouthRollLower": parameters["LipSuckLowerRight"],
-        "cheekPuff": parameters["CheekPuffLeft"], "mouthLeft": parameters["MouthUpperLeft"], "mouthRight": parameters["MouthLowerRight"],
+        "jawOpen": parameters["JawOpen"],
+        "jawForward": parameters["JawForward"],
+        "jawLeft": parameters["JawLeft"],
+        "jawRight": parameters["JawRight"],
+        "mouthClose": parameters["MouthClosed"],
+        "mouthShrugUpper": parameters["MouthRaiserUpper"],
+        "mouthShrugLower": parameters["MouthRaiserLower"],
+        "tongueOut": parameters["TongueOut"],
+        "mouthPucker": parameters["LipPuckerUpperLeft"],
+        "mouthFunnel": parameters["LipFunnelUpperLeft"],
+        "mouthRollUpper": parameters["LipSuckUpperLeft"],
+        "mouthRollLower": parameters["LipSuckLowerRight"],
+        "cheekPuff": parameters["CheekPuffLeft"],
+        "mouthLeft": parameters["MouthUpperLeft"],
+        "mouthRight": parameters["MouthLowerRight"],
         "browInnerUp": parameters["BrowInnerUpLeft"],
     }
+    # fmt: off
     pairs = {
         "eyeBlink": "EyeClosed", "eyeSquint": "EyeSquint", "eyeWide": "EyeWide", "browDown": "BrowLowerer", "browOuterUp": "BrowOuterUp",
         "noseSneer": "NoseSneer", "cheekSquint": "CheekSquint", "mouthSmile": "MouthCornerPull", "mouthFrown": "MouthFrown",
@@ -113,6 +125,7 @@ def arkit_from_unified(parameters: dict[str, float]) -> dict[str, float]:
         "mouthLowerDown": "MouthLowerDown", "eyeLookOut": "EyeLookOut", "eyeLookIn": "EyeLookIn", "eyeLookUp": "EyeLookUp",
         "eyeLookDown": "EyeLookDown",
     }
+    # fmt: on
     for side in ("Left", "Right"):
         out |= {f"{ours}{side}": parameters[f"{theirs}{side}"] for ours, theirs in pairs.items()}
     return out
@@ -146,8 +159,17 @@ def read_livelink(packet: bytes) -> dict:
     values = struct.unpack_from(">61f", packet, 45 + length + 17)
     assert len(packet) == 45 + length + 17 + 244
     numbers = dict(zip(map(camel, LIVE_LINK_HEADER), values, strict=True))
-    return {"version": version, "device": device, "subject": subject, "frame": frame, "subframe": subframe, "fps": fps,
-            "denominator": denominator, "count": count, "values": numbers}
+    return {
+        "version": version,
+        "device": device,
+        "subject": subject,
+        "frame": frame,
+        "subframe": subframe,
+        "fps": fps,
+        "denominator": denominator,
+        "count": count,
+        "values": numbers,
+    }
 
 
 def read_ifacialmocap(packet: bytes) -> tuple[dict[str, float], dict[str, list[float]]]:

@@ -25,10 +25,19 @@ from eifer_ros.types import ARKIT_52, NS, FaceOrigin, FaceState
 T0 = 1_760_000_000 * NS
 
 
-def state(stamp: int = T0, weight: float = 0.5, head_model: str = "open_head", **changes: object) -> FaceState:
+def state(
+    stamp: int = T0, weight: float = 0.5, head_model: str = "open_head", **changes: object
+) -> FaceState:
     values: dict = {
-        "shape": np.zeros(3), "expression": np.full(52, weight), "expression_std": np.zeros(52), "jaw": np.zeros(3), "neck": np.zeros(3),
-        "eyes": np.zeros((2, 3)), "eyelids": np.zeros(2), "head_pose": projection.facing_pose(0.6, yaw=0.2), "confidence": 1.0,
+        "shape": np.zeros(3),
+        "expression": np.full(52, weight),
+        "expression_std": np.zeros(52),
+        "jaw": np.zeros(3),
+        "neck": np.zeros(3),
+        "eyes": np.zeros((2, 3)),
+        "eyelids": np.zeros(2),
+        "head_pose": projection.facing_pose(0.6, yaw=0.2),
+        "confidence": 1.0,
     }
     return FaceState(stamp, head_model, FaceOrigin.FUSED, **(values | changes))
 
@@ -64,7 +73,9 @@ def test_auto_follows_the_best_source_that_speaks() -> None:
     assert weights(avatar.handle("face/vision", state(T0))) is not None
     assert weights(avatar.handle("face/fused", state(T0 + 1))) is not None
     assert weights(avatar.handle("face/vision", state(T0 + 2))) is None  # the fused face is there
-    assert weights(avatar.handle("face/vision", state(T0 + NS))) is not None  # it has been silent for a second
+    assert (
+        weights(avatar.handle("face/vision", state(T0 + NS))) is not None
+    )  # it has been silent for a second
     only = component(source="emg")
     assert weights(only.handle("face/fused", state(T0))) is None
     assert weights(only.handle("face/emg", state(T0))) is not None
@@ -126,7 +137,9 @@ def test_reset_forgets_the_smoothing() -> None:
 
 def test_gaze_reaches_the_look_weights() -> None:
     avatar = component(smoothing=False)
-    looked = weights(avatar.handle("face/fused", state(weight=0.0, eyes=np.array([[0, 0.2, 0], [0, 0.2, 0]]))))
+    looked = weights(
+        avatar.handle("face/fused", state(weight=0.0, eyes=np.array([[0, 0.2, 0], [0, 0.2, 0]])))
+    )
     assert looked is not None
     assert looked[ARKIT_52.index("eyeLookOutLeft")] > 0.3
     assert looked[ARKIT_52.index("eyeLookInRight")] > 0.3
@@ -137,7 +150,9 @@ unit = st.lists(st.floats(0, 1, width=32), min_size=52, max_size=52).map(np.arra
 
 @settings(max_examples=40, deadline=None)
 @given(unit, st.floats(0, 0.8), st.floats(0, 3), st.floats(0, 1))
-def test_shaped_weights_stay_in_their_limits_and_full_scale_stays_full(w: np.ndarray, dead: float, gain: float, symmetry: float) -> None:
+def test_shaped_weights_stay_in_their_limits_and_full_scale_stays_full(
+    w: np.ndarray, dead: float, gain: float, symmetry: float
+) -> None:
     shape = Shaping(gain={"jawOpen": gain}, upper={"jawOpen": 0.7}, symmetry=symmetry, default_dead_zone=dead)
     out = shape(w)
     assert out.min() >= 0.0
@@ -194,13 +209,23 @@ def test_faces_of_an_imported_head_are_driven_through_its_stored_map(tmp_path: P
     arkit = np.zeros((52, 1), np.float32)
     arkit[jaw] = 0.5
     other = replace(
-        open_head, id="other", expression_basis=open_head.expression_basis[:, :, [jaw]] * 0.5, expression_names=("open",),
-        expression_bounds=np.array([[0, 2]], np.float32), joint_expression_basis=open_head.joint_expression_basis[:, :, [jaw]], arkit=arkit,
-        arkit_gram=gram, gaze_basis=None,
+        open_head,
+        id="other",
+        expression_basis=open_head.expression_basis[:, :, [jaw]] * 0.5,
+        expression_names=("open",),
+        expression_bounds=np.array([[0, 2]], np.float32),
+        joint_expression_basis=open_head.joint_expression_basis[:, :, [jaw]],
+        arkit=arkit,
+        arkit_gram=gram,
+        gaze_basis=None,
     )
     other.save(tmp_path / "other.npz")
     avatar = component(head_model=str(tmp_path / "other.npz"), smoothing=False)
-    got = weights(avatar.handle("face/fused", state(head_model="other", expression=np.array([1.2]), expression_std=np.zeros(1))))
+    got = weights(
+        avatar.handle(
+            "face/fused", state(head_model="other", expression=np.array([1.2]), expression_std=np.zeros(1))
+        )
+    )
     assert got is not None
     assert got[jaw] == pytest.approx(0.6, abs=1e-5)
     assert np.delete(got, jaw).max() < 1e-6

@@ -35,7 +35,9 @@ def receiver() -> Iterator[Receiver]:
 def face(seed: int = 0, stamp: int = T0, **changes: object) -> AvatarFace:
     rng = np.random.default_rng(seed)
     values: dict = {
-        "weights": rng.uniform(0, 1, 52).astype(np.float32), "head": rng.uniform(-0.7, 0.7, 3), "gaze": rng.uniform(-0.5, 0.5, (2, 2)),
+        "weights": rng.uniform(0, 1, 52).astype(np.float32),
+        "head": rng.uniform(-0.7, 0.7, 3),
+        "gaze": rng.uniform(-0.5, 0.5, (2, 2)),
         "position": rng.normal(size=3),
     }
     return AvatarFace(stamp, **(values | changes))
@@ -53,7 +55,11 @@ def test_vmc_carries_all_channels_head_and_eyes(receiver: Receiver) -> None:
     assert receivers.worst(sent.weights, ARKIT_52, heard["weights"]) < 1e-6
     assert heard["ok"] == 1
     assert heard["time"] == 0.0
-    for bone, angles in (("Head", sent.head), ("LeftEye", [*sent.gaze[0], 0]), ("RightEye", [*sent.gaze[1], 0])):
+    for bone, angles in (
+        ("Head", sent.head),
+        ("LeftEye", [*sent.gaze[0], 0]),
+        ("RightEye", [*sent.gaze[1], 0]),
+    ):
         # where the bone looks, in Unity's left-handed axes (x to the avatar's right)
         x, y, z, w = heard["bones"][bone][3:]
         ahead = np.array([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
@@ -76,7 +82,9 @@ def test_vrchat_carries_all_channels_as_unified_expressions(receiver: Receiver) 
     parameters, eyes = receivers.read_vrchat(receiver.waiting())
     assert receivers.worst(sent.weights, ARKIT_52, receivers.arkit_from_unified(parameters)) < 1e-6
     assert parameters["JawX"] == pytest.approx(sent.weight("jawRight") - sent.weight("jawLeft"), abs=1e-6)
-    assert parameters["SmileFrownLeft"] == pytest.approx(sent.weight("mouthSmileLeft") - sent.weight("mouthFrownLeft"), abs=1e-6)
+    assert parameters["SmileFrownLeft"] == pytest.approx(
+        sent.weight("mouthSmileLeft") - sent.weight("mouthFrownLeft"), abs=1e-6
+    )
     assert all(-1.0 <= value <= 1.0 for value in parameters.values())
     pitch_l, yaw_l, pitch_r, yaw_r = eyes["LeftRightPitchYaw"]
     assert np.deg2rad([-yaw_l, pitch_l, -yaw_r, pitch_r]) == pytest.approx(sent.gaze.ravel(), abs=1e-5)
@@ -97,9 +105,17 @@ def test_live_link_carries_all_channels_angles_and_time(receiver: Receiver) -> N
     opened("livelink", receiver, "?subject=Änne&fps=30").send(sent)
     (packet,) = receiver.waiting()
     heard = receivers.read_livelink(packet)
-    assert (heard["version"], heard["subject"], heard["fps"], heard["denominator"], heard["count"]) == (6, "Änne", 30, 1, 61)
+    assert (heard["version"], heard["subject"], heard["fps"], heard["denominator"], heard["count"]) == (
+        6,
+        "Änne",
+        30,
+        1,
+        61,
+    )
     assert receivers.worst(sent.weights, ARKIT_52, heard["values"]) < 1e-6
-    assert [heard["values"][name] for name in ("headYaw", "headPitch", "headRoll")] == pytest.approx(sent.head, abs=1e-6)
+    assert [heard["values"][name] for name in ("headYaw", "headPitch", "headRoll")] == pytest.approx(
+        sent.head, abs=1e-6
+    )
     assert heard["values"]["leftEyeYaw"] == pytest.approx(sent.gaze[0, 0], abs=1e-6)
     assert heard["values"]["rightEyePitch"] == pytest.approx(sent.gaze[1, 1], abs=1e-6)
     assert (heard["frame"] + heard["subframe"]) / 30 == pytest.approx(T0 / NS % 86400, abs=1e-3)
@@ -140,7 +156,9 @@ def test_the_csv_reads_back_with_the_header_of_live_link_face(tmp_path: Path) ->
         values = dict(zip(map(receivers.camel, receivers.LIVE_LINK_HEADER), map(float, row[2:]), strict=True))
         assert receivers.worst(item.weights, ARKIT_52, values) < 1e-6
         hours, minutes, seconds, frames = row[0].split(":")
-        assert (int(hours) * 60 + int(minutes)) * 60 + int(seconds) + float(frames) / 60 == pytest.approx(item.stamp / NS % 86400, abs=1e-3)
+        assert (int(hours) * 60 + int(minutes)) * 60 + int(seconds) + float(frames) / 60 == pytest.approx(
+            item.stamp / NS % 86400, abs=1e-3
+        )
     with pytest.raises(InputError, match="exists already"):
         open_avatar(f"livelink-csv:{tmp_path}/take.csv")
 
@@ -196,11 +214,19 @@ def test_the_quaternion_is_yaw_after_pitch_after_roll(yaw: float, pitch: float, 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("vnc://127.0.0.1", "unknown protocol 'vnc'; did you mean 'vmc'"), ("127.0.0.1:39539", "unknown protocol"), ("vmc:localhost", "must look like"),
-        ("vmc://127.0.0.1:99999", "port"), ("vmc://127.0.0.1:0", "port"), ("vmc://127.0.0.1:x", "port"),
-        ("vmc://127.0.0.1/face", "path"), ("vmc://127.0.0.1?cas=pascal", "no option 'cas'; did you mean 'case'"),
-        ("vmc://127.0.0.1?case=upper", "case = 'upper'"), ("livelink://127.0.0.1?rate=0", "rate = '0'"), ("livelink://127.0.0.1?uuid=7", "uuid"),
-        ("livelink-csv:", "names no file"), ("livelink://127.0.0.1?fps=many", "fps = 'many'"),
+        ("vnc://127.0.0.1", "unknown protocol 'vnc'; did you mean 'vmc'"),
+        ("127.0.0.1:39539", "unknown protocol"),
+        ("vmc:localhost", "must look like"),
+        ("vmc://127.0.0.1:99999", "port"),
+        ("vmc://127.0.0.1:0", "port"),
+        ("vmc://127.0.0.1:x", "port"),
+        ("vmc://127.0.0.1/face", "path"),
+        ("vmc://127.0.0.1?cas=pascal", "no option 'cas'; did you mean 'case'"),
+        ("vmc://127.0.0.1?case=upper", "case = 'upper'"),
+        ("livelink://127.0.0.1?rate=0", "rate = '0'"),
+        ("livelink://127.0.0.1?uuid=7", "uuid"),
+        ("livelink-csv:", "names no file"),
+        ("livelink://127.0.0.1?fps=many", "fps = 'many'"),
     ],
 )
 def test_a_wrong_address_is_said_by_name(address: str, said: str) -> None:
@@ -212,14 +238,21 @@ def test_a_wrong_address_is_said_by_name(address: str, said: str) -> None:
 def test_hosts_that_cannot_be_found_or_reached_are_named_before_anything_is_sent() -> None:
     with pytest.raises(DeviceError, match=r"no-such-host\.invalid"):
         open_avatar("vmc://no-such-host.invalid:39539")
-    with pytest.raises(DeviceError, match=r"255\.255\.255\.255"):  # the kernel refuses broadcast to a socket that did not ask for it
+    with pytest.raises(
+        DeviceError, match=r"255\.255\.255\.255"
+    ):  # the kernel refuses broadcast to a socket that did not ask for it
         open_avatar("vmc://255.255.255.255:39539")
     with pytest.raises(InputError, match="cannot be written"):
         open_avatar("livelink-csv:/no/such/folder/take.csv")
 
 
 def test_host_and_port_default_to_loopback_and_the_usual_port() -> None:
-    for address, wanted in (("vmc:", 39539), ("vrchat://", 9000), ("livelink://localhost", 11111), ("ifacialmocap://[::1]", 49983)):
+    for address, wanted in (
+        ("vmc:", 39539),
+        ("vrchat://", 9000),
+        ("livelink://localhost", 11111),
+        ("ifacialmocap://[::1]", 49983),
+    ):
         sender = open_avatar(address)
         assert sender.target.port == wanted
         assert sender._socket.getpeername()[:2] in (("127.0.0.1", wanted), ("::1", wanted))  # type: ignore[attr-defined]

@@ -17,7 +17,9 @@ _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")
 def make_video(tmp_path: Path) -> Callable[..., Path]:
     """make_video(levels, fps=..., size=(w, h)): an MP4 whose k-th frame is grey of levels[k]."""
 
-    def make(levels: list[int], fps: float = 25.0, size: tuple[int, int] = (64, 48), name: str = "video.mp4") -> Path:
+    def make(
+        levels: list[int], fps: float = 25.0, size: tuple[int, int] = (64, 48), name: str = "video.mp4"
+    ) -> Path:
         path = tmp_path / name
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
         assert writer.isOpened()

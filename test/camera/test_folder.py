@@ -28,7 +28,13 @@ def test_pictures_come_in_the_order_in_which_people_count(tmp_path: Path) -> Non
         write(tmp_path, f"frame_{number}.png", number)
     (tmp_path / "notes.txt").write_text("not a picture")
     got = frames(tmp_path, fps=20.0)
-    assert [int(frame.image[0, 0, 2]) for frame in got] == [1, 2, 9, 10, 100]  # blue is the third channel of RGB
+    assert [int(frame.image[0, 0, 2]) for frame in got] == [
+        1,
+        2,
+        9,
+        10,
+        100,
+    ]  # blue is the third channel of RGB
     assert [frame.stamp for frame in got] == [START + k * NS // 20 for k in range(5)]
 
 

@@ -23,9 +23,12 @@ from eifer_ros.types import NS
 @pytest.mark.parametrize(
     ("url", "kind", "field", "value"),
     [
-        ("video:a/b:c.mp4", VideoSource, "path", "a/b:c.mp4"), ("webcam:0", WebcamSource, "device", "0"),
-        ("webcam", WebcamSource, "device", "0"), ("webcam:/dev/video3", WebcamSource, "device", "/dev/video3"),
-        ("folder:pictures", FolderSource, "path", "pictures"), ("realsense", RealSenseSource, "serial", ""),
+        ("video:a/b:c.mp4", VideoSource, "path", "a/b:c.mp4"),
+        ("webcam:0", WebcamSource, "device", "0"),
+        ("webcam", WebcamSource, "device", "0"),
+        ("webcam:/dev/video3", WebcamSource, "device", "/dev/video3"),
+        ("folder:pictures", FolderSource, "path", "pictures"),
+        ("realsense", RealSenseSource, "serial", ""),
         ("realsense:831612073525", RealSenseSource, "serial", "831612073525"),
         ("realsense:take.db3", RealSenseSource, "path", "take.db3"),
     ],
@@ -39,7 +42,12 @@ def test_a_url_names_kind_and_device(url: str, kind: type, field: str, value: st
 def test_what_follows_a_question_mark_is_configuration_and_goes_before_options(tmp_path: Path) -> None:
     source = open_camera("folder:pictures?fps=200&speed=1", fps=50.0, start_stamp=7)
     assert isinstance(source, FolderSource)
-    assert (source.config.path, source.config.fps, source.config.speed, source.config.start_stamp) == ("pictures", 200.0, 1.0, 7)
+    assert (source.config.path, source.config.fps, source.config.speed, source.config.start_stamp) == (
+        "pictures",
+        200.0,
+        1.0,
+        7,
+    )
     with pytest.raises(ConfigError, match="did you mean 'fps'"):
         open_camera("folder:pictures?fp=200")
     (tmp_path / "why?fps=9.mp4").write_bytes(b"")
@@ -48,8 +56,14 @@ def test_what_follows_a_question_mark_is_configuration_and_goes_before_options(t
 
 
 def test_only_cameras_are_live() -> None:
-    assert [open_camera(url).live for url in ("video:a", "folder:a", "realsense:a.db3", "webcam:0", "realsense")] == [
-        False, False, False, True, True,
+    assert [
+        open_camera(url).live for url in ("video:a", "folder:a", "realsense:a.db3", "webcam:0", "realsense")
+    ] == [
+        False,
+        False,
+        False,
+        True,
+        True,
     ]
 
 

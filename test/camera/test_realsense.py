@@ -1,4 +1,6 @@
-"""The RealSense source: the real SDK on a recording of a software device, and a scripted SDK for what only hardware does."""
+"""The RealSense source: the real SDK on a recording of a software device, and a scripted SDK for what only
+hardware does.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ PPM = 100.0
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Colour and depth of a software device, 30 Hz, its clock 100 ppm fast, arriving 3 to 8 ms late.
 
-    Frame n is grey of level n + 1; depth is (500 + n) mm, unmeasured in the left quarter; depth is 8 pixels off in x.
+    Frame n is grey of level n + 1; depth is (500 + n) mm, unmeasured in the left quarter; depth is 8 pixels
+    off in x.
     """
     try:
         import pyrealsense2 as rs
@@ -41,7 +44,14 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lens.model, lens.coeffs = rs.distortion.none, [0.0] * 5
         stream = rs.video_stream()
         stream.type, stream.index, stream.uid = getattr(rs.stream, name), 0, 101 + number
-        stream.width, stream.height, stream.fps, stream.bpp, stream.fmt, stream.intrinsics = WIDTH, HEIGHT, 30, bpp, kind, lens
+        stream.width, stream.height, stream.fps, stream.bpp, stream.fmt, stream.intrinsics = (
+            WIDTH,
+            HEIGHT,
+            30,
+            bpp,
+            kind,
+            lens,
+        )
         profiles[name] = sensors[name].add_video_stream(stream).as_video_stream_profile()
     shift = rs.extrinsics()
     # at 0.5 m and f = 60 px, 1/15 m sideways is 8 px
@@ -60,9 +70,17 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         depth[:, : WIDTH // 4] = 0
         for name, pixels in (("depth", depth), ("color", np.full((HEIGHT, WIDTH, 3), n + 1, np.uint8))):
             frame = rs.software_video_frame()
-            frame.pixels, frame.bpp, frame.stride = pixels, pixels.itemsize * (3 if name == "color" else 1), pixels.strides[0]
+            frame.pixels, frame.bpp, frame.stride = (
+                pixels,
+                pixels.itemsize * (3 if name == "color" else 1),
+                pixels.strides[0],
+            )
             frame.timestamp = 5000.0 + n * 1000 / 30 * (1 + PPM * 1e-6)
-            frame.domain, frame.frame_number, frame.profile = rs.timestamp_domain.hardware_clock, n + 1, profiles[name]
+            frame.domain, frame.frame_number, frame.profile = (
+                rs.timestamp_domain.hardware_clock,
+                n + 1,
+                profiles[name],
+            )
             if name == "depth":
                 frame.depth_units = 0.001
             arrival = int(ARRIVAL_MS + n * 1000 / 30 + late[n])
@@ -93,7 +111,9 @@ def test_a_recording_plays_each_frame_once_with_intrinsics(recording: Path) -> N
     assert source.live is False
 
 
-def test_depth_is_in_metres_of_the_same_moment_aligned_to_colour_and_nan_where_unmeasured(recording: Path) -> None:
+def test_depth_is_in_metres_of_the_same_moment_aligned_to_colour_and_nan_where_unmeasured(
+    recording: Path,
+) -> None:
     frames, _ = play(recording)
     checked = 0
     for frame in frames:
@@ -127,7 +147,13 @@ def test_a_given_start_makes_the_stamps_those_of_the_camera_alone(recording: Pat
 
 
 def test_two_replays_are_the_same(recording: Path) -> None:
-    rounds = [[(f.stamp, f.image.tobytes(), None if f.depth is None else f.depth.tobytes()) for f in play(recording)[0]] for _ in "ab"]
+    rounds = [
+        [
+            (f.stamp, f.image.tobytes(), None if f.depth is None else f.depth.tobytes())
+            for f in play(recording)[0]
+        ]
+        for _ in "ab"
+    ]
     assert rounds[0] == rounds[1]
 
 
@@ -136,7 +162,10 @@ def test_depth_can_be_left_out(recording: Path) -> None:
     assert all(frame.depth is None for frame in frames)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "no such"), (b"", "empty"), (b"nonsense" * 100, "not a RealSense recording")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "no such"), (b"", "empty"), (b"nonsense" * 100, "not a RealSense recording")],
+)
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
     pytest.importorskip("pyrealsense2", exc_type=ImportError)
     path = tmp_path / "x.db3"
@@ -206,8 +235,11 @@ class ScriptedSdk:
         number, milliseconds = shown
         pixels = np.full((24, 32, 3), number, np.uint8)
         colour = SimpleNamespace(
-            get_frame_number=lambda: number, get_timestamp=lambda: milliseconds, get_data=lambda: pixels,
-            get_frame_timestamp_domain=lambda: self.domain, get_profile=lambda: SimpleNamespace(format=lambda: "rgb8"),
+            get_frame_number=lambda: number,
+            get_timestamp=lambda: milliseconds,
+            get_data=lambda: pixels,
+            get_frame_timestamp_domain=lambda: self.domain,
+            get_profile=lambda: SimpleNamespace(format=lambda: "rgb8"),
         )
         return True, SimpleNamespace(get_color_frame=lambda: colour)
 
@@ -219,7 +251,11 @@ class Live:
         self.sdk = ScriptedSdk()
         self.s = 50.0
         self.source = RealSenseSource(
-            RealSenseConfig(depth=False), self.sdk, now=lambda: NS + round(self.s * NS), monotonic=lambda: self.s, retry_s=(0.0,)
+            RealSenseConfig(depth=False),
+            self.sdk,
+            now=lambda: NS + round(self.s * NS),
+            monotonic=lambda: self.s,
+            retry_s=(0.0,),
         )
         self.frames: queue.Queue[Frame] = queue.Queue()
         self.source.setup()

@@ -42,11 +42,14 @@ def test_every_frame_comes_once_in_order_and_in_rgb(tmp_path: Path) -> None:
 def test_stamps_are_start_plus_presentation_time(make_video: Callable[..., Path]) -> None:
     got = frames(make_video([100] * 30, fps=24000 / 1001))
     want = [START + k * 1001 / 24000 * NS for k in range(30)]
-    assert np.abs(np.array([frame.stamp for frame in got]) - want).max() < 1e6  # an MP4 counts time in fractions of a ms
+    assert (
+        np.abs(np.array([frame.stamp for frame in got]) - want).max() < 1e6
+    )  # an MP4 counts time in fractions of a ms
 
 
 def test_a_variable_frame_rate_and_a_pause_survive(make_video: Callable[..., Path], rewrite: Rewrite) -> None:
     path = make_video([100] * 12, fps=25.0)
+
     # time-to-sample table: four frames at 1, then one that stays for 10, then the rest at 2 frame times
     def change(body: bytes) -> bytes:
         count, step = struct.unpack_from(">II", body, 8)
@@ -109,7 +112,8 @@ def test_stop_ends_the_playing(make_video: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(None, "no such video file"), (b"", "empty"), (b"not a video" * 500, "not a video that can be decoded")]
+    ("content", "reason"),
+    [(None, "no such video file"), (b"", "empty"), (b"not a video" * 500, "not a video that can be decoded")],
 )
 def test_a_file_that_is_no_video_is_refused_in_one_line(
     tmp_path: Path, content: bytes | None, reason: str, capfd: pytest.CaptureFixture[str]
@@ -129,11 +133,15 @@ def test_a_folder_given_as_a_video_is_pointed_to_the_right_scheme(tmp_path: Path
         VideoSource(VideoConfig(path=str(tmp_path))).setup()
 
 
-def test_a_video_cut_off_in_its_middle_gives_what_it_has_and_a_warning(make_video: Callable[..., Path], rewrite: Rewrite) -> None:
+def test_a_video_cut_off_in_its_middle_gives_what_it_has_and_a_warning(
+    make_video: Callable[..., Path], rewrite: Rewrite
+) -> None:
     rng = np.random.default_rng(1)
     path = make_video([int(level) for level in rng.integers(0, 255, 60)])
 
-    def forget(body: bytes) -> bytes:  # the container still announces 60 frames, but the last 40 have no bytes
+    def forget(
+        body: bytes,
+    ) -> bytes:  # the container still announces 60 frames, but the last 40 have no bytes
         fixed, count = struct.unpack_from(">II", body, 4)
         assert (fixed, count) == (0, 60)
         sizes = list(struct.unpack_from(">60I", body, 12))
@@ -149,7 +157,9 @@ def test_a_video_cut_off_in_its_middle_gives_what_it_has_and_a_warning(make_vide
     assert "of 60 frames" in health.message
 
 
-def test_a_calibration_gives_intrinsics_scaled_to_the_picture(make_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_calibration_gives_intrinsics_scaled_to_the_picture(
+    make_video: Callable[..., Path], tmp_path: Path
+) -> None:
     path = tmp_path / "camera.yaml"
     path.write_text(
         "image_width: 128\nimage_height: 96\ncamera_matrix: {rows: 3, cols: 3, data: [100, 0, 63.5, 0, 100, 47.5, 0, 0, 1]}\n"
@@ -157,7 +167,9 @@ def test_a_calibration_gives_intrinsics_scaled_to_the_picture(make_video: Callab
     )
     frame = frames(make_video([100]), calibration=str(path))[0]
     assert frame.intrinsics is not None
-    assert np.allclose(frame.intrinsics, [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])  # the centre stays the centre
+    assert np.allclose(
+        frame.intrinsics, [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]
+    )  # the centre stays the centre
 
 
 def test_a_calibrated_picture_is_a_pinhole_picture() -> None:
@@ -175,7 +187,9 @@ def test_a_calibrated_picture_is_a_pinhole_picture() -> None:
     assert rows.mean() == pytest.approx(50, abs=1)
 
 
-@pytest.mark.parametrize("text", ["image_width: 3", "[1, 2", "image_width: a\nimage_height: 2\ncamera_matrix: {data: [1]}"])
+@pytest.mark.parametrize(
+    "text", ["image_width: 3", "[1, 2", "image_width: a\nimage_height: 2\ncamera_matrix: {data: [1]}"]
+)
 def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)

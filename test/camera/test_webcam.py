@@ -210,7 +210,9 @@ def test_a_camera_that_opens_but_gives_no_picture_is_a_device_error(bench: Bench
     assert bench.device.released == 1
 
 
-def test_a_camera_that_does_not_exist_is_a_device_error_that_lists_those_that_do(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_camera_that_does_not_exist_is_a_device_error_that_lists_those_that_do(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(DeviceError, match=r"webcam 97 cannot be opened; cameras found:"):
         WebcamSource(WebcamConfig(device="97"), open_v4l2).setup()
     assert capfd.readouterr().err == ""
@@ -233,6 +235,7 @@ def test_webcams_are_listed_by_number_without_their_metadata_nodes(tmp_path: Pat
         (entry / "name").write_text(f"{name}\n")
         (entry / "index").write_text(f"{index}\n")
     assert [(camera.url, camera.name) for camera in webcams(tmp_path)] == [
-        ("webcam:2", "Face camera"), ("webcam:10", "Arm camera"),
+        ("webcam:2", "Face camera"),
+        ("webcam:10", "Arm camera"),
     ]
     assert webcams(tmp_path / "none") == []

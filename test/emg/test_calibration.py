@@ -49,7 +49,12 @@ def recording(names=tuple(movement.name for movement in PROTOCOL), seed=0, **opt
     return items, markers
 
 
-def run(session, react=lambda prompt: prompt.movement if prompt.phase == "perform" else None, limit_s=600, **options):
+def run(
+    session,
+    react=lambda prompt: prompt.movement if prompt.phase == "perform" else None,
+    limit_s=600,
+    **options,
+):
     """Play a participant who does what `react` says, in simulated time; returns all phases seen."""
     rng = np.random.default_rng(1)
     prompts, now = [], T0
@@ -67,8 +72,17 @@ def run(session, react=lambda prompt: prompt.movement if prompt.phase == "perfor
 
 def test_the_protocol_is_the_eleven_functional_movements_in_order():
     assert [movement.name for movement in PROTOCOL] == [
-        "Face-At-Rest", "Forehead", "Eye-Gentle", "Eye-Tight", "Nose-Pucker", "Smile-Closed", "Smile-Open", "Lip-Pucker", "Cheeks",
-        "Snarl", "Depress-Lip",
+        "Face-At-Rest",
+        "Forehead",
+        "Eye-Gentle",
+        "Eye-Tight",
+        "Nose-Pucker",
+        "Smile-Closed",
+        "Smile-Open",
+        "Lip-Pucker",
+        "Cheeks",
+        "Snarl",
+        "Depress-Lip",
     ]
     known = {muscle.rsplit("_", 1)[0] for muscle in FRIDLUND.muscles}
     assert all(set(movement.muscles) <= known for movement in PROTOCOL)
@@ -76,7 +90,13 @@ def test_the_protocol_is_the_eleven_functional_movements_in_order():
 
 @pytest.mark.parametrize(
     ("word", "name"),
-    [("-Smile-Closed", "Smile-Closed"), ("Inflate-Cheeks", "Cheeks"), ("eye_tight", "Eye-Tight"), ("face at rest", REST), ("happy", None)],
+    [
+        ("-Smile-Closed", "Smile-Closed"),
+        ("Inflate-Cheeks", "Cheeks"),
+        ("eye_tight", "Eye-Tight"),
+        ("face at rest", REST),
+        ("happy", None),
+    ],
 )
 def test_movements_are_known_by_every_spelling_of_the_data_sets(word, name):
     found = movement_named(word)
@@ -94,9 +114,13 @@ def test_a_recording_gives_rest_and_full_scale_of_each_channel():
     items, markers = recording()
     calibration = calibrate_recording(items, markers)
     assert calibration.rest == pytest.approx(np.full(22, REST_V), rel=0.05)
-    moved = np.array([any(i in expected_channels(m, FRIDLUND, FRIDLUND.muscles) for m in PROTOCOL) for i in range(22)])
+    moved = np.array(
+        [any(i in expected_channels(m, FRIDLUND, FRIDLUND.muscles) for m in PROTOCOL) for i in range(22)]
+    )
     # the 99th percentile of a level that varies by +-10 % lies just below its top
-    assert calibration.p99[moved] == pytest.approx(np.full(moved.sum(), np.sqrt((1.1 * ACTIVE_V) ** 2 - REST_V**2)), rel=0.03)
+    assert calibration.p99[moved] == pytest.approx(
+        np.full(moved.sum(), np.sqrt((1.1 * ACTIVE_V) ** 2 - REST_V**2)), rel=0.03
+    )
     assert calibration.dead == ()
     assert all(take.accepted for take in calibration.takes)
     assert len(calibration.takes) == 11
@@ -117,7 +141,9 @@ def test_rest_gives_nothing_and_the_strongest_movement_gives_one():
     still = np.array([calibration.activation(item.envelope) for item in items[:200]])
     assert np.median(still) < 0.05
     smile = next(marker for marker in markers if marker.movement == "Smile-Open")
-    moving = np.array([calibration.activation(i.envelope) for i in items if smile.start <= i.stamp < smile.end])
+    moving = np.array(
+        [calibration.activation(i.envelope) for i in items if smile.start <= i.stamp < smile.end]
+    )
     assert np.nanpercentile(moving[:, FRIDLUND.index("F19")], 99) > 0.97
 
 
@@ -140,7 +166,13 @@ def test_a_calibration_survives_the_file_and_the_file_is_readable(tmp_path):
     assert np.allclose(read.rest, made.rest, rtol=1e-6, equal_nan=True)
     assert np.allclose(read.p99, made.p99, rtol=1e-6, equal_nan=True)
     assert (read.takes, read.weak, read.dead) == (made.takes, made.weak, ("masseter_left",))
-    assert (read.participant, read.mains_hz, read.profile, read.scheme, read.stamp) == ("P07", 60.0, "live", "fridlund", made.stamp)
+    assert (read.participant, read.mains_hz, read.profile, read.scheme, read.stamp) == (
+        "P07",
+        60.0,
+        "live",
+        "fridlund",
+        made.stamp,
+    )
     tree = yaml.safe_load(path.read_text())
     assert tree["channels"]["masseter_left"] == {"rest_v": None, "p99_v": None, "state": "dead"}
 
@@ -152,7 +184,10 @@ def test_a_calibration_survives_the_file_and_the_file_is_readable(tmp_path):
         (lambda t: t.update(eifer_calibration=9), "format 9; this version reads format 1"),
         (lambda t: t.pop("channels"), "lacks the entry 'channels'"),
         (lambda t: t["channels"]["masseter_left"].pop("p99_v"), "lacks the entry 'p99_v'"),
-        (lambda t: t["channels"]["masseter_left"].update(p99_v=-1.0), "masseter_left has rest .* P99 above 0"),
+        (
+            lambda t: t["channels"]["masseter_left"].update(p99_v=-1.0),
+            "masseter_left has rest .* P99 above 0",
+        ),
         (lambda t: t["channels"]["masseter_left"].update(rest_v="much"), "wrong kind"),
         (lambda t: t.update(profile="loud"), "'loud' is not known"),
         (lambda t: t.update(channels=[1, 2]), "wrong kind"),
@@ -178,7 +213,9 @@ def test_a_missing_or_unparsable_file_is_refused(tmp_path):
 
 
 def test_another_profile_scheme_or_channel_is_refused_by_name():
-    calibration = Calibration("fridlund", "live", ("a", "b"), np.array([1e-6, 2e-6]), np.array([1e-4, 2e-4]), T0)
+    calibration = Calibration(
+        "fridlund", "live", ("a", "b"), np.array([1e-6, 2e-6]), np.array([1e-4, 2e-4]), T0
+    )
     with pytest.raises(InputError, match="profile 'live'; the stream uses 'rms100'"):
         calibration.matched("fridlund", "rms100", ("a", "b"))
     with pytest.raises(InputError, match="scheme 'fridlund'; the stream uses 'kuramoto'"):
@@ -296,9 +333,17 @@ def test_a_session_can_be_cancelled_and_has_no_result_before_its_end():
 
 
 def test_chosen_movements_and_repetitions_are_done_and_unknown_ones_refused():
-    session = CalibrationSession("fridlund", FRIDLUND.muscles, movements=["snarl", "Smile-Open"], repetitions=2)
+    session = CalibrationSession(
+        "fridlund", FRIDLUND.muscles, movements=["snarl", "Smile-Open"], repetitions=2
+    )
     prompts = run(session)
-    assert [p.movement for p in prompts if p.phase == "perform"] == [REST, "Snarl", "Snarl", "Smile-Open", "Smile-Open"]
+    assert [p.movement for p in prompts if p.phase == "perform"] == [
+        REST,
+        "Snarl",
+        "Snarl",
+        "Smile-Open",
+        "Smile-Open",
+    ]
     with pytest.raises(InputError, match="did you mean 'Snarl'"):
         CalibrationSession("fridlund", FRIDLUND.muscles, movements=["Snarll"])
     with pytest.raises(InputError, match="besides rest"):
@@ -316,11 +361,17 @@ def test_channels_that_change_during_a_session_end_it():
 
 def test_the_logarithmic_profile_is_judged_by_the_same_ratios():
     items, markers = recording([REST, "Eye-Gentle", "Smile-Open"])
-    log = [dataclasses.replace(item, envelope=(1e-6 * np.log1p(item.envelope / 1e-6)).astype(np.float32)) for item in items]
+    log = [
+        dataclasses.replace(item, envelope=(1e-6 * np.log1p(item.envelope / 1e-6)).astype(np.float32))
+        for item in items
+    ]
     calibration = calibrate_recording(log, markers, profile="emg2face")
     assert all(take.accepted for take in calibration.takes)
     weak, markers = recording([REST, "Eye-Gentle", "Smile-Open"], weak=["Smile-Open"])
-    log = [dataclasses.replace(item, envelope=(1e-6 * np.log1p(item.envelope / 1e-6)).astype(np.float32)) for item in weak]
+    log = [
+        dataclasses.replace(item, envelope=(1e-6 * np.log1p(item.envelope / 1e-6)).astype(np.float32))
+        for item in weak
+    ]
     calibration = calibrate_recording(log, markers, profile="emg2face")
     assert [take.movement for take in calibration.takes if not take.accepted] == ["Smile-Open"]
 
@@ -331,10 +382,22 @@ def test_the_logarithmic_profile_is_judged_by_the_same_ratios():
         (lambda items, markers: ([], markers), "no muscle activity"),
         (lambda items, markers: (items, []), "no marker names a movement"),
         (lambda items, markers: (items, [Span("Happy", T0, T0 + NS)]), "no marker names a movement"),
-        (lambda items, markers: (items, [m for m in markers if m.movement != REST]), "no usable take of Face-At-Rest"),
+        (
+            lambda items, markers: (items, [m for m in markers if m.movement != REST]),
+            "no usable take of Face-At-Rest",
+        ),
         (lambda items, markers: (items, markers[:1]), "no usable take of any movement"),
-        (lambda items, markers: (items, [m._replace(start=m.start + 10**15, end=m.end + 10**15) for m in markers]), "no EMG arrived"),
-        (lambda items, markers: ([*items, dataclasses.replace(items[-1], scheme="other")], markers), "change within the recording"),
+        (
+            lambda items, markers: (
+                items,
+                [m._replace(start=m.start + 10**15, end=m.end + 10**15) for m in markers],
+            ),
+            "no EMG arrived",
+        ),
+        (
+            lambda items, markers: ([*items, dataclasses.replace(items[-1], scheme="other")], markers),
+            "change within the recording",
+        ),
     ],
 )
 def test_a_recording_that_cannot_be_calibrated_says_what_is_missing(edit, says):
@@ -368,8 +431,14 @@ def test_emotional_movements_in_a_recording_are_passed_over():
 
 def test_start_and_end_markers_pair_by_label_and_loose_ones_say_nothing():
     markers = [
-        Marker(5, "A", "start"), Marker(6, "B", "start"), Marker(7, "A", "end"), Marker(8, "C", "end"), Marker(9, "B", "start"),
-        Marker(10, "B", "note"), Marker(12, "B", "end"), Marker(13, "A", "start"),
+        Marker(5, "A", "start"),
+        Marker(6, "B", "start"),
+        Marker(7, "A", "end"),
+        Marker(8, "C", "end"),
+        Marker(9, "B", "start"),
+        Marker(10, "B", "note"),
+        Marker(12, "B", "end"),
+        Marker(13, "A", "start"),
     ]
     assert spans(markers) == [("A", 5, 7), ("B", 9, 12)]
     assert spans([("A", 3, 4), Span("B", 1, 2)]) == [("B", 1, 2), ("A", 3, 4)]
@@ -378,7 +447,9 @@ def test_start_and_end_markers_pair_by_label_and_loose_ones_say_nothing():
 def test_a_simulated_participant_can_be_calibrated_and_activation_follows_the_muscles():
     from eifer_ros.performer.participant import Participant
 
-    participant = Participant(7, program="calibration", rate_hz=2048.0, artefacts=("white", "mains", "wander"))
+    participant = Participant(
+        7, program="calibration", rate_hz=2048.0, artefacts=("white", "mains", "wander")
+    )
     seconds = 60.0
     samples = participant.emg(0.0, seconds)
     info = participant.channel_info()

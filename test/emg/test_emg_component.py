@@ -26,13 +26,16 @@ def emg(seconds, channels=4, rate=RATE, seed=0):
 
 def chunks(x, start=T0, index=0, rate=RATE, names=NAMES, size=10):
     return [
-        EmgChunk(start + round(i / rate * NS), rate, names, x[i : i + size], index + i) for i in range(0, len(x), size)
+        EmgChunk(start + round(i / rate * NS), rate, names, x[i : i + size], index + i)
+        for i in range(0, len(x), size)
     ]
 
 
 def feed(component, items):
     out = [emission for item in items for emission in component.handle("emg/raw", item)]
-    return [e.item for e in out if e.port == "emg/activity"], [e.item for e in out if e.port == "emg/channels"]
+    return [e.item for e in out if e.port == "emg/activity"], [
+        e.item for e in out if e.port == "emg/channels"
+    ]
 
 
 def started(**options):
@@ -48,7 +51,12 @@ def test_raw_emg_becomes_activity_at_100_hz_with_the_schemes_muscles():
     assert isinstance(info[0], EmgChannelInfo)
     assert info[0].channels == NAMES
     assert info[0].scheme == "fridlund"
-    assert info[0].muscles == ("medial_frontalis_right", "medial_frontalis_left", "zygomaticus_major_right", "zygomaticus_major_left")
+    assert info[0].muscles == (
+        "medial_frontalis_right",
+        "medial_frontalis_left",
+        "zygomaticus_major_right",
+        "zygomaticus_major_left",
+    )
     assert tuple(info[0].positions[2]) == (-53, -23)
     assert all(isinstance(item, MuscleActivity) for item in activity)
     assert [item.stamp for item in activity] == [T0 + k * 10_000_000 for k in range(200)]
@@ -109,7 +117,9 @@ def test_a_header_that_hides_a_loss_is_found_by_the_running_counter():
 def test_loss_told_by_an_empty_chunk_is_not_forgotten():
     component = started()
     items = chunks(emg(2.0))
-    empty = EmgChunk(items[60].stamp, RATE, NAMES, np.zeros((0, 4), np.float32), items[60].first_index, lost=100)
+    empty = EmgChunk(
+        items[60].stamp, RATE, NAMES, np.zeros((0, 4), np.float32), items[60].first_index, lost=100
+    )
     feed(component, [*items[:50], empty, *items[60:]])
     assert component.health().values["lost_samples"] == 100
     assert component.health().values["gaps"] == 1
@@ -207,7 +217,12 @@ def test_a_bad_channel_stays_in_place_without_value():
 
 
 def test_a_calibration_gives_activation_and_a_wrong_one_is_an_error(tmp_path):
-    muscles = ("zygomaticus_major_left", "medial_frontalis_right", "medial_frontalis_left", "zygomaticus_major_right")
+    muscles = (
+        "zygomaticus_major_left",
+        "medial_frontalis_right",
+        "medial_frontalis_left",
+        "zygomaticus_major_right",
+    )
     made = Calibration("fridlund", "live", muscles, np.full(4, 1e-6), np.array([1e-5, 2e-5, 4e-5, 8e-5]), T0)
     made.save(tmp_path / "c.yaml")
     component = started(calibration=str(tmp_path / "c.yaml"))
@@ -232,7 +247,9 @@ def test_a_calibration_made_during_the_stream_takes_effect_at_once():
     activity, _ = feed(component, chunks(emg(0.5), start=T0 + NS // 2, index=500))
     assert np.isfinite(activity[-1].activation).all()
     with pytest.raises(InputError, match="does not know"):
-        component.use_calibration(Calibration("fridlund", "live", muscles[:2], np.zeros(2), np.full(2, 1e-4), T0))
+        component.use_calibration(
+            Calibration("fridlund", "live", muscles[:2], np.zeros(2), np.full(2, 1e-4), T0)
+        )
 
 
 def test_envelopes_made_elsewhere_are_only_brought_to_the_grid():
@@ -241,7 +258,11 @@ def test_envelopes_made_elsewhere_are_only_brought_to_the_grid():
     activity, info = feed(component, chunks(x, rate=30.0, names=MMM_COLUMNS, size=1))
     assert len(activity) in (196, 197)
     third = activity[10]  # 100 ms: exactly on the fourth row
-    assert np.allclose(third.envelope, x[3][[MMM_COLUMNS.index(n) for n in sorted(MMM_COLUMNS, key=FRIDLUND.index)]], rtol=1e-3)
+    assert np.allclose(
+        third.envelope,
+        x[3][[MMM_COLUMNS.index(n) for n in sorted(MMM_COLUMNS, key=FRIDLUND.index)]],
+        rtol=1e-3,
+    )
     assert info[0].rate_hz == 30.0
     with pytest.raises(InputError, match="needs the whole recording"):
         started(profile="eifer_mmm")
@@ -292,7 +313,9 @@ def load_real(path):
     if path.name == "emg_1000hz.txt":
         return (np.loadtxt(path, comments="#").reshape(-1, 1) - 2048) * 1e-6, 1000.0
     if path.name == "facial_emg_zyg_corr_100hz.txt":
-        return np.array([[float(w) for w in line.split()[1:3]] for line in path.read_text().splitlines()]) * 1e-3, 100.0
+        return np.array(
+            [[float(w) for w in line.split()[1:3]] for line in path.read_text().splitlines()]
+        ) * 1e-3, 100.0
     rows = [line.split(",")[1:3] for line in path.read_text().splitlines() if not line.startswith("%")]
     return np.array(rows, float) * 1e-6, 200.0
 
@@ -303,7 +326,9 @@ def test_the_envelope_of_real_recordings_agrees_with_an_offline_reference(record
     x, rate = load_real(recordings / name)
     x = x[: round(60 * rate)]
     names = tuple(f"ch{i}" for i in range(x.shape[1]))
-    activity, _ = feed(started(profile=profile), chunks(x.astype(np.float32), rate=rate, names=names, size=23))
+    activity, _ = feed(
+        started(profile=profile), chunks(x.astype(np.float32), rate=rate, names=names, size=23)
+    )
     got = np.array([item.envelope for item in activity])
     times = np.array([(item.stamp - T0) / NS for item in activity])
 

@@ -23,7 +23,9 @@ def emg(rate, seconds, channels=2, seed=0, offset=0.02):
 
 
 def reference(name, x, rate, mains):
-    """The profile computed over the whole recording from its definition, filter by filter in transfer-function form."""
+    """The profile computed over the whole recording from its definition, filter by filter in
+    transfer-function form.
+    """
     top = min(450.0, 0.45 * rate)
     z, p, k = signal.butter(4, [20.0, top], "bandpass", fs=rate, output="zpk")
     sos = signal.zpk2sos(z, p, k)
@@ -51,13 +53,18 @@ def test_a_profile_equals_the_offline_computation_of_its_definition(name, rate, 
     got = np.concatenate([stream.filtered(x[i : i + 37]) for i in range(0, len(x), 37)])
     want = reference(name, x, rate, mains)
     settled = np.isfinite(got)
-    # 4th-order low-pass in transfer-function form loses digits at high rates, so the reference is the coarser of the two
+    # 4th-order low-pass in transfer-function form loses digits at high rates, so the reference is the coarser
+    # of the two
     assert np.abs(got - want)[settled].max() < 2e-6 * want.max()
     assert np.isfinite(got[round(stream.design.settle_s * rate) :]).all()
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(LIVE), st.lists(st.integers(1, 700), min_size=1, max_size=12), st.sampled_from([1000.0, 2048.0, 4000.0]))
+@given(
+    st.sampled_from(LIVE),
+    st.lists(st.integers(1, 700), min_size=1, max_size=12),
+    st.sampled_from([1000.0, 2048.0, 4000.0]),
+)
 def test_output_does_not_depend_on_chunk_sizes(name, sizes, rate):
     x = emg(rate, 1.2).astype(np.float32)
     whole = EnvelopeFilter(name, rate, 2).push(x, T0)
@@ -99,7 +106,8 @@ def test_the_envelope_of_a_steady_burst_has_the_level_its_definition_predicts(na
     x = sigma * np.random.default_rng(3).standard_normal((4096 * 20, 4))
     stream = EnvelopeFilter(name, 4096.0, 4)
     values = stream.filtered(x)[4096:]
-    # white noise keeps the share of its power that lies in the band; a rectified Gaussian has the mean sqrt(2/pi) sigma
+    # white noise keeps the share of its power that lies in the band; a rectified Gaussian has the mean
+    # sqrt(2/pi) sigma
     _, response = signal.sosfreqz(stream.design.band, 1 << 16, fs=4096.0)
     level = sigma * np.sqrt(np.mean(np.abs(response) ** 2))
     if name != "rms100":
@@ -223,7 +231,9 @@ def test_a_rate_without_any_emg_band_is_refused():
 def test_the_offline_profile_and_unknown_names_are_refused_live():
     with pytest.raises(InputError, match="needs the whole recording"):
         EnvelopeFilter("eifer_mmm", 4096.0, 1)
-    with pytest.raises(InputError, match="'lives' is not known; the profiles are live, rms100, emg2face, eifer_mmm"):
+    with pytest.raises(
+        InputError, match="'lives' is not known; the profiles are live, rms100, emg2face, eifer_mmm"
+    ):
         profile_named("lives")
     with pytest.raises(InputError, match="made for N x 2"):
         EnvelopeFilter("live", 1000.0, 2).push(np.zeros((10, 3)), T0)
@@ -243,7 +253,10 @@ def test_eifer_mmm_is_the_published_chain():
     w = 2 * np.pi * 50.0 / rate
     bandwidth = w / 2.0
     gain = 1.0 / (1.0 + np.tan(bandwidth / 2.0))
-    b, a = gain * np.array([1.0, -2.0 * np.cos(w), 1.0]), np.array([1.0, -2.0 * gain * np.cos(w), 2.0 * gain - 1.0])
+    b, a = (
+        gain * np.array([1.0, -2.0 * np.cos(w), 1.0]),
+        np.array([1.0, -2.0 * gain * np.cos(w), 2.0 * gain - 1.0]),
+    )
     notched = signal.lfilter(b, a, bipolar, axis=0)
     k = np.arange(129) - 64
     ideal = 2 * 500 / rate * np.sinc(2 * 500 / rate * k) - 2 * 10 / rate * np.sinc(2 * 10 / rate * k)

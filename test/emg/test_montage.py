@@ -47,9 +47,17 @@ def test_kuramoto_has_eight_pairs_and_three_midline_sites():
 @pytest.mark.parametrize(
     ("word", "channel"),
     [
-        ("Corrugator Supercilii_l", "F6"), ("Depressor Ang. Oris_r", "F13"), ("Zygomaticus_l", "F20"), ("med Front re", "F1"),
-        ("OrbOc li", "F18"), ("DAO li", "F14"), ("f01", "F1"), ("F22", "F22"), ("zygomaticus_major_right", "F19"),
-        ("left masseter", "F22"), ("EMG Corr re", "F5"),
+        ("Corrugator Supercilii_l", "F6"),
+        ("Depressor Ang. Oris_r", "F13"),
+        ("Zygomaticus_l", "F20"),
+        ("med Front re", "F1"),
+        ("OrbOc li", "F18"),
+        ("DAO li", "F14"),
+        ("f01", "F1"),
+        ("F22", "F22"),
+        ("zygomaticus_major_right", "F19"),
+        ("left masseter", "F22"),
+        ("EMG Corr re", "F5"),
     ],
 )
 def test_names_of_every_lab_lead_to_the_same_channel(word, channel):
@@ -109,7 +117,8 @@ def test_pairs_and_common_average_take_out_what_is_common_to_all_electrodes(comm
 def test_the_streaming_product_equals_the_matrix():
     x = np.random.default_rng(1).standard_normal((9, 4))
     for montage in (
-        build_montage(["K1", "K2", "x", "K24"], KURAMOTO), build_montage(["K1", "K2", "x", "K24"], KURAMOTO, "average"),
+        build_montage(["K1", "K2", "x", "K24"], KURAMOTO),
+        build_montage(["K1", "K2", "x", "K24"], KURAMOTO, "average"),
         build_montage(["F1+", "F1-", "x", "y"], FRIDLUND),
     ):
         assert np.allclose(montage.apply(x), x @ montage.matrix.T)
@@ -209,15 +218,26 @@ def test_the_shipped_scheme_and_the_one_in_the_user_page_can_be_read(root):
         ({"channels": []}, "needs 'name'"),
         ({"channels": [{"name": "A", "position": [1, 2]}], "rate": 3}, "unknown key 'rate'"),
         ({"channels": [{"position": [1, 2]}]}, "channel 1: each channel needs"),
-        ({"channels": [{"name": "A", "position": [1]}]}, "channel 1 .A.: position is .1.; it must be two numbers"),
+        (
+            {"channels": [{"name": "A", "position": [1]}]},
+            "channel 1 .A.: position is .1.; it must be two numbers",
+        ),
         ({"channels": [{"name": "A", "position": [1, 300]}]}, "off the face"),
         ({"channels": [{"name": "A", "position": [1, float("nan")]}]}, "two numbers"),
-        ({"channels": [{"name": "A", "position": [1, 2]}, {"name": "A", "position": [3, 4]}]}, "occurs twice"),
+        (
+            {"channels": [{"name": "A", "position": [1, 2]}, {"name": "A", "position": [3, 4]}]},
+            "occurs twice",
+        ),
         ({"channels": [{"name": "A", "position": [1, 2], "fibre": [0, 0]}]}, "no direction"),
         ({"channels": [{"name": "A", "position": [1, 2], "colour": "red"}]}, "unknown key 'colour'"),
         ({"reference": "ear", "channels": [{"name": "A", "position": [1, 2]}]}, "reference is 'ear'"),
         (
-            {"channels": [{"name": "A", "position": [1, 2], "aliases": ["x"]}, {"name": "B", "position": [1, 2], "aliases": ["X"]}]},
+            {
+                "channels": [
+                    {"name": "A", "position": [1, 2], "aliases": ["x"]},
+                    {"name": "B", "position": [1, 2], "aliases": ["X"]},
+                ]
+            },
             "would mean both",
         ),
     ],

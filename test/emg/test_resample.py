@@ -11,16 +11,22 @@ T0 = 1_800_000_000 * NS + 7
 
 
 def ramp(rate, count, start=0):
-    """A line in time: linear interpolation must return it exactly at every instant. Value = seconds since T0."""
+    """A line in time: linear interpolation must return it exactly at every instant.
+
+    Value = seconds since T0.
+    """
     return (np.arange(start, start + count) / rate)[:, None]
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([30.0, 100.0, 200.0, 1000.0, 1925.93, 2048.0, 4096.0]), st.lists(st.integers(1, 300), min_size=3, max_size=20),
+    st.sampled_from([30.0, 100.0, 200.0, 1000.0, 1925.93, 2048.0, 4096.0]),
+    st.lists(st.integers(1, 300), min_size=3, max_size=20),
     st.integers(0, 20_000_000),
 )
-def test_every_output_instant_is_a_multiple_of_ten_milliseconds_with_the_value_of_that_instant(rate, sizes, shift):
+def test_every_output_instant_is_a_multiple_of_ten_milliseconds_with_the_value_of_that_instant(
+    rate, sizes, shift
+):
     sampler = GridSampler(rate, 1)
     stamps, values, start = [], [], 0
     for size in sizes:
@@ -62,7 +68,9 @@ def test_slow_clock_correction_moves_the_samples_and_keeps_the_instants():
 @given(st.lists(st.integers(-3_000_000, 3_000_000), min_size=5, max_size=40))
 def test_jitter_of_chunk_stamps_never_repeats_or_skips_an_instant(jitter):
     sampler = GridSampler(1000.0, 1)
-    stamps = [sampler.push(ramp(1000.0, 8, 8 * k), T0 + 8_000_000 * k + shift)[0] for k, shift in enumerate(jitter)]
+    stamps = [
+        sampler.push(ramp(1000.0, 8, 8 * k), T0 + 8_000_000 * k + shift)[0] for k, shift in enumerate(jitter)
+    ]
     assert set(np.diff(np.concatenate(stamps)).tolist()) <= {10_000_000}
 
 

@@ -38,10 +38,24 @@ def moments_of(seed, count):
         height = rng.uniform(0, 0.8, head.expression_size)
         for share in np.linspace(0.2, 1.0, count):
             lost = FaceState.lost(0, head.id, FaceOrigin.TRUTH, head.shape_size, head.expression_size)
-            state = FaceState(0, head.id, FaceOrigin.TRUTH, shape, (share * height).astype(np.float32), lost.expression_std, lost.jaw, lost.neck,
-                              lost.eyes, lost.eyelids, np.eye(4), 1.0)
+            state = FaceState(
+                0,
+                head.id,
+                FaceOrigin.TRUTH,
+                shape,
+                (share * height).astype(np.float32),
+                lost.expression_std,
+                lost.jaw,
+                lost.neck,
+                lost.eyes,
+                lost.eyelids,
+                np.eye(4),
+                1.0,
+            )
             picture = np.zeros((8, 8, 3), np.uint8)
-            yield under_sensors.Scene(seed, movement, state, picture, picture, np.eye(3), under_sensors.Crop(4, 4, 8, 0))
+            yield under_sensors.Scene(
+                seed, movement, state, picture, picture, np.eye(3), under_sensors.Crop(4, 4, 8, 0)
+            )
 
 
 def found_by(**spoilers):
@@ -72,7 +86,9 @@ def test_an_error_of_expression_is_its_motion_in_mm_and_stays_in_its_region():
     one = found_by(way=opened)[("way", "sensors")]
     moved = np.zeros((1, head.expression_size))
     moved[0, jaw] = 0.2
-    assert one.expression_mm == pytest.approx(vertex_error_mm(displacement_basis(head), moved, 0 * moved)[0], rel=1e-4)
+    assert one.expression_mm == pytest.approx(
+        vertex_error_mm(displacement_basis(head), moved, 0 * moved)[0], rel=1e-4
+    )
     assert one.vertex_mm > 0.2 * one.expression_mm and one.regions["lips"] > 10 * one.regions["brows"]
     assert one.r == pytest.approx(1)
 
@@ -82,7 +98,9 @@ def test_a_face_that_is_not_found_is_judged_as_the_resting_mean_face():
     one = found_by(way=lambda face, variant, number: None)[("way", "bare")]
     true = np.stack([scene.face.expression for seed in (1, 2) for scene in moments_of(seed, 3)])
     assert one.found == 0 and one.r == 0
-    assert one.expression_mm == pytest.approx(vertex_error_mm(displacement_basis(head), 0 * true, true).mean(), rel=1e-5)
+    assert one.expression_mm == pytest.approx(
+        vertex_error_mm(displacement_basis(head), 0 * true, true).mean(), rel=1e-5
+    )
 
 
 def test_identity_that_wanders_shows_as_spread():
@@ -97,6 +115,7 @@ def test_gap_closure_is_one_where_sensors_no_longer_matter_and_zero_where_nothin
     def disturbed(amount):
         def spoil(face, variant, number):
             return face.expression + (amount if variant == "sensors" else 0.0), face.shape
+
         return spoil
 
     for mine, wanted in ((0.0, 1.0), (0.3, 0.0), (0.15, 0.5)):
@@ -126,7 +145,8 @@ def test_scenes_show_every_movement_twice_equal_where_no_sensor_is(rendered):
 
 def test_side_by_side_shows_lost_faces_as_empty_tiles(rendered):
     chosen = {
-        "exact": (Known(exact), ("sensors",)), "blind": (Known(lambda face, variant, number: None), ("bare",)),
+        "exact": (Known(exact), ("sensors",)),
+        "blind": (Known(lambda face, variant, number: None), ("bare",)),
     }
     image = side_by_side(rendered[:3], chosen, side=96)
     assert image.shape == (26 + 3 * 96, 5 * 96, 3)
@@ -139,7 +159,9 @@ def test_readings_keep_what_was_found():
     kept = Readings()
     scene = next(iter(moments_of(1, 1)))
     kept.add(scene, scene.face.expression, scene.face.shape, False)
-    assert kept.found == [False] and kept.movement == ["Face-At-Rest"] and kept.expression[0].dtype == np.float32
+    assert (
+        kept.found == [False] and kept.movement == ["Face-At-Rest"] and kept.expression[0].dtype == np.float32
+    )
 
 
 def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_by_side(tmp_path, monkeypatch):
@@ -148,17 +170,30 @@ def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_b
     def disturbed(face, variant, number):
         return face.expression + (0.3 if variant == "sensors" else 0.05), face.shape
 
-    chosen = {"E_N": (Known(disturbed), under_sensors.VARIANTS), "E_S": (Known(exact), under_sensors.VARIANTS)}
+    chosen = {
+        "E_N": (Known(disturbed), under_sensors.VARIANTS),
+        "E_S": (Known(exact), under_sensors.VARIANTS),
+    }
     monkeypatch.setattr(under_sensors, "ways", lambda *names: chosen)
     monkeypatch.setattr(under_sensors, "scenes", moments_of)
     result = evaluate("face", tmp_path / "out", Protocol(area="face", participants=[UNSEEN], moments=1))
     rows = {(row["way"], row["pictures"]): row for row in result.rows}
-    assert rows[("E_S", "sensors")]["vertex_mm"] < 1e-3 < rows[("E_N", "bare")]["vertex_mm"] < rows[("E_N", "sensors")]["vertex_mm"]
+    assert (
+        rows[("E_S", "sensors")]["vertex_mm"]
+        < 1e-3
+        < rows[("E_N", "bare")]["vertex_mm"]
+        < rows[("E_N", "sensors")]["vertex_mm"]
+    )
     assert rows[("E_S", "bare")]["lips_mm"] == 0
     assert {row["movement"] for row in result.each if "movement" in row} == set(MOVEMENTS)
-    assert any("gap closure" in note for note in result.notes) and any("restored" in note for note in result.notes)
+    assert any("gap closure" in note for note in result.notes) and any(
+        "restored" in note for note in result.notes
+    )
     made = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert made == {"movements.svg", f"faces_{UNSEEN}.png"}
-    assert "vertex_mm" in (tmp_path / "out" / "table.md").read_text() and "900000" in (tmp_path / "out" / "protocol.yaml").read_text()
+    assert (
+        "vertex_mm" in (tmp_path / "out" / "table.md").read_text()
+        and "900000" in (tmp_path / "out" / "protocol.yaml").read_text()
+    )
     again = evaluate("face", tmp_path / "again", tmp_path / "out" / "protocol.yaml")
     assert again.rows == result.rows

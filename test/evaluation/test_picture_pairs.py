@@ -11,7 +11,9 @@ from eifer_ros.types import Frame
 
 def test_pictures_with_a_twin_in_the_reference_are_compared_with_it(tmp_path):
     rng = np.random.default_rng(0)
-    bare = {stamp: rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for stamp in (10**9, 2 * 10**9, 3 * 10**9)}
+    bare = {
+        stamp: rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for stamp in (10**9, 2 * 10**9, 3 * 10**9)
+    }
     with BagWriter(tmp_path / "bag", wait=True) as writer:
         for stamp, image in bare.items():
             writer.write("camera/image_raw", Frame(stamp, image, np.eye(3)))

@@ -8,7 +8,17 @@ import pytest
 
 from eifer_ros.errors import InputError
 from eifer_ros.evaluation import sensor_sheet
-from eifer_ros.evaluation.sensor_sheet import MOVEMENTS, PERSONS, TILE, Found, draw, measure, picture, recognise, tiles
+from eifer_ros.evaluation.sensor_sheet import (
+    MOVEMENTS,
+    PERSONS,
+    TILE,
+    Found,
+    draw,
+    measure,
+    picture,
+    recognise,
+    tiles,
+)
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
 
@@ -27,7 +37,11 @@ def test_movements_that_all_persons_share_are_recognised_whatever_the_person_loo
 
 def test_noise_alone_is_recognised_about_as_often_as_by_chance():
     hits = [
-        (recognise([list(row) for row in np.random.default_rng(seed).normal(size=(PERSONS, 5, 20))]) == np.arange(5)).mean() for seed in range(60)
+        (
+            recognise([list(row) for row in np.random.default_rng(seed).normal(size=(PERSONS, 5, 20))])
+            == np.arange(5)
+        ).mean()
+        for seed in range(60)
     ]
     assert 0.1 < np.mean(hits) < 0.3
 
@@ -35,7 +49,9 @@ def test_noise_alone_is_recognised_about_as_often_as_by_chance():
 def test_scale_of_a_coefficient_does_not_matter():
     features = people(np.random.default_rng(1), 0.6)
     scaled = features * np.exp(np.random.default_rng(2).normal(0, 1, features.shape[-1]))
-    np.testing.assert_array_equal(recognise([list(row) for row in features]), recognise([list(row) for row in scaled]))
+    np.testing.assert_array_equal(
+        recognise([list(row) for row in features]), recognise([list(row) for row in scaled])
+    )
 
 
 def test_a_missed_face_is_wrong_and_does_not_spoil_the_others():
@@ -54,7 +70,11 @@ def sheet(tmp_path):
     image = np.zeros((TILE[1] * len(MOVEMENTS), TILE[0] * PERSONS, 3), np.uint8)
     for p in range(PERSONS):
         for m in range(len(MOVEMENTS)):
-            image[m * TILE[1] : (m + 1) * TILE[1], p * TILE[0] : (p + 1) * TILE[0]] = (40 * m, 50 * p, 120)  # BGR
+            image[m * TILE[1] : (m + 1) * TILE[1], p * TILE[0] : (p + 1) * TILE[0]] = (
+                40 * m,
+                50 * p,
+                120,
+            )  # BGR
     path = tmp_path / "sheet.png"
     cv2.imwrite(str(path), image)
     return path
@@ -65,7 +85,9 @@ def test_tiles_are_cut_by_person_and_movement(sheet):
     for p in range(PERSONS):
         for m in range(len(MOVEMENTS)):
             assert cut[p][m].shape == (TILE[1], TILE[0], 3)
-            assert (cut[p][m][0, 0] == (120, 50 * p, 40 * m)).all() and (cut[p][m][-1, -1] == (120, 50 * p, 40 * m)).all()
+            assert (cut[p][m][0, 0] == (120, 50 * p, 40 * m)).all() and (
+                cut[p][m][-1, -1] == (120, 50 * p, 40 * m)
+            ).all()
 
 
 def test_another_sheet_is_refused(tmp_path):
@@ -94,7 +116,9 @@ def test_measuring_reads_every_tile_and_the_picture_shows_the_fitted_heads(sheet
     image = picture(sheet, result, head)
     assert image.shape == (TILE[1] * 5, TILE[0] * 2 * PERSONS, 3)
     drawn = draw(tiles(sheet)[1][1], result.found[1][1], head)
-    assert np.abs(drawn[:, TILE[0] :].astype(int) - drawn[:, : TILE[0]]).max() > 60, "the head is drawn over the right copy"
+    assert np.abs(drawn[:, TILE[0] :].astype(int) - drawn[:, : TILE[0]]).max() > 60, (
+        "the head is drawn over the right copy"
+    )
 
 
 def test_the_reference_sheet_is_looked_for_beside_the_source_tree(monkeypatch, tmp_path):

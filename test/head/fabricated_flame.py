@@ -1,7 +1,8 @@
-"""Makes a FLAME file that never was: the official structure to the letter, the geometry of the open head under another identity.
+"""Makes a FLAME file that never was: the official structure to the letter, the geometry of the open head
+under another identity.
 
-The pickle looks as Python 2 wrote the official ones: protocol 2, byte strings, chumpy arrays through `copy_reg._reconstructor`,
-a scipy.sparse regressor; chumpy itself is not needed.
+The pickle looks as Python 2 wrote the official ones: protocol 2, byte strings, chumpy arrays through
+`copy_reg._reconstructor`, a scipy.sparse regressor; chumpy itself is not needed.
 """
 
 from __future__ import annotations
@@ -88,13 +89,19 @@ def dump_python2(content: object) -> bytes:
         for name in classes:
             del sys.modules[name]
     data = buffer.getvalue()
-    return data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n").replace(b"cscipy.sparse._csc\n", b"cscipy.sparse.csc\n")
+    return data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n").replace(
+        b"cscipy.sparse._csc\n", b"cscipy.sparse.csc\n"
+    )
 
 
 def _topology(head: HeadModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners (5023, 3) into the open head with weights (5023, 3), and faces (9976, 3): skin and eyeballs, less of the back of the head."""
+    """Corners (5023, 3) into the open head with weights (5023, 3), and faces (9976, 3): skin and eyeballs,
+    less of the back of the head.
+    """
     names = [head.part_names[p] for p in head.parts]
-    wanted = np.flatnonzero([name == "skin" or name.startswith(("eye_", "iris_", "pupil_")) for name in names])
+    wanted = np.flatnonzero(
+        [name == "skin" or name.startswith(("eye_", "iris_", "pupil_")) for name in names]
+    )
     front = wanted[np.argsort(-head.template[wanted, 2])]
     keep = np.sort(front[:4800])
     faces = head.faces[np.isin(head.faces, keep).all(axis=1)]
@@ -121,7 +128,9 @@ def _topology(head: HeadModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fabricate(head: HeadModel, seed: int = 0) -> dict[str, Any]:
-    """The arrays of the file, dense and float64, plus `mixing` (52, 100): which ARKit actions each expression coefficient is made of."""
+    """The arrays of the file, dense and float64, plus `mixing` (52, 100): which ARKit actions each expression
+    coefficient is made of.
+    """
     rng = np.random.default_rng(seed)
     corners, weights, faces = _topology(head)
 
@@ -146,7 +155,9 @@ def fabricate(head: HeadModel, seed: int = 0) -> dict[str, Any]:
         ball = np.char.endswith(part, name[3:])  # eye_left, iris_left, pupil_left
         joint_weights[ball] = 0.0
         joint_weights[ball, joint] = 1.0
-    joint_weights[:, 1] = (1 - joint_weights.sum(axis=1)) * np.clip((template[:, 1] - template[:, 1].min()) / 0.15, 0, 1)
+    joint_weights[:, 1] = (1 - joint_weights.sum(axis=1)) * np.clip(
+        (template[:, 1] - template[:, 1].min()) / 0.15, 0, 1
+    )
     joint_weights[:, 0] = 1 - joint_weights.sum(axis=1)
     regressor = np.zeros((5, V))
     for joint in range(5):
@@ -154,22 +165,35 @@ def fabricate(head: HeadModel, seed: int = 0) -> dict[str, Any]:
             regressor[joint, np.flatnonzero(joint_weights[:, joint] == 1.0)] = 1.0
         else:
             place = 1.03 * head.joint_template[head.joints.index(("root", "neck", "jaw")[joint])] + shift
-            near = np.argsort(np.linalg.norm((template - place) * [0.2, 1, 1], axis=1))[:60]  # both sides alike
+            near = np.argsort(np.linalg.norm((template - place) * [0.2, 1, 1], axis=1))[
+                :60
+            ]  # both sides alike
             regressor[joint, near] = rng.uniform(0.5, 1.0, len(near))
         regressor[joint] /= regressor[joint].sum()
     return {
-        "v_template": template, "f": faces, "shapedirs": shapedirs, "posedirs": rng.normal(size=(V, 3, 36)) * 1e-3,
-        "J_regressor": regressor, "weights": joint_weights,
-        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.uint32), "mixing": mixing,
+        "v_template": template,
+        "f": faces,
+        "shapedirs": shapedirs,
+        "posedirs": rng.normal(size=(V, 3, 36)) * 1e-3,
+        "J_regressor": regressor,
+        "weights": joint_weights,
+        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.uint32),
+        "mixing": mixing,
     }
 
 
 def official(arrays: dict[str, Any]) -> dict[str, Any]:
     """The dictionary of the official file, chumpy arrays where it has them."""
     return {
-        "f": arrays["f"], "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]), "kintree_table": arrays["kintree_table"],
-        "J": chumpy_array(arrays["J_regressor"] @ arrays["v_template"], "chumpy.reordering.Select"), "weights": chumpy_array(arrays["weights"]),
-        "posedirs": chumpy_array(arrays["posedirs"]), "v_template": chumpy_array(arrays["v_template"]), "bs_style": "lbs", "bs_type": "lrotmin",
+        "f": arrays["f"],
+        "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
+        "kintree_table": arrays["kintree_table"],
+        "J": chumpy_array(arrays["J_regressor"] @ arrays["v_template"], "chumpy.reordering.Select"),
+        "weights": chumpy_array(arrays["weights"]),
+        "posedirs": chumpy_array(arrays["posedirs"]),
+        "v_template": chumpy_array(arrays["v_template"]),
+        "bs_style": "lbs",
+        "bs_type": "lrotmin",
         "shapedirs": chumpy_array(np.asfortranarray(arrays["shapedirs"])),
     }
 
@@ -183,10 +207,14 @@ def write(path: Path, arrays: dict[str, Any]) -> Path:
 def dense_reference(
     arrays: dict[str, Any], shape: np.ndarray, expression: np.ndarray, pose: np.ndarray
 ) -> np.ndarray:
-    """FLAME's equations written out with dense float64 matrices; pose (5, 3) axis-angle of root, neck, jaw, left and right eye."""
+    """FLAME's equations written out with dense float64 matrices; pose (5, 3) axis-angle of root, neck, jaw,
+    left and right eye.
+    """
     from scipy.spatial.transform import Rotation
 
-    rest = arrays["v_template"] + np.tensordot(arrays["shapedirs"], np.concatenate([shape, expression]), axes=1)
+    rest = arrays["v_template"] + np.tensordot(
+        arrays["shapedirs"], np.concatenate([shape, expression]), axes=1
+    )
     joints = arrays["J_regressor"] @ rest
     turns = [Rotation.from_rotvec(p).as_matrix() for p in pose]
     feature = np.concatenate([(turn - np.eye(3)).ravel() for turn in turns[1:]])

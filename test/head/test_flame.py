@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eifer_ros.errors import ModelError
-from eifer_ros.head.flame import LICENCE_OPEN, LICENCE_RESEARCH, FlameImport, import_flame, licence_text, read_flame
+from eifer_ros.head.flame import (
+    LICENCE_OPEN,
+    LICENCE_RESEARCH,
+    FlameImport,
+    import_flame,
+    licence_text,
+    read_flame,
+)
 from eifer_ros.head.flame_pickle import dense, read_pickle
 from eifer_ros.head.model import EMBEDDINGS, HeadModel, load_head
 from eifer_ros.types import ARKIT_52
@@ -42,7 +49,9 @@ def head(imported: FlameImport, flame_file: Path) -> HeadModel:
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_the_imported_head_agrees_with_dense_matrices_in_every_parameter(arrays: dict, head: HeadModel, seed: int) -> None:
+def test_the_imported_head_agrees_with_dense_matrices_in_every_parameter(
+    arrays: dict, head: HeadModel, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     shape, expression = rng.normal(size=300), rng.normal(size=100)
     pose = rng.normal(size=(5, 3)) * 0.35
@@ -75,7 +84,9 @@ def test_landmarks_land_where_the_open_head_has_them(arrays: dict, head: HeadMod
     identity = np.zeros(reference.shape_size)
     identity[:6] = np.random.default_rng(3).normal(size=6) * 0.7
     person = 1.03 * reference.neutral(identity) + np.array([0.004, -0.021, 0.013])
-    assert np.abs(np.einsum("vc,vcd->vd", weights, person[corners]) - arrays["v_template"]).max() < 1e-6  # it is that person
+    assert (
+        np.abs(np.einsum("vc,vcd->vd", weights, person[corners]) - arrays["v_template"]).max() < 1e-6
+    )  # it is that person
     wanted = reference.points(person, "landmarks_68")
     got = head.points(head.template, "landmarks_68")
     away = np.linalg.norm(got - wanted, axis=1)
@@ -92,7 +103,10 @@ def test_most_of_each_action_can_be_made_by_the_imported_head(imported: FlameImp
 def test_eyelids_close_as_the_open_heads_do(head: HeadModel) -> None:
     assert head.eyelid_basis is not None
     reach = np.linalg.norm(head.eyelid_basis, axis=1)
-    wanted = np.linalg.norm(load_head().expression_basis[:, :, [ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]], axis=1)
+    wanted = np.linalg.norm(
+        load_head().expression_basis[:, :, [ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]],
+        axis=1,
+    )
     assert reach.max(axis=0) == pytest.approx(1.03 * wanted.max(axis=0), rel=0.15)
     left, right = (head.template[np.argmax(reach[:, side]), 0] for side in (0, 1))
     assert left > 0 > right  # x is to the subject's left
@@ -134,10 +148,19 @@ def test_a_pickle_that_names_any_other_global_is_refused_by_that_name_and_nothin
     ("program", "said"),
     [
         # names with dots walk through attributes, past the list of what is allowed
-        (b"\x80\x04\x8c\x05numpy\x94\x8c\x0endarray.tofile\x94\x93\x94.", r"refused.*'numpy\.ndarray\.tofile'"),
+        (
+            b"\x80\x04\x8c\x05numpy\x94\x8c\x0endarray.tofile\x94\x93\x94.",
+            r"refused.*'numpy\.ndarray\.tofile'",
+        ),
         (b"cchumpy.ch\nCh.__init__.__globals__\n.", r"refused.*'chumpy\.ch\.Ch\.__init__\.__globals__'"),
-        (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.", "an array of a class that is not"),
-        (b"ccopy_reg\n_reconstructor\n(c__builtin__\nset\nc__builtin__\nobject\nNtR.", "copyreg._reconstructor of <class 'set'>"),
+        (
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
+            "an array of a class that is not",
+        ),
+        (
+            b"ccopy_reg\n_reconstructor\n(c__builtin__\nset\nc__builtin__\nobject\nNtR.",
+            "copyreg._reconstructor of <class 'set'>",
+        ),
         (b"c_codecs\nencode\n(S'x'\nS'rot13'\ntR.", "the encoding 'rot13'"),
         (b"Pan outside object\n.", "outside object"),
         (b"\x80\x02", "not a readable FLAME pickle"),
@@ -146,7 +169,9 @@ def test_a_pickle_that_names_any_other_global_is_refused_by_that_name_and_nothin
         (b"I1\n.", "holds a int"),
     ],
 )
-def test_hostile_and_broken_pickles_end_in_one_line_that_names_the_file_and_why(tmp_path: Path, program: bytes, said: str) -> None:
+def test_hostile_and_broken_pickles_end_in_one_line_that_names_the_file_and_why(
+    tmp_path: Path, program: bytes, said: str
+) -> None:
     file = tmp_path / "odd.pkl"
     file.write_bytes(program)
     with pytest.raises(ModelError, match=said) as caught:
@@ -157,8 +182,12 @@ def test_hostile_and_broken_pickles_end_in_one_line_that_names_the_file_and_why(
 
 @settings(max_examples=30, deadline=None)
 @given(cut=st.floats(0.0, 0.999), flip=st.integers(0, 400))
-def test_a_damaged_file_never_raises_anything_but_a_model_error(tmp_path_factory: pytest.TempPathFactory, cut: float, flip: int) -> None:
-    small = fabricated_flame.dump_python2({"v_template": fabricated_flame.chumpy_array(np.zeros((3, 3))), "f": np.zeros((2, 3), np.uint32)})
+def test_a_damaged_file_never_raises_anything_but_a_model_error(
+    tmp_path_factory: pytest.TempPathFactory, cut: float, flip: int
+) -> None:
+    small = fabricated_flame.dump_python2(
+        {"v_template": fabricated_flame.chumpy_array(np.zeros((3, 3))), "f": np.zeros((2, 3), np.uint32)}
+    )
     data = bytearray(small[: int(len(small) * cut) or 1])
     data[flip % len(data)] ^= 0x55
     file = tmp_path_factory.mktemp("damaged") / "x.pkl"
@@ -171,19 +200,31 @@ def test_a_damaged_file_never_raises_anything_but_a_model_error(tmp_path_factory
 def test_sparse_matrices_of_any_layout_become_the_same_dense_matrix(tmp_path: Path, kind: str) -> None:
     wanted = np.random.default_rng(1).random((5, 40)) * (np.random.default_rng(2).random((5, 40)) < 0.2)
     file = tmp_path / "sparse.pkl"
-    file.write_bytes(pickle.dumps({"J_regressor": getattr(scipy.sparse, f"{kind}_matrix")(wanted)}, protocol=2))
+    file.write_bytes(
+        pickle.dumps({"J_regressor": getattr(scipy.sparse, f"{kind}_matrix")(wanted)}, protocol=2)
+    )
     assert np.array_equal(dense(read_pickle(file)["J_regressor"], "J_regressor", file), wanted)
 
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("v_template", np.zeros((5000, 3))), ("shapedirs", np.zeros((5023, 3, 150))), ("posedirs", np.zeros((5023, 3, 27))),
-        ("f", np.zeros((9976, 4), np.uint32)), ("weights", np.zeros((5023, 4))), ("J_regressor", np.zeros((4, 5023))),
+        ("v_template", np.zeros((5000, 3))),
+        ("shapedirs", np.zeros((5023, 3, 150))),
+        ("posedirs", np.zeros((5023, 3, 27))),
+        ("f", np.zeros((9976, 4), np.uint32)),
+        ("weights", np.zeros((5023, 4))),
+        ("J_regressor", np.zeros((4, 5023))),
     ],
 )
-def test_an_array_of_the_wrong_shape_is_named_with_both_shapes(tmp_path: Path, arrays: dict, name: str, wrong: np.ndarray) -> None:
-    light = {key: np.broadcast_to(np.zeros(1, np.float32), value.shape) for key, value in arrays.items() if key != "mixing"}
+def test_an_array_of_the_wrong_shape_is_named_with_both_shapes(
+    tmp_path: Path, arrays: dict, name: str, wrong: np.ndarray
+) -> None:
+    light = {
+        key: np.broadcast_to(np.zeros(1, np.float32), value.shape)
+        for key, value in arrays.items()
+        if key != "mixing"
+    }
     content = {**{key: np.array(value, np.float32) for key, value in light.items()}, name: wrong}
     file = tmp_path / "wrong.pkl"
     file.write_bytes(pickle.dumps(content, protocol=2))

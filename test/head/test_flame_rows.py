@@ -26,15 +26,24 @@ def arrays() -> dict:
 
 @pytest.fixture(scope="module")
 def head(arrays: dict, tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return flame.read_flame(fabricated_flame.write(tmp_path_factory.mktemp("rows") / "flame.pkl", arrays), "flame", "")
+    return flame.read_flame(
+        fabricated_flame.write(tmp_path_factory.mktemp("rows") / "flame.pkl", arrays), "flame", ""
+    )
 
 
 def some_row(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return np.concatenate([
-        rng.normal(size=300), rng.normal(size=50), rng.uniform(0, 1, 2), rng.normal(size=3) * 0.1, rng.normal(size=3) * 0.5,
-        [rng.uniform(4, 12)], rng.normal(size=2) * 0.05,
-    ])
+    return np.concatenate(
+        [
+            rng.normal(size=300),
+            rng.normal(size=50),
+            rng.uniform(0, 1, 2),
+            rng.normal(size=3) * 0.1,
+            rng.normal(size=3) * 0.5,
+            [rng.uniform(4, 12)],
+            rng.normal(size=2) * 0.05,
+        ]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -67,7 +76,15 @@ def test_the_head_pose_shows_the_head_where_smirks_camera_does(arrays: dict, hea
 def test_columns_stand_in_the_published_order() -> None:
     assert flame_rows.COLUMNS == 361
     assert [flame_rows.NAMES[i] for i in (0, 299, 300, 349, 350, 352, 355, 358, 360)] == [
-        "idt_0", "idt_299", "exp_0", "exp_49", "eyelid_0", "jaw_0", "pose_0", "cam_0", "cam_2",
+        "idt_0",
+        "idt_299",
+        "exp_0",
+        "exp_49",
+        "eyelid_0",
+        "jaw_0",
+        "pose_0",
+        "cam_0",
+        "cam_2",
     ]
 
 
@@ -103,14 +120,22 @@ def test_rows_without_a_header_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_kind_is_named_with_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "deca.csv").write_text(",".join(f"idt_{i}" for i in range(100)) + "\n" + ",".join("0" * 100) + "\n")
+    (tmp_path / "deca.csv").write_text(
+        ",".join(f"idt_{i}" for i in range(100)) + "\n" + ",".join("0" * 100) + "\n"
+    )
     (tmp_path / "short.csv").write_text("1,2,3\n")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "broken.csv.gz").write_bytes(gzip.compress(b"x")[:9])
-    (tmp_path / "word.csv").write_text(",".join(flame_rows.NAMES) + "\n" + ",".join(["0"] * 360 + ["high"]) + "\n")
+    (tmp_path / "word.csv").write_text(
+        ",".join(flame_rows.NAMES) + "\n" + ",".join(["0"] * 360 + ["high"]) + "\n"
+    )
     for name, said in (
-        ("deca.csv", "'idt_100'"), ("short.csv", "line 1 has 3 columns"), ("empty.csv", "is empty"), ("broken.csv.gz", "cannot be read"),
-        ("word.csv", "line 2"), ("none.csv", "cannot be read"),
+        ("deca.csv", "'idt_100'"),
+        ("short.csv", "line 1 has 3 columns"),
+        ("empty.csv", "is empty"),
+        ("broken.csv.gz", "cannot be read"),
+        ("word.csv", "line 2"),
+        ("none.csv", "cannot be read"),
     ):
         with pytest.raises(InputError, match=said):
             flame_rows.load_rows(tmp_path / name)
@@ -133,4 +158,6 @@ def test_wrong_heads_rows_and_scales_are_said_by_name(head: HeadModel) -> None:
 def test_axis_angle_is_the_inverse_of_the_rotation_matrix() -> None:
     for seed in range(20):
         vector = Rotation.random(random_state=seed).as_rotvec()
-        assert flame_rows.axis_angle(Rotation.from_rotvec(vector).as_matrix()) == pytest.approx(vector, abs=1e-9)
+        assert flame_rows.axis_angle(Rotation.from_rotvec(vector).as_matrix()) == pytest.approx(
+            vector, abs=1e-9
+        )

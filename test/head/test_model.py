@@ -20,25 +20,45 @@ def small_head(seed: int = 0) -> HeadModel:
     """A random head of 30 vertices with every optional part."""
     rng = np.random.default_rng(seed)
     count, shapes, actions = 30, 4, 5
+
     def f(*size: int) -> np.ndarray:
         return rng.normal(0.0, 0.01, size).astype(np.float32)
 
     weights = rng.random((count, 5)).astype(np.float32)
-    embedding = Embedding(("a", "b"), np.array([0, 3], np.int32), np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]], np.float32))
+    embedding = Embedding(
+        ("a", "b"), np.array([0, 3], np.int32), np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]], np.float32)
+    )
     return HeadModel(
-        id="small", template=f(count, 3), faces=rng.integers(0, count, (20, 3)).astype(np.int32), shape_basis=f(count, 3, shapes),
-        expression_basis=f(count, 3, actions), expression_names=tuple("abcde"),
+        id="small",
+        template=f(count, 3),
+        faces=rng.integers(0, count, (20, 3)).astype(np.int32),
+        shape_basis=f(count, 3, shapes),
+        expression_basis=f(count, 3, actions),
+        expression_names=tuple("abcde"),
         expression_bounds=np.tile(np.array([[0.0, 1.0]], np.float32), (actions, 1)),
-        joints=("root", "neck", "jaw", "eye_left", "eye_right"), parents=np.array([-1, 0, 1, 1, 1], np.int32), joint_template=f(5, 3),
-        joint_shape_basis=f(5, 3, shapes), joint_expression_basis=f(5, 3, actions),
-        skin_weights=weights / weights.sum(axis=1, keepdims=True), regions={"face": np.arange(5, dtype=np.int32)},
-        parts=np.zeros(count, np.uint8), part_names=("skin",), embeddings={"landmarks_68": embedding}, licence="none", origin="test",
-        pose_basis=f(count, 3, 36), eyelid_basis=f(count, 3, 2), gaze_basis=f(2, 3, actions),
+        joints=("root", "neck", "jaw", "eye_left", "eye_right"),
+        parents=np.array([-1, 0, 1, 1, 1], np.int32),
+        joint_template=f(5, 3),
+        joint_shape_basis=f(5, 3, shapes),
+        joint_expression_basis=f(5, 3, actions),
+        skin_weights=weights / weights.sum(axis=1, keepdims=True),
+        regions={"face": np.arange(5, dtype=np.int32)},
+        parts=np.zeros(count, np.uint8),
+        part_names=("skin",),
+        embeddings={"landmarks_68": embedding},
+        licence="none",
+        origin="test",
+        pose_basis=f(count, 3, 36),
+        eyelid_basis=f(count, 3, 2),
+        gaze_basis=f(2, 3, actions),
     )
 
 
 def reference(head: HeadModel, shape, expression, pose, eyelids) -> np.ndarray:
-    """The equations of the FLAME paper, vertex by vertex with 4x4 matrices. pose: axis-angle by joint name."""
+    """The equations of the FLAME paper, vertex by vertex with 4x4 matrices.
+
+    pose: axis-angle by joint name.
+    """
     rest = head.template + head.shape_basis @ shape + head.expression_basis @ expression
     joints = head.joint_template + head.joint_shape_basis @ shape + head.joint_expression_basis @ expression
     turns = [Rotation.from_rotvec(pose.get(name, np.zeros(3))).as_matrix() for name in head.joints]
@@ -66,11 +86,18 @@ numbers = st.lists(st.floats(-2.0, 2.0), min_size=9, max_size=9)
 
 @settings(max_examples=40, deadline=None)
 @given(numbers, angles, angles, angles, angles)
-def test_vertices_agree_with_the_equations_written_out_vertex_by_vertex(values, jaw, neck, left, right) -> None:
+def test_vertices_agree_with_the_equations_written_out_vertex_by_vertex(
+    values, jaw, neck, left, right
+) -> None:
     head = small_head()
     shape, expression, eyelids = np.array(values[:4]), np.abs(values[4:9]), np.array([0.3, 0.8])
     got = head.vertices(shape, expression, jaw=jaw, neck=neck, eyes=[left, right], eyelids=eyelids)
-    pose = {"jaw": np.array(jaw), "neck": np.array(neck), "eye_left": np.array(left), "eye_right": np.array(right)}
+    pose = {
+        "jaw": np.array(jaw),
+        "neck": np.array(neck),
+        "eye_left": np.array(left),
+        "eye_right": np.array(right),
+    }
     assert np.abs(got - reference(head, shape, expression, pose, eyelids)).max() < 1e-6
 
 
@@ -113,7 +140,9 @@ def test_saving_and_loading_gives_the_same_head(tmp_path: Path) -> None:
         elif field.name not in ("regions", "embeddings"):
             assert before == after, field.name
     assert np.array_equal(back.regions["face"], head.regions["face"])
-    assert np.array_equal(back.points(back.template, "landmarks_68"), head.points(head.template, "landmarks_68"))
+    assert np.array_equal(
+        back.points(back.template, "landmarks_68"), head.points(head.template, "landmarks_68")
+    )
 
 
 def test_half_precision_on_disk_costs_less_than_a_hundredth_of_a_millimetre(tmp_path: Path) -> None:

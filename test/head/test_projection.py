@@ -28,14 +28,17 @@ def test_backprojection_undoes_projection(seed, yaw, pitch):
     pose = projection.facing_pose(0.8, yaw=yaw, pitch=pitch)
     K = projection.default_intrinsics(320, 200)
     pixels = projection.project(points, pose, K)
-    np.testing.assert_allclose(projection.backproject(pixels[:, :2], pixels[:, 2], K), projection.to_camera(points, pose), atol=1e-12)
+    np.testing.assert_allclose(
+        projection.backproject(pixels[:, :2], pixels[:, 2], K), projection.to_camera(points, pose), atol=1e-12
+    )
 
 
 def test_a_facing_head_is_upright_and_not_mirrored():
     K = projection.default_intrinsics(640, 480)
     pose = projection.facing_pose(0.7)
     left_ear, crown, nose, centre = projection.project(
-        [[0.07, 0, 0], [0, 0.12, 0], [0, 0, 0.1], [0, 0, 0]], pose, K)
+        [[0.07, 0, 0], [0, 0.12, 0], [0, 0, 0.1], [0, 0, 0]], pose, K
+    )
     assert left_ear[0] > centre[0] + 50  # the subject's left is at the right of the picture
     assert crown[1] < centre[1] - 50
     assert nose[2] == pytest.approx(0.6)
@@ -60,19 +63,24 @@ def test_a_pose_is_rigid_and_puts_its_centre_where_it_says(yaw, pitch, roll):
 
 
 def test_points_behind_the_camera_have_no_pixel():
-    pixels = projection.project([[0, 0, 1.0], [0, 0, 0.0]], projection.facing_pose(0.5), projection.default_intrinsics(64, 64))
+    pixels = projection.project(
+        [[0, 0, 1.0], [0, 0, 0.0]], projection.facing_pose(0.5), projection.default_intrinsics(64, 64)
+    )
     assert np.all(np.isnan(pixels[0, :2]))
     assert np.all(np.isfinite(pixels[1]))
 
 
 def test_crop_intrinsics_put_a_point_where_the_resized_crop_shows_it():
-    # a bright dot, blurred, drawn at the projected place; crop and resize must carry it to the projected place of the new camera
+    # a bright dot, blurred, drawn at the projected place; crop and resize must carry it to the projected
+    # place of the new camera
     K = projection.default_intrinsics(200, 160)
     pixels = projection.project([[0.031, 0.017, 0.02]], projection.facing_pose(0.7), K)[0]
     ys, xs = np.mgrid[:160, :200]
     image = np.exp(-((xs - pixels[0]) ** 2 + (ys - pixels[1]) ** 2) / (2 * 4.0**2))
     left, top, side, new_side = 80, 40, 80, 120
-    crop = cv2.resize(image[top : top + side, left : left + side], (new_side, new_side), interpolation=cv2.INTER_LINEAR)
+    crop = cv2.resize(
+        image[top : top + side, left : left + side], (new_side, new_side), interpolation=cv2.INTER_LINEAR
+    )
     ys, xs = np.mgrid[:new_side, :new_side]
     centroid = np.array([(xs * crop).sum(), (ys * crop).sum()]) / crop.sum()
     new = projection.crop_intrinsics(K, left, top, new_side / side)

@@ -40,10 +40,13 @@ def brute_force(v, faces, width, height):
 def test_random_triangles_match_a_per_pixel_reference(seed, width, height):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 12))
-    v = np.column_stack([
-        rng.uniform(-0.5 * width, 1.5 * width, 3 * count), rng.uniform(-0.5 * height, 1.5 * height, 3 * count),
-        rng.uniform(-0.1, 2.0, 3 * count),
-    ]).astype(np.float32)
+    v = np.column_stack(
+        [
+            rng.uniform(-0.5 * width, 1.5 * width, 3 * count),
+            rng.uniform(-0.5 * height, 1.5 * height, 3 * count),
+            rng.uniform(-0.1, 2.0, 3 * count),
+        ]
+    ).astype(np.float32)
     faces = rng.permutation(3 * count).reshape(count, 3)
     index, bary, depth = raster.rasterise(v, faces, width, height)
     want_index, want_bary, want_depth, unclear = brute_force(v, faces, width, height)
@@ -56,7 +59,9 @@ def test_random_triangles_match_a_per_pixel_reference(seed, width, height):
 def sphere(radius, rings=120, sectors=240):
     theta = np.linspace(0, np.pi, rings + 1)[:, None]
     phi = np.arange(sectors)[None] * 2 * np.pi / sectors
-    points = np.stack([np.sin(theta) * np.cos(phi), np.cos(theta) + 0 * phi, np.sin(theta) * np.sin(phi)], axis=-1)
+    points = np.stack(
+        [np.sin(theta) * np.cos(phi), np.cos(theta) + 0 * phi, np.sin(theta) * np.sin(phi)], axis=-1
+    )
     grid = np.arange((rings + 1) * sectors).reshape(rings + 1, sectors)
     right = np.roll(grid, -1, axis=1)
     quads = np.stack([grid[:-1], right[:-1], right[1:], grid[1:]], axis=-1).reshape(-1, 4)

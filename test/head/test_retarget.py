@@ -24,10 +24,17 @@ READABLE = [i for i, name in enumerate(ARKIT_52) if not name.startswith("eyeLook
 
 def face(head: HeadModel, expression: np.ndarray, **changes: object) -> FaceState:
     values: dict = {
-        "shape": np.zeros(head.shape_size), "expression_std": np.zeros(head.expression_size), "jaw": np.zeros(3), "neck": np.zeros(3),
-        "eyes": np.zeros((2, 3)), "eyelids": np.zeros(2), "head_pose": projection.facing_pose(0.6),
+        "shape": np.zeros(head.shape_size),
+        "expression_std": np.zeros(head.expression_size),
+        "jaw": np.zeros(3),
+        "neck": np.zeros(3),
+        "eyes": np.zeros((2, 3)),
+        "eyelids": np.zeros(2),
+        "head_pose": projection.facing_pose(0.6),
     }
-    return FaceState(0, head.id, FaceOrigin.TRUTH, expression=expression, confidence=1.0, **(values | changes))
+    return FaceState(
+        0, head.id, FaceOrigin.TRUTH, expression=expression, confidence=1.0, **(values | changes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +66,18 @@ def test_an_unknown_that_nothing_depends_on_keeps_its_start() -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=52, max_size=52))
 def test_the_open_head_passes_through_unchanged(weights: list[float]) -> None:
     head = load_head()
-    assert np.array_equal(Retarget(head)(face(head, np.array(weights, np.float32))), np.array(weights, np.float32))
+    assert np.array_equal(
+        Retarget(head)(face(head, np.array(weights, np.float32))), np.array(weights, np.float32)
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_actions_come_back_from_a_flame_face_that_makes_them(flame_head: tuple[HeadModel, np.ndarray], seed: int) -> None:
-    # the fabricated FLAME expression is a known mixture of the actions, on another person's face and another mesh
+def test_actions_come_back_from_a_flame_face_that_makes_them(
+    flame_head: tuple[HeadModel, np.ndarray], seed: int
+) -> None:
+    # the fabricated FLAME expression is a known mixture of the actions, on another person's face and another
+    # mesh
     head, mixing = flame_head
     rng = np.random.default_rng(seed)
     wanted = np.zeros(52)
@@ -98,11 +110,15 @@ def test_eyelids_blink_on_both_kinds_of_head(flame_head: tuple[HeadModel, np.nda
 @pytest.mark.parametrize(
     ("yaw", "pitch", "set_weights"),
     [
-        (0.2, 0.0, {"eyeLookOutLeft", "eyeLookInRight"}), (-0.2, 0.0, {"eyeLookInLeft", "eyeLookOutRight"}),
-        (0.0, 0.2, {"eyeLookDownLeft", "eyeLookDownRight"}), (0.0, -0.2, {"eyeLookUpLeft", "eyeLookUpRight"}),
+        (0.2, 0.0, {"eyeLookOutLeft", "eyeLookInRight"}),
+        (-0.2, 0.0, {"eyeLookInLeft", "eyeLookOutRight"}),
+        (0.0, 0.2, {"eyeLookDownLeft", "eyeLookDownRight"}),
+        (0.0, -0.2, {"eyeLookUpLeft", "eyeLookUpRight"}),
     ],
 )
-def test_gaze_sets_the_four_look_weights_of_the_right_side(yaw: float, pitch: float, set_weights: set[str]) -> None:
+def test_gaze_sets_the_four_look_weights_of_the_right_side(
+    yaw: float, pitch: float, set_weights: set[str]
+) -> None:
     head = load_head()
     turn = Rotation.from_euler("yx", [yaw, pitch]).as_rotvec()
     state = face(head, np.zeros(52), eyes=np.stack([turn, turn]))
@@ -117,7 +133,9 @@ def test_gaze_sets_the_four_look_weights_of_the_right_side(yaw: float, pitch: fl
     assert Retarget(head)(face(head, weights, eyes=state.eyes)) == pytest.approx(weights, abs=1e-6)
 
 
-def test_gaze_of_a_head_without_eye_actions_is_scaled_to_its_full_turn(flame_head: tuple[HeadModel, np.ndarray]) -> None:
+def test_gaze_of_a_head_without_eye_actions_is_scaled_to_its_full_turn(
+    flame_head: tuple[HeadModel, np.ndarray],
+) -> None:
     head, _ = flame_head
     weights = Retarget(head)(face(head, np.zeros(100), eyes=np.array([[0, 0.2, 0], [0, 0.2, 0]])))
     assert weights[ARKIT_52.index("eyeLookOutLeft")] == pytest.approx(0.2 / GAZE_FULL_RAD, rel=1e-5)

@@ -13,7 +13,9 @@ K = projection.default_intrinsics(WIDTH, HEIGHT)
 def ball(radius=0.1, rings=24, sectors=48):
     theta = np.linspace(0, np.pi, rings + 1)[:, None]
     phi = np.arange(sectors)[None] * 2 * np.pi / sectors
-    points = np.stack([np.sin(theta) * np.cos(phi), np.cos(theta) + 0 * phi, np.sin(theta) * np.sin(phi)], axis=-1).reshape(-1, 3)
+    points = np.stack(
+        [np.sin(theta) * np.cos(phi), np.cos(theta) + 0 * phi, np.sin(theta) * np.sin(phi)], axis=-1
+    ).reshape(-1, 3)
     grid = np.arange((rings + 1) * sectors).reshape(rings + 1, sectors)
     right = np.roll(grid, -1, axis=1)
     quads = np.stack([grid[:-1], right[:-1], right[1:], grid[1:]], axis=-1).reshape(-1, 4)
@@ -35,7 +37,10 @@ def test_vertex_normals_of_a_ball_point_outwards():
 def test_the_side_towards_the_light_is_brighter():
     points, faces = ball()
     pose = projection.facing_pose(0.5)
-    for light, brighter, darker in (((1, 0, -1), np.s_[40, 65], np.s_[40, 30]), ((0, -1, -1), np.s_[22, 48], np.s_[58, 48])):
+    for light, brighter, darker in (
+        ((1, 0, -1), np.s_[40, 65], np.s_[40, 30]),
+        ((0, -1, -1), np.s_[22, 48], np.s_[58, 48]),
+    ):
         image = shade.render(points, faces, K, pose, (WIDTH, HEIGHT), light=light)
         assert int(image[brighter][0]) > int(image[darker][0]) + 30
 
@@ -70,10 +75,14 @@ def test_an_overlay_changes_only_the_mesh_and_nothing_at_alpha_zero(wireframe):
     mask = covered(points, faces, pose)
     assert changed[mask].mean() > (0.3 if wireframe else 0.95)
     ys, xs = np.nonzero(~mask)
-    near = mask[np.clip(ys[:, None] + [-2, -1, 0, 1, 2], 0, HEIGHT - 1)][:, :, :]  # lines are a pixel or two wide
+    near = mask[np.clip(ys[:, None] + [-2, -1, 0, 1, 2], 0, HEIGHT - 1)][
+        :, :, :
+    ]  # lines are a pixel or two wide
     outside = ~np.array([near[i][:, max(0, x - 2) : x + 3].any() for i, x in enumerate(xs)])
     assert not changed[ys[outside], xs[outside]].any()
-    np.testing.assert_array_equal(shade.overlay(image, points, faces, K, pose, 0.0, wireframe=wireframe), image)
+    np.testing.assert_array_equal(
+        shade.overlay(image, points, faces, K, pose, 0.0, wireframe=wireframe), image
+    )
 
 
 def test_overlay_is_the_weighted_mean_of_picture_and_mesh():
@@ -88,4 +97,6 @@ def test_overlay_is_the_weighted_mean_of_picture_and_mesh():
 def test_alpha_above_one_is_refused():
     points, faces = ball()
     with pytest.raises(InputError, match=r"0\.\.1"):
-        shade.overlay(np.zeros((HEIGHT, WIDTH, 3), np.uint8), points, faces, K, projection.facing_pose(0.5), 1.5)
+        shade.overlay(
+            np.zeros((HEIGHT, WIDTH, 3), np.uint8), points, faces, K, projection.facing_pose(0.5), 1.5
+        )

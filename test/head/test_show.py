@@ -40,6 +40,7 @@ def test_points_on_the_far_side_are_not_drawn() -> None:
     head = load_head()
     studio = show.Studio(head)
     rest = head.vertices()
+
     def marked(yaw: float) -> int:
         image = np.zeros((300, 300, 3), np.uint8)
         studio.mark(image, rest, "landmarks_478", (255, 255, 255), yaw=yaw, radius=1)

@@ -45,7 +45,9 @@ class Camera(Emg):
 
     def produce(self) -> Iterator[Emission]:
         for emission in super().produce():
-            yield Emission("camera/image_raw", t.Frame(emission.item.stamp + 1, np.zeros((2, 2, 3), np.uint8)))
+            yield Emission(
+                "camera/image_raw", t.Frame(emission.item.stamp + 1, np.zeros((2, 2, 3), np.uint8))
+            )
 
 
 class Log(Component):
@@ -187,7 +189,9 @@ def test_live_ticks_come_from_the_given_clock_in_the_components_own_thread() -> 
 
 
 def test_a_component_that_would_hear_nothing_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'log' listens to emg/raw, camera/image_raw, which nothing in this graph makes"):
+    with pytest.raises(
+        ConfigError, match="'log' listens to emg/raw, camera/image_raw, which nothing in this graph makes"
+    ):
         LocalHost({"log": Log()})
 
 

@@ -26,13 +26,17 @@ def corpus(folder: Path, count: int, rows: int = 500) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(count):
         samples = np.random.default_rng(k).normal(0, 1e-4, (rows, 4)).astype(np.float32)
-        recording = EmgRecording(folder, samples, even_stamps(rows, 1000.0, 1_700_000_000 * NS), 1000.0, ("F1", "F2", "F3", "F4"))
+        recording = EmgRecording(
+            folder, samples, even_stamps(rows, 1000.0, 1_700_000_000 * NS), 1000.0, ("F1", "F2", "F3", "F4")
+        )
         write_csv(folder / f"p{k:02d}.csv", recording)
     return folder
 
 
 def importing(folder: Path, out: Path, **more: object) -> BatchConfig:
-    return BatchConfig.model_validate({"recordings": [str(folder / "*.csv")], "out": str(out), "steps": ["import"], **more})
+    return BatchConfig.model_validate(
+        {"recordings": [str(folder / "*.csv")], "out": str(out), "steps": ["import"], **more}
+    )
 
 
 def bags(out: Path) -> dict[str, Path]:
@@ -43,7 +47,12 @@ def bags(out: Path) -> dict[str, Path]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One simulated participant through every step, in this process."""
     out = tmp_path_factory.mktemp("batch") / "out"
-    config = BatchConfig(out=str(out), simulated=SimulatedCorpus(participants=1, seconds=24), workers=0, settings={"fit": {"kind": "ridge"}})
+    config = BatchConfig(
+        out=str(out),
+        simulated=SimulatedCorpus(participants=1, seconds=24),
+        workers=0,
+        settings={"fit": {"kind": "ridge"}},
+    )
     result = batch(config)
     assert result.failures == {}
     assert (result.did, result.had) == (4, 0)
@@ -63,7 +72,10 @@ def test_a_recording_goes_through_every_step_into_the_table(whole: Path) -> None
 
 def test_a_changed_setting_does_only_what_depends_on_it(whole: Path) -> None:
     config = BatchConfig(
-        out=str(whole), simulated=SimulatedCorpus(participants=1, seconds=24), workers=0, settings={"fit": {"kind": "ridge", "lags": 4}}
+        out=str(whole),
+        simulated=SimulatedCorpus(participants=1, seconds=24),
+        workers=0,
+        settings={"fit": {"kind": "ridge", "lags": 4}},
     )
     result = batch(config)
     assert (result.did, result.had) == (2, 2)
@@ -98,7 +110,11 @@ def test_a_bad_file_is_listed_and_tried_again_only_when_asked(tmp_path: Path) ->
     assert list(result.failures) == ["p01"]
     assert "unit" in result.failures["p01"]
     assert json.loads((tmp_path / "out" / "failures.json").read_text()) == result.failures
-    assert [row["ok"] for row in pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()] == [True, False, True]
+    assert [row["ok"] for row in pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()] == [
+        True,
+        False,
+        True,
+    ]
     (folder / "p01.csv").write_bytes(good)
     again = batch(config)
     assert (again.did, again.had, again.failures) == (1, 2, {})
@@ -148,18 +164,23 @@ def test_a_worker_killed_mid_run_loses_nothing_and_a_rerun_does_nothing(tmp_path
 
 def test_a_configuration_file_counts_paths_from_its_own_folder(tmp_path: Path) -> None:
     corpus(tmp_path / "in", 2)
-    (tmp_path / "batch.yaml").write_text("recordings: ['in/*.csv']\nout: results\nworkers: 0\nsteps: [import]\n")
+    (tmp_path / "batch.yaml").write_text(
+        "recordings: ['in/*.csv']\nout: results\nworkers: 0\nsteps: [import]\n"
+    )
     config = load_config(tmp_path / "batch.yaml")
     assert config.out == str(tmp_path / "results")
     assert [unit.name for unit in units(config)] == ["p00", "p01"]
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ({}, "no recordings"),
-    ({"recordings": ["/nowhere/*.csv"]}, "nothing matches"),
-    ({"simulated": {}, "steps": ["fit"]}, "must begin with import"),
-    ({"simulated": {}, "settings": {"fitt": {}}}, "no step 'fitt'"),
-])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "no recordings"),
+        ({"recordings": ["/nowhere/*.csv"]}, "nothing matches"),
+        ({"simulated": {}, "steps": ["fit"]}, "must begin with import"),
+        ({"simulated": {}, "settings": {"fitt": {}}}, "no step 'fitt'"),
+    ],
+)
 def test_a_configuration_that_makes_no_sense_is_refused(values: dict, words: str) -> None:
     with pytest.raises((InputError, ConfigError), match=words):
         units(BatchConfig.model_validate(values))
@@ -179,24 +200,38 @@ def test_recordings_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_a_plan_counts_whole_recordings_per_worker() -> None:
-    found = plan({"reconstruct": 50.0, "fit": 10.0}, recordings=148, minutes=7.0, peak_mb=1024.0, measured_min=7.0)
+    found = plan(
+        {"reconstruct": 50.0, "fit": 10.0}, recordings=148, minutes=7.0, peak_mb=1024.0, measured_min=7.0
+    )
     unit_s = 7 * 60
     assert [row.workers for row in found] == [1, 10, 100]
     for row, rounds in zip(found, (148, 15, 2), strict=True):
         assert row.hours == pytest.approx((rounds * unit_s + STARTUP_S) / 3600)
         assert row.memory_gb == pytest.approx(row.workers)
-    assert plan({"fit": 1.0}, 3, 1.0, 1000.0, (50,))[0].memory_gb < 4  # more workers than recordings: the rest idle
+    assert (
+        plan({"fit": 1.0}, 3, 1.0, 1000.0, (50,))[0].memory_gb < 4
+    )  # more workers than recordings: the rest idle
 
 
-def test_a_cluster_is_used_by_its_address_and_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_is_used_by_its_address_and_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     distributed = pytest.importorskip("distributed")
     config = importing(corpus(tmp_path / "in", 4), tmp_path / "out", workers=0)
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0, silence_logs=50
+        n_workers=1,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs=50,
     ) as cluster:
         found = batch(config.model_copy(update={"address": cluster.scheduler_address}))
         assert (found.did, found.failures) == (4, {})
-        ran = {json.loads((path.parent / "done.json").read_text()).get("pid") for path in bags(tmp_path / "out").values()} - {None}
+        ran = {
+            json.loads((path.parent / "done.json").read_text()).get("pid")
+            for path in bags(tmp_path / "out").values()
+        } - {None}
         assert os.getpid() not in ran  # the work was done over there
         assert batch(config.model_copy(update={"address": cluster.scheduler_address})).had == 4
         assert len(cluster.workers) == 1

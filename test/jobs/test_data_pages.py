@@ -37,7 +37,9 @@ Eifer = Callable[[str], SimpleNamespace]
 
 
 def blocks(root: Path, page: str, language: str = "") -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", (root / "docs" / page).read_text(encoding="utf-8"), re.M | re.S)
+    fenced = re.findall(
+        r"^```(\w*)\n(.*?)^```$", (root / "docs" / page).read_text(encoding="utf-8"), re.M | re.S
+    )
     return [text for said, text in fenced if said == language]
 
 
@@ -54,14 +56,18 @@ def eifer(eifer: Eifer) -> Eifer:
 
 @pytest.fixture(scope="module")
 def monday(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A session with raw EMG, a trigger channel, a lamp in the picture and faces, the camera 0.2 s late; monday.wav beside it."""
+    """A session with raw EMG, a trigger channel, a lamp in the picture and faces, the camera 0.2 s late;
+    monday.wav beside it.
+    """
     folder = tmp_path_factory.mktemp("pages")
     on = np.cumsum(np.random.default_rng(4).uniform(0.6, 2.0, 14))
 
     def lit(t: np.ndarray) -> np.ndarray:
         return np.any((t[:, None] >= on) & (t[:, None] < on + 0.15), axis=1)
 
-    config = PerformerConfig(seed=11, program="calibration", rate_hz=500.0, chunk_samples=100, artefacts=("white",))
+    config = PerformerConfig(
+        seed=11, program="calibration", rate_hz=500.0, chunk_samples=100, artefacts=("white",)
+    )
     first = 0
     with BagWriter(folder / "monday", session={"participant": "P07"}, wait=True) as out:
         for _, item in items(config, 20.0):
@@ -76,7 +82,17 @@ def monday(tmp_path_factory: pytest.TempPathFactory) -> Path:
             elif isinstance(item, EmgChunk):
                 times = (item.stamp - first) / NS + np.arange(len(item.samples)) / item.rate_hz
                 samples = np.hstack([item.samples, 1e-3 * lit(times)[:, None]])
-                out.write("emg/raw", EmgChunk(item.stamp, item.rate_hz, (*item.channels, "Trigger"), samples, item.first_index, item.lost))
+                out.write(
+                    "emg/raw",
+                    EmgChunk(
+                        item.stamp,
+                        item.rate_hz,
+                        (*item.channels, "Trigger"),
+                        samples,
+                        item.first_index,
+                        item.lost,
+                    ),
+                )
     t = np.arange(20 * 8000) / 8000
     tone = (12000 * np.sin(2 * np.pi * 900 * t) * lit(t)).astype("<i2")
     with wave.open(str(folder / "monday.wav"), "wb") as file:
@@ -96,10 +112,24 @@ def test_the_import_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: 
     rng = np.random.default_rng(0)
     np.savetxt("session.csv", rng.normal(0, 20, (500, 2)), delimiter=",", header="F1,F2", comments="")
     with pyedflib.EdfWriter("session.bdf", 1, file_type=pyedflib.FILETYPE_BDFPLUS) as writer:
-        writer.setSignalHeader(0, {"label": "F1", "dimension": "uV", "sample_frequency": 200, "physical_max": 100, "physical_min": -100,
-                                   "digital_max": 8388607, "digital_min": -8388608, "transducer": "", "prefilter": ""})
+        writer.setSignalHeader(
+            0,
+            {
+                "label": "F1",
+                "dimension": "uV",
+                "sample_frequency": 200,
+                "physical_max": 100,
+                "physical_min": -100,
+                "digital_max": 8388607,
+                "digital_min": -8388608,
+                "transducer": "",
+                "prefilter": "",
+            },
+        )
         writer.writeSamples([rng.normal(0, 20, 400)])
-    Path("labrecorder.xdf").write_bytes(xdf_file(10 + np.arange(600) / 500, rng.normal(size=(600, 2)).astype("<f4"), []))
+    Path("labrecorder.xdf").write_bytes(
+        xdf_file(10 + np.arange(600) / 500, rng.normal(size=(600, 2)).astype("<f4"), [])
+    )
     write_video(Path("face.mp4"), 10, 0)
     make(Path("MMM"), frames=45, sessions=("2S",), methods=("MediaPipe",))
     micro_files.casme2(Path("CASME2"))
@@ -114,17 +144,31 @@ def test_the_import_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: 
     assert Path("mmm_99.npz").exists() and Path("casme2/sub01").is_dir()
 
 
-def test_the_micro_expressions_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_micro_expressions_page(
+    root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("frames").mkdir()
     person = Participant(7, program="micro", sensors=False, size=(160, 160))
     for k in range(8):
-        assert cv2.imwrite(f"frames/img{k + 1}.png", cv2.cvtColor(person.frame_at(1.0 + k / 200).image, cv2.COLOR_RGB2BGR))
-    lines = [line for line in commands(root, "micro_expressions.md") if line.split()[1] in ("simulate", "run", "report", "export")]
+        assert cv2.imwrite(
+            f"frames/img{k + 1}.png", cv2.cvtColor(person.frame_at(1.0 + k / 200).image, cv2.COLOR_RGB2BGR)
+        )
+    lines = [
+        line
+        for line in commands(root, "micro_expressions.md")
+        if line.split()[1] in ("simulate", "run", "report", "export")
+    ]
     assert len(lines) >= 6
     for line in lines:
         # the same, but shorter and smaller
-        result = eifer(re.sub(r"--minutes 0\.5 --fps 200", "--minutes 0.01 --fps 60 --size 160x160 --sensors off --no-emg", line))
+        result = eifer(
+            re.sub(
+                r"--minutes 0\.5 --fps 200",
+                "--minutes 0.01 --fps 60 --size 160x160 --sensors off --no-emg",
+                line,
+            )
+        )
         assert result.code == 0, f"{line}: {result.err}"
     summary = json.loads(Path("again/summary.json").read_text())
     assert summary["frames"] == 36 and summary["events"] == 0
@@ -133,7 +177,9 @@ def test_the_micro_expressions_page(root: Path, eifer: Eifer, tmp_path: Path, mo
     exec(compile(program, "docs/micro_expressions.md", "exec"), {})
 
 
-def test_the_export_page(root: Path, eifer: Eifer, monday: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_export_page(
+    root: Path, eifer: Eifer, monday: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pyarrow")
     pytest.importorskip("pyedflib")
     monkeypatch.chdir(tmp_path)
@@ -143,12 +189,21 @@ def test_the_export_page(root: Path, eifer: Eifer, monday: Path, tmp_path: Path,
     for line in done:
         result = eifer(line)
         assert result.code == 0, f"{line}: {result.err}"
-    for name in ("tables/emg_raw.csv", "tables_parquet/emg_raw.parquet", "bids/sub-P07/ses-1/emg", "head.glb", "take.npz", "take.csv"):
+    for name in (
+        "tables/emg_raw.csv",
+        "tables_parquet/emg_raw.parquet",
+        "bids/sub-P07/ses-1/emg",
+        "head.glb",
+        "take.npz",
+        "take.csv",
+    ):
         assert (tmp_path / name).exists()
     assert eifer("eifer export monday --to parqet --out x").code == 2
 
 
-def test_the_sync_page(root: Path, eifer: Eifer, monday: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sync_page(
+    root: Path, eifer: Eifer, monday: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     monkeypatch.chdir(tmp_path)
@@ -182,7 +237,9 @@ def test_the_batch_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: p
     names = [unit.name for unit in units(load_config(Path("batch.yaml")))]
     assert names == ["a", "b", "mmm_99_1S", "mmm_99_2S", "sim100_0", "sim101_0", "sim102_0", "sim103_0"]
     # the same command on something small
-    recording = EmgRecording(tmp_path, np.zeros((100, 1), np.float32), even_stamps(100, 100.0, NS), 100.0, ("F1",))
+    recording = EmgRecording(
+        tmp_path, np.zeros((100, 1), np.float32), even_stamps(100, 100.0, NS), 100.0, ("F1",)
+    )
     write_csv(tmp_path / "data" / "small.csv", recording)
     Path("batch.yaml").write_text("out: results\nrecordings: [data/*.csv]\nsteps: [import]\nworkers: 0\n")
     line, more = commands(root, "batch.md")
@@ -190,7 +247,9 @@ def test_the_batch_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: p
     assert result.code == 0, result.err
     assert Path("results/results.parquet").exists()
     asked = []
-    monkeypatch.setattr("eifer_ros.jobs.batch.batch", lambda config, **_: asked.append(config) or BatchResult(Path("results")))
+    monkeypatch.setattr(
+        "eifer_ros.jobs.batch.batch", lambda config, **_: asked.append(config) or BatchResult(Path("results"))
+    )
     assert eifer(more).code == eifer(line + " --address tcp://host:8786").code == 0
     assert [(config.workers, config.address) for config in asked] == [(4, ""), (0, "tcp://host:8786")]
     monkeypatch.undo()
@@ -200,15 +259,28 @@ def test_the_batch_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: p
     assert BatchConfig().workers == 2
 
 
-def test_the_evaluation_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evaluation_page(
+    root: Path, eifer: Eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     short = [Data(simulated=SimulatedData(seconds=20, program="calibration", rate_hz=500.0))]
     usual = job.load_protocol
 
     def shorter(path: Path | None, area: str) -> Protocol:
         asked = usual(path, area)
-        return asked if path is not None else asked.model_copy(update={
-            "data": short, "participants": [], "models": ["rest", "ridge"], "profiles": ["live"], "split": asked.split.model_copy(update={"gap_s": 0.2})})
+        return (
+            asked
+            if path is not None
+            else asked.model_copy(
+                update={
+                    "data": short,
+                    "participants": [],
+                    "models": ["rest", "ridge"],
+                    "profiles": ["live"],
+                    "split": asked.split.model_copy(update={"gap_s": 0.2}),
+                }
+            )
+        )
 
     monkeypatch.setattr(job, "load_protocol", shorter)
     monkeypatch.setattr(job, "simulate", lambda minutes, config, emg: simulate_short(config))
@@ -231,7 +303,9 @@ def test_the_evaluation_page(root: Path, eifer: Eifer, tmp_path: Path, monkeypat
     monkeypatch.setattr(job, "bench_figures", bench)
     result = eifer(everything)
     assert result.code == 1 and "bench drive" in result.out
-    assert {path.stem for path in (root / "bench").glob("*.py")} - {"__init__", "__main__", "table"} >= set(asked) - {"ros", "face", "micro"}
+    assert {path.stem for path in (root / "bench").glob("*.py")} - {"__init__", "__main__", "table"} >= set(
+        asked
+    ) - {"ros", "face", "micro"}
     assert {"foundation", "emg", "mapping", "drive", "view", "data"} <= set(asked)
     assert all((Path("everything") / area / "table.csv").exists() for area in ("mapping", "emg", "face"))
     assert len(Path("everything/bench.jsonl").read_text().splitlines()) == len(asked) - 1

@@ -1,4 +1,6 @@
-"""The harness: pinned protocols, metrics against their definitions, MMM's parameter spaces, tables and figures that can be read."""
+"""The harness: pinned protocols, metrics against their definitions, MMM's parameter spaces, tables and
+figures that can be read.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,20 @@ def problem(seed: int = 0, count: int = 4000, lag: int = 7, period: float = 0.01
     late = np.roll(muscles, lag, axis=0)
     face = late @ np.array([[0.8, 0.2, 0.0], [0.0, 0.3, 0.7]]) + rng.normal(0, 0.01, (count, 3))
     envelope = np.sqrt((muscles * 100) ** 2 + 5**2)
-    return Problem("made", "test", period, np.arange(count) * period, np.zeros(count, int), muscles.astype(np.float32), envelope.astype(np.float32),
-                   face.astype(np.float32), ("a", "b"), ("x", "y", "z"), lag * period, np.random.default_rng(1).normal(0, 0.01, (50, 3, 3)))
+    return Problem(
+        "made",
+        "test",
+        period,
+        np.arange(count) * period,
+        np.zeros(count, int),
+        muscles.astype(np.float32),
+        envelope.astype(np.float32),
+        face.astype(np.float32),
+        ("a", "b"),
+        ("x", "y", "z"),
+        lag * period,
+        np.random.default_rng(1).normal(0, 0.01, (50, 3, 3)),
+    )
 
 
 # ---- metrics ----------------------------------------------------------------------------------------------------------------
@@ -68,9 +82,16 @@ def test_a_users_network_gives_features_and_classes(tmp_path: Path) -> None:
 
     # mean colour of the picture: three numbers
     node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)
-    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "n.onnx")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8),
+        tmp_path / "n.onnx",
+    )
     network = PictureNetwork(tmp_path / "n.onnx")
     red, blue = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30, 3), np.uint8)
     red[:, :, 0], blue[:, :, 2] = 255, 255
@@ -91,10 +112,14 @@ def test_microvolts_put_activation_back_onto_the_muscles_range() -> None:
 # ---- splits -----------------------------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(["blocks", "tail", "intervals"]), st.integers(2, 20), st.integers(2, 5), st.floats(0, 2))
+@given(
+    st.sampled_from(["blocks", "tail", "intervals"]), st.integers(2, 20), st.integers(2, 5), st.floats(0, 2)
+)
 def test_learnt_and_judged_rows_never_touch(kind: str, blocks: int, every: int, gap: float) -> None:
     times = np.arange(6000) * 0.01
-    split = Split(kind=kind, blocks=max(blocks, every), test_every=every, gap_s=gap, test=[(10.0, 20.0), (40.0, 45.0)])
+    split = Split(
+        kind=kind, blocks=max(blocks, every), test_every=every, gap_s=gap, test=[(10.0, 20.0), (40.0, 45.0)]
+    )
     learnt, judged = split.rows(times)
     assert not (learnt & judged).any()
     nearest = np.abs(times[learnt][:, None] - times[judged][::50][None, :]).min()
@@ -162,7 +187,15 @@ def test_every_methods_expression_space_becomes_a_problem(mmm: Path) -> None:
     problems = {p.space: p for p in from_mmm(mmm, "99_1S", [])}
     widths = {name: len(p.face_names) for name, p in problems.items()}
     # DECA: 50 expression + 3 jaw; EIFER: + 2 lids; MediaPipe: 51 of ARKit's
-    assert widths == {"DECA": 53, "EMOCAv2": 53, "Deep3DFace": 64, "EIFER": 55, "SMIRK": 55, "FOCUS": 100, "MediaPipe": 51}
+    assert widths == {
+        "DECA": 53,
+        "EMOCAv2": 53,
+        "Deep3DFace": 64,
+        "EIFER": 55,
+        "SMIRK": 55,
+        "FOCUS": 100,
+        "MediaPipe": 51,
+    }
     for p in problems.values():
         assert p.muscles.shape == (12 * 30, 22)
         assert 0 <= p.muscles.min() < p.muscles.max() <= 1
@@ -171,13 +204,22 @@ def test_every_methods_expression_space_becomes_a_problem(mmm: Path) -> None:
 
 
 def test_mmm_is_evaluated_in_several_spaces_from_one_protocol(mmm: Path, tmp_path: Path) -> None:
-    text = {"area": "mapping", "data": [{"mmm": str(mmm), "session": "99_1S"}], "spaces": ["EIFER", "SMIRK"], "models": ["rest", "ridge"],
-            "split": {"kind": "blocks", "blocks": 120, "test_every": 3, "gap_s": 0.0}}
+    text = {
+        "area": "mapping",
+        "data": [{"mmm": str(mmm), "session": "99_1S"}],
+        "spaces": ["EIFER", "SMIRK"],
+        "models": ["rest", "ridge"],
+        "split": {"kind": "blocks", "blocks": 120, "test_every": 3, "gap_s": 0.0},
+    }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(text))
     result = evaluate("mapping", tmp_path / "out", tmp_path / "p.yaml")
     found = {(row["space"], row["direction"], row["model"]) for row in result.rows}
-    assert found == {(s, d, m) for s in ("EIFER", "SMIRK") for d in ("emg2exp", "exp2emg") for m in ("rest", "ridge")}
-    back = {row["space"]: row for row in result.rows if row["direction"] == "exp2emg" and row["model"] == "ridge"}
+    assert found == {
+        (s, d, m) for s in ("EIFER", "SMIRK") for d in ("emg2exp", "exp2emg") for m in ("rest", "ridge")
+    }
+    back = {
+        row["space"]: row for row in result.rows if row["direction"] == "exp2emg" and row["model"] == "ridge"
+    }
     assert {"mse_uv2", "rms_uv", "smape_pct", "spearman"} <= set(back["EIFER"])
 
 
@@ -193,7 +235,16 @@ def test_a_space_that_is_not_there_is_named(mmm: Path) -> None:
 def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluate") / "mapping"
     data = [Data(simulated=SimulatedData(seed=7, seconds=30, program="calibration"))]
-    evaluate("mapping", out, Protocol(area="mapping", data=data, models=["rest", "ridge"], split=Split(kind="blocks", blocks=30, gap_s=0.2)))
+    evaluate(
+        "mapping",
+        out,
+        Protocol(
+            area="mapping",
+            data=data,
+            models=["rest", "ridge"],
+            split=Split(kind="blocks", blocks=30, gap_s=0.2),
+        ),
+    )
     return out
 
 
@@ -243,7 +294,9 @@ def test_faces_are_judged_by_the_truth_beside_them(tmp_path: Path) -> None:
             if isinstance(item, FaceState):
                 out.write(port, item)
                 out.write("face/vision", item)
-                out.write("face/emg", dataclasses.replace(item, expression=np.clip(item.expression * 0.5, 0, 1)))
+                out.write(
+                    "face/emg", dataclasses.replace(item, expression=np.clip(item.expression * 0.5, 0, 1))
+                )
     protocol = Protocol(area="face", data=[Data(bag=str(tmp_path / "bag"))])
     rows = {row["topic"]: row for row in evaluate("face", tmp_path / "out", protocol).rows}
     assert rows["face/vision"]["vertex_mm"] < 1e-4
@@ -257,10 +310,16 @@ def test_faces_are_judged_by_the_truth_beside_them(tmp_path: Path) -> None:
 # ---- protocols --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("models: 3", "models = 3"), ("modls: []", "did you mean 'models'"), ("- a", "holds keys such as"), ("area: emg", "is a protocol for 'eifer evaluate emg'"),
-    ("data: [{bag: a, mmm: b}]", "exactly one of"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models: 3", "models = 3"),
+        ("modls: []", "did you mean 'models'"),
+        ("- a", "holds keys such as"),
+        ("area: emg", "is a protocol for 'eifer evaluate emg'"),
+        ("data: [{bag: a, mmm: b}]", "exactly one of"),
+    ],
+)
 def test_a_protocol_that_makes_no_sense_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words):
@@ -300,4 +359,11 @@ def test_ticks_are_round_and_within(low: float, span: float) -> None:
 
 
 def test_numbers_in_tables_have_three_digits() -> None:
-    assert [number(v) for v in (0.123456, 12345.6, None, float("nan"), 7, "x")] == ["0.123", "1.23e+04", "", "", "7", "x"]
+    assert [number(v) for v in (0.123456, 12345.6, None, float("nan"), 7, "x")] == [
+        "0.123",
+        "1.23e+04",
+        "",
+        "",
+        "7",
+        "x",
+    ]

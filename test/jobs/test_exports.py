@@ -1,4 +1,6 @@
-"""Exports read back by other means: the format's own libraries, parsers written from specifications, the source itself."""
+"""Exports read back by other means: the format's own libraries, parsers written from specifications, the
+source itself.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,18 @@ def face(k: int) -> FaceState:
     head = load_head()
     shape = np.random.default_rng(77).normal(0, 0.5, head.shape_size)  # one person
     return FaceState(
-        START + k * NS // 30, "open_head", FaceOrigin.VISION, shape, rng.uniform(0, 1, 52), np.full(52, np.nan), rng.normal(0, 0.1, 3),
-        rng.normal(0, 0.1, 3), rng.normal(0, 0.1, (2, 3)), rng.uniform(0, 1, 2), turn([0.0, 0.02 * k, 0.01]), 0.875,
+        START + k * NS // 30,
+        "open_head",
+        FaceOrigin.VISION,
+        shape,
+        rng.uniform(0, 1, 52),
+        np.full(52, np.nan),
+        rng.normal(0, 0.1, 3),
+        rng.normal(0, 0.1, 3),
+        rng.normal(0, 0.1, (2, 3)),
+        rng.uniform(0, 1, 2),
+        turn([0.0, 0.02 * k, 0.01]),
+        0.875,
     )
 
 
@@ -70,12 +82,29 @@ def chunk(k: int, first: int, lost: int = 0) -> EmgChunk:
 
 EVENTS = [
     FaceEvent(
-        START + NS // 5, START + NS // 10, START + NS // 3, "eye_left", ("eye_left", "eye_right"), "surprise", ("surprise", "others"),
-        np.array([0.75, 0.25]), 4.5, FaceOrigin.FUSED, 0.0625,
+        START + NS // 5,
+        START + NS // 10,
+        START + NS // 3,
+        "eye_left",
+        ("eye_left", "eye_right"),
+        "surprise",
+        ("surprise", "others"),
+        np.array([0.75, 0.25]),
+        4.5,
+        FaceOrigin.FUSED,
+        0.0625,
     ),
     FaceEvent(
-        START + 2 * NS, START + 2 * NS, START + 2 * NS, "lips_left", ("lips_left",), "unknown", ("surprise", "others"), np.array([0.5, 0.5]),
-        1.5, FaceOrigin.VISION,
+        START + 2 * NS,
+        START + 2 * NS,
+        START + 2 * NS,
+        "lips_left",
+        ("lips_left",),
+        "unknown",
+        ("surprise", "others"),
+        np.array([0.5, 0.5]),
+        1.5,
+        FaceOrigin.VISION,
     ),
 ]
 CHUNKS = [chunk(0, 0), chunk(1, 100), chunk(2, 250, 50), chunk(3, 350)]
@@ -84,11 +113,24 @@ CHUNKS = [chunk(0, 0), chunk(1, 100), chunk(2, 250, 50), chunk(3, 350)]
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "bag"
-    activity = MuscleActivity(START + 7, "fridlund", ("zyg", "corr"), np.array([1e-5, 2e-5]), np.array([0.5, np.nan]), np.ones(2))
+    activity = MuscleActivity(
+        START + 7, "fridlund", ("zyg", "corr"), np.array([1e-5, 2e-5]), np.array([0.5, np.nan]), np.ones(2)
+    )
     head = load_head()
     with BagWriter(path, session={"participant": "P-07", "seed": 3}, wait=True) as out:
         out.write("head_model", head.info(START))
-        out.write("emg/raw_channels", EmgChannelInfo(START, CHANNELS, ("a", "b", "c"), "fridlund", "bipolar", RATE, np.array([[-10, 65], [10, 65], [np.nan] * 2])))
+        out.write(
+            "emg/raw_channels",
+            EmgChannelInfo(
+                START,
+                CHANNELS,
+                ("a", "b", "c"),
+                "fridlund",
+                "bipolar",
+                RATE,
+                np.array([[-10, 65], [10, 65], [np.nan] * 2]),
+            ),
+        )
         for item in CHUNKS:
             out.write("emg/raw", item)
         out.write("emg/activity", activity)
@@ -103,7 +145,9 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out.write("face/displacement", FaceDisplacement(START, "open_head", FaceOrigin.VISION, field, 0.5))
         for event in EVENTS:
             out.write("face/events", event)
-        out.write("animatronic/joint_trajectory", JointTargets(START, ("jaw",), np.array([0.1]), np.array([1.5])))
+        out.write(
+            "animatronic/joint_trajectory", JointTargets(START, ("jaw",), np.array([0.1]), np.array([1.5]))
+        )
         out.write("markers", Marker(START + NS // 10, "Smile-Open", "start", "first, try"))
         out.write("markers", Marker(START + NS // 5, "Smile-Open", "end"))
         out.write("markers", Marker(START + NS // 4, "moved", "note", "tab\there"))
@@ -126,9 +170,17 @@ def samples() -> np.ndarray:
 def test_every_stream_becomes_a_table_with_units_in_its_header(bag: Path, tmp_path: Path) -> None:
     rows = export(bag, "csv", tmp_path / "out")["rows"]
     assert rows == {
-        "head_model.csv": 52, "emg_raw_channels.csv": 3, "emg_raw.csv": 400, "emg_activity.csv": 1, "face_vision.csv": 13,
-        "camera_image_raw.csv": 12, "face_blendshapes.csv": 1, "face_displacement.csv": 1, "face_events.csv": 2,
-        "animatronic_joint_trajectory.csv": 1, "markers.csv": 3,
+        "head_model.csv": 52,
+        "emg_raw_channels.csv": 3,
+        "emg_raw.csv": 400,
+        "emg_activity.csv": 1,
+        "face_vision.csv": 13,
+        "camera_image_raw.csv": 12,
+        "face_blendshapes.csv": 1,
+        "face_displacement.csv": 1,
+        "face_events.csv": 2,
+        "animatronic_joint_trajectory.csv": 1,
+        "markers.csv": 3,
     }
     faces = table(tmp_path / "out" / "face_vision.csv")
     assert {"stamp [ns]", "expression.jawOpen [1]", "jaw.x [rad]", "head_pose.23 [m]", "status"} <= set(faces)
@@ -144,7 +196,9 @@ def test_csv_numbers_come_back_as_the_same_float32(bag: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(back, samples())
     assert [int(v) for v in raw["stamp [ns]"][200:202]] == [START + NS // 4, START + NS // 4 + NS // 1000]
     faces = table(tmp_path / "out" / "face_vision.csv")
-    assert [np.float32(v) for v in faces["expression.jawOpen [1]"][:3]] == [face(k).expression[24] for k in range(3)]
+    assert [np.float32(v) for v in faces["expression.jawOpen [1]"][:3]] == [
+        face(k).expression[24] for k in range(3)
+    ]
     assert float(faces["head_pose.00 [1]"][2]) == pytest.approx(face(2).head_pose[0, 0], abs=1e-15)
     assert faces["expression.jawOpen [1]"][12] == ""  # lost: unknown, not 0
     assert faces["status"][12] == "lost"
@@ -155,7 +209,16 @@ def test_an_event_is_a_row_with_its_times_regions_and_probabilities(bag: Path, t
     export(bag, "csv", tmp_path / "out", topics=("face/events", "face/displacement"))
     events = table(tmp_path / "out" / "face_events.csv")
     assert list(events) == [
-        "stamp [ns]", "onset [ns]", "offset [ns]", "region", "regions", "label", "origin", "score [1]", "lead [s]", "probability.surprise [1]",
+        "stamp [ns]",
+        "onset [ns]",
+        "offset [ns]",
+        "region",
+        "regions",
+        "label",
+        "origin",
+        "score [1]",
+        "lead [s]",
+        "probability.surprise [1]",
         "probability.others [1]",
     ]
     assert [int(v) for v in events["onset [ns]"]] == [event.onset for event in EVENTS]
@@ -171,7 +234,10 @@ def test_an_event_is_a_row_with_its_times_regions_and_probabilities(bag: Path, t
 
 def test_raw_emg_as_csv_can_be_imported_again(bag: Path, tmp_path: Path) -> None:
     export(bag, "csv", tmp_path / "out", topics=("emg/raw",))
-    recording = read_text(tmp_path / "out" / "emg_raw.csv", TextOptions(rate_hz=RATE, columns=tuple(f"{name} [V]" for name in CHANNELS)))
+    recording = read_text(
+        tmp_path / "out" / "emg_raw.csv",
+        TextOptions(rate_hz=RATE, columns=tuple(f"{name} [V]" for name in CHANNELS)),
+    )
     assert recording.channels == CHANNELS
     np.testing.assert_array_equal(recording.samples, samples())
 
@@ -185,7 +251,9 @@ def test_parquet_holds_the_same_with_the_units_as_metadata(bag: Path, tmp_path: 
     field = parquet.read_schema(tmp_path / "out" / "emg_raw.parquet").field("F19 [V]")
     assert field.metadata == {b"unit": b"V", b"name": b"F19"}
     faces = read_parquet(tmp_path / "out" / "face_vision.parquet")
-    np.testing.assert_array_equal(faces["expression.jawOpen [1]"][:12], [face(k).expression[24] for k in range(12)])
+    np.testing.assert_array_equal(
+        faces["expression.jawOpen [1]"][:12], [face(k).expression[24] for k in range(12)]
+    )
 
 
 def test_a_half_written_parquet_is_refused_and_never_under_the_files_name(bag: Path, tmp_path: Path) -> None:
@@ -264,15 +332,27 @@ def test_physical_limits_hold_the_signal_and_fit_the_header(most: float) -> None
 def test_sidecars_say_what_was_recorded(bids: Path) -> None:
     folder = bids / "sub-P07/ses-1/emg"
     about = json.loads((folder / "sub-P07_ses-1_task-facial_emg.json").read_text())
-    assert (about["SamplingFrequency"], about["RecordingDuration"], about["EMGReference"]) == (1000.0, 0.45, "bipolar")
+    assert (about["SamplingFrequency"], about["RecordingDuration"], about["EMGReference"]) == (
+        1000.0,
+        0.45,
+        "bipolar",
+    )
     channels = tsv(folder / "sub-P07_ses-1_task-facial_channels.tsv")
-    assert [(c["name"], c["type"], c["target_muscle"]) for c in channels] == [("F1", "EMG", "a"), ("F2", "EMG", "b"), ("F19", "EMG", "c")]
-    assert {(c["placement_scheme"], c["placement_description"]) for c in channels} == {("other", "electrode scheme fridlund")}
+    assert [(c["name"], c["type"], c["target_muscle"]) for c in channels] == [
+        ("F1", "EMG", "a"),
+        ("F2", "EMG", "b"),
+        ("F19", "EMG", "c"),
+    ]
+    assert {(c["placement_scheme"], c["placement_description"]) for c in channels} == {
+        ("other", "electrode scheme fridlund")
+    }
     places = tsv(folder / "sub-P07_ses-1_electrodes.tsv")
     assert [(e["x"], e["y"]) for e in places] == [("-10", "65"), ("10", "65"), ("n/a", "n/a")]
     events = tsv(folder / "sub-P07_ses-1_task-facial_events.tsv")
     assert [(e["onset"], e["duration"], e["trial_type"], e["note"]) for e in events] == [
-        ("0.100000", "0.100000", "Smile-Open", "first, try"), ("0.200000", "0.050000", "BAD_gap", "n/a"), ("0.250000", "0", "moved", "tab here"),
+        ("0.100000", "0.100000", "Smile-Open", "first, try"),
+        ("0.200000", "0.050000", "BAD_gap", "n/a"),
+        ("0.250000", "0", "moved", "tab here"),
     ]
     times = json.loads((bids / "sub-P07/ses-1/beh/sub-P07_ses-1_task-facial_video.json").read_text())
     assert times["FrameCount"] == 12
@@ -281,7 +361,9 @@ def test_sidecars_say_what_was_recorded(bids: Path) -> None:
 
 def test_mne_bids_reads_the_set_as_what_it_is(bids: Path) -> None:
     mne_bids = pytest.importorskip("mne_bids")
-    path = mne_bids.BIDSPath(root=bids, subject="P07", session="1", task="facial", datatype="emg", suffix="emg", extension=".bdf")
+    path = mne_bids.BIDSPath(
+        root=bids, subject="P07", session="1", task="facial", datatype="emg", suffix="emg", extension=".bdf"
+    )
     raw = mne_bids.read_raw_bids(path, verbose="ERROR")
     assert raw.ch_names == list(CHANNELS)
     assert set(raw.get_channel_types()) == {"emg"}
@@ -300,11 +382,16 @@ def test_file_names_are_valid_for_bids(bids: Path) -> None:
 
 
 def test_the_official_validator_finds_no_error(bids: Path) -> None:
-    # the validator that knows EMG is `pip install bids-validator-deno`; the older one of npm (1.15) knows no such folder
+    # the validator that knows EMG is `pip install bids-validator-deno`; the older one of npm (1.15) knows no
+    # such folder
     command = os.environ.get("EIFER_BIDS_VALIDATOR") or shutil.which("bids-validator-deno")
     if command is None:
-        pytest.skip("no bids-validator-deno here: pip install bids-validator-deno, or name it in EIFER_BIDS_VALIDATOR")
-    said = subprocess.run([command, "--json", str(bids)], capture_output=True, text=True, timeout=120, check=False).stdout
+        pytest.skip(
+            "no bids-validator-deno here: pip install bids-validator-deno, or name it in EIFER_BIDS_VALIDATOR"
+        )
+    said = subprocess.run(
+        [command, "--json", str(bids)], capture_output=True, text=True, timeout=120, check=False
+    ).stdout
     issues = json.loads(said)["issues"]["issues"]
     assert [(issue["code"], issue["location"]) for issue in issues if issue["severity"] == "error"] == []
     # ... and what it warns of is only what a recording cannot know: authors, hardware, institution
@@ -312,7 +399,9 @@ def test_the_official_validator_finds_no_error(bids: Path) -> None:
     assert {issue["code"] for issue in issues} <= kinds
 
 
-def test_another_task_of_a_session_shares_its_electrodes_unless_they_differ(bag: Path, tmp_path: Path) -> None:
+def test_another_task_of_a_session_shares_its_electrodes_unless_they_differ(
+    bag: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("pyedflib")
     for task in ("facial", "speech"):
         export(bag, "bids", tmp_path / "set", task=task, pictures=False)
@@ -320,7 +409,10 @@ def test_another_task_of_a_session_shares_its_electrodes_unless_they_differ(bag:
     assert [path.name for path in folder.glob("*_electrodes.tsv")] == ["sub-P07_electrodes.tsv"]
     (folder / "sub-P07_electrodes.tsv").write_text("name\tx\ty\tz\nF1\t0\t0\tn/a\n")
     export(bag, "bids", tmp_path / "set", task="other", pictures=False)
-    assert {path.name for path in folder.glob("*_electrodes.tsv")} == {"sub-P07_electrodes.tsv", "sub-P07_task-other_electrodes.tsv"}
+    assert {path.name for path in folder.glob("*_electrodes.tsv")} == {
+        "sub-P07_electrodes.tsv",
+        "sub-P07_task-other_electrodes.tsv",
+    }
 
 
 def test_a_second_session_joins_the_set_and_the_same_one_is_refused(bag: Path, tmp_path: Path) -> None:
@@ -339,7 +431,9 @@ def test_a_bdf_export_imports_again(bids: Path, tmp_path: Path) -> None:
     assert back[0].stamp == START // NS * NS  # BDF keeps whole seconds; the sidecar has the rest
     sidecar = json.loads((bids / "sub-P07/ses-1/emg/sub-P07_ses-1_task-facial_emg.json").read_text())
     assert int(sidecar["StartStampNanoseconds"]) == START
-    assert np.abs(np.concatenate([c.samples for c in back])[:200] - samples()[:200]).max() < 3e-10  # 2 mV over 2^24 steps, float32
+    assert (
+        np.abs(np.concatenate([c.samples for c in back])[:200] - samples()[:200]).max() < 3e-10
+    )  # 2 mV over 2^24 steps, float32
 
 
 # ---- faces ------------------------------------------------------------------------------------------------------------------
@@ -442,12 +536,19 @@ def test_key_times_bounds_and_indices_are_as_the_format_demands(bag: Path, tmp_p
     times = accessor(doc, data, doc["animations"][0]["samplers"][0]["input"])
     np.testing.assert_allclose(times, np.arange(12) / 30, atol=1e-6)
     primitive = doc["meshes"][0]["primitives"][0]
-    for index in [primitive["attributes"]["POSITION"], *(target["POSITION"] for target in primitive["targets"])]:
+    for index in [
+        primitive["attributes"]["POSITION"],
+        *(target["POSITION"] for target in primitive["targets"]),
+    ]:
         values = accessor(doc, data, index)
         np.testing.assert_allclose(doc["accessors"][index]["min"], values.min(axis=0), atol=1e-7)
         np.testing.assert_allclose(doc["accessors"][index]["max"], values.max(axis=0), atol=1e-7)
-    assert accessor(doc, data, primitive["indices"]).max() < len(accessor(doc, data, primitive["attributes"]["POSITION"]))
-    np.testing.assert_allclose(accessor(doc, data, primitive["attributes"]["WEIGHTS_0"]).sum(axis=1), 1, atol=1e-6)
+    assert accessor(doc, data, primitive["indices"]).max() < len(
+        accessor(doc, data, primitive["attributes"]["POSITION"])
+    )
+    np.testing.assert_allclose(
+        accessor(doc, data, primitive["attributes"]["WEIGHTS_0"]).sum(axis=1), 1, atol=1e-6
+    )
 
 
 def test_another_program_opens_the_head(bag: Path, tmp_path: Path) -> None:
@@ -483,10 +584,16 @@ def test_eifer_rows_come_back_exactly_and_need_a_flame_head(bag: Path, tmp_path:
     count = len(open_head.template)
     rng = np.random.default_rng(0)
     flame = dataclasses.replace(
-        open_head, id="flame", shape_basis=rng.normal(0, 1e-4, (count, 3, 300)).astype(np.float32),
-        expression_basis=rng.normal(0, 1e-4, (count, 3, 100)).astype(np.float32), expression_names=tuple(f"exp{i}" for i in range(100)),
-        expression_bounds=np.tile(np.float32([-3, 3]), (100, 1)), joint_shape_basis=np.zeros((5, 3, 300), np.float32),
-        joint_expression_basis=np.zeros((5, 3, 100), np.float32), gaze_basis=None, arkit=None,
+        open_head,
+        id="flame",
+        shape_basis=rng.normal(0, 1e-4, (count, 3, 300)).astype(np.float32),
+        expression_basis=rng.normal(0, 1e-4, (count, 3, 100)).astype(np.float32),
+        expression_names=tuple(f"exp{i}" for i in range(100)),
+        expression_bounds=np.tile(np.float32([-3, 3]), (100, 1)),
+        joint_shape_basis=np.zeros((5, 3, 300), np.float32),
+        joint_expression_basis=np.zeros((5, 3, 100), np.float32),
+        gaze_basis=None,
+        arkit=None,
     )
     flame.save(tmp_path / "flame.npz")
     rows = rng.normal(0, 0.1, (5, 361))

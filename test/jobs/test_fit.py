@@ -27,12 +27,16 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 11 movements of a simulated participant, sEMG and true faces."""
     out = tmp_path_factory.mktemp("fit") / "session"
     length_s = 56.0
-    config = PerformerConfig(seed=31, program="calibration", rate_hz=1024.0, truth_hz=10.0, artefacts=("white",))
+    config = PerformerConfig(
+        seed=31, program="calibration", rate_hz=1024.0, truth_hz=10.0, artefacts=("white",)
+    )
     person = Participant(31, program="calibration")
     # no pictures: rendering them takes longer than all the rest
     faces = [Emission("truth/face", person.face_at(float(at))) for at in np.arange(0.0, length_s, 1 / 30)]
     with BagWriter(out, wait=True) as bag:
-        for emission in heapq.merge(simulate(length_s / 60, config, camera=False), faces, key=lambda made: made.item.stamp):
+        for emission in heapq.merge(
+            simulate(length_s / 60, config, camera=False), faces, key=lambda made: made.item.stamp
+        ):
             bag.write(*emission)
     return out
 
@@ -42,12 +46,21 @@ def session(recording: Path) -> Session:
     return load_session(recording)
 
 
-def test_a_recording_becomes_a_mapping_file_that_knows_where_it_comes_from(recording: Path, tmp_path: Path) -> None:
+def test_a_recording_becomes_a_mapping_file_that_knows_where_it_comes_from(
+    recording: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "new" / "mapping.npz"
     fitted = fit_recording(recording, out, RIDGE)
     told = fitted.as_dict()
-    assert told["faces_from"] == "truth/face" and told["scheme"] == "fridlund" and told["muscles"] == 22 and told["warnings"] == []
-    assert abs(told["lag_s"] - 0.07) < 0.015 and told["emg2exp"]["r2"] > 0.5  # each movement is made once: held out, it was never seen
+    assert (
+        told["faces_from"] == "truth/face"
+        and told["scheme"] == "fridlund"
+        and told["muscles"] == 22
+        and told["warnings"] == []
+    )
+    assert (
+        abs(told["lag_s"] - 0.07) < 0.015 and told["emg2exp"]["r2"] > 0.5
+    )  # each movement is made once: held out, it was never seen
     again = Mapping.load(out)
     assert again.profile == "live" and again.statistics == fitted.mapping.statistics
     with pytest.raises(InputError, match="never overwritten"):
@@ -72,7 +85,10 @@ def test_swapped_channels_are_named(session: Session) -> None:
         envelope[[first, second]] = envelope[[second, first]]
 
     warnings = fit_session(changed(session, swap).calibrated(), RIDGE).warnings
-    assert any("zygomaticus_major_left" in text and "lateral_frontalis_left" in text and "swapped" in text for text in warnings)
+    assert any(
+        "zygomaticus_major_left" in text and "lateral_frontalis_left" in text and "swapped" in text
+        for text in warnings
+    )
 
 
 def test_a_dead_channel_is_named_and_the_mapping_is_made_from_the_others(session: Session) -> None:
@@ -84,7 +100,9 @@ def test_a_dead_channel_is_named_and_the_mapping_is_made_from_the_others(session
     fitted = fit_session(changed(session, cut).calibrated(), RIDGE)
     assert fitted.as_dict()["dead_channels"] == ["mentalis_right"]
     assert any("mentalis_right" in text and "no contact" in text for text in fitted.warnings)
-    assert fitted.mapping.statistics["emg2exp"]["r2"] > 0.5  # each movement is made once: held out, it was never seen
+    assert (
+        fitted.mapping.statistics["emg2exp"]["r2"] > 0.5
+    )  # each movement is made once: held out, it was never seen
 
 
 def test_a_missing_movement_is_named(session: Session) -> None:

@@ -84,7 +84,9 @@ def test_a_mapping_is_fitted_straight_to_the_import(imported: Path) -> None:
 
 
 def test_a_clip_that_cannot_be_read_is_listed_and_the_others_come(mmm: Path, tmp_path: Path) -> None:
-    root = make(tmp_path / "d", frames=12, tasks=("Face-At-Rest", "Forehead", "Snarl"), methods=("MediaPipe",))
+    root = make(
+        tmp_path / "d", frames=12, tasks=("Face-At-Rest", "Forehead", "Snarl"), methods=("MediaPipe",)
+    )
     table = next((root / "video_noelec_params").rglob("*Forehead*"))
     table.write_bytes(table.read_bytes()[:50])
     result = import_mmm(root, tmp_path / "out")
@@ -94,12 +96,16 @@ def test_a_clip_that_cannot_be_read_is_listed_and_the_others_come(mmm: Path, tmp
 
 
 def test_pictures_with_and_without_electrodes_come_along(tmp_path: Path) -> None:
-    root = make(tmp_path / "d", frames=8, sessions=("1S",), tasks=("Forehead",), methods=("MediaPipe",), videos=True)
+    root = make(
+        tmp_path / "d", frames=8, sessions=("1S",), tasks=("Forehead",), methods=("MediaPipe",), videos=True
+    )
     import_mmm(root, tmp_path / "out", pictures="both")
     found = items(tmp_path / "out" / "99_1S", "camera/image_raw")
     assert len(found) == 16
     assert len(items(tmp_path / "out" / "99_1S", "face/restored")) == 16
-    assert [f.stamp for f in found[:8]] == [a.stamp for a in items(tmp_path / "out" / "99_1S", "emg/activity")[:8]]
+    assert [f.stamp for f in found[:8]] == [
+        a.stamp for a in items(tmp_path / "out" / "99_1S", "emg/activity")[:8]
+    ]
 
 
 def test_eifer_parameters_need_a_flame_head_and_focus_has_none(mmm: Path, tmp_path: Path) -> None:
@@ -141,12 +147,20 @@ def test_a_blendshape_row_with_a_hole_is_a_lost_face(tmp_path: Path) -> None:
 def recording(tmp_path: Path) -> EmgRecording:
     rng = np.random.default_rng(3)
     stamps = even_stamps(3000, 1000.0, 1_700_000_000 * NS)
-    return EmgRecording(tmp_path / "x.csv", (rng.normal(size=(3000, 3)) * 1e-4).astype(np.float32), stamps, 1000.0, ("F1", "F2", "F19"))
+    return EmgRecording(
+        tmp_path / "x.csv",
+        (rng.normal(size=(3000, 3)) * 1e-4).astype(np.float32),
+        stamps,
+        1000.0,
+        ("F1", "F2", "F19"),
+    )
 
 
 def samples_of(bag: Path) -> tuple[np.ndarray, np.ndarray]:
     chunks = [item for item in items(bag, "emg/raw") if isinstance(item, EmgChunk)]
-    stamps = np.concatenate([c.stamp + np.round(np.arange(len(c.samples)) * NS / c.rate_hz).astype(np.int64) for c in chunks])
+    stamps = np.concatenate(
+        [c.stamp + np.round(np.arange(len(c.samples)) * NS / c.rate_hz).astype(np.int64) for c in chunks]
+    )
     return np.concatenate([c.samples for c in chunks]), stamps
 
 
@@ -162,7 +176,12 @@ def test_a_csv_comes_back_sample_for_sample(recording: EmgRecording, tmp_path: P
 
 def test_a_gap_in_a_file_is_a_loss_in_the_recording(recording: EmgRecording, tmp_path: Path) -> None:
     keep = np.r_[0:1000, 1200:3000]
-    write_csv(tmp_path / "x.csv", EmgRecording(recording.path, recording.samples[keep], recording.stamps[keep], 1000.0, recording.channels))
+    write_csv(
+        tmp_path / "x.csv",
+        EmgRecording(
+            recording.path, recording.samples[keep], recording.stamps[keep], 1000.0, recording.channels
+        ),
+    )
     import_emg(tmp_path / "x.csv", tmp_path / "bag")
     assert info(tmp_path / "bag").emg[0].lost == 200
 
@@ -172,8 +191,20 @@ def test_a_bdf_comes_with_its_annotations(recording: EmgRecording, tmp_path: Pat
     path = tmp_path / "x.bdf"
     with pyedflib.EdfWriter(str(path), 3, file_type=pyedflib.FILETYPE_BDFPLUS) as writer:
         for k, name in enumerate(recording.channels):
-            writer.setSignalHeader(k, {"label": name, "dimension": "uV", "sample_frequency": 1000, "physical_max": 1000, "physical_min": -1000,
-                                       "digital_max": 8388607, "digital_min": -8388608, "transducer": "", "prefilter": ""})
+            writer.setSignalHeader(
+                k,
+                {
+                    "label": name,
+                    "dimension": "uV",
+                    "sample_frequency": 1000,
+                    "physical_max": 1000,
+                    "physical_min": -1000,
+                    "digital_max": 8388607,
+                    "digital_min": -8388608,
+                    "transducer": "",
+                    "prefilter": "",
+                },
+            )
         writer.setStartdatetime(datetime(2026, 1, 2, 3, 4, 5))
         writer.writeSamples([np.ascontiguousarray(c) for c in recording.samples.T.astype(float) * 1e6])
         writer.writeAnnotation(0.5, 1.0, "-Smile-Open")
@@ -185,7 +216,9 @@ def test_a_bdf_comes_with_its_annotations(recording: EmgRecording, tmp_path: Pat
     start = int(datetime(2026, 1, 2, 3, 4, 5).timestamp() - datetime(1970, 1, 1).timestamp()) * NS
     assert stamps[0] == start
     assert [(m.label, m.phase, (m.stamp - start) / NS) for m in items(tmp_path / "bag", "markers")] == [
-        ("Smile-Open", "start", 0.5), ("Smile-Open", "end", 1.5), ("cable touched", "note", 2.0),
+        ("Smile-Open", "start", 0.5),
+        ("Smile-Open", "end", 1.5),
+        ("cable touched", "note", 2.0),
     ]
 
 
@@ -194,7 +227,9 @@ def test_an_xdf_comes_with_its_markers_on_the_same_clock(tmp_path: Path) -> None
     path = tmp_path / "x.xdf"
     times = 5000.0 + np.arange(2000) / 500.0
     values = np.random.default_rng(0).normal(size=(2000, 2)).astype("<f4") * 50
-    path.write_bytes(xdf_file(times, values, [(5001.0, "Forehead start"), (5002.5, "Forehead end"), (5003.0, "hello")]))
+    path.write_bytes(
+        xdf_file(times, values, [(5001.0, "Forehead start"), (5002.5, "Forehead end"), (5003.0, "hello")])
+    )
     import_emg(path, tmp_path / "bag")
     samples, stamps = samples_of(tmp_path / "bag")
     np.testing.assert_allclose(samples, values * 1e-6, rtol=1e-6)
@@ -205,6 +240,7 @@ def test_an_xdf_comes_with_its_markers_on_the_same_clock(tmp_path: Path) -> None
 
 def xdf_file(times: np.ndarray, values: np.ndarray, marks: list[tuple[float, str]]) -> bytes:
     """As LabRecorder writes it: https://github.com/sccn/xdf/wiki/Specifications."""
+
     def chunk(tag: int, content: bytes) -> bytes:
         body = struct.pack("<H", tag) + content
         return b"\x04" + struct.pack("<I", len(body)) + body
@@ -213,14 +249,22 @@ def xdf_file(times: np.ndarray, values: np.ndarray, marks: list[tuple[float, str
         return b"\x04" + struct.pack("<I", number)
 
     def header(name: str, kind: str, channels: int, rate: float, form: str, described: str = "") -> bytes:
-        return (f'<?xml version="1.0"?><info><name>{name}</name><type>{kind}</type><channel_count>{channels}</channel_count>'
-                f"<nominal_srate>{rate}</nominal_srate><channel_format>{form}</channel_format><desc>{described}</desc></info>").encode()
+        return (
+            f'<?xml version="1.0"?><info><name>{name}</name><type>{kind}</type><channel_count>{channels}</channel_count>'
+            f"<nominal_srate>{rate}</nominal_srate><channel_format>{form}</channel_format><desc>{described}</desc></info>"
+        ).encode()
 
-    described = "<channels>" + "".join(f"<channel><label>{n}</label><unit>microvolts</unit></channel>" for n in ("F1", "F2")) + "</channels>"
+    described = (
+        "<channels>"
+        + "".join(f"<channel><label>{n}</label><unit>microvolts</unit></channel>" for n in ("F1", "F2"))
+        + "</channels>"
+    )
     out = b"XDF:" + chunk(1, b'<?xml version="1.0"?><info><version>1.0</version></info>')
     out += chunk(2, struct.pack("<I", 1) + header("amp", "EMG", 2, 500.0, "float32", described))
     out += chunk(2, struct.pack("<I", 2) + header("marks", "Markers", 1, 0, "string"))
-    data = b"".join(b"\x08" + struct.pack("<d", t) + row.tobytes() for t, row in zip(times, values, strict=True))
+    data = b"".join(
+        b"\x08" + struct.pack("<d", t) + row.tobytes() for t, row in zip(times, values, strict=True)
+    )
     out += chunk(3, struct.pack("<I", 1) + count(len(times)) + data)
     data = b"".join(b"\x08" + struct.pack("<d", t) + count(len(text)) + text.encode() for t, text in marks)
     return out + chunk(3, struct.pack("<I", 2) + count(len(marks)) + data)
@@ -257,29 +301,49 @@ def test_what_a_file_lacks_can_be_given_and_is_asked_for(tmp_path: Path) -> None
         import_emg(tmp_path / "x.csv", tmp_path / "bag", rate_hz=100.0, unit="mV")
 
 
-@pytest.mark.parametrize(("text", "label", "phase"), [
-    ("Smile-Open start", "Smile-Open", "start"), ("start: Snarl", "Snarl", "start"), ("-Smile-Open_end", "Smile-Open", "end"),
-    ("Inflate-Cheeks onset", "Cheeks", "start"), ("please start again now", "please start again now", "note"), ("17", "17", "note"),
-])
+@pytest.mark.parametrize(
+    ("text", "label", "phase"),
+    [
+        ("Smile-Open start", "Smile-Open", "start"),
+        ("start: Snarl", "Snarl", "start"),
+        ("-Smile-Open_end", "Smile-Open", "end"),
+        ("Inflate-Cheeks onset", "Cheeks", "start"),
+        ("please start again now", "please start again now", "note"),
+        ("17", "17", "note"),
+    ],
+)
 def test_what_stimulus_programs_write_becomes_a_marker(text: str, label: str, phase: str) -> None:
     marker = marker_of(5, text)
     assert (marker.label, marker.phase) == (label, phase)
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["mmm"], "of which folder"),
-    (["mm", "x"], "did you mean 'mmm'"),
-    (["xdf", "a", "b"], "one folder or file"),
-])
-def test_what_is_imported_is_asked_for_in_words(eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mmm"], "of which folder"),
+        (["mm", "x"], "did you mean 'mmm'"),
+        (["xdf", "a", "b"], "one folder or file"),
+    ],
+)
+def test_what_is_imported_is_asked_for_in_words(
+    eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = eifer("import", *words)
     assert result.code == 2 and said in result.err
 
 
-def test_a_file_imported_without_a_name_gets_its_own(eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_imported_without_a_name_gets_its_own(
+    eifer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    np.savetxt("tuesday.dat", np.random.default_rng(0).normal(0, 20, (300, 2)), delimiter=",", header="F1,F2", comments="")
+    np.savetxt(
+        "tuesday.dat",
+        np.random.default_rng(0).normal(0, 20, (300, 2)),
+        delimiter=",",
+        header="F1,F2",
+        comments="",
+    )
     result = eifer("import", "csv", "tuesday.dat", "--option", "rate_hz=1000", "--option", "unit=uV")
     assert result.code == 0, result.err
     assert (tmp_path / "tuesday" / "metadata.yaml").exists()

@@ -1,4 +1,6 @@
-"""Commands on the pages: every one can be typed as it stands; those of the first session are run, with a short simulated participant."""
+"""Commands on the pages: every one can be typed as it stands; those of the first session are run, with a
+short simulated participant.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def blocks(page: Path, language: str = "") -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Lines of the page's blocks that begin with `eifer`, without what follows a `#`; a line that ends in a backslash goes on."""
+    """Lines of the page's blocks that begin with `eifer`, without what follows a `#`; a line that ends in a
+    backslash goes on.
+    """
     text = "\n".join(blocks(page) + blocks(page, "bash") + blocks(page, "sh")).replace("\\\n", " ")
     lines = [line.split(" #")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line.startswith("eifer ")]
@@ -63,7 +67,9 @@ def test_the_first_session_without_hardware(
     # what takes minutes or a person is run by tests of its own
     elsewhere = ("eifer demo", "eifer calibrate", "eifer fit", "eifer view", "eifer drive")
     short = {
-        "--minutes 3": "--minutes 0.03", "--camera webcam:0": "--camera performer:7", "--emg lsl:type=EMG": "--emg performer:7",
+        "--minutes 3": "--minutes 0.03",
+        "--camera webcam:0": "--camera performer:7",
+        "--emg lsl:type=EMG": "--emg performer:7",
         "--out wednesday": "--out wednesday --duration 1",
     }
     done = [line for line in lines if not line.startswith(elsewhere)]
@@ -74,8 +80,15 @@ def test_the_first_session_without_hardware(
                 line = line.replace(old, new)
         result = eifer(*shlex.split(line)[1:])
         assert result.code == 0, f"{line}: {result.err}"
-    for name in ("monday/metadata.yaml", "montage.png", "head.png", "wednesday/metadata.yaml", "wednesday_again/bag/metadata.yaml",
-                 "wednesday_again/bag_report.html", "wednesday_recovered"):
+    for name in (
+        "monday/metadata.yaml",
+        "montage.png",
+        "head.png",
+        "wednesday/metadata.yaml",
+        "wednesday_again/bag/metadata.yaml",
+        "wednesday_again/bag_report.html",
+        "wednesday_recovered",
+    ):
         assert (tmp_path / name).exists(), name
     # the page about recordings reads one from Python
     (program,) = blocks(ROOT / "docs" / "recordings.md", "python")

@@ -60,7 +60,12 @@ def test_offset_and_drift_are_found_whatever_they_are(seed: int, offset: float, 
     camera = irregular(40, seed, 15.0)  # ten minutes
     amplifier = camera + offset + ppm * 1e-6 * (camera - camera.mean()) + rng.normal(0, 0.002, 40)
     missed = rng.permutation(40)[:5]
-    found = sync_events(np.sort(np.r_[np.delete(amplifier, missed), offset + 33.3]), np.delete(camera, rng.permutation(40)[:4]), base=BASE, method="led")
+    found = sync_events(
+        np.sort(np.r_[np.delete(amplifier, missed), offset + 33.3]),
+        np.delete(camera, rng.permutation(40)[:4]),
+        base=BASE,
+        method="led",
+    )
     assert found.grade == 1
     at = (found.reference - BASE) / NS
     assert abs(found.offset_s - (offset + ppm * 1e-6 * (at - camera.mean()))) < 0.004
@@ -99,7 +104,9 @@ def test_nothing_matches_nothing() -> None:
 
 
 def pictures(on: np.ndarray, seconds: float, shift_s: float) -> list[Frame]:
-    """A face-like blob that moves, and a lamp in the upper right corner; a picture integrates light over 8 ms."""
+    """A face-like blob that moves, and a lamp in the upper right corner; a picture integrates light over 8
+    ms.
+    """
     rng = np.random.default_rng(1)
     frames = []
     for k in range(int(seconds * 30)):
@@ -128,7 +135,12 @@ def lamp_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for first in range(0, 15000, 500):
             samples = noise[first : first + 500].copy()
             samples[:, 1] += pulse[first : first + 500]
-            out.write("emg/raw", EmgChunk(BASE + first * NS // 1000, 1000.0, ("F1", "Trigger"), samples.astype(np.float32), first))
+            out.write(
+                "emg/raw",
+                EmgChunk(
+                    BASE + first * NS // 1000, 1000.0, ("F1", "Trigger"), samples.astype(np.float32), first
+                ),
+            )
     return path
 
 
@@ -140,7 +152,9 @@ def test_a_lamp_is_found_beside_a_moving_face(lamp_bag: Path) -> None:
     assert y < 12
     assert contrast > 0.1
     with pytest.raises(InputError, match="no lamp blinks"):
-        find_led([Frame(f.stamp, np.ascontiguousarray(f.image[:, :100])) for f in frames])  # without the corner
+        find_led(
+            [Frame(f.stamp, np.ascontiguousarray(f.image[:, :100])) for f in frames]
+        )  # without the corner
 
 
 def test_trigger_and_lamp_give_the_offset_and_nothing_is_changed_but_metadata(lamp_bag: Path) -> None:

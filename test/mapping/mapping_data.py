@@ -39,8 +39,16 @@ def series(seconds: float = 40.0, lag: int = 4, seed: int = 0, noise: float = 0.
     face[lag:, :3] = np.tanh(1.2 * muscle[: count - lag])
     muscle = np.clip(muscle + noise * rng.standard_normal(muscle.shape), 0, 1).astype(np.float32)
     return Series(
-        START, 0.01, np.arange(count) * 0.01, muscle, np.ones((count, 3), np.float32), face.astype(np.float32), MUSCLES,
-        (*NAMES, *EXTRA_NAMES), "fridlund", "test_head",
+        START,
+        0.01,
+        np.arange(count) * 0.01,
+        muscle,
+        np.ones((count, 3), np.float32),
+        face.astype(np.float32),
+        MUSCLES,
+        (*NAMES, *EXTRA_NAMES),
+        "fridlund",
+        "test_head",
     )
 
 
@@ -49,21 +57,33 @@ def _usual(kind: str, ahead_s: float) -> tuple[Mapping, dict[str, Judged]]:
     return fitted(kind, series(20.0 if kind in ("mlp", "tcn") else 40.0), ahead_s)
 
 
-def fitted(kind: str = "rff", data: Series | None = None, ahead_s: float = 0.0) -> tuple[Mapping, dict[str, Judged]]:
+def fitted(
+    kind: str = "rff", data: Series | None = None, ahead_s: float = 0.0
+) -> tuple[Mapping, dict[str, Judged]]:
     """A mapping of `series`, made once."""
     if data is None:
         return _usual(kind, ahead_s)
     return fit(
-        data, profile="live", lower=np.zeros(3, np.float32), upper=np.ones(3, np.float32), shape=np.zeros(2, np.float32),
-        envelope=data.activation * 1e-4, settings=FitSettings(kind=kind, features=64, ahead_s=ahead_s),
+        data,
+        profile="live",
+        lower=np.zeros(3, np.float32),
+        upper=np.ones(3, np.float32),
+        shape=np.zeros(2, np.float32),
+        envelope=data.activation * 1e-4,
+        settings=FitSettings(kind=kind, features=64, ahead_s=ahead_s),
     )
 
 
 def activity(data: Series, row: int, **changes: object) -> MuscleActivity:
     """One instant of `data` as it flows."""
     values: dict[str, object] = {
-        "stamp": START + row * PERIOD_NS, "scheme": data.scheme, "muscles": data.muscles, "envelope": data.activation[row] * 1e-4,
-        "activation": data.activation[row], "quality": data.quality[row], "profile": "live",
+        "stamp": START + row * PERIOD_NS,
+        "scheme": data.scheme,
+        "muscles": data.muscles,
+        "envelope": data.activation[row] * 1e-4,
+        "activation": data.activation[row],
+        "quality": data.quality[row],
+        "profile": "live",
     }
     return MuscleActivity(**(values | changes))  # type: ignore[arg-type]
 
@@ -72,6 +92,16 @@ def face(data: Series, row: int, head_model: str = "test_head", confidence: floa
     """One true face of `data` as a camera's."""
     none = np.zeros(3, np.float32)
     return FaceState(
-        START + row * PERIOD_NS, head_model, FaceOrigin.VISION, np.zeros(2), data.face[row, :3], np.full(3, 0.02), none, none,
-        np.zeros((2, 3)), np.zeros(2), np.eye(4), confidence,
+        START + row * PERIOD_NS,
+        head_model,
+        FaceOrigin.VISION,
+        np.zeros(2),
+        data.face[row, :3],
+        np.full(3, 0.02),
+        none,
+        none,
+        np.zeros((2, 3)),
+        np.zeros(2),
+        np.eye(4),
+        confidence,
     )

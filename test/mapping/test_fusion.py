@@ -90,9 +90,15 @@ def test_late_measurements_count_as_if_they_had_come_in_time(seed: int, late: in
 def test_covariances_stay_symmetric_and_positive(seed: int, variance: float, acceleration: float) -> None:
     fusion = Fusion(1, FusionSettings(acceleration=acceleration, bias_std=0.2), -10.0, 10.0)
     for number, each in enumerate(stream(seed, 60)):
-        fusion.add(Measurement(each.stamp, each.values, np.array([variance if number % 3 else 1e-9]), each.biased))
+        fusion.add(
+            Measurement(each.stamp, each.values, np.array([variance if number % 3 else 1e-9]), each.biased)
+        )
     for belief in fusion._beliefs:
-        np.testing.assert_allclose(belief.covariance, np.swapaxes(belief.covariance, 1, 2), atol=1e-9 * (1 + np.abs(belief.covariance).max()))
+        np.testing.assert_allclose(
+            belief.covariance,
+            np.swapaxes(belief.covariance, 1, 2),
+            atol=1e-9 * (1 + np.abs(belief.covariance).max()),
+        )
         assert np.linalg.eigvalsh(belief.covariance).min() > -1e-9 * (1 + np.abs(belief.covariance).max())
 
 

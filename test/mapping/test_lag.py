@@ -17,13 +17,21 @@ from eifer_ros.mapping.series import EXTRA_NAMES, Series, interpolate
 from eifer_ros.mapping.suspect import swapped
 
 COUPLED = {
-    "zygomaticus_major_right": "mouthSmileRight", "zygomaticus_major_left": "mouthSmileLeft", "lateral_frontalis_right": "browOuterUpRight",
-    "lateral_frontalis_left": "browOuterUpLeft", "corrugator_supercilii_right": "browDownRight", "orbicularis_oris_right": "mouthPucker",
+    "zygomaticus_major_right": "mouthSmileRight",
+    "zygomaticus_major_left": "mouthSmileLeft",
+    "lateral_frontalis_right": "browOuterUpRight",
+    "lateral_frontalis_left": "browOuterUpLeft",
+    "corrugator_supercilii_right": "browDownRight",
+    "orbicularis_oris_right": "mouthPucker",
 }
 
 
-def coupled(lag_s: float, drift: float = 0.0, smear: int = 3, seconds: float = 150.0, seed: int = 4) -> Series:
-    """Six muscles, each moving its own coefficient through `smear` equal first-order stages whose time constants add up to `lag_s`."""
+def coupled(
+    lag_s: float, drift: float = 0.0, smear: int = 3, seconds: float = 150.0, seed: int = 4
+) -> Series:
+    """Six muscles, each moving its own coefficient through `smear` equal first-order stages whose time
+    constants add up to `lag_s`.
+    """
     count = round(seconds * 100)
     muscle = movements(count, 6, seed)
     tau = lag_s / smear * 100
@@ -36,13 +44,25 @@ def coupled(lag_s: float, drift: float = 0.0, smear: int = 3, seconds: float = 1
     face = np.clip(face + 0.01 * rng.standard_normal(face.shape), 0, 1)
     seen = interpolate(times * (1 + drift), np.hstack([face, np.zeros((count, 5))]), times)
     return Series(
-        START, 0.01, times, muscle.astype(np.float32), np.ones((count, 6), np.float32), seen, tuple(COUPLED),
-        (*COUPLED.values(), *EXTRA_NAMES), "fridlund", "test_head",
+        START,
+        0.01,
+        times,
+        muscle.astype(np.float32),
+        np.ones((count, 6), np.float32),
+        seen,
+        tuple(COUPLED),
+        (*COUPLED.values(), *EXTRA_NAMES),
+        "fridlund",
+        "test_head",
     )
 
 
-@pytest.mark.parametrize(("lag_s", "drift"), list(itertools.product((0.03, 0.07, 0.15), (-200e-6, 0.0, 200e-6))))
-def test_the_mean_delay_of_a_smearing_chain_is_found_within_10_ms_whatever_the_clocks_do(lag_s: float, drift: float) -> None:
+@pytest.mark.parametrize(
+    ("lag_s", "drift"), list(itertools.product((0.03, 0.07, 0.15), (-200e-6, 0.0, 200e-6)))
+)
+def test_the_mean_delay_of_a_smearing_chain_is_found_within_10_ms_whatever_the_clocks_do(
+    lag_s: float, drift: float
+) -> None:
     data = coupled(lag_s, drift)
     found = estimate(data)
     assert abs(found.lag_s - lag_s - drift * 75.0) < 0.010
@@ -55,7 +75,9 @@ def test_the_delay_of_the_envelope_filter_is_added_and_is_its_centroid() -> None
     assert estimate(data, 0.0416).lag_s == pytest.approx(estimate(data).lag_s + 0.0416)
     # Bessel of second order, -3 dB at 6 Hz: group delay 1.3617 / (2 pi 6), and the band-pass adds a few ms
     assert 1.3617 / (2 * np.pi * 6) < filter_delay_s("live") < 1.3617 / (2 * np.pi * 6) + 0.008
-    assert filter_delay_s("rms100") == pytest.approx(0.05 + filter_delay_s("live") - 1.3617 / (2 * np.pi * 6), abs=1e-3)
+    assert filter_delay_s("rms100") == pytest.approx(
+        0.05 + filter_delay_s("live") - 1.3617 / (2 * np.pi * 6), abs=1e-3
+    )
     assert filter_delay_s("eifer_mmm") == 0.0
 
 
@@ -107,5 +129,15 @@ def test_two_swapped_channels_are_named_and_no_others(pair: tuple[int, int]) -> 
 
 def test_muscles_and_coefficients_of_unknown_names_are_never_called_swapped() -> None:
     data = coupled(0.03, seconds=30.0)
-    assert swapped(replace(data, muscles=tuple(f"K{i}" for i in range(6)), activation=data.activation[:, ::-1])) == []
-    assert swapped(replace(data, face_names=tuple(f"expr{i}" for i in range(11)), activation=data.activation[:, ::-1])) == []
+    assert (
+        swapped(replace(data, muscles=tuple(f"K{i}" for i in range(6)), activation=data.activation[:, ::-1]))
+        == []
+    )
+    assert (
+        swapped(
+            replace(
+                data, face_names=tuple(f"expr{i}" for i in range(11)), activation=data.activation[:, ::-1]
+            )
+        )
+        == []
+    )

@@ -22,7 +22,9 @@ def component(kind: str = "rff", ahead_s: float = 0.0) -> MuscleMapping:
     return out
 
 
-@pytest.mark.parametrize(("kind", "ahead_s"), [("ridge", 0.0), ("rff", 0.0), ("rff", 0.04), ("mlp", 0.0), ("tcn", 0.0)])
+@pytest.mark.parametrize(
+    ("kind", "ahead_s"), [("ridge", 0.0), ("rff", 0.0), ("rff", 0.04), ("mlp", 0.0), ("tcn", 0.0)]
+)
 def test_live_equals_offline(kind: str, ahead_s: float) -> None:
     if kind in ("mlp", "tcn"):
         pytest.importorskip("torch")
@@ -32,7 +34,12 @@ def test_live_equals_offline(kind: str, ahead_s: float) -> None:
     spec = live.mapping.emg2exp.spec
     features, _, rows = training_pairs(data, replace(spec, ahead_s=0.0), data.activation, data.face)
     expected = live.mapping.emg2exp.predict(features)
-    got = [item for row in range(400) for item in live.handle("emg/activity", activity(data, row)) if item.port == EMG_FACE]
+    got = [
+        item
+        for row in range(400)
+        for item in live.handle("emg/activity", activity(data, row))
+        if item.port == EMG_FACE
+    ]
     assert len(got) == len(rows) == 400 - spec.context
     states = [item.item for item in got]
     assert all(isinstance(state, FaceState) for state in states)
@@ -46,10 +53,19 @@ def test_muscles_estimated_live_equal_offline() -> None:
     direction = live.mapping.exp2emg
     features, _, rows = training_pairs(data, replace(direction.spec, ahead_s=0.0), data.face, data.activation)
     expected = direction.predict(features)
-    got = [item.item for row in range(400) for item in live.handle("face/vision", face(data, row)) if item.port == ESTIMATED]
+    got = [
+        item.item
+        for row in range(400)
+        for item in live.handle("face/vision", face(data, row))
+        if item.port == ESTIMATED
+    ]
     assert len(got) == len(rows)
     for item in got:
-        assert isinstance(item, MuscleActivity) and item.origin == MuscleOrigin.ESTIMATED and np.isnan(item.quality).all()
+        assert (
+            isinstance(item, MuscleActivity)
+            and item.origin == MuscleOrigin.ESTIMATED
+            and np.isnan(item.quality).all()
+        )
     np.testing.assert_allclose([item.activation for item in got], expected, atol=1e-4)  # type: ignore[union-attr]
 
 
@@ -59,7 +75,9 @@ def test_nothing_is_made_up_across_a_gap() -> None:
     context = live.mapping.emg2exp.spec.context
     for row in range(100):
         live.handle("emg/activity", activity(data, row))
-    silent = [len(list(live.handle("emg/activity", activity(data, row)))) for row in range(150, 150 + context + 3)]
+    silent = [
+        len(list(live.handle("emg/activity", activity(data, row)))) for row in range(150, 150 + context + 3)
+    ]
     assert silent == [0] * context + [1] * 3
 
 
@@ -101,7 +119,9 @@ def test_a_dead_channel_is_replaced_by_what_the_others_make_likely_and_costs_cer
 def test_without_any_contact_nothing_is_said() -> None:
     live, data = component(), series(4.0)
     nothing = np.full(3, np.nan, np.float32)
-    assert [len(list(live.handle("emg/activity", activity(data, row, activation=nothing)))) for row in range(40)] == [0] * 40
+    assert [
+        len(list(live.handle("emg/activity", activity(data, row, activation=nothing)))) for row in range(40)
+    ] == [0] * 40
 
 
 def test_a_face_with_unknown_values_does_not_poison_the_fusion_or_the_muscles() -> None:
@@ -131,7 +151,9 @@ def test_the_fused_face_says_predicted_while_the_camera_is_blind_and_lost_when_a
     states = [emission.item for emission in (seen, blind, gone)]
     assert [emission.port for emission in (seen, blind, gone)] == [FUSED] * 3
     assert [state.status for state in states] == [  # type: ignore[union-attr]
-        FaceStatus.TRACKING, FaceStatus.PREDICTED, FaceStatus.LOST,
+        FaceStatus.TRACKING,
+        FaceStatus.PREDICTED,
+        FaceStatus.LOST,
     ]
     assert (states[1].expression_std[:3] > states[0].expression_std[:3]).all()  # type: ignore[union-attr]
 

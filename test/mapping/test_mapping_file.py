@@ -38,8 +38,15 @@ def test_a_mapping_comes_back_from_its_file_as_it_was(kind: str, tmp_path: Path)
         # the arrays are the same; how they lie in memory may change the last digit of a product
         np.testing.assert_allclose(first.predict(features), second.predict(features), rtol=1e-4, atol=1e-6)
         assert first.spec == second.spec and first.kind == second.kind and first.outputs == second.outputs
-        np.testing.assert_allclose(first.predict_one(features[0])[1], second.predict_one(features[0])[1], rtol=1e-6)
-    assert (again.lag, again.scheme, again.muscles, again.profile) == (mapping.lag, mapping.scheme, mapping.muscles, mapping.profile)
+        np.testing.assert_allclose(
+            first.predict_one(features[0])[1], second.predict_one(features[0])[1], rtol=1e-6
+        )
+    assert (again.lag, again.scheme, again.muscles, again.profile) == (
+        mapping.lag,
+        mapping.scheme,
+        mapping.muscles,
+        mapping.profile,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,12 +117,21 @@ def test_stretches_for_training_watching_and_judging_keep_their_distance() -> No
     assert np.abs(watch[:, None] - judge[None]).min() > 30
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({"scheme": "kuramoto"}, "kuramoto"), ({"profile": "rms100"}, "rms100"), ({"muscles": (*MUSCLES[:2], "masseter_left")}, "masseter_left"),
-])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"scheme": "kuramoto"}, "kuramoto"),
+        ({"profile": "rms100"}, "rms100"),
+        ({"muscles": (*MUSCLES[:2], "masseter_left")}, "masseter_left"),
+    ],
+)
 def test_activity_of_another_montage_is_refused_by_name(change: dict[str, object], word: str) -> None:
     mapping, _ = fitted("ridge")
-    usual: dict[str, object] = {"scheme": mapping.scheme, "muscles": mapping.muscles, "profile": mapping.profile}
+    usual: dict[str, object] = {
+        "scheme": mapping.scheme,
+        "muscles": mapping.muscles,
+        "profile": mapping.profile,
+    }
     mapping.check(**usual)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=word):
         mapping.check(**(usual | change))  # type: ignore[arg-type]
@@ -132,7 +148,12 @@ def test_damaged_foreign_and_missing_files_are_model_errors(tmp_path: Path) -> N
     good = tmp_path / "good.npz"
     mapping.save(good)
     whole = good.read_bytes()
-    for name, content in (("cut", whole[: len(whole) // 2]), ("empty", b""), ("text", b"hello"), ("torn", whole[:300] + b"\0" * 64 + whole[364:])):
+    for name, content in (
+        ("cut", whole[: len(whole) // 2]),
+        ("empty", b""),
+        ("text", b"hello"),
+        ("torn", whole[:300] + b"\0" * 64 + whole[364:]),
+    ):
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
         with pytest.raises(ModelError, match=name):

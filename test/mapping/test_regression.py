@@ -29,7 +29,9 @@ def test_ridge_equals_least_squares_on_rows_augmented_by_the_penalty() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(5, 60), st.integers(61, 120))
-def test_taking_rows_out_of_the_sums_equals_never_having_put_them_in(seed: int, start: int, stop: int) -> None:
+def test_taking_rows_out_of_the_sums_equals_never_having_put_them_in(
+    seed: int, start: int, stop: int
+) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((150, 4)).astype(np.float32), rng.standard_normal((150, 3)).astype(np.float32)
     basis = Basis.of(x, 16, 1.0, seed)
@@ -64,7 +66,10 @@ def test_no_held_out_row_is_within_the_gap_of_a_training_row(count: int, folds: 
 
 def test_held_out_predictions_do_not_use_the_held_out_block() -> None:
     rng = np.random.default_rng(3)
-    x, y = rng.standard_normal((1000, 4)).astype(np.float32), rng.standard_normal((1000, 1)).astype(np.float32)
+    x, y = (
+        rng.standard_normal((1000, 4)).astype(np.float32),
+        rng.standard_normal((1000, 1)).astype(np.float32),
+    )
     _, judged, _ = fit_linear(x, y, 10, FitSettings(kind="ridge", bend=False))
     changed = y.copy()
     changed[:200] += 50.0  # the first block: others train on it, its own predictions must not
@@ -98,7 +103,9 @@ def test_lags_are_whole_steps_without_repetition() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
-def test_good_contact_changes_nothing_and_no_contact_gives_the_expectation_given_the_others(seed: int) -> None:
+def test_good_contact_changes_nothing_and_no_contact_gives_the_expectation_given_the_others(
+    seed: int,
+) -> None:
     rng = np.random.default_rng(seed)
     root = rng.standard_normal((4, 4))
     covariance = root @ root.T + 0.5 * np.eye(4)
@@ -125,11 +132,15 @@ def test_scores_agree_with_numpy_and_say_nan_where_nothing_moves() -> None:
 def test_the_curve_is_the_conditional_median_rises_and_goes_on_with_slope_one() -> None:
     rng = np.random.default_rng(6)
     closed = rng.uniform(size=20_000) < 0.2
-    hint = np.where(closed, rng.uniform(0.2, 1.0, 20_000), rng.uniform(0.0, 0.5, 20_000)).astype(np.float32)[:, None]
+    hint = np.where(closed, rng.uniform(0.2, 1.0, 20_000), rng.uniform(0.0, 0.5, 20_000)).astype(np.float32)[
+        :, None
+    ]
     truth = closed.astype(np.float32)[:, None]
     curve = Curve.of(hint, truth)
     # below 0.5 open is likelier (0.8 / 0.5 against 0.2 / 0.8 per unit), above it only closed is left
-    np.testing.assert_allclose(curve.apply(np.array([[0.1], [0.4], [0.6], [0.9]], np.float32))[:, 0], [0, 0, 1, 1], atol=0.02)
+    np.testing.assert_allclose(
+        curve.apply(np.array([[0.1], [0.4], [0.6], [0.9]], np.float32))[:, 0], [0, 0, 1, 1], atol=0.02
+    )
     line = curve.apply(np.linspace(-1, 2, 200, dtype=np.float32)[:, None])[:, 0]
     assert (np.diff(line) >= -1e-6).all()
     np.testing.assert_allclose(np.diff(line)[[0, -1]], 3 / 199, rtol=1e-3)

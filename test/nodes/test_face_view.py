@@ -30,23 +30,50 @@ def face(stamp: int = T0, pose: Any = None, **weights: float) -> FaceState:
         expression[ARKIT_52.index(name)] = value
     placed = projection.facing_pose(0.6) if pose is None else pose
     return FaceState(
-        stamp, "open_head", FaceOrigin.FUSED, np.zeros(80), expression, np.zeros(52), np.zeros(3), np.zeros(3), np.zeros((2, 3)),
-        np.zeros(2), placed, 1.0,
+        stamp,
+        "open_head",
+        FaceOrigin.FUSED,
+        np.zeros(80),
+        expression,
+        np.zeros(52),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        placed,
+        1.0,
     )
 
 
-@given(st.integers(0, 7), st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=9), st.integers(0, 2**31 * NS - 1))
+@given(
+    st.integers(0, 7),
+    st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=9),
+    st.integers(0, 2**31 * NS - 1),
+)
 @settings(deadline=None, max_examples=40)
-def test_a_mesh_written_as_blocks_has_the_bytes_of_one_written_message_by_message(count: int, frame: str, stamp: int) -> None:
+def test_a_mesh_written_as_blocks_has_the_bytes_of_one_written_message_by_message(
+    count: int, frame: str, stamp: int
+) -> None:
     rng = np.random.default_rng(count)
     corners, colours = rng.normal(size=(3 * count, 3)), rng.random((3 * count, 4)).astype(np.float32)
-    points = [ROSBAGS.make("geometry_msgs/msg/Point", x=float(x), y=float(y), z=float(z)) for x, y, z in corners]
-    painted = [ROSBAGS.make("std_msgs/msg/ColorRGBA", r=float(r), g=float(g), b=float(b), a=float(a)) for r, g, b, a in colours]
+    points = [
+        ROSBAGS.make("geometry_msgs/msg/Point", x=float(x), y=float(y), z=float(z)) for x, y, z in corners
+    ]
+    painted = [
+        ROSBAGS.make("std_msgs/msg/ColorRGBA", r=float(r), g=float(g), b=float(b), a=float(a))
+        for r, g, b, a in colours
+    ]
     written = view.triangle_marker(stamp, frame, "face/mesh", corners, colours)
     if count:
         assert written == serialise(view._marker(stamp, frame, "face/mesh", points, painted))
     read = deserialise(written, view.MARKER)
-    assert (len(read.points), len(read.colors), read.header.frame_id, read.ns, read.type) == (3 * count, 3 * count, frame, "face/mesh", 11)
+    assert (len(read.points), len(read.colors), read.header.frame_id, read.ns, read.type) == (
+        3 * count,
+        3 * count,
+        frame,
+        "face/mesh",
+        11,
+    )
 
 
 def test_the_face_frame_sits_at_the_sellion_with_x_out_of_the_face_and_z_up(shown: view.FaceView) -> None:

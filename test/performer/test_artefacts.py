@@ -24,7 +24,9 @@ RATE = 2048.0
 SCRIPT = Script(7)
 
 
-def silent(*names: str, seconds: float = 60.0, scheme: str = "fridlund", first: int = 0, **more: float) -> np.ndarray:
+def silent(
+    *names: str, seconds: float = 60.0, scheme: str = "fridlund", first: int = 0, **more: float
+) -> np.ndarray:
     """(N, C) what is recorded from a face without any muscle."""
     electrodes = place_electrodes(scheme, 7)
     noise = Artefacts(7, 0, SCRIPT, electrodes, RATE, choose(names), **more)
@@ -60,8 +62,16 @@ def test_mains_is_a_line_with_harmonics_that_drifts_a_little(mains_hz: float) ->
     for harmonic in (1, 3):
         line = np.abs(frequency - harmonic * mains_hz) < 1.5
         assert density[line].sum() > 0.005 * density.sum()
-    analytic = np.unwrap(np.angle(signal.hilbert(signal.sosfiltfilt(
-        signal.butter(2, [mains_hz - 5, mains_hz + 5], "band", fs=RATE, output="sos"), samples[:, 0]))))
+    analytic = np.unwrap(
+        np.angle(
+            signal.hilbert(
+                signal.sosfiltfilt(
+                    signal.butter(2, [mains_hz - 5, mains_hz + 5], "band", fs=RATE, output="sos"),
+                    samples[:, 0],
+                )
+            )
+        )
+    )
     turned = np.diff(analytic[:: int(RATE)])[2:-2] / (2 * np.pi)
     assert np.abs(turned - mains_hz).max() < 0.07
     assert np.ptp(turned) > 0.01
@@ -102,7 +112,8 @@ def test_a_blink_is_positive_above_and_negative_below_the_eye() -> None:
 
 def test_a_pair_sees_the_difference_of_its_contacts_blinks() -> None:
     pair, contacts = (
-        Artefacts(7, 0, SCRIPT, place_electrodes(scheme, 7), RATE, frozenset()).blink_gain for scheme in ("fridlund", "both")
+        Artefacts(7, 0, SCRIPT, place_electrodes(scheme, 7), RATE, frozenset()).blink_gain
+        for scheme in ("fridlund", "both")
     )
     assert pair == pytest.approx(contacts[0:44:2] - contacts[1:44:2], abs=1e-12)
 

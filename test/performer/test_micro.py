@@ -22,14 +22,25 @@ def full(label: str) -> np.ndarray:
     out = np.zeros(len(ACTUATORS))
     for pattern in PATTERNS[label]:
         for name, level in pattern.items():
-            places = [ACTUATORS.index(name)] if name in HIDDEN else [muscle_index(name, "right"), muscle_index(name, "left")]
+            places = (
+                [ACTUATORS.index(name)]
+                if name in HIDDEN
+                else [muscle_index(name, "right"), muscle_index(name, "left")]
+            )
             out[places] = np.maximum(out[places], level)
     return out
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31 - 1), st.integers(0, 20), st.sampled_from(["micro", "micro_talking"]), st.floats(-100.0, 3e7))
-def test_events_are_short_small_and_two_to_five_seconds_apart(seed: int, session: int, program: str, begin: float) -> None:
+@given(
+    st.integers(0, 2**31 - 1),
+    st.integers(0, 20),
+    st.sampled_from(["micro", "micro_talking"]),
+    st.floats(-100.0, 3e7),
+)
+def test_events_are_short_small_and_two_to_five_seconds_apart(
+    seed: int, session: int, program: str, begin: float
+) -> None:
     events = Script(seed, session, program).micro_events(begin, begin + 30.0)
     assert len(events) >= 5
     for one, after in pairwise(events):
@@ -40,7 +51,8 @@ def test_events_are_short_small_and_two_to_five_seconds_apart(seed: int, session
         assert 0.05 <= event.apex_s - event.onset_s <= 0.25
         assert event.label in MICRO_CLASSES
         assert set(event.regions) <= set(EVENT_REGIONS)
-        # never more than the share says of what the full movement asks of any muscle, and at least one muscle reaches it
+        # never more than the share says of what the full movement asks of any muscle, and at least one muscle
+        # reaches it
         assert INTENSITY[0] <= event.intensity <= INTENSITY[1]
         most = full(event.label)
         assert (event.levels <= event.intensity * most + 1e-12).all()
@@ -58,24 +70,38 @@ def test_however_time_is_cut_every_event_is_told_once(cuts: list[float]) -> None
 
 @pytest.mark.parametrize("program", ["micro", "micro_talking"])
 def test_an_event_is_what_the_excitation_gains_over_the_programme_beneath(program: str) -> None:
-    script, beneath = Script(3, 1, program), Script(3, 1, {"micro": "rest", "micro_talking": "conversation"}[program])
+    script, beneath = (
+        Script(3, 1, program),
+        Script(3, 1, {"micro": "rest", "micro_talking": "conversation"}[program]),
+    )
     times = np.arange(0.0, 30.0, 0.002)
     gained = script.excitation(times) - beneath.excitation(times)
     still = np.ones(len(times), bool)
     for event in script.micro_events(0.0, 30.0):
-        here = (times >= event.start_s - 0.01) & (times <= event.start_s + event.rise_s + event.plateau_s + event.fall_s + 0.01)
+        here = (times >= event.start_s - 0.01) & (
+            times <= event.start_s + event.rise_s + event.plateau_s + event.fall_s + 0.01
+        )
         still &= ~here
         peak = gained[here][np.abs(times[here] - event.apex_s).argmin()]
         used = beneath.excitation(np.array([event.apex_s]))[0] + event.levels < 0.999
         assert np.allclose(peak[used], event.levels[used], atol=0.02 * event.levels.max())
         ends = np.array([event.onset_s, event.offset_s])
-        at_ends = (script.excitation(ends) - beneath.excitation(ends)) @ event.levels / (event.levels @ event.levels)
+        at_ends = (
+            (script.excitation(ends) - beneath.excitation(ends))
+            @ event.levels
+            / (event.levels @ event.levels)
+        )
         assert np.allclose(at_ends, VISIBLE, atol=0.002)
     assert np.abs(gained[still & (times > 1.0)]).max() < 1e-12
 
 
 def test_while_talking_events_show_around_the_eyes_because_the_mouth_is_busy() -> None:
-    regions = {region for seed in range(5) for event in Script(seed, 0, "micro_talking").micro_events(0, 60) for region in event.regions}
+    regions = {
+        region
+        for seed in range(5)
+        for event in Script(seed, 0, "micro_talking").micro_events(0, 60)
+        for region in event.regions
+    }
     assert regions == {"eye_left", "eye_right"}
     assert Script(1, 0, "micro_talking").speech(np.array([13.0]))[0] == 1.0
 
@@ -113,7 +139,9 @@ def test_the_skin_shows_an_event_later_and_within_half_a_second(lag_s: float) ->
             assert event.offset_s - event.onset_s <= 0.5
         # an independent look: the activation on the skin of the whole programme, tone taken away
         times = event.onset_s + np.arange(-0.05, 0.75, 0.002)
-        above = (person.timeline.skin(times) - person.script.tone(times - lag_s))[:, early.levels > 0].sum(axis=1)
+        above = (person.timeline.skin(times) - person.script.tone(times - lag_s))[:, early.levels > 0].sum(
+            axis=1
+        )
         if not len(person.script.blinks(event.onset_s - 0.4, event.offset_s + 0.4)):
             assert abs(times[above.argmax()] - event.apex_s) <= 0.006
             assert np.interp(event.onset_s, times, above) / above.max() == pytest.approx(VISIBLE, abs=0.025)
@@ -155,7 +183,9 @@ def test_local_motion_never_exceeds_its_bound_however_many_muscles_pull() -> Non
 def test_local_motion_is_out_of_reach_of_the_head_models_coefficients() -> None:
     """The best of all expressions explains only part of it."""
     head = RESTING.head
-    field = RESTING._local_skin.offsets(np.where(np.arange(len(ACTUATORS)) == muscle_index("zygomaticus_major", "left"), 0.1, 0.0))
+    field = RESTING._local_skin.offsets(
+        np.where(np.arange(len(ACTUATORS)) == muscle_index("zygomaticus_major", "left"), 0.1, 0.0)
+    )
     basis = head.expression_basis.reshape(-1, head.expression_size).astype(np.float64)
     goal = field.reshape(-1).astype(np.float64)
     left = goal - basis @ np.linalg.lstsq(basis, goal, rcond=None)[0]
@@ -183,8 +213,12 @@ def test_the_camera_draws_the_local_motion_and_nothing_else_changes() -> None:
     drawn = RESTING.frame_at(event.apex_s).image.astype(int)
     arguments = (state.shape, state.expression, state.eyes, state.head_pose, event.apex_s)
     without = RESTING.camera.render(*arguments).astype(int)
-    assert np.array_equal(drawn, RESTING.camera.render(*arguments, offsets=RESTING.local_offsets(event.apex_s)))
-    assert np.array_equal(without, RESTING.camera.render(*arguments, offsets=np.zeros_like(RESTING.head.template)))
+    assert np.array_equal(
+        drawn, RESTING.camera.render(*arguments, offsets=RESTING.local_offsets(event.apex_s))
+    )
+    assert np.array_equal(
+        without, RESTING.camera.render(*arguments, offsets=np.zeros_like(RESTING.head.template))
+    )
     changed = np.abs(drawn - without).max(axis=2) > 0
     assert 0.0 < changed.mean() < 0.5
     with pytest.raises(InputError, match="offsets have shape"):
@@ -209,9 +243,13 @@ def test_emg_sees_an_event_before_the_skin_does() -> None:
     for event in person.script.micro_events(1.0, 75.0):
         strongest = int(event.levels[: len(MUSCLES)].argmax())
         first = person.sample_index(event.onset_s - 0.15)
-        power += (person.samples(first, len(power))[:, strongest].astype(float) * 1e6) ** 2 / event.levels[strongest] ** 2
+        power += (person.samples(first, len(power))[:, strongest].astype(float) * 1e6) ** 2 / event.levels[
+            strongest
+        ] ** 2
         times = event.onset_s - 0.15 + np.arange(250) * 0.002
-        skin += (person.timeline.skin(times)[:, strongest] - person.script.tone(times)[:, strongest]) / event.levels[strongest]
+        skin += (
+            person.timeline.skin(times)[:, strongest] - person.script.tone(times)[:, strongest]
+        ) / event.levels[strongest]
         count += 1
     assert count >= 18
     rms = np.sqrt(np.convolve(power / count, np.ones(40) / 40, mode="same"))

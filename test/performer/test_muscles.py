@@ -26,10 +26,17 @@ from eifer_ros.performer.script import Script
 from eifer_ros.types import ARKIT_52
 
 LINKS = [  # muscle, ARKit action it makes on its own side (FACS)
-    ("medial_frontalis", "browInnerUp"), ("lateral_frontalis", "browOuterUp"), ("corrugator_supercilii", "browDown"),
-    ("depressor_supercilii", "browDown"), ("levator_labii_superioris", "mouthUpperUp"), ("levator_labii_superioris", "noseSneer"),
-    ("orbicularis_oris", "mouthPucker"), ("depressor_anguli_oris", "mouthFrown"), ("mentalis", "mouthShrugLower"),
-    ("orbicularis_oculi", "eyeSquint"), ("zygomaticus_major", "mouthSmile"),
+    ("medial_frontalis", "browInnerUp"),
+    ("lateral_frontalis", "browOuterUp"),
+    ("corrugator_supercilii", "browDown"),
+    ("depressor_supercilii", "browDown"),
+    ("levator_labii_superioris", "mouthUpperUp"),
+    ("levator_labii_superioris", "noseSneer"),
+    ("orbicularis_oris", "mouthPucker"),
+    ("depressor_anguli_oris", "mouthFrown"),
+    ("mentalis", "mouthShrugLower"),
+    ("orbicularis_oculi", "eyeSquint"),
+    ("zygomaticus_major", "mouthSmile"),
 ]
 
 
@@ -66,7 +73,8 @@ def test_the_reference_matrix_is_sparse_signed_and_mirrors() -> None:
     assert np.mean(matrix != 0) < 0.12
     assert (matrix < 0).any()
     swap_rows = [
-        ARKIT_52.index(n.replace("Left", "*").replace("Right", "Left").replace("*", "Right")) for n in ARKIT_52
+        ARKIT_52.index(n.replace("Left", "*").replace("Right", "Left").replace("*", "Right"))
+        for n in ARKIT_52
     ]
     swap_columns = [*(i ^ 1 for i in range(len(MUSCLES))), *range(len(MUSCLES), len(ACTUATORS))]
     assert np.allclose(matrix, matrix[np.ix_(swap_rows, swap_columns)])
@@ -108,10 +116,17 @@ def test_gravity_opens_the_jaw_with_little_muscle_and_the_masseter_holds_it() ->
 
 
 def test_people_differ_more_than_the_sides_of_one_face() -> None:
-    ratio = np.array([
-        [np.log(m.matrix[ARKIT_52.index(f"mouthSmile{s}"), muscle_index("zygomaticus_major", s.lower())]) for s in ("Left", "Right")]
-        for m in (MuscleMap(seed) for seed in range(60))
-    ])
+    ratio = np.array(
+        [
+            [
+                np.log(
+                    m.matrix[ARKIT_52.index(f"mouthSmile{s}"), muscle_index("zygomaticus_major", s.lower())]
+                )
+                for s in ("Left", "Right")
+            ]
+            for m in (MuscleMap(seed) for seed in range(60))
+        ]
+    )
     assert ratio.mean(axis=1).std() == pytest.approx(0.15, rel=0.35)
     assert (ratio[:, 0] - ratio[:, 1]).std() < 0.12
     assert np.array_equal(MuscleMap(5).matrix, MuscleMap(5).matrix)

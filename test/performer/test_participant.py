@@ -39,12 +39,17 @@ def test_another_process_sees_the_same_performance() -> None:
         "data = p.emg(30.0, 31.0).tobytes() + face.expression.tobytes() + face.head_pose.tobytes() + p.frame_at(31.37).image.tobytes()\n"
         "print(hashlib.sha256(data).hexdigest())"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
     here = Participant(7, size=(64, 48), emg_mode="units")
     here.emg(90.0, 91.0)  # another history
     face = here.face_at(31.37)
     data = (
-        here.emg(30.0, 31.0).tobytes() + face.expression.tobytes() + face.head_pose.tobytes() + here.frame_at(31.37).image.tobytes()
+        here.emg(30.0, 31.0).tobytes()
+        + face.expression.tobytes()
+        + face.head_pose.tobytes()
+        + here.frame_at(31.37).image.tobytes()
     )
     assert hashlib.sha256(data).hexdigest() == other
 
@@ -62,8 +67,14 @@ def test_the_true_face_is_complete() -> None:
 
 def test_expressions_show_the_movement_that_is_performed() -> None:
     expected = {
-        "Forehead": "browOuterUpLeft", "Eye-Tight": "eyeBlinkRight", "Smile-Open": "mouthSmileRight", "Lip-Pucker": "mouthPucker",
-        "Cheeks": "cheekPuff", "Snarl": "noseSneerLeft", "Depress-Lip": "mouthFrownLeft", "Surprised": "jawOpen",
+        "Forehead": "browOuterUpLeft",
+        "Eye-Tight": "eyeBlinkRight",
+        "Smile-Open": "mouthSmileRight",
+        "Lip-Pucker": "mouthPucker",
+        "Cheeks": "cheekPuff",
+        "Snarl": "noseSneerLeft",
+        "Depress-Lip": "mouthFrownLeft",
+        "Surprised": "jawOpen",
     }
     rest = PERSON.expression_at(2.0)
     for take in PERSON.script.takes(0.0, 85.0):
@@ -126,7 +137,9 @@ def test_true_muscles_have_the_names_of_the_scheme_and_the_amplitudes_of_the_tab
 def test_the_recorded_envelope_follows_the_true_one() -> None:
     samples = PERSON.emg(0.0, 60.0).astype(np.float64)
     band = signal.sosfilt(signal.butter(4, [20, 450], "band", fs=2048, output="sos"), samples, axis=0)
-    envelope = np.sqrt(np.maximum(signal.sosfiltfilt(signal.butter(2, 4, fs=2048, output="sos"), band**2, axis=0), 0.0))
+    envelope = np.sqrt(
+        np.maximum(signal.sosfiltfilt(signal.butter(2, 4, fs=2048, output="sos"), band**2, axis=0), 0.0)
+    )
     times = np.arange(2.0, 58.0, 0.05)
     truth = np.array([PERSON.muscles_at(t).envelope for t in times])
     measured = envelope[np.round(times * PERSON.true_rate_hz).astype(int)]
@@ -140,7 +153,9 @@ def test_the_face_follows_the_emg_by_the_lag(lag_s: float) -> None:
     person = Participant(7, lag_s=lag_s, program="calibration", artefacts=())
     rate = person.rate_hz
     power = person.emg(0.0, 55.0).astype(np.float64)[:, [18, 2, 10]] ** 2
-    smooth = np.sqrt(np.maximum(signal.sosfiltfilt(signal.butter(2, 5, fs=rate, output="sos"), power, axis=0), 0.0))
+    smooth = np.sqrt(
+        np.maximum(signal.sosfiltfilt(signal.butter(2, 5, fs=rate, output="sos"), power, axis=0), 0.0)
+    )
     times = np.arange(1.0, 54.0, 0.005)
     for channel, action in ((0, "mouthSmileRight"), (1, "browOuterUpRight"), (2, "mouthPucker")):
         a = smooth[np.round(times * rate).astype(int), channel]

@@ -56,10 +56,14 @@ def test_everything_comes_in_the_order_of_stamps(two_seconds: list[Emission]) ->
     assert stamps == sorted(stamps)
     assert stamps[0] == START
     assert stamps[-1] < START + 2 * NS
-    ports = {port.name for port in Performer.outputs} - {"truth/events"}  # this programme has no micro-expressions
+    ports = {port.name for port in Performer.outputs} - {
+        "truth/events"
+    }  # this programme has no micro-expressions
     assert {emission.port for emission in two_seconds} == ports
     for emission in two_seconds:
-        assert isinstance(emission.item, next(port.item for port in Performer.outputs if port.name == emission.port))
+        assert isinstance(
+            emission.item, next(port.item for port in Performer.outputs if port.name == emission.port)
+        )
 
 
 def test_rates_are_those_of_the_configuration(two_seconds: list[Emission]) -> None:
@@ -77,7 +81,9 @@ def test_packets_join_without_gap_or_overlap(two_seconds: list[Emission]) -> Non
         assert chunk.lost == 0
         index += len(chunk.samples)
     source = PerformerEmg(offline())
-    assert np.array_equal(np.concatenate([chunk.samples for chunk in chunks]), source.participant.emg(0.0, 2.0))
+    assert np.array_equal(
+        np.concatenate([chunk.samples for chunk in chunks]), source.participant.emg(0.0, 2.0)
+    )
     raw = np.concatenate([chunk.raw_stamps for chunk in chunks])
     assert np.allclose(np.diff(raw), 1.0 / 2048.0)
 
@@ -104,8 +110,16 @@ def test_dropped_packets_are_counted_in_the_next_one() -> None:
 
 
 def test_camera_and_amplifier_in_different_processes_agree(two_seconds: list[Emission]) -> None:
-    camera, emg = list(PerformerCamera(offline(duration_s=0.2)).produce()), list(PerformerEmg(offline(duration_s=0.2)).produce())
-    for alone, port in ((camera, "truth/face"), (camera, "camera/image_raw"), (emg, "emg/raw"), (emg, "truth/muscles")):
+    camera, emg = (
+        list(PerformerCamera(offline(duration_s=0.2)).produce()),
+        list(PerformerEmg(offline(duration_s=0.2)).produce()),
+    )
+    for alone, port in (
+        (camera, "truth/face"),
+        (camera, "camera/image_raw"),
+        (emg, "emg/raw"),
+        (emg, "truth/muscles"),
+    ):
         together = [item for item in of(two_seconds, port) if item.stamp < START + NS // 5 - NS // 50]
         for one, other in zip(of(alone, port), together, strict=False):
             assert one.stamp == other.stamp
@@ -122,7 +136,11 @@ def test_micro_expressions_are_told_as_true_events_and_marked(tmp_path: Path) ->
     events: list[FaceEvent] = of(emissions, "truth/events")
     assert len(events) >= 3
     marks = [(m.label, m.phase) for m in of(emissions, "truth/movement") if m.label.startswith("Micro-")]
-    assert marks == [mark for e in events for mark in ((f"Micro-{e.label.capitalize()}", "start"), (f"Micro-{e.label.capitalize()}", "end"))]
+    assert marks == [
+        mark
+        for e in events
+        for mark in ((f"Micro-{e.label.capitalize()}", "start"), (f"Micro-{e.label.capitalize()}", "end"))
+    ]
     for event in events:
         assert event.origin == FaceOrigin.TRUTH
         assert event.classes[int(event.probabilities.argmax())] == event.label
@@ -132,7 +150,9 @@ def test_micro_expressions_are_told_as_true_events_and_marked(tmp_path: Path) ->
         for emission in emissions:
             bag.write(*emission)
     back = [item for _, port, item in read(tmp_path / "bag") if port == "truth/events"]
-    assert [(e.stamp, e.onset, e.offset, e.regions, e.label) for e in back] == [(e.stamp, e.onset, e.offset, e.regions, e.label) for e in events]
+    assert [(e.stamp, e.onset, e.offset, e.regions, e.label) for e in back] == [
+        (e.stamp, e.onset, e.offset, e.regions, e.label) for e in events
+    ]
 
 
 def test_live_an_event_is_told_when_it_is_over() -> None:
@@ -149,7 +169,10 @@ def test_markers_tell_when_movements_begin_and_end() -> None:
     emissions = list(PerformerEmg(offline(duration_s=12.0)).produce())
     markers: list[Marker] = of(emissions, "truth/movement")
     assert [(m.label, m.phase) for m in markers[:4]] == [
-        ("Face-At-Rest", "start"), ("Face-At-Rest", "end"), ("Forehead", "start"), ("Forehead", "end"),
+        ("Face-At-Rest", "start"),
+        ("Face-At-Rest", "end"),
+        ("Forehead", "start"),
+        ("Forehead", "end"),
     ]
     held = (markers[2].stamp + markers[3].stamp) // 2
     truth: list[MuscleActivity] = of(emissions, "truth/muscles")
@@ -173,7 +196,9 @@ def test_live_shows_the_moment_of_the_clock_and_not_the_beginning() -> None:
     clock = FakeClock(START + 7 * NS)
     live = PerformerCamera(build(PerformerConfig, {**SMALL, "duration_s": 0.05}, "test"), clock)
     face: FaceState = of(list(live.produce()), "truth/face")[0]
-    assert np.array_equal(face.expression, live.participant.face_at(live.participant.time(face.stamp)).expression)
+    assert np.array_equal(
+        face.expression, live.participant.face_at(live.participant.time(face.stamp)).expression
+    )
     assert face.stamp == pytest.approx(START + 7 * NS, abs=NS // 25)
 
 
@@ -203,13 +228,19 @@ def test_a_live_host_draws_pictures_beside_the_emg_and_gets_the_same() -> None:
     assert {e.port for e in apart if e.port.startswith("emg")}.isdisjoint(e.port for e in pictures())
     for port in ("camera/image_raw", "emg/raw"):
         for one, two in zip(of(apart, port), of(together, port), strict=True):
-            assert np.array_equal(one.image, two.image) if port.startswith("camera") else np.array_equal(one.samples, two.samples)
+            assert (
+                np.array_equal(one.image, two.image)
+                if port.startswith("camera")
+                else np.array_equal(one.samples, two.samples)
+            )
     assert len(Performer(offline()).branches()) == 1
 
 
 def test_a_performance_without_end_and_without_micro_expressions_or_movements_still_shows_pictures() -> None:
     for program in ("session", "rest"):
-        source = Performer(build(PerformerConfig, {**SMALL, "program": program}, "test"), FakeClock(START + 30 * NS))
+        source = Performer(
+            build(PerformerConfig, {**SMALL, "program": program}, "test"), FakeClock(START + 30 * NS)
+        )
         pictures, emg = (branch() for branch in source.branches())
         assert next(e for e in pictures if e.port == "camera/image_raw").item.stamp >= START + 30 * NS
         assert next(e for e in emg if e.port == "emg/raw").item.stamp >= START + 29 * NS
@@ -217,7 +248,9 @@ def test_a_performance_without_end_and_without_micro_expressions_or_movements_st
 
 def test_bursts_deliver_packets_together() -> None:
     clock = FakeClock(START)
-    source = PerformerEmg(build(PerformerConfig, {**SMALL, "duration_s": 1.0, "artefacts": ("bursts",)}, "test"), clock)
+    source = PerformerEmg(
+        build(PerformerConfig, {**SMALL, "duration_s": 1.0, "artefacts": ("bursts",)}, "test"), clock
+    )
     arrivals = [clock.time for emission in source.produce() if emission.port == "emg/raw"]
     assert len(set(arrivals)) <= 21 < len(arrivals)
     assert all(arrival % (NS // 20) == 0 for arrival in arrivals)
@@ -269,9 +302,14 @@ def test_simulate_reports_progress_and_ends_where_it_should() -> None:
     assert not of(list(simulate(1.0 / 60.0, PerformerConfig(**SMALL), camera=False)), "camera/image_raw")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("minutes", "streams", "message"), [
-    (0.0, {}, "longer than 0"), (float("nan"), {}, "longer than 0"), (1.0, {"camera": False, "emg": False}, "empty"),
-])
+@pytest.mark.parametrize(
+    ("minutes", "streams", "message"),
+    [
+        (0.0, {}, "longer than 0"),
+        (float("nan"), {}, "longer than 0"),
+        (1.0, {"camera": False, "emg": False}, "empty"),
+    ],
+)
 def test_an_empty_simulation_is_refused(minutes: float, streams: dict[str, bool], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         next(simulate(minutes, **streams))

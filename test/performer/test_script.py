@@ -18,7 +18,9 @@ def script() -> Script:
     return Script(7)
 
 
-def test_the_programme_holds_the_eleven_functional_and_six_emotional_movements_in_order(script: Script) -> None:
+def test_the_programme_holds_the_eleven_functional_and_six_emotional_movements_in_order(
+    script: Script,
+) -> None:
     labels = [take.label for take in script.takes(0.0, script.cycle_s - 0.01)]
     assert labels[:11] == [movement.name for movement in PROTOCOL] == list(FUNCTIONAL)
     assert labels[11:17] == ["Angry", "Disgusted", "Fearful", "Happy", "Sad", "Surprised"]
@@ -27,7 +29,10 @@ def test_the_programme_holds_the_eleven_functional_and_six_emotional_movements_i
 
 def test_every_later_cycle_holds_the_same_movements_in_another_order(script: Script) -> None:
     def cycle(number: int) -> list[str]:
-        return [t.label for t in script.takes(number * script.cycle_s + 0.01, (number + 1) * script.cycle_s - 0.01)]
+        return [
+            t.label
+            for t in script.takes(number * script.cycle_s + 0.01, (number + 1) * script.cycle_s - 0.01)
+        ]
 
     assert sorted(cycle(0)) == sorted(cycle(1)) == sorted(cycle(5))
     assert cycle(1) != cycle(0)
@@ -35,7 +40,9 @@ def test_every_later_cycle_holds_the_same_movements_in_another_order(script: Scr
 
 def test_the_calibration_programme_keeps_the_protocol_order_for_ever() -> None:
     script = Script(3, program="calibration")
-    assert [t.label for t in script.takes(9 * script.cycle_s + 0.01, 10 * script.cycle_s - 0.01)] == list(FUNCTIONAL)
+    assert [t.label for t in script.takes(9 * script.cycle_s + 0.01, 10 * script.cycle_s - 0.01)] == list(
+        FUNCTIONAL
+    )
 
 
 def test_excitation_stays_between_rest_and_full(script: Script) -> None:
@@ -51,7 +58,10 @@ def test_any_moment_can_be_asked_for_in_any_cut(seed: int, session: int, start: 
     times = start + np.linspace(0.0, length, 37)
     whole = Script(seed, session).excitation(times)
     parts = Script(seed, session)
-    assert np.array_equal(whole, np.concatenate([parts.excitation(times[20:]), parts.excitation(times[:20])])[np.r_[17:37, 0:17]])
+    assert np.array_equal(
+        whole,
+        np.concatenate([parts.excitation(times[20:]), parts.excitation(times[:20])])[np.r_[17:37, 0:17]],
+    )
 
 
 def test_another_seed_or_session_is_another_performance() -> None:
@@ -75,13 +85,21 @@ def test_strength_belongs_to_the_person_and_timing_to_the_session() -> None:
 def test_a_movement_moves_its_own_muscles_and_returns_to_rest(script: Script, name: str) -> None:
     levels = {**FUNCTIONAL, **EMOTIONAL}[name]
     take = next(take for take in script.takes(0.0, 90.0) if take.label == name)
-    before, held, after = script.excitation(np.array([take.start_s - 0.01, 0.5 * (take.start_s + take.end_s), take.end_s + 0.01]))
+    before, held, after = script.excitation(
+        np.array([take.start_s - 0.01, 0.5 * (take.start_s + take.end_s), take.end_s + 0.01])
+    )
     muscle = max((m for m in levels if m not in HIDDEN), key=lambda m: levels[m])
     for side in ("right", "left"):
         index = muscle_index(muscle, side)
         assert held[index] > 0.5 * levels[muscle]
-        assert max(before[index], after[index]) < 0.06 + 0.3 * (muscle == "orbicularis_oculi")  # a blink may coincide
-    unused = [muscle_index(m, "left") for m in ("medial_frontalis", "masseter", "zygomaticus_major") if m not in levels]
+        assert max(before[index], after[index]) < 0.06 + 0.3 * (
+            muscle == "orbicularis_oculi"
+        )  # a blink may coincide
+    unused = [
+        muscle_index(m, "left")
+        for m in ("medial_frontalis", "masseter", "zygomaticus_major")
+        if m not in levels
+    ]
     assert max((held[i] for i in unused), default=0.0) < 0.06
 
 
@@ -92,7 +110,11 @@ def test_onsets_take_three_to_eight_tenths_of_a_second() -> None:
             continue
         times = take.start_s + np.arange(0.0, 1.2, 0.005)
         levels = {**FUNCTIONAL, **EMOTIONAL}[take.label]
-        muscle = max((m for m in levels if m not in (*HIDDEN, "orbicularis_oculi")), key=lambda m: levels[m], default=None)
+        muscle = max(
+            (m for m in levels if m not in (*HIDDEN, "orbicularis_oculi")),
+            key=lambda m: levels[m],
+            default=None,
+        )
         if muscle is None:
             continue
         course = script.excitation(times)[:, muscle_index(muscle, "right")]
@@ -182,4 +204,14 @@ def test_maximum_keeps_every_muscle_at_full_contraction() -> None:
 def test_a_wrong_programme_is_answered_with_the_right_ones() -> None:
     with pytest.raises(InputError, match="did you mean 'session'"):
         Script(1, program="sesion")
-    assert set(PROGRAMS) == {"session", "calibration", "emotions", "conversation", "free", "rest", "maximum", "micro", "micro_talking"}
+    assert set(PROGRAMS) == {
+        "session",
+        "calibration",
+        "emotions",
+        "conversation",
+        "free",
+        "rest",
+        "maximum",
+        "micro",
+        "micro_talking",
+    }

@@ -94,7 +94,9 @@ def test_spike_trains_have_the_rates_of_the_formula(trains: tuple[float, np.ndar
     assert not counts[:, ~on].any()
 
 
-def test_intervals_are_normal_and_block_borders_leave_no_trace(trains: tuple[float, np.ndarray, np.ndarray]) -> None:
+def test_intervals_are_normal_and_block_borders_leave_no_trace(
+    trains: tuple[float, np.ndarray, np.ndarray],
+) -> None:
     level, times, who = trains
     rates = firing_rates(level)
     assert (np.diff(times) >= 0).all()
@@ -134,11 +136,16 @@ def test_a_potential_is_the_sum_of_the_formula_over_poles_and_fibres() -> None:
         for t in range(count):
             for strength, lag in zip(strengths, semg.TRIPOLE_MM, strict=True):
                 run = max(units.velocity[muscle, unit] * t * step - lag, 0.0)
-                for pole in (min(run, units.ahead[muscle, unit, f]), -min(run, units.behind[muscle, unit, f])):
+                for pole in (
+                    min(run, units.ahead[muscle, unit, f]),
+                    -min(run, units.behind[muscle, unit, f]),
+                ):
                     distance = np.sqrt(6.0 * (x2 + units.depth[muscle, unit, f] ** 2) + (z - pole) ** 2)
                     expected[:, t] += strength / (2.0 * np.pi * 0.303 * distance) / semg.FIBRES
     found = unit_potential(units, muscle, unit, contacts, step, count) / units.size[unit]
-    assert np.abs(found - expected).max() < 0.025 * np.abs(expected).max()  # the table is interpolated linearly
+    assert (
+        np.abs(found - expected).max() < 0.025 * np.abs(expected).max()
+    )  # the table is interpolated linearly
 
 
 def test_a_potential_begins_and_ends_at_zero() -> None:
@@ -150,7 +157,15 @@ def test_a_potential_begins_and_ends_at_zero() -> None:
 
 
 def test_a_potential_between_samples_is_the_same_potential_later() -> None:
-    one = Electrodes(("a",), ("a",), "x", "bipolar", np.zeros((1, 2)), np.array([[-46.0, -19.0]]), np.array([[-52.0, -26.0]]))
+    one = Electrodes(
+        ("a",),
+        ("a",),
+        "x",
+        "bipolar",
+        np.zeros((1, 2)),
+        np.array([[-46.0, -19.0]]),
+        np.array([[-52.0, -26.0]]),
+    )
     waves = unit_templates(motor_units(3), one, RATE, (18,))[0, 30, :, :, 0]
     spectra = np.fft.rfft(waves, 128, axis=1)
     frequency = np.fft.rfftfreq(128, 1.0 / RATE)
@@ -168,7 +183,13 @@ def test_crosstalk_falls_with_distance() -> None:
     distances = np.array([0.0, 10.0, 20.0, 35.0, 60.0])
     shift = distances[:, None] * across
     row = Electrodes(
-        tuple("abcde"), tuple("abcde"), "x", "bipolar", np.zeros((5, 2)), exact.plus[muscle] + shift, exact.minus[muscle] + shift
+        tuple("abcde"),
+        tuple("abcde"),
+        "x",
+        "bipolar",
+        np.zeros((5, 2)),
+        exact.plus[muscle] + shift,
+        exact.minus[muscle] + shift,
     )
     energy = variance_per_rate(unit_templates(units, row, RATE, (muscle,)), RATE)[0].sum(axis=0)
     assert (np.diff(energy) < 0).all()
@@ -182,7 +203,8 @@ def test_a_muscle_is_seen_best_by_its_own_pair_and_not_by_the_other_side() -> No
     assert (own > 0.5 * own_rms()).all()
     for base in range(11):
         assert seen[2 * base, 2 * base] > 4.0 * seen[2 * base, 2 * base + 1]
-    # perioral crosstalk: Lapatki 2003 finds less than a quarter between pairs of small electrodes, ours are 10 mm apart
+    # perioral crosstalk: Lapatki 2003 finds less than a quarter between pairs of small electrodes, ours are
+    # 10 mm apart
     mouth = [muscle_index(m, "right") for m in ("orbicularis_oris", "depressor_anguli_oris", "mentalis")]
     assert np.median([seen[a, b] / seen[b, b] for a in mouth for b in mouth if a != b]) < 0.35
 
@@ -240,13 +262,19 @@ def test_blocks_are_the_same_in_any_order_and_join_without_a_seam(mode: str) -> 
     for number in (9, 3, 8, 0):
         assert np.array_equal(other.block(number), forward[number])
     joined = np.concatenate(forward)
-    seams = np.abs(joined[SAMPLE_BLOCK::SAMPLE_BLOCK] - joined[SAMPLE_BLOCK - 1 :: SAMPLE_BLOCK][: len(forward) - 1])
+    seams = np.abs(
+        joined[SAMPLE_BLOCK::SAMPLE_BLOCK] - joined[SAMPLE_BLOCK - 1 :: SAMPLE_BLOCK][: len(forward) - 1]
+    )
     steps = np.abs(np.diff(joined, axis=0))
     assert seams.mean() < 1.5 * steps.mean()
 
 
 def test_sessions_move_electrodes_by_a_millimetre_and_people_by_more() -> None:
-    here, again, other = place_electrodes("fridlund", 7, 0), place_electrodes("fridlund", 7, 1), place_electrodes("fridlund", 8, 0)
+    here, again, other = (
+        place_electrodes("fridlund", 7, 0),
+        place_electrodes("fridlund", 7, 1),
+        place_electrodes("fridlund", 8, 0),
+    )
     moved = np.linalg.norm(here.plus - again.plus, axis=1)
     assert 0.0 < moved.mean() < 2.0
     assert np.linalg.norm(here.plus - other.plus, axis=1).mean() > 2.0 * moved.mean()
@@ -266,7 +294,9 @@ def test_the_two_contacts_of_a_pair_subtract_to_the_bipolar_channel() -> None:
     units = motor_units(7)
     pair = unit_templates(units, place_electrodes("fridlund", 7), RATE, (18,))
     contacts = unit_templates(units, place_electrodes("both", 7), RATE, (18,))
-    assert contacts[..., 36] - contacts[..., 37] == pytest.approx(pair[..., 18], abs=1e-4 * float(np.abs(pair).max()))
+    assert contacts[..., 36] - contacts[..., 37] == pytest.approx(
+        pair[..., 18], abs=1e-4 * float(np.abs(pair).max())
+    )
 
 
 def test_a_drifting_clock_samples_the_same_muscle_later() -> None:
@@ -286,9 +316,14 @@ def test_motor_units_are_not_touched_by_those_who_look() -> None:
     assert np.abs(far).max() < np.abs(wave).max()
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"rate_hz": 10.0}, "200 to 20000"), ({"mode": "slow"}, "units or fast"), ({"scheme": "frilund"}, "frilund"),
-])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rate_hz": 10.0}, "200 to 20000"),
+        ({"mode": "slow"}, "units or fast"),
+        ({"scheme": "frilund"}, "frilund"),
+    ],
+)
 def test_wrong_settings_are_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Semg(7, 0, constant(0.5), **values)  # type: ignore[arg-type]

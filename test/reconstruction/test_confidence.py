@@ -27,7 +27,9 @@ finite = st.floats(0.01, 20.0)
 
 
 @given(finite, finite, st.floats(0.0, 1.0), st.floats(1.0, 5.0), st.floats(0.0, 0.5))
-def test_more_error_expected_points_further_off_or_less_of_a_face_never_raise_confidence(expected, miss, readable, worse, less):
+def test_more_error_expected_points_further_off_or_less_of_a_face_never_raise_confidence(
+    expected, miss, readable, worse, less
+):
     for one in (table(), Confidence.guess()):
         value = one.of(expected, miss, readable)
         assert 0.0 <= value <= 1.0
@@ -57,12 +59,27 @@ def test_a_table_belongs_to_its_network(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("scores", [1.0, 0.0]), ("shares", [0.9, 0.1]), ("shares", [0.1, 1.4]), ("weights", [-1.0, 0.0, 0.0]), ("weights", [1.0]), ("kind", "x")],
+    [
+        ("scores", [1.0, 0.0]),
+        ("shares", [0.9, 0.1]),
+        ("shares", [0.1, 1.4]),
+        ("weights", [-1.0, 0.0, 0.0]),
+        ("weights", [1.0]),
+        ("kind", "x"),
+    ],
 )
 def test_a_damaged_table_is_refused(tmp_path, key, value):
     network = tmp_path / "encoder.onnx"
     network.write_bytes(b"weights")
-    good = {"kind": "confidence", "network": confidence.digest(network), "std_scale": 1.0, "weights": [1, 1, 1], "bias": 0, "scores": [0, 1], "shares": [0, 1]}
+    good = {
+        "kind": "confidence",
+        "network": confidence.digest(network),
+        "std_scale": 1.0,
+        "weights": [1, 1, 1],
+        "bias": 0,
+        "scores": [0, 1],
+        "shares": [0, 1],
+    }
     (tmp_path / "encoder.json").write_text(json.dumps(good | {key: value}))
     with pytest.raises(ModelError, match=r"encoder\.json"):
         Confidence.load(network)
@@ -80,10 +97,22 @@ def test_expected_error_is_the_mean_squared_motion_of_the_face():
 
 def made_up(rng, count=4000, weights=(1.5, 0.8, 0.4)):
     """Faces whose chance to be right is a known function of the clues."""
-    rows = np.stack([clues(*one) for one in zip(rng.uniform(0.2, 3, count), rng.uniform(0.2, 3, count), rng.uniform(0.5, 0.999, count), strict=True)])
+    rows = np.stack(
+        [
+            clues(*one)
+            for one in zip(
+                rng.uniform(0.2, 3, count),
+                rng.uniform(0.2, 3, count),
+                rng.uniform(0.5, 0.999, count),
+                strict=True,
+            )
+        ]
+    )
     chance = 1.0 / (1.0 + np.exp(-(rows @ np.array(weights) + 0.3)))
     error = np.where(rng.random(count) < chance, 0.5 * GOOD_MM, 2.0 * GOOD_MM)
-    return Samples(rows, error, np.zeros(count, np.int64), np.ones(count, bool), np.ones(count), np.ones(count))
+    return Samples(
+        rows, error, np.zeros(count, np.int64), np.ones(count, bool), np.ones(count), np.ones(count)
+    )
 
 
 def test_confidence_learnt_from_samples_is_the_share_that_is_right_on_others():

@@ -168,7 +168,9 @@ def test_a_wall_has_no_presence(landmarker):
 
 
 def test_landmarks_agree_with_mediapipe_itself(astronaut, landmarker):
-    """Reference: FaceMesh of mediapipe 0.10.21, refined landmarks, tracked until it settled on the same picture."""
+    """Reference: FaceMesh of mediapipe 0.10.21, refined landmarks, tracked until it settled on the same
+    picture.
+    """
     reference = np.load(Path(__file__).parent / "mediapipe_astronaut.npz")["landmarks"]
     seen = landmarker.locate(astronaut, crop_from_landmarks(reference))
     distance = np.linalg.norm((seen.points - reference)[:, :2], axis=1)
@@ -185,11 +187,15 @@ def test_the_detector_agrees_with_tensorflow_lite(astronaut, recordings):
         folder = Path(spec.origin).parent if spec is not None and spec.origin else recordings
         original = folder / "modules" / "face_detection" / "face_detection_short_range.tflite"
     if not original.exists():
-        pytest.skip("face_detection_short_range.tflite is neither in EIFER_TEST_DATA nor in an installed mediapipe")
+        pytest.skip(
+            "face_detection_short_range.tflite is neither in EIFER_TEST_DATA nor in an installed mediapipe"
+        )
     interpreter = interpreter_type(str(original), num_threads=1)
     interpreter.allocate_tensors()
     square, _, _ = detector.letterbox(astronaut)
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], (square[None] / 127.5 - 1.0).astype(np.float32))
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"], (square[None] / 127.5 - 1.0).astype(np.float32)
+    )
     interpreter.invoke()
     ours = detector.session(detector.DETECTOR).run(None, {"image": square[None]})
     theirs = {tuple(d["shape"]): interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}

@@ -95,15 +95,25 @@ def test_ray_rotation_takes_the_axis_to_the_ray_by_the_smallest_turn(x, y):
     np.testing.assert_allclose(turn @ [0, 0, 1], ray, atol=1e-12)
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
     angle = np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))
-    assert angle == pytest.approx(np.arccos(np.clip(ray[2], -1, 1)), abs=1e-6), "the angle between axis and ray, no twist"
+    assert angle == pytest.approx(np.arccos(np.clip(ray[2], -1, 1)), abs=1e-6), (
+        "the angle between axis and ray, no twist"
+    )
 
 
-@given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4), st.floats(-0.6, 0.6), st.floats(-0.2, 0.2), st.floats(-0.15, 0.15))
+@given(
+    st.floats(-0.4, 0.4),
+    st.floats(-0.4, 0.4),
+    st.floats(-0.6, 0.6),
+    st.floats(-0.2, 0.2),
+    st.floats(-0.15, 0.15),
+)
 @settings(max_examples=25, deadline=None)
 def test_the_head_rotation_comes_back_from_the_crop_of_any_view(yaw, pitch, roll, aside, above):
     head = load_head()
     K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
-    pose = projection.facing_pose(0.6, yaw=yaw, pitch=pitch, roll=roll, centre=head.points(head.template)[4], offset=(aside, above))
+    pose = projection.facing_pose(
+        0.6, yaw=yaw, pitch=pitch, roll=roll, centre=head.points(head.template)[4], offset=(aside, above)
+    )
     flat = projection.project(head.points(head.template)[list(POINTS)].astype(np.float64), pose, K)[:, :2]
     crop = crop_of(flat)
     cos, sin = np.cos(crop.angle), np.sin(crop.angle)
@@ -158,8 +168,11 @@ def test_the_crop_follows_a_moving_face_and_the_detector_stays_out(encoder):
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((240, 320, 3), np.uint8), np.full((240, 320, 3), 255, np.uint8), np.full((240, 320, 3), 128, np.uint8),
-        np.zeros((1, 1, 3), np.uint8), np.zeros((20, 700, 3), np.uint8),
+        np.zeros((240, 320, 3), np.uint8),
+        np.full((240, 320, 3), 255, np.uint8),
+        np.full((240, 320, 3), 128, np.uint8),
+        np.zeros((1, 1, 3), np.uint8),
+        np.zeros((20, 700, 3), np.uint8),
     ],
     ids=["black", "overexposed", "flat", "one pixel", "strip"],
 )
@@ -184,7 +197,9 @@ def test_a_crop_that_leaves_the_picture_is_lost_not_followed(encoder):
 
 
 class Two:
-    """A detector and a reader that know two places: a whole face, and half of it that is as readable but read badly."""
+    """A detector and a reader that know two places: a whole face, and half of it that is as readable but read
+    badly.
+    """
 
     whole, half = (160.0, 120.0, 130.0), (132.0, 116.0, 65.0)
 
@@ -198,7 +213,11 @@ class Two:
     def detect(self, image):
         eyes = np.stack([np.arange(-1, 5), np.arange(6)], axis=1)
         return [
-            Detection(np.array([x - side / 3, y - side / 3, side / 1.5, side / 1.5]), np.array([x, y]) + eyes * [1.0, 0.0], 0.5)
+            Detection(
+                np.array([x - side / 3, y - side / 3, side / 1.5, side / 1.5]),
+                np.array([x, y]) + eyes * [1.0, 0.0],
+                0.5,
+            )
             for x, y, side in (self.half, self.whole)
         ]
 
@@ -206,12 +225,22 @@ class Two:
         self.read += len(crops)
         out = []
         for crop in crops:
-            x, y, side = min((self.half, self.whole), key=lambda face: np.hypot(crop.x - face[0], crop.y - face[1]))
+            x, y, side = min(
+                (self.half, self.whole), key=lambda face: np.hypot(crop.x - face[0], crop.y - face[1])
+            )
             std, readable, value = (0.05, 0.980, 0.5) if side == self.whole[2] else (0.2, 0.985, -0.5)
             e = np.full(self.sizes[0], value + 0.1 * np.sign(crop.x - x))
-            out.append(Reading(
-                crop, self.layout * side + (x, y), e, np.full_like(e, std), np.eye(3), np.zeros(self.sizes[1]), readable
-            ))
+            out.append(
+                Reading(
+                    crop,
+                    self.layout * side + (x, y),
+                    e,
+                    np.full_like(e, std),
+                    np.eye(3),
+                    np.zeros(self.sizes[1]),
+                    readable,
+                )
+            )
         return out
 
 

@@ -1,4 +1,6 @@
-"""The three ways to read a face, as the component chooses and runs them, with the shipped networks on rendered faces."""
+"""The three ways to read a face, as the component chooses and runs them, with the shipped networks on
+rendered faces.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from eifer_ros.evaluation.metrics import displacement_basis, vertex_error_mm
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
 from eifer_ros.performer.participant import Participant
-from eifer_ros.reconstruction.component import CAMERA, OCCLUSION, RESTORED, VISION, Reconstruction, ReconstructionConfig
+from eifer_ros.reconstruction.component import (
+    CAMERA,
+    OCCLUSION,
+    RESTORED,
+    VISION,
+    Reconstruction,
+    ReconstructionConfig,
+)
 from eifer_ros.reconstruction.encoder import ENCODER, cut
 from eifer_ros.reconstruction.face_crop import POINTS, crop_of
 from eifer_ros.reconstruction.networks import installed
@@ -25,12 +34,17 @@ STEP = 33_000_000
 PERSON = 900_200
 
 needs_encoder = pytest.mark.skipif(not installed(ENCODER), reason="models/face_encoder.onnx is not here")
-needs_both = pytest.mark.skipif(not (installed(ENCODER) and installed(RESTORER)), reason="the networks for faces under sensors are not here")
+needs_both = pytest.mark.skipif(
+    not (installed(ENCODER) and installed(RESTORER)),
+    reason="the networks for faces under sensors are not here",
+)
 
 
 @pytest.fixture(scope="module")
 def people():
-    """Twelve moments of a person whom no network has seen: the true faces, and pictures bare and under sensors."""
+    """Twelve moments of a person whom no network has seen: the true faces, and pictures bare and under
+    sensors.
+    """
     person = Participant(PERSON, size=(400, 300))
     states, bare, covered = [], [], []
     for time_s in (1.0, 2.0, 7.5, 12.5, 17.5, 32.5, 33.0, 47.5, 62.5, 64.0, 77.5, 79.0):
@@ -60,7 +74,12 @@ def auto():
 
 def run(made, images, K=None, step=STEP, port=VISION):
     made.reset()
-    return [e.item for n, image in enumerate(images) for e in made.handle(CAMERA, Frame(n * step, image, K)) if e.port == port]
+    return [
+        e.item
+        for n, image in enumerate(images)
+        for e in made.handle(CAMERA, Frame(n * step, image, K))
+        if e.port == port
+    ]
 
 
 # --- sensors
@@ -93,8 +112,12 @@ def test_the_pose_is_metric_and_the_head_lies_on_the_points(sensors, people):
         np.testing.assert_allclose(found[:2], true[:2], atol=0.012)
         assert found[2] == pytest.approx(true[2], rel=0.12), "the size of a head is known to a tenth"
         np.testing.assert_allclose(state.head_pose[:3, :3] @ state.head_pose[:3, :3].T, np.eye(3), atol=1e-6)
-        drawn = projection.project(head.points(head.state_vertices(face))[list(POINTS)].astype(np.float64), face.head_pose, K)[:, :2]
-        mine = projection.project(head.points(head.state_vertices(state))[list(POINTS)].astype(np.float64), state.head_pose, K)[:, :2]
+        drawn = projection.project(
+            head.points(head.state_vertices(face))[list(POINTS)].astype(np.float64), face.head_pose, K
+        )[:, :2]
+        mine = projection.project(
+            head.points(head.state_vertices(state))[list(POINTS)].astype(np.float64), state.head_pose, K
+        )[:, :2]
         assert np.linalg.norm(drawn - mine, axis=1).mean() < 0.04 * np.linalg.norm(drawn[0] - drawn[-1]) + 4
 
 
@@ -114,9 +137,12 @@ def test_a_picture_without_a_face_is_lost_never_a_confident_wrong_face(request, 
         pytest.skip("models/face_restorer.onnx is not here")
     made = request.getfixturevalue(estimator)
     image = {
-        "black": np.zeros((300, 400, 3), np.uint8), "overexposed": np.full((300, 400, 3), 255, np.uint8),
-        "noise": np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8), "flat": np.full((300, 400, 3), 130, np.uint8),
-        "tiny": np.zeros((1, 1, 3), np.uint8), "strip": np.zeros((3, 900, 3), np.uint8),
+        "black": np.zeros((300, 400, 3), np.uint8),
+        "overexposed": np.full((300, 400, 3), 255, np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8),
+        "flat": np.full((300, 400, 3), 130, np.uint8),
+        "tiny": np.zeros((1, 1, 3), np.uint8),
+        "strip": np.zeros((3, 900, 3), np.uint8),
     }[kind]
     covered = people[2]
     # on its own, and after a face that was there a moment ago
@@ -129,7 +155,10 @@ def test_a_picture_without_a_face_is_lost_never_a_confident_wrong_face(request, 
 def test_a_face_going_dark_loses_confidence_before_it_is_lost(people):
     made = component(estimator="sensors", min_confidence=0.0)
     _, _, covered, K = people
-    confidence = [run(made, [np.asarray(covered[5] * share, np.uint8)], K)[0].confidence for share in (1.0, 0.12, 0.05, 0.0)]
+    confidence = [
+        run(made, [np.asarray(covered[5] * share, np.uint8)], K)[0].confidence
+        for share in (1.0, 0.12, 0.05, 0.0)
+    ]
     assert confidence[0] > 0.5 and confidence[-1] == 0 and confidence[0] > confidence[2]
 
 
@@ -195,7 +224,9 @@ def test_auto_holds_up_no_face_for_its_look_at_the_covering(auto, people, monkey
     auto.reset()
     looks, seen = [], []
     restore = auto._estimator._restorer.restore
-    monkeypatch.setattr(auto._estimator._restorer, "restore", lambda *given: looks.append(len(seen)) or restore(*given))
+    monkeypatch.setattr(
+        auto._estimator._restorer, "restore", lambda *given: looks.append(len(seen)) or restore(*given)
+    )
     for number in range(100):
         made = auto.handle(CAMERA, Frame(number * STEP, covered[0], K))
         for emission in made:
@@ -259,7 +290,9 @@ def test_restoring_comes_nearer_to_the_bare_face_and_leaves_the_rest_of_the_pict
         auto.wants(frozenset())
     before, after, hidden = [], [], []
     for face, without, with_, frame, mask in zip(truth, bare, covered, restored, masks, strict=True):
-        points = projection.project(head.points(head.state_vertices(face))[list(POINTS)].astype(np.float64), face.head_pose, K)[:, :2]
+        points = projection.project(
+            head.points(head.state_vertices(face))[list(POINTS)].astype(np.float64), face.head_pose, K
+        )[:, :2]
         crop = crop_of(points)
         middle = slice(32, 96)
         patches = [cut(image, crop).astype(float)[middle, middle] for image in (without, with_, frame.image)]

@@ -87,7 +87,19 @@ def test_the_jacobian_is_the_derivative_of_the_residual(model):
         turned = landmark_fit.rotation_matrix(turn) @ rotation
         jacobian, miss = np.zeros((3 * count, 12), np.float32), np.zeros(3 * count, np.float64)
         linearise(
-            moved, basis, turned, pose + np.concatenate([np.zeros(3), move]), pixels, depth, camera, ones, ones, True, 4, jacobian, miss
+            moved,
+            basis,
+            turned,
+            pose + np.concatenate([np.zeros(3), move]),
+            pixels,
+            depth,
+            camera,
+            ones,
+            ones,
+            True,
+            4,
+            jacobian,
+            miss,
         )
         return miss, jacobian
 
@@ -110,15 +122,22 @@ def test_exact_landmarks_give_back_pose_and_expression(head, model, seed, yaw, p
     shape = rng.normal(size=head.shape_size) * 0.5
     for moment in range(6):
         expression = expression_of(
-            head, jawOpen=rng.uniform(0, 0.8), mouthSmileLeft=rng.uniform(0, 1), mouthSmileRight=rng.uniform(0, 1),
-            eyeBlinkLeft=rng.uniform(0, 1), browInnerUp=rng.uniform(0, 1),
+            head,
+            jawOpen=rng.uniform(0, 0.8),
+            mouthSmileLeft=rng.uniform(0, 1),
+            mouthSmileRight=rng.uniform(0, 1),
+            eyeBlinkLeft=rng.uniform(0, 1),
+            browInnerUp=rng.uniform(0, 1),
         )
         pose = view(yaw, pitch)
         result = fit.fit(seen(head, pose, shape, expression), K, 1.0 if moment else 0.0)
     turn = result.pose[:3, :3].T @ pose[:3, :3]
     assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) < 3.0
     found = result.face[: head.expression_size]
-    moved = [head.expression_names.index(n) for n in ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft", "browInnerUp")]
+    moved = [
+        head.expression_names.index(n)
+        for n in ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft", "browInnerUp")
+    ]
     assert np.abs(found - expression)[moved].max() < 0.2
     assert result.residual < 0.01
 
@@ -127,7 +146,9 @@ def test_coefficients_stay_within_their_bounds_for_impossible_landmarks(head, mo
     rng = np.random.default_rng(3)
     fit = LandmarkFit(model)
     for _ in range(4):
-        result = fit.fit(seen(head, view(), None, np.zeros(head.expression_size), noise=25.0, rng=rng), K, 0.03)
+        result = fit.fit(
+            seen(head, view(), None, np.zeros(head.expression_size), noise=25.0, rng=rng), K, 0.03
+        )
         assert np.isfinite(result.pose).all() and np.isfinite(result.face).all()
         assert (result.face >= model.lower - 1e-9).all() and (result.face <= model.upper + 1e-9).all()
 
@@ -154,7 +175,9 @@ def test_a_depth_camera_gives_the_size_of_the_head(head, model):
     expression = np.zeros(head.expression_size)
     for moment in range(12):
         pose = view(0.3 * np.sin(moment), 0.1 * np.cos(moment), 0.5)
-        depth = projection.to_camera(head.points(head.vertices(shape, expression)), pose)[:, 2] + rng.normal(0.0, 1e-3, 478)
+        depth = projection.to_camera(head.points(head.vertices(shape, expression)), pose)[:, 2] + rng.normal(
+            0.0, 1e-3, 478
+        )
         result = fit.fit(seen(head, pose, shape, expression), K, 0.03, depth.astype(np.float32))
     np.testing.assert_allclose(result.pose[:3, 3], pose[:3, 3], atol=0.008)
 
@@ -181,7 +204,9 @@ def test_a_slow_rate_smooths_what_a_fast_rate_follows(head, model):
         found = []
         noise = np.random.default_rng(8)
         for _ in range(25):
-            found.append(fit.fit(seen(head, view(), None, np.zeros(head.expression_size), 0.8, noise), K, 1 / 30).face)
+            found.append(
+                fit.fit(seen(head, view(), None, np.zeros(head.expression_size), 0.8, noise), K, 1 / 30).face
+            )
         jitter[rate] = np.abs(np.diff(np.array(found[5:]), axis=0)).mean()
     assert jitter[0.3] < 0.7 * jitter[30.0]
 
@@ -200,10 +225,15 @@ def test_gaze_follows_the_irises(head, model):
 
 def test_the_shipped_table_fits_the_shipped_head(head, model):
     table = load_table(head, model)
-    assert table.response.shape == (478, 3, model.face_size) and table.covariance.shape == (model.face_size, model.face_size)
+    assert table.response.shape == (478, 3, model.face_size) and table.covariance.shape == (
+        model.face_size,
+        model.face_size,
+    )
     assert np.linalg.eigvalsh(table.covariance).min() > -1e-6
     assert table.shape_response.shape == (478, 3, model.shape_size) and np.isfinite(table.person_distance)
-    assert np.abs(table.response).max() > 0, "the plain table would mean that the head changed and the table was not made anew"
+    assert np.abs(table.response).max() > 0, (
+        "the plain table would mean that the head changed and the table was not made anew"
+    )
 
 
 def test_a_table_of_another_version_of_the_head_is_refused(head, model):
@@ -220,7 +250,9 @@ def test_a_head_that_nothing_was_measured_for_gets_the_plain_table(head, model):
 
 
 def test_the_regression_of_people_gives_back_a_linear_relation_and_does_not_extrapolate(model):
-    """People are fitted at half their shape plus a constant: within what was learnt this is undone, far outside it is left."""
+    """People are fitted at half their shape plus a constant: within what was learnt this is undone, far
+    outside it is left.
+    """
     rng = np.random.default_rng(11)
     true = rng.normal(size=(4000, model.shape_size))
     found = 0.5 * true + 0.1
@@ -236,12 +268,16 @@ def test_faces_that_the_network_makes_alike_are_told_apart_again(head, model):
     """Landmarks that show 60 % of a person's shape: a table that knows gives back all of it."""
     rng = np.random.default_rng(12)
     shape = np.clip(rng.normal(size=head.shape_size), -2, 2)
-    knows = replace(exact_table(model), shape_response=-0.4 * model.basis[:, :, model.face_size :].astype(np.float64))
+    knows = replace(
+        exact_table(model), shape_response=-0.4 * model.basis[:, :, model.face_size :].astype(np.float64)
+    )
     found = {}
     for name, table in (("plain", exact_table(model)), ("knows", knows)):
         fit = LandmarkFit(model, table)
         for moment in range(12):
-            fit.fit(seen(head, view(0.4 * np.sin(moment)), 0.6 * shape, np.zeros(head.expression_size)), K, 1.0)
+            fit.fit(
+                seen(head, view(0.4 * np.sin(moment)), 0.6 * shape, np.zeros(head.expression_size)), K, 1.0
+            )
         size = fit._size[: model.shape_size] / np.linalg.norm(fit._size[: model.shape_size])  # cannot be seen
         found[name] = fit.shape - size * (size @ fit.shape)
     true = shape - size * (size @ shape)

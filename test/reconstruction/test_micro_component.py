@@ -10,7 +10,14 @@ from eifer_ros.component import Emission, Level
 from eifer_ros.config import build
 from eifer_ros.errors import ConfigError, InputError, ModelError
 from eifer_ros.performer.participant import Participant
-from eifer_ros.reconstruction.micro_component import CAMERA, DISPLACEMENT, FINE, VISION, MicroMotion, MicroMotionConfig
+from eifer_ros.reconstruction.micro_component import (
+    CAMERA,
+    DISPLACEMENT,
+    FINE,
+    VISION,
+    MicroMotion,
+    MicroMotionConfig,
+)
 from eifer_ros.types import FaceOrigin, FaceState, FaceStatus, Frame, Marker, nanoseconds
 
 
@@ -37,7 +44,9 @@ def stamps(emissions: list[Emission], port: str = FINE) -> list[int]:
     return [emission.item.stamp for emission in emissions if emission.port == port]
 
 
-def test_pictures_wait_for_a_face_of_their_time(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
+def test_pictures_wait_for_a_face_of_their_time(
+    component: MicroMotion, seen: list[tuple[Frame, FaceState]]
+) -> None:
     component.reset()
     for frame, _ in seen[:4]:
         assert list(component.handle(CAMERA, frame)) == []
@@ -46,13 +55,17 @@ def test_pictures_wait_for_a_face_of_their_time(component: MicroMotion, seen: li
     assert stamps(list(component.handle(VISION, seen[3][1]))) == [seen[3][0].stamp]
 
 
-def test_a_face_that_comes_before_its_picture_is_used(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
+def test_a_face_that_comes_before_its_picture_is_used(
+    component: MicroMotion, seen: list[tuple[Frame, FaceState]]
+) -> None:
     component.reset()
     assert list(component.handle(VISION, seen[0][1])) == []
     assert stamps(list(component.handle(CAMERA, seen[0][0]))) == [seen[0][0].stamp]
 
 
-def test_displacements_are_made_while_somebody_listens(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
+def test_displacements_are_made_while_somebody_listens(
+    component: MicroMotion, seen: list[tuple[Frame, FaceState]]
+) -> None:
     component.reset()
     component.wants(frozenset())
     list(component.handle(VISION, seen[1][1]))
@@ -61,7 +74,9 @@ def test_displacements_are_made_while_somebody_listens(component: MicroMotion, s
     assert stamps(list(component.handle(CAMERA, seen[1][0])), DISPLACEMENT) == [seen[1][0].stamp]
 
 
-def test_thirty_pictures_a_second_are_told_and_still_followed(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
+def test_thirty_pictures_a_second_are_told_and_still_followed(
+    component: MicroMotion, seen: list[tuple[Frame, FaceState]]
+) -> None:
     component.reset()
     count = 0
     for frame, face in seen:
@@ -69,13 +84,18 @@ def test_thirty_pictures_a_second_are_told_and_still_followed(component: MicroMo
         count += len(stamps(list(component.handle(VISION, face))))
     health = component.health()
     assert count == len(seen)
-    assert health.level == Level.WARN and health.message == "30 frames/s: spotting needs 100; motion per vertex still given"
+    assert (
+        health.level == Level.WARN
+        and health.message == "30 frames/s: spotting needs 100; motion per vertex still given"
+    )
 
 
 def test_a_lost_face_goes_on_as_lost(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
     component.reset()
     face = seen[0][1]
-    lost = FaceState.lost(face.stamp, face.head_model, FaceOrigin.VISION, len(face.shape), len(face.expression))
+    lost = FaceState.lost(
+        face.stamp, face.head_model, FaceOrigin.VISION, len(face.shape), len(face.expression)
+    )
     list(component.handle(CAMERA, seen[0][0]))
     (emission,) = component.handle(VISION, lost)
     assert isinstance(emission.item, FaceState) and emission.item.status == FaceStatus.LOST
@@ -98,7 +118,9 @@ def test_a_bag_that_loops_starts_anew(component: MicroMotion, seen: list[tuple[F
         assert stamps(list(component.handle(CAMERA, frame))) == [frame.stamp]
 
 
-def test_other_items_and_heads_are_refused(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
+def test_other_items_and_heads_are_refused(
+    component: MicroMotion, seen: list[tuple[Frame, FaceState]]
+) -> None:
     component.reset()
     with pytest.raises(InputError, match="takes a Frame"):
         component.handle(CAMERA, Marker(0, "Smile", "start"))
@@ -110,7 +132,9 @@ def test_other_items_and_heads_are_refused(component: MicroMotion, seen: list[tu
         build(MicroMotionConfig, {"neutral": 0.0}, "test")
 
 
-def test_a_face_far_later_than_the_pictures_still_serves(component: MicroMotion, seen: list[tuple[Frame, FaceState]]) -> None:
+def test_a_face_far_later_than_the_pictures_still_serves(
+    component: MicroMotion, seen: list[tuple[Frame, FaceState]]
+) -> None:
     component.reset()
     late = replace(seen[0][1], stamp=seen[0][1].stamp + nanoseconds(5.0))
     list(component.handle(VISION, late))

@@ -17,7 +17,14 @@ from eifer_ros.head import projection
 from eifer_ros.head.model import HeadModel, load_head, rotation_matrix
 from eifer_ros.performer.participant import Participant
 from eifer_ros.performer.script import minimum_jerk
-from eifer_ros.reconstruction.micro import LIMIT_M, MicroMotionEstimator, MicroResult, MicroSettings, Modules, settled
+from eifer_ros.reconstruction.micro import (
+    LIMIT_M,
+    MicroMotionEstimator,
+    MicroResult,
+    MicroSettings,
+    Modules,
+    settled,
+)
 from eifer_ros.reconstruction.micro_core import MotionPrior, MotionSolver, load_prior
 from eifer_ros.reconstruction.micro_flow import SIZE, DenseFlow, look, normalised, window
 from eifer_ros.reconstruction.micro_geometry import FaceSkin, KeyView, key_view
@@ -82,7 +89,9 @@ def test_a_window_holds_every_point_of_the_face() -> None:
 
 def test_looking_outside_the_picture_repeats_its_edge() -> None:
     image = np.full((20, 20, 3), 77, np.uint8)
-    maps = np.stack(np.meshgrid(np.linspace(-30, 60, SIZE), np.linspace(-30, 60, SIZE)), axis=-1).astype(np.float32)
+    maps = np.stack(np.meshgrid(np.linspace(-30, 60, SIZE), np.linspace(-30, 60, SIZE)), axis=-1).astype(
+        np.float32
+    )
     assert np.abs(look(image, maps, 0.7) - 77.0).max() < 0.01
 
 
@@ -102,12 +111,16 @@ def solver(skin: FaceSkin, view: KeyView, head: HeadModel) -> MotionSolver:
     return MotionSolver(skin, view, key, load_prior(head, skin))
 
 
-def test_jacobians_agree_with_a_projection_of_moved_vertices(head: HeadModel, view: KeyView, person: Participant) -> None:
+def test_jacobians_agree_with_a_projection_of_moved_vertices(
+    head: HeadModel, view: KeyView, person: Participant
+) -> None:
     face = person.face_at(2.0)
     column = head.expression_names.index("mouthSmileLeft")
     weights = face.expression.copy()
     weights[column] += 0.02
-    moved = np.einsum("nc,ncd->nd", view.weights, head.state_vertices(replace(face, expression=weights))[view.corners])
+    moved = np.einsum(
+        "nc,ncd->nd", view.weights, head.state_vertices(replace(face, expression=weights))[view.corners]
+    )
     on_skin = np.ptp(view.expression[: len(moved), column]) > 0
     drawn = projection.project(moved.astype(np.float64), face.head_pose, person.intrinsics)[:, :2]
     still = projection.project(view.points, face.head_pose, person.intrinsics)[:, :2]
@@ -125,7 +138,9 @@ def test_rigid_jacobian_agrees_with_placing_the_points_anew(view: KeyView) -> No
 
 
 @given(st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6))
-def test_a_head_that_moves_is_no_expression(solver: MotionSolver, skin: FaceSkin, head: HeadModel, unit: list[float]) -> None:
+def test_a_head_that_moves_is_no_expression(
+    solver: MotionSolver, skin: FaceSkin, head: HeadModel, unit: list[float]
+) -> None:
     rigid = np.array(unit) * (0.004, 0.004, 0.004, 5e-4, 5e-4, 5e-4)
     found = solver.solve((solver.view.rigid @ rigid).reshape(2, -1))
     moved = head.expression_basis[skin.vertices] @ found.expression.astype(np.float32)
@@ -133,7 +148,9 @@ def test_a_head_that_moves_is_no_expression(solver: MotionSolver, skin: FaceSkin
     assert found.misfit_px < 0.03
 
 
-def test_an_expression_is_found_under_head_motion(solver: MotionSolver, skin: FaceSkin, head: HeadModel) -> None:
+def test_an_expression_is_found_under_head_motion(
+    solver: MotionSolver, skin: FaceSkin, head: HeadModel
+) -> None:
     true = np.zeros(head.expression_size)
     true[head.expression_names.index("mouthSmileLeft")] = 0.08
     rigid = np.array([0.002, -0.002, 0.001, 2e-4, 1e-4, 0.0])
@@ -144,7 +161,9 @@ def test_an_expression_is_found_under_head_motion(solver: MotionSolver, skin: Fa
     assert error < 0.2 * size
 
 
-def test_a_cable_that_slides_over_the_skin_moves_little(solver: MotionSolver, skin: FaceSkin, head: HeadModel) -> None:
+def test_a_cable_that_slides_over_the_skin_moves_little(
+    solver: MotionSolver, skin: FaceSkin, head: HeadModel
+) -> None:
     view = solver.view
     middle = np.median(view.pixels, axis=0)
     on_cable = np.abs((view.pixels - middle) @ (0.8, 0.6)) < 3.0  # a line across the face
@@ -154,7 +173,10 @@ def test_a_cable_that_slides_over_the_skin_moves_little(solver: MotionSolver, sk
 
     def moved(robust: bool) -> float:
         found = solver.solve(flow, robust)
-        field = head.expression_basis[skin.vertices] @ found.expression.astype(np.float32) + skin.modes @ found.local.T
+        field = (
+            head.expression_basis[skin.vertices] @ found.expression.astype(np.float32)
+            + skin.modes @ found.local.T
+        )
         return 1e3 * float(np.sqrt((field**2).sum(axis=1).mean()))
 
     assert moved(True) < 0.1 and moved(True) < 0.5 * moved(False)
@@ -167,7 +189,9 @@ def test_a_face_seen_from_behind_has_no_view(skin: FaceSkin, person: Participant
     assert key_view(skin, replace(face, head_pose=turned), person.intrinsics) is None
 
 
-def test_a_damaged_prior_is_told(head: HeadModel, skin: FaceSkin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_prior_is_told(
+    head: HeadModel, skin: FaceSkin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "micro_motion.npz").write_bytes(b"not an archive")
     monkeypatch.setenv("EIFER_SHARE", str(tmp_path))
@@ -215,8 +239,12 @@ def test_counting_from_another_zero_moves_the_neutral_by_as_much(values: list[fl
 # --- the estimator
 
 
-def clip(person: Participant, rate_hz: float, seconds: float, smile: float, *, gain: npt.ArrayLike | None = None) -> tuple[list[Frame], list[FaceState], list[F64]]:
-    """Pictures, the resting face that a static estimator would hold, and what the expression truly does (change of the coefficients)."""
+def clip(
+    person: Participant, rate_hz: float, seconds: float, smile: float, *, gain: npt.ArrayLike | None = None
+) -> tuple[list[Frame], list[FaceState], list[F64]]:
+    """Pictures, the resting face that a static estimator would hold, and what the expression truly does
+    (change of the coefficients).
+    """
     rest = person.face_at(2.0)
     column = person.head.expression_names.index("mouthSmileLeft")
     frames, states, true = [], [], []
@@ -226,10 +254,17 @@ def clip(person: Participant, rate_hz: float, seconds: float, smile: float, *, g
         since = (step / rate_hz - 0.5 * seconds) / 0.3
         change[column] = smile * minimum_jerk(2.0 * since) * minimum_jerk(2.0 - 2.0 * since)
         pose = person.head_pose(time_s)
-        face = replace(rest, stamp=person.stamp(time_s), head_pose=pose, expression=(rest.expression + change).astype(np.float32))
+        face = replace(
+            rest,
+            stamp=person.stamp(time_s),
+            head_pose=pose,
+            expression=(rest.expression + change).astype(np.float32),
+        )
         frame = person.frame_at(time_s, face)
         if gain is not None:
-            lit = np.clip(frame.image * np.asarray(gain)[step % len(np.asarray(gain))], 0, 255).astype(np.uint8)
+            lit = np.clip(frame.image * np.asarray(gain)[step % len(np.asarray(gain))], 0, 255).astype(
+                np.uint8
+            )
             frame = replace(frame, image=lit)
         frames.append(frame)
         states.append(replace(rest, stamp=frame.stamp, head_pose=pose, origin=FaceOrigin.VISION))
@@ -237,7 +272,9 @@ def clip(person: Participant, rate_hz: float, seconds: float, smile: float, *, g
     return frames, states, true
 
 
-def follow(estimator: MicroMotionEstimator, frames: list[Frame], states: list[FaceState]) -> list[MicroResult]:
+def follow(
+    estimator: MicroMotionEstimator, frames: list[Frame], states: list[FaceState]
+) -> list[MicroResult]:
     found = [estimator.update(frame, state) for frame, state in zip(frames, states, strict=True)]
     assert all(one is not None for one in found)
     return [one for one in found if one is not None]
@@ -247,7 +284,9 @@ def rms_mm(field: npt.NDArray[np.floating]) -> float:
     return 1e3 * float(np.sqrt((field**2).sum(axis=-1).mean()))
 
 
-def test_a_new_key_picture_in_the_middle_of_a_movement_does_not_end_it(head: HeadModel, skin: FaceSkin, person: Participant) -> None:
+def test_a_new_key_picture_in_the_middle_of_a_movement_does_not_end_it(
+    head: HeadModel, skin: FaceSkin, person: Participant
+) -> None:
     frames, states, true = clip(person, 100.0, 0.6, 0.1)
     estimator = MicroMotionEstimator(head, MicroSettings(key_s=0.445))  # renewed at the apex
     found = follow(estimator, frames, states)
@@ -258,9 +297,13 @@ def test_a_new_key_picture_in_the_middle_of_a_movement_does_not_end_it(head: Hea
 
 
 @pytest.mark.parametrize("rate_hz", [100.0, 200.0])
-def test_a_tenth_of_a_smile_is_reconstructed(head: HeadModel, skin: FaceSkin, person: Participant, rate_hz: float) -> None:
+def test_a_tenth_of_a_smile_is_reconstructed(
+    head: HeadModel, skin: FaceSkin, person: Participant, rate_hz: float
+) -> None:
     frames, states, true = clip(person, rate_hz, 0.7, 0.1)
-    found = np.array([one.motion(head)[skin.vertices] for one in follow(MicroMotionEstimator(head), frames, states)])
+    found = np.array(
+        [one.motion(head)[skin.vertices] for one in follow(MicroMotionEstimator(head), frames, states)]
+    )
     basis = head.expression_basis[skin.vertices].astype(np.float64)
     wanted = np.array([basis @ one for one in true])
     during = np.linalg.norm(wanted, axis=(1, 2)) > 0
@@ -281,7 +324,10 @@ def test_a_face_at_rest_does_not_move(
     frames, states = resting
     if light == "mains":  # 100 Hz light against 100 pictures a second beats slowly
         gains = 1.0 + 0.1 * np.sin(2.0 * np.pi * np.arange(len(frames)) / 13.0)
-        frames = [replace(f, image=np.clip(f.image * g, 0, 255).astype(np.uint8)) for f, g in zip(frames, gains, strict=True)]
+        frames = [
+            replace(f, image=np.clip(f.image * g, 0, 255).astype(np.uint8))
+            for f, g in zip(frames, gains, strict=True)
+        ]
     found = follow(MicroMotionEstimator(head), frames, states)
     assert rms_mm(np.array([one.motion(head)[skin.vertices] for one in found[5:]])) < 0.05
 
@@ -290,14 +336,22 @@ def test_what_comes_out_is_the_estimators_face_with_another_expression(
     head: HeadModel, resting: tuple[list[Frame], list[FaceState]]
 ) -> None:
     frames, states = resting
-    for found, frame, state in zip(follow(MicroMotionEstimator(head), frames[:6], states[:6]), frames, states, strict=False):
+    for found, frame, state in zip(
+        follow(MicroMotionEstimator(head), frames[:6], states[:6]), frames, states, strict=False
+    ):
         fine = found.fine
         assert fine.stamp == frame.stamp and fine.origin == state.origin
         assert np.array_equal(fine.shape, state.shape) and np.array_equal(fine.head_pose, state.head_pose)
         assert np.array_equal(fine.neck, state.neck) and np.array_equal(fine.eyes, state.eyes)
-        assert (fine.expression >= head.expression_bounds[:, 0]).all() and (fine.expression <= head.expression_bounds[:, 1]).all()
+        assert (fine.expression >= head.expression_bounds[:, 0]).all() and (
+            fine.expression <= head.expression_bounds[:, 1]
+        ).all()
         field = found.field(head)
-        assert field.stamp == fine.stamp and field.origin == fine.origin and field.displacement.shape == head.template.shape
+        assert (
+            field.stamp == fine.stamp
+            and field.origin == fine.origin
+            and field.displacement.shape == head.template.shape
+        )
         assert np.linalg.norm(field.displacement, axis=1).max() <= LIMIT_M
 
 
@@ -307,13 +361,18 @@ def test_what_the_bounds_of_the_coefficients_keep_out_travels_in_the_displacemen
     """Faces and displacements as they are sent, together, are the motion that was found."""
     frames, states = resting
     count = head.expression_size
-    low = [replace(state, expression=np.zeros(count, np.float32)) for state in states]  # resting at the bound: half of every motion is cut
+    low = [
+        replace(state, expression=np.zeros(count, np.float32)) for state in states
+    ]  # resting at the bound: half of every motion is cut
     found = follow(MicroMotionEstimator(head), frames, low)
     cut = 0
     for one in found[8:]:
         sent = head.expression_basis @ one.fine.expression + one.field(head).displacement
         gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
-        meant = head.expression_basis @ np.where(gaze, one.fine.expression, one.expression).astype(np.float32) + one.displacement
+        meant = (
+            head.expression_basis @ np.where(gaze, one.fine.expression, one.expression).astype(np.float32)
+            + one.displacement
+        )
         np.testing.assert_allclose(sent, meant, atol=2e-6)
         cut += int(one.beyond.any())
     assert cut > 3
@@ -329,7 +388,9 @@ def test_displacements_are_bounded_and_what_rests_has_no_drift(seed: int, size: 
     assert np.abs(out[quiet].mean(axis=0)).max() < 1e-9
 
 
-def test_a_head_that_turns_far_is_followed_from_a_new_picture_without_a_jump(head: HeadModel, skin: FaceSkin, person: Participant) -> None:
+def test_a_head_that_turns_far_is_followed_from_a_new_picture_without_a_jump(
+    head: HeadModel, skin: FaceSkin, person: Participant
+) -> None:
     rest = person.face_at(2.0)
     estimator = MicroMotionEstimator(head)
     moved = []
@@ -345,7 +406,9 @@ def test_a_head_that_turns_far_is_followed_from_a_new_picture_without_a_jump(hea
     assert max(moved) < 0.25 and max(abs(b - a) for a, b in itertools.pairwise(moved)) < 0.12
 
 
-def test_a_lost_face_is_waited_for_and_then_forgotten(head: HeadModel, resting: tuple[list[Frame], list[FaceState]]) -> None:
+def test_a_lost_face_is_waited_for_and_then_forgotten(
+    head: HeadModel, resting: tuple[list[Frame], list[FaceState]]
+) -> None:
     frames, states = resting
     estimator = MicroMotionEstimator(head)
     follow(estimator, frames[:3], states[:3])
@@ -358,14 +421,18 @@ def test_a_lost_face_is_waited_for_and_then_forgotten(head: HeadModel, resting: 
     assert estimator.update(again, states[6]) is not None and estimator.keys == 2
 
 
-def test_time_that_goes_back_starts_anew(head: HeadModel, resting: tuple[list[Frame], list[FaceState]]) -> None:
+def test_time_that_goes_back_starts_anew(
+    head: HeadModel, resting: tuple[list[Frame], list[FaceState]]
+) -> None:
     frames, states = resting
     estimator = MicroMotionEstimator(head)
     first = follow(estimator, frames[:4], states[:4])
     second = follow(estimator, frames[:4], states[:4])
     assert estimator.keys == 2
     for one, other in zip(first, second, strict=True):
-        assert np.array_equal(one.fine.expression, other.fine.expression) and np.array_equal(one.displacement, other.displacement)
+        assert np.array_equal(one.fine.expression, other.fine.expression) and np.array_equal(
+            one.displacement, other.displacement
+        )
 
 
 def test_the_estimator_carries_on_between_the_faces_of_a_slower_one(

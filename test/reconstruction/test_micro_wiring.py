@@ -13,7 +13,14 @@ from eifer_ros.emg.component import EmgConfig, EmgProcessing
 from eifer_ros.hosts.local import LocalHost
 from eifer_ros.performer.component import PerformerConfig, PerformerEmg
 from eifer_ros.performer.participant import Participant
-from eifer_ros.reconstruction.component import CAMERA, DISPLACEMENT, RESTORED, VISION, Reconstruction, ReconstructionConfig
+from eifer_ros.reconstruction.component import (
+    CAMERA,
+    DISPLACEMENT,
+    RESTORED,
+    VISION,
+    Reconstruction,
+    ReconstructionConfig,
+)
 from eifer_ros.recording.reader import read
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.spotting.component import Spotter, SpotterConfig
@@ -42,12 +49,16 @@ def handled(component: Reconstruction, frames: list[Frame]) -> list[list[Emissio
     return [list(component.handle(CAMERA, frame)) for frame in frames]
 
 
-def test_every_picture_has_a_face_and_a_displacement_of_its_own_stamp(fine: Reconstruction, frames: list[Frame]) -> None:
+def test_every_picture_has_a_face_and_a_displacement_of_its_own_stamp(
+    fine: Reconstruction, frames: list[Frame]
+) -> None:
     fine.wants(frozenset({DISPLACEMENT}))
     out = handled(fine, frames)
     for frame, emissions in zip(frames, out, strict=True):
         (face,) = [e.item for e in emissions if e.port == VISION]
-        assert isinstance(face, FaceState) and face.stamp == frame.stamp and face.status == FaceStatus.TRACKING
+        assert (
+            isinstance(face, FaceState) and face.stamp == frame.stamp and face.status == FaceStatus.TRACKING
+        )
         fields = [e.item for e in emissions if e.port == DISPLACEMENT]
         assert all(isinstance(field, FaceDisplacement) and field.stamp == frame.stamp for field in fields)
     shown = [e.item for emissions in out for e in emissions if e.port == DISPLACEMENT]
@@ -78,11 +89,17 @@ def test_without_micro_a_face_is_what_it_always_was(frames: list[Frame]) -> None
     assert int(plain.health().values["tracked"]) == 4 and "micro_ms" not in plain.health().values
 
 
-def test_a_face_that_goes_is_lost_and_one_that_returns_is_followed_anew(fine: Reconstruction, frames: list[Frame]) -> None:
-    empty = [Frame(frames[-1].stamp + (k + 1) * NS // RATE, np.zeros_like(frames[0].image)) for k in range(16)]
+def test_a_face_that_goes_is_lost_and_one_that_returns_is_followed_anew(
+    fine: Reconstruction, frames: list[Frame]
+) -> None:
+    empty = [
+        Frame(frames[-1].stamp + (k + 1) * NS // RATE, np.zeros_like(frames[0].image)) for k in range(16)
+    ]
     back = [Frame(frame.stamp + NS, frame.image, frame.intrinsics) for frame in frames]
     fine.wants(frozenset({DISPLACEMENT}))
-    faces = [e.item for emissions in handled(fine, [*frames, *empty, *back]) for e in emissions if e.port == VISION]
+    faces = [
+        e.item for emissions in handled(fine, [*frames, *empty, *back]) for e in emissions if e.port == VISION
+    ]
     assert len(faces) == len(frames) + len(empty) + len(back)
     assert faces[len(frames) + len(empty) - 1].status == FaceStatus.LOST
     assert faces[-1].status == FaceStatus.TRACKING and np.isfinite(faces[-1].expression).all()
@@ -105,12 +122,19 @@ class _Faces(Source):
 
 def test_events_of_a_session_are_spotted_recorded_and_read_again(tmp_path: Path) -> None:
     """EMG and faces of one performance through the whole graph: most events are found, and stand in the bag."""
-    config = PerformerConfig(seed=21, program="micro", rate_hz=1000.0, artefacts=("white",), speed=0, duration_s=16.0)
+    config = PerformerConfig(
+        seed=21, program="micro", rate_hz=1000.0, artefacts=("white",), speed=0, duration_s=16.0
+    )
     emg = PerformerEmg(config)
     person = emg.participant
-    host = LocalHost({
-        "faces": _Faces(person, 0.0, 16.0), "amplifier": emg, "emg": EmgProcessing(EmgConfig()), "spotter": Spotter(SpotterConfig()),
-    })
+    host = LocalHost(
+        {
+            "faces": _Faces(person, 0.0, 16.0),
+            "amplifier": emg,
+            "emg": EmgProcessing(EmgConfig()),
+            "spotter": Spotter(SpotterConfig()),
+        }
+    )
     host.setup()
     with BagWriter(tmp_path / "bag", wait=True) as bag:
         for port in ("face/events", "truth/movement"):
@@ -124,7 +148,9 @@ def test_events_of_a_session_are_spotted_recorded_and_read_again(tmp_path: Path)
     assert len(true) >= 3 and np.mean(near) >= 0.5
 
 
-@pytest.mark.parametrize(("name", "model"), [("spotter", SpotterConfig), ("reconstruction", ReconstructionConfig)])
+@pytest.mark.parametrize(
+    ("name", "model"), [("spotter", SpotterConfig), ("reconstruction", ReconstructionConfig)]
+)
 def test_the_parameter_file_says_the_defaults(name: str, model: type) -> None:
     path = ROOT / "config" / f"{name}.yaml"
     assert configuration.load(model, name, path) == model()

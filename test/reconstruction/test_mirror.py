@@ -29,12 +29,17 @@ def mirror(head):
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=25, deadline=None)
 def test_a_mirrored_head_has_mirrored_points(seed):
-    """The law that coefficients, shapes, points and pose are exchanged by: it holds for the head model itself."""
+    """The law that coefficients, shapes, points and pose are exchanged by: it holds for the head model
+    itself.
+    """
     head = load_head()
     mirror, model = Mirror.of(head), LandmarkModel.of(head)
     rng = np.random.default_rng(seed)
     expression, shape = rng.uniform(0, 1, head.expression_size), rng.normal(size=head.shape_size)
-    rotation, shift = rotation_matrix(rng.normal(0, 0.3, 3)) @ projection.FACING, np.array([rng.normal(0, 0.05), 0.02, 0.7])
+    rotation, shift = (
+        rotation_matrix(rng.normal(0, 0.3, 3)) @ projection.FACING,
+        np.array([rng.normal(0, 0.05), 0.02, 0.7]),
+    )
 
     def drawn(e, s, turn, where):
         columns = np.concatenate([e, np.zeros(model.face_size - len(e)), s])
@@ -42,8 +47,12 @@ def test_a_mirrored_head_has_mirrored_points(seed):
         return 500.0 * points[:, :2] / points[:, 2:] + (SIZE - 1) / 2.0
 
     there = drawn(expression, shape, rotation, shift)
-    back = drawn(expression[mirror.expression], shape * mirror.signs, mirror.turn(rotation), shift * (-1, 1, 1))
-    np.testing.assert_allclose(mirror.points_of(back, SIZE), there, atol=0.2)  # embeddings are symmetric to a tenth of a millimetre
+    back = drawn(
+        expression[mirror.expression], shape * mirror.signs, mirror.turn(rotation), shift * (-1, 1, 1)
+    )
+    np.testing.assert_allclose(
+        mirror.points_of(back, SIZE), there, atol=0.2
+    )  # embeddings are symmetric to a tenth of a millimetre
 
 
 def test_an_encoder_that_looks_both_ways_reads_the_mirrored_picture_as_the_mirrored_face(head, mirror):
@@ -62,7 +71,9 @@ def test_an_encoder_that_looks_both_ways_reads_the_mirrored_picture_as_the_mirro
     np.testing.assert_allclose(one.turn, mirror.turn(other.turn), atol=1e-5)
     first, second = alone.read_patches([patch, turned], [crop, crop])
     assert np.abs(first.expression - second.expression[mirror.expression]).max() > 1e-3
-    np.testing.assert_allclose(one.expression, (first.expression + second.expression[mirror.expression]) / 2, atol=0.02)
+    np.testing.assert_allclose(
+        one.expression, (first.expression + second.expression[mirror.expression]) / 2, atol=0.02
+    )
 
 
 def test_a_head_without_sides_is_not_mirrored(head):

@@ -10,7 +10,13 @@ from eifer_ros.config import build
 from eifer_ros.errors import ConfigError, InputError, ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.reconstruction.component import CAMERA, HEAD_MODEL, VISION, Reconstruction, ReconstructionConfig
+from eifer_ros.reconstruction.component import (
+    CAMERA,
+    HEAD_MODEL,
+    VISION,
+    Reconstruction,
+    ReconstructionConfig,
+)
 from eifer_ros.types import FaceOrigin, FaceStatus, Frame, HeadModelInfo
 
 STEP = 33_000_000
@@ -37,7 +43,9 @@ def component(shared):
 def states(component, images, start=0, step=STEP):
     out = []
     for number, image in enumerate(images):
-        out += [e.item for e in component.handle(CAMERA, Frame(start + number * step, image)) if e.port == VISION]
+        out += [
+            e.item for e in component.handle(CAMERA, Frame(start + number * step, image)) if e.port == VISION
+        ]
     return out
 
 
@@ -52,12 +60,16 @@ def test_the_head_model_is_announced_once_before_the_first_face(portrait):
 
 def test_the_astronaut_smiles_and_lies_under_the_mesh(component, portrait):
     state = states(component, [portrait] * 8)[-1]
-    assert state.status == FaceStatus.TRACKING and state.origin == FaceOrigin.VISION and state.confidence > 0.7
+    assert (
+        state.status == FaceStatus.TRACKING and state.origin == FaceOrigin.VISION and state.confidence > 0.7
+    )
     head = load_head()
     names = head.expression_names
     smile = state.expression[[names.index("mouthSmileLeft"), names.index("mouthSmileRight")]]
     assert smile.min() > 0.25, "she smiles on both sides"
-    assert state.expression[[names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].max() < 0.5, "with open eyes"
+    assert state.expression[[names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].max() < 0.5, (
+        "with open eyes"
+    )
     K = projection.default_intrinsics(portrait.shape[1], portrait.shape[0])
     drawn = projection.project(head.points(head.state_vertices(state)), state.head_pose, K)
     seen = component.landmarks.points

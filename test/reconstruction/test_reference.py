@@ -14,8 +14,18 @@ from eifer_ros.types import FaceOrigin, FaceState, Marker
 def face(expression: object, stamp: int = 0, head: str = "open_head") -> FaceState:
     values = np.asarray(expression, np.float32)
     return FaceState(
-        stamp, head, FaceOrigin.VISION, np.zeros(2), values, np.full(len(values), 0.1), np.zeros(3), np.zeros(3), np.zeros((2, 3)), np.zeros(2),
-        np.eye(4), 1.0,
+        stamp,
+        head,
+        FaceOrigin.VISION,
+        np.zeros(2),
+        values,
+        np.full(len(values), 0.1),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        np.eye(4),
+        1.0,
     )
 
 
@@ -31,7 +41,9 @@ def test_the_face_the_reference_was_taken_of_becomes_zero_and_a_full_one_stays_f
 
 
 @given(coefficients, coefficients, coefficients)
-def test_expression_keeps_its_order_and_its_bounds(rest: np.ndarray, one: np.ndarray, other: np.ndarray) -> None:
+def test_expression_keeps_its_order_and_its_bounds(
+    rest: np.ndarray, one: np.ndarray, other: np.ndarray
+) -> None:
     reference = Reference.of([face(rest)] * 10)
     low, high = np.minimum(one, other), np.maximum(one, other)
     a, b = reference.apply(face(low)).expression, reference.apply(face(high)).expression
@@ -47,7 +59,12 @@ def test_a_few_odd_pictures_do_not_move_the_reference() -> None:
 
 def test_only_faces_between_the_markers_of_rest_count() -> None:
     faces = [face([0.3 if 100 <= stamp < 200 else 0.9], stamp) for stamp in range(0, 300, 5)]
-    markers = [Marker(0, "Smile-Open", "start"), Marker(90, "Smile-Open", "end"), Marker(200, "Face-At-Rest", "end"), Marker(100, "Face-At-Rest", "start")]
+    markers = [
+        Marker(0, "Smile-Open", "start"),
+        Marker(90, "Smile-Open", "end"),
+        Marker(200, "Face-At-Rest", "end"),
+        Marker(100, "Face-At-Rest", "start"),
+    ]
     reference = Reference.of_recording(faces, markers)
     assert reference.faces == 20
     assert np.allclose(reference.offset, 0.3)

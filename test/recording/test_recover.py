@@ -56,7 +56,9 @@ def messages_before(path: Path, end: int) -> int:
             if chunk.chunk_start_offset + chunk.chunk_length <= end:
                 stream.seek(chunk.chunk_start_offset)
                 record = stream.read(chunk.chunk_length)
-                packed = record[9 + 40 + len("zstd") :]  # after opcode, length, times, size, CRC, compression and its length
+                packed = record[
+                    9 + 40 + len("zstd") :
+                ]  # after opcode, length, times, size, CRC, compression and its length
                 data, at = zstandard.ZstdDecompressor().decompressobj().decompress(packed), 0
                 while at < len(data):
                     code, length = struct.unpack_from("<BQ", data, at)
@@ -95,14 +97,18 @@ def test_more_of_a_file_never_saves_less(small_bag: Path, tmp_path: Path) -> Non
 def test_a_chunk_cut_in_its_middle_gives_its_first_messages(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     frames = [Frame(NS + k, rng.integers(0, 255, (120, 640, 3), np.uint8)) for k in range(4)]
-    with BagWriter(tmp_path / "bag", jpeg_quality=0, monotonic=lambda: 0.0) as writer:  # no second passes: one chunk
+    with BagWriter(
+        tmp_path / "bag", jpeg_quality=0, monotonic=lambda: 0.0
+    ) as writer:  # no second passes: one chunk
         for frame in frames:
             writer.write("camera/image_raw", frame)
     (chunk,) = chunks(writer.file)
     data = writer.file.read_bytes()
     result = salvage(tmp_path, data[: chunk.chunk_start_offset + int(chunk.chunk_length * 0.8)])
     saved = [recorded.item.image for recorded in read(result.out)]
-    assert len(saved) == 3  # of four of equal size; zstd gives blocks of 128 KiB or nothing, a picture is 225 KiB
+    assert (
+        len(saved) == 3
+    )  # of four of equal size; zstd gives blocks of 128 KiB or nothing, a picture is 225 KiB
     assert all(np.array_equal(got, frame.image) for got, frame in zip(saved, frames, strict=False))
 
 
@@ -128,7 +134,9 @@ def test_zeros_at_the_end_as_a_power_cut_leaves_them_are_no_message(small_bag: P
     assert [r.stamp for r in read(result.out)] == sorted(r.stamp for r in read(result.out))
 
 
-def test_what_was_recovered_is_a_whole_recording_with_session_qos_and_metadata(small_bag: Path, tmp_path: Path) -> None:
+def test_what_was_recovered_is_a_whole_recording_with_session_qos_and_metadata(
+    small_bag: Path, tmp_path: Path
+) -> None:
     data = (small_bag / "small.mcap").read_bytes()
     result = salvage(tmp_path, data[: int(len(data) * 0.8)])
     with Bag(result.out) as bag, Bag(small_bag) as original:
@@ -155,7 +163,9 @@ def test_files_of_other_writers_are_recovered_too(
             assert schema is not None
             if channel.id not in ids:
                 number = writer.register_schema(schema.name, schema.encoding, schema.data)
-                ids[channel.id] = writer.register_channel(channel.topic, channel.message_encoding, number, channel.metadata)
+                ids[channel.id] = writer.register_channel(
+                    channel.topic, channel.message_encoding, number, channel.metadata
+                )
             writer.add_message(ids[channel.id], message.log_time, message.data, message.publish_time)
         writer.finish()
     data = file.read_bytes()
@@ -182,7 +192,12 @@ def test_the_original_is_not_touched_and_nothing_is_overwritten(small_bag: Path,
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "not an MCAP"), (b"text" * 10, "not an MCAP"), (b"\x89MCAP0\r\n", "nothing to recover"), (b"\x89MCAP0\r\n" + b"\xff" * 99, "nothing")],
+    [
+        (b"", "not an MCAP"),
+        (b"text" * 10, "not an MCAP"),
+        (b"\x89MCAP0\r\n", "nothing to recover"),
+        (b"\x89MCAP0\r\n" + b"\xff" * 99, "nothing"),
+    ],
 )
 def test_a_file_with_nothing_in_it_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "x.mcap"

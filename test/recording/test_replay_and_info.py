@@ -109,13 +109,19 @@ def test_the_config_file_holds_the_defaults(root: Path) -> None:
 
 def test_every_port_that_can_be_recorded_has_a_quality_of_service() -> None:
     assert {port.name for port in PORTS} <= set(qos.TOPICS)
-    assert {port.name for port in PORTS if port.latched} == {n for n, q in qos.TOPICS.items() if q is qos.Standard.LATCHED}
+    assert {port.name for port in PORTS if port.latched} == {
+        n for n, q in qos.TOPICS.items() if q is qos.Standard.LATCHED
+    }
 
 
 def test_info_counts_rates_duration_and_size(small_bag: Path) -> None:
     got = info(small_bag)
     topics = {topic.port: topic for topic in got.topics if topic.port}
-    assert {port: topic.count for port, topic in topics.items()} == {"camera/image_raw": 60, "face/vision": 60, "emg/raw": 200}
+    assert {port: topic.count for port, topic in topics.items()} == {
+        "camera/image_raw": 60,
+        "face/vision": 60,
+        "emg/raw": 200,
+    }
     assert topics["camera/image_raw"].rate_hz == pytest.approx(30, rel=1e-3)
     assert topics["emg/raw"].rate_hz == pytest.approx(100, rel=1e-3)
     assert got.start == START

@@ -1,4 +1,6 @@
-"""Makes small data sets of the MMM layout, to the letter of its README: index, envelopes, videos, tables of seven methods."""
+"""Makes small data sets of the MMM layout, to the letter of its README: index, envelopes, videos, tables of
+seven methods.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,17 @@ import cv2
 import numpy as np
 
 GERMAN = (
-    "Corrugator Supercilii", "Depressor Ang. Oris", "Depressor Supercilii Procerus", "Lateraler Frontalis", "Levator Labii Superioris",
-    "Masseter", "Medialer Frontalis", "Mentalis", "Orbicularis Oculi", "Orbicularis Oris", "Zygomaticus",
+    "Corrugator Supercilii",
+    "Depressor Ang. Oris",
+    "Depressor Supercilii Procerus",
+    "Lateraler Frontalis",
+    "Levator Labii Superioris",
+    "Masseter",
+    "Medialer Frontalis",
+    "Mentalis",
+    "Orbicularis Oculi",
+    "Orbicularis Oris",
+    "Zygomaticus",
 )
 COLUMNS = [f"{name}_{side}" for name in GERMAN for side in "lr"]
 GROUPS = {
@@ -23,25 +34,109 @@ GROUPS = {
     "SMIRK": (("idt", 300), ("exp", 50), ("eyelid", 2), ("jaw", 3), ("pose", 3), ("cam", 3)),
     "FOCUS": (("idt", 199), ("exp", 100), ("tex", 199), ("cam", 6), ("sh", 27)),
 }
-COUNTS = {"DECA": 236, "EMOCAv2": 236, "Deep3DFace": 257, "EIFER": 361, "SMIRK": 361, "FOCUS": 531, "MediaPipe": 52}
-BLENDSHAPES = ["_neutral", *(line for line in ["browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight"])]
-SCHAEDE = ("Face-At-Rest", "Forehead", "Eye-Gentle", "Eye-Tight", "Nose-Pucker", "Smile-Closed", "Smile-Open", "Lip-Pucker", "Cheeks",
-           "Snarl", "Depress-Lip")
+COUNTS = {
+    "DECA": 236,
+    "EMOCAv2": 236,
+    "Deep3DFace": 257,
+    "EIFER": 361,
+    "SMIRK": 361,
+    "FOCUS": 531,
+    "MediaPipe": 52,
+}
+BLENDSHAPES = [
+    "_neutral",
+    *(
+        line
+        for line in [
+            "browDownLeft",
+            "browDownRight",
+            "browInnerUp",
+            "browOuterUpLeft",
+            "browOuterUpRight",
+            "cheekPuff",
+            "cheekSquintLeft",
+            "cheekSquintRight",
+            "eyeBlinkLeft",
+            "eyeBlinkRight",
+            "eyeLookDownLeft",
+            "eyeLookDownRight",
+            "eyeLookInLeft",
+            "eyeLookInRight",
+            "eyeLookOutLeft",
+            "eyeLookOutRight",
+            "eyeLookUpLeft",
+            "eyeLookUpRight",
+            "eyeSquintLeft",
+            "eyeSquintRight",
+            "eyeWideLeft",
+            "eyeWideRight",
+            "jawForward",
+            "jawLeft",
+            "jawOpen",
+            "jawRight",
+            "mouthClose",
+            "mouthDimpleLeft",
+            "mouthDimpleRight",
+            "mouthFrownLeft",
+            "mouthFrownRight",
+            "mouthFunnel",
+            "mouthLeft",
+            "mouthLowerDownLeft",
+            "mouthLowerDownRight",
+            "mouthPressLeft",
+            "mouthPressRight",
+            "mouthPucker",
+            "mouthRight",
+            "mouthRollLower",
+            "mouthRollUpper",
+            "mouthShrugLower",
+            "mouthShrugUpper",
+            "mouthSmileLeft",
+            "mouthSmileRight",
+            "mouthStretchLeft",
+            "mouthStretchRight",
+            "mouthUpperUpLeft",
+            "mouthUpperUpRight",
+            "noseSneerLeft",
+            "noseSneerRight",
+        ]
+    ),
+]
+SCHAEDE = (
+    "Face-At-Rest",
+    "Forehead",
+    "Eye-Gentle",
+    "Eye-Tight",
+    "Nose-Pucker",
+    "Smile-Closed",
+    "Smile-Open",
+    "Lip-Pucker",
+    "Cheeks",
+    "Snarl",
+    "Depress-Lip",
+)
 N_LABELS = {"Smile-Closed": "-Smile-Closed", "Smile-Open": "-Smile-Open", "Cheeks": "Inflate-Cheeks"}
 # which envelope rises in which movement, and which blendshape follows it
 DOES = {
-    "Forehead": ("Medialer Frontalis", "browInnerUp"), "Eye-Gentle": ("Orbicularis Oculi", "eyeBlinkLeft"),
-    "Eye-Tight": ("Orbicularis Oculi", "eyeSquintLeft"), "Nose-Pucker": ("Levator Labii Superioris", "noseSneerLeft"),
-    "Smile-Closed": ("Zygomaticus", "mouthSmileLeft"), "Smile-Open": ("Zygomaticus", "mouthSmileRight"),
-    "Lip-Pucker": ("Orbicularis Oris", "mouthPucker"), "Cheeks": ("Orbicularis Oris", "cheekPuff"),
-    "Snarl": ("Levator Labii Superioris", "mouthUpperUpLeft"), "Depress-Lip": ("Depressor Ang. Oris", "mouthFrownLeft"),
+    "Forehead": ("Medialer Frontalis", "browInnerUp"),
+    "Eye-Gentle": ("Orbicularis Oculi", "eyeBlinkLeft"),
+    "Eye-Tight": ("Orbicularis Oculi", "eyeSquintLeft"),
+    "Nose-Pucker": ("Levator Labii Superioris", "noseSneerLeft"),
+    "Smile-Closed": ("Zygomaticus", "mouthSmileLeft"),
+    "Smile-Open": ("Zygomaticus", "mouthSmileRight"),
+    "Lip-Pucker": ("Orbicularis Oris", "mouthPucker"),
+    "Cheeks": ("Orbicularis Oris", "cheekPuff"),
+    "Snarl": ("Levator Labii Superioris", "mouthUpperUpLeft"),
+    "Depress-Lip": ("Depressor Ang. Oris", "mouthFrownLeft"),
 }
 
 
 def names_of(method: str) -> list[str]:
     if method == "MediaPipe":
         return list(BLENDSHAPES)
-    return [f"{g}_{'xyz'[i]}" if g in ("angle", "t") else f"{g}_{i}" for g, n in GROUPS[method] for i in range(n)]
+    return [
+        f"{g}_{'xyz'[i]}" if g in ("angle", "t") else f"{g}_{i}" for g, n in GROUPS[method] for i in range(n)
+    ]
 
 
 def envelopes(task: str, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +154,9 @@ def envelopes(task: str, frames: int, rng: np.random.Generator) -> tuple[np.ndar
 def write_table(path: Path, names: Sequence[str], values: np.ndarray, *, index: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [("," if index else "") + ",".join(names)]
-    lines += [(f"{k}," if index else "") + ",".join(repr(float(v)) for v in row) for k, row in enumerate(values)]
+    lines += [
+        (f"{k}," if index else "") + ",".join(repr(float(v)) for v in row) for k, row in enumerate(values)
+    ]
     text = "\n".join(lines) + "\n"
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(text.encode(), mtime=0))
@@ -78,9 +175,21 @@ def write_video(path: Path, frames: int, seed: int) -> None:
     writer.release()
 
 
-def make(root: Path, *, pid: str = "99", frames: int = 60, sessions: Sequence[str] = ("1N", "1S"), tasks: Sequence[str] = SCHAEDE,
-         methods: Sequence[str] = tuple(COUNTS), videos: bool = False, seed: int = 0) -> Path:
-    """A data set; returns its folder. Every S session has all tasks as `schaede` clips and one `emotion` clip `00_sad`."""
+def make(
+    root: Path,
+    *,
+    pid: str = "99",
+    frames: int = 60,
+    sessions: Sequence[str] = ("1N", "1S"),
+    tasks: Sequence[str] = SCHAEDE,
+    methods: Sequence[str] = tuple(COUNTS),
+    videos: bool = False,
+    seed: int = 0,
+) -> Path:
+    """A data set; returns its folder.
+
+    Every S session has all tasks as `schaede` clips and one `emotion` clip `00_sad`.
+    """
     rng = np.random.default_rng(seed)
     rows, fits = [], []
     for rec in sessions:
@@ -90,9 +199,19 @@ def make(root: Path, *, pid: str = "99", frames: int = 60, sessions: Sequence[st
             label = task if sensors else N_LABELS.get(task, task)
             stem = f"{pid}_{rec}_{mode}_{k:02d}_{label}"
             row = {
-                "source": f"{pid}_{rec}_{mode}", "index": stem, "pid": pid, "rec": rec, "mode": mode, "task": label,
-                "type": "sensor" if sensors else "normal", "sync_grade": "0" if sensors else "-1", "use": "yes" if sensors else "no",
-                "video": f"video/{pid}_{rec}/{stem}.mp4", "video_no-cut": f"video_no-cut/{pid}_{rec}/{stem}.mp4", "emg": "", "video_noelec": "",
+                "source": f"{pid}_{rec}_{mode}",
+                "index": stem,
+                "pid": pid,
+                "rec": rec,
+                "mode": mode,
+                "task": label,
+                "type": "sensor" if sensors else "normal",
+                "sync_grade": "0" if sensors else "-1",
+                "use": "yes" if sensors else "no",
+                "video": f"video/{pid}_{rec}/{stem}.mp4",
+                "video_no-cut": f"video_no-cut/{pid}_{rec}/{stem}.mp4",
+                "emg": "",
+                "video_noelec": "",
             }
             if videos:
                 write_video(root / row["video"], frames, k)
@@ -106,7 +225,15 @@ def make(root: Path, *, pid: str = "99", frames: int = 60, sessions: Sequence[st
                 if videos:
                     row["video_noelec"] = f"video_noelec/{pid}_{rec}/{stem}.mp4"
                     write_video(root / row["video_noelec"], frames, k + 50)
-                fit = {"index": stem, "pid": pid, "rec": rec, "mode": mode, "task": label, "emg": row["emg"], "video_noelec": row["video_noelec"]}
+                fit = {
+                    "index": stem,
+                    "pid": pid,
+                    "rec": rec,
+                    "mode": mode,
+                    "task": label,
+                    "emg": row["emg"],
+                    "video_noelec": row["video_noelec"],
+                }
                 for method in methods:
                     names = names_of(method)
                     table = rng.normal(0, 0.01, (frames, len(names)))

@@ -36,13 +36,18 @@ def seconds(stamp: int) -> float:
 
 
 CELLS = st.one_of(
-    st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1, max_size=8), st.integers(-10**6, 10**6),
+    st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1, max_size=8),
+    st.integers(-(10**6), 10**6),
     st.floats(-1e3, 1e3, allow_nan=False).filter(lambda v: v != int(v)),
 )
 
 
-@given(st.lists(st.lists(st.one_of(CELLS, st.none()), max_size=30), max_size=6), st.booleans(), st.integers(0, 2))
-def test_a_workbook_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list, inline: bool, before: int) -> None:
+@given(
+    st.lists(st.lists(st.one_of(CELLS, st.none()), max_size=30), max_size=6), st.booleans(), st.integers(0, 2)
+)
+def test_a_workbook_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list, inline: bool, before: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "book.xlsx"
     files.write_xlsx(path, rows, "label", others=[f"other {k}" for k in range(before)], inline=inline)
     got = read_table(path, "label")
@@ -65,14 +70,29 @@ def test_a_workbook_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathF
 def test_a_workbook_of_another_library_is_read_the_same(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
-    rows = [list(files.CASME2_COLUMNS), [1, "EP02_01f", None, 46, 59, 86, None, 12, "happiness"], [4, "EP12_01f", None, 261, "/", 321.0, None, "R4", "ä & <b>"]]
+    rows = [
+        list(files.CASME2_COLUMNS),
+        [1, "EP02_01f", None, 46, 59, 86, None, 12, "happiness"],
+        [4, "EP12_01f", None, 261, "/", 321.0, None, "R4", "ä & <b>"],
+    ]
     for row in rows:
         book.active.append(row)
     book.create_sheet("notes").append(["other"])
     book.save(tmp_path / "t.xlsx")
     assert read_table(tmp_path / "t.xlsx", "label") == [
-        ["Subject", "Filename", "", "OnsetFrame", "ApexFrame", "OffsetFrame", "", "Action Units", "Estimated Emotion"],
-        ["1", "EP02_01f", "", "46", "59", "86", "", "12", "happiness"], ["4", "EP12_01f", "", "261", "/", "321", "", "R4", "ä & <b>"],
+        [
+            "Subject",
+            "Filename",
+            "",
+            "OnsetFrame",
+            "ApexFrame",
+            "OffsetFrame",
+            "",
+            "Action Units",
+            "Estimated Emotion",
+        ],
+        ["1", "EP02_01f", "", "46", "59", "86", "", "12", "happiness"],
+        ["4", "EP12_01f", "", "261", "/", "321", "", "R4", "ä & <b>"],
     ]
 
 
@@ -85,8 +105,14 @@ def test_what_is_no_workbook_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w") as archive:
         archive.writestr("xl/workbook.xml", '<!DOCTYPE x [<!ENTITY a "aaaa">]><workbook/>')
-    for name, words in (("half.xlsx", "not a whole .xlsx"), ("text.xlsx", "not a whole .xlsx"), ("old.xls", "save it as .xlsx or .csv"),
-                        ("bomb.xlsx", "document type"), ("none.csv", "no such file"), ("old.doc", "no such file")):
+    for name, words in (
+        ("half.xlsx", "not a whole .xlsx"),
+        ("text.xlsx", "not a whole .xlsx"),
+        ("old.xls", "save it as .xlsx or .csv"),
+        ("bomb.xlsx", "document type"),
+        ("none.csv", "no such file"),
+        ("old.doc", "no such file"),
+    ):
         with pytest.raises(InputError, match=words):
             read_table(tmp_path / name)
 
@@ -114,10 +140,19 @@ def test_semicolons_tabs_and_a_byte_order_mark_are_understood(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("units", "regions"),
     [
-        ("4", ("eye_left", "eye_right")), ("R12", ("lips_right",)), ("4+L10", ("eye_left", "eye_right", "lips_left")),
-        ("L1+2", ("eye_left", "eye_right")), ("AU12A", ("lips_left", "lips_right")), ("R14A or 17A", ("lips_right", "lips_left")),
-        ("A1B+A2C", ("eye_left", "eye_right")), ("12+L6", ("lips_left", "lips_right", "eye_left")), ("58", ()), ("", ()), ("?", ()),
-        ("L4 + R4", ("eye_left", "eye_right")), ("9", ("lips_left", "lips_right")),
+        ("4", ("eye_left", "eye_right")),
+        ("R12", ("lips_right",)),
+        ("4+L10", ("eye_left", "eye_right", "lips_left")),
+        ("L1+2", ("eye_left", "eye_right")),
+        ("AU12A", ("lips_left", "lips_right")),
+        ("R14A or 17A", ("lips_right", "lips_left")),
+        ("A1B+A2C", ("eye_left", "eye_right")),
+        ("12+L6", ("lips_left", "lips_right", "eye_left")),
+        ("58", ()),
+        ("", ()),
+        ("?", ()),
+        ("L4 + R4", ("eye_left", "eye_right")),
+        ("9", ("lips_left", "lips_right")),
     ],
 )
 def test_action_units_tell_the_region_and_the_side(units: str, regions: tuple[str, ...]) -> None:
@@ -142,14 +177,20 @@ def test_a_subject_of_casme2_becomes_one_recording(tmp_path: Path, table: str) -
     for event, frames in ((happy, (46, 59, 86)), (disgusted, (11, 29, 55))):
         for stamp, number in zip((event.onset, event.stamp, event.offset), frames, strict=True):
             assert abs(float(np.asarray(at[stamp].image).mean()) - number) < 2.0
-    assert (happy.label, happy.regions, happy.origin) == ("happiness", ("lips_left", "lips_right"), FaceOrigin.TRUTH)
+    assert (happy.label, happy.regions, happy.origin) == (
+        "happiness",
+        ("lips_left", "lips_right"),
+        FaceOrigin.TRUTH,
+    )
     assert happy.probabilities[happy.classes.index("happiness")] == 1.0 and happy.probabilities.sum() == 1.0
     assert np.isnan(happy.lead_s)
     assert disgusted.regions == ("eye_left", "eye_right", "lips_left")
     markers = [m for m in items(tmp_path / "out" / "sub01", "markers") if m.phase != "note"]
     assert [(m.label, m.phase, m.stamp) for m in markers] == [
-        ("Micro-Happiness", "start", happy.onset), ("Micro-Happiness", "end", happy.offset),
-        ("Micro-Disgust", "start", disgusted.onset), ("Micro-Disgust", "end", disgusted.offset),
+        ("Micro-Happiness", "start", happy.onset),
+        ("Micro-Happiness", "end", happy.offset),
+        ("Micro-Disgust", "start", disgusted.onset),
+        ("Micro-Disgust", "end", disgusted.offset),
     ]
     assert "AU 4+L10" in markers[2].note
     with Bag(tmp_path / "out" / "sub01") as bag:
@@ -177,17 +218,28 @@ def test_an_apex_that_is_not_known_is_taken_in_the_middle_and_said(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ((1, "EP02_01f", None, 86, 59, 90, None, 12, "happiness"), ["row 2", "apex 59", "outside onset 86 .. offset 90"]),
+        (
+            (1, "EP02_01f", None, 86, 59, 90, None, 12, "happiness"),
+            ["row 2", "apex 59", "outside onset 86 .. offset 90"],
+        ),
         ((1, "EP02_01f", None, 86, "/", 46, None, 12, "happiness"), ["row 2", "onset 86", "after offset 46"]),
-        ((1, "EP02_01f", None, "x", 59, 86, None, 12, "happiness"), ["row 2", "onset is 'x'", "frame number"]),
+        (
+            (1, "EP02_01f", None, "x", 59, 86, None, 12, "happiness"),
+            ["row 2", "onset is 'x'", "frame number"],
+        ),
         ((1, "EP02_01f", None, "", 59, 86, None, 12, "happiness"), ["row 2", "needs one"]),
-        ((1, "EP02_01f", None, 500, 510, 520, None, 12, "happiness"), ["row 2", "500 .. 520 are all missing", "40 .. 91"]),
+        (
+            (1, "EP02_01f", None, 500, 510, 520, None, 12, "happiness"),
+            ["row 2", "500 .. 520 are all missing", "40 .. 91"],
+        ),
         ((1, "EP99_01", None, 46, 59, 86, None, 12, "happiness"), ["no frames", "sub01/EP99_01"]),
         (("", "EP02_01f", None, 46, 59, 86, None, 12, "happiness"), ["row 2", "no Subject"]),
         ((1, "EP03_02", None, 11, 29, "/", None, 12, "happiness"), []),
     ],
 )
-def test_a_row_that_cannot_be_is_left_out_with_its_reason_and_the_others_come(tmp_path: Path, row: tuple, words: list[str]) -> None:
+def test_a_row_that_cannot_be_is_left_out_with_its_reason_and_the_others_come(
+    tmp_path: Path, row: tuple, words: list[str]
+) -> None:
     good = (4, "EP12_01f", None, 261, 290, 321, None, "R4", "others")
     result = import_micro("casme2", files.casme2(tmp_path / "CASME2", [row, good]), tmp_path / "out")
     assert "sub04" in result.bags
@@ -231,10 +283,15 @@ def test_what_is_no_collection_is_told_what_one_looks_like(tmp_path: Path) -> No
         read_index("casme2", tmp_path / "none")
     with pytest.raises(InputError, match=r"no label table of CASME II.*OnsetFrame"):
         read_index("casme2", tmp_path)
-    files.write_csv(tmp_path / "CASME2-coding.csv", [("Subject", "Filename", "Onset", "Offset"), (1, "EP02_01f", 46, 86)])
+    files.write_csv(
+        tmp_path / "CASME2-coding.csv", [("Subject", "Filename", "Onset", "Offset"), (1, "EP02_01f", 46, 86)]
+    )
     with pytest.raises(InputError, match="row 1 lacks the column Apex"):
         read_index("casme2", tmp_path)
-    files.write_csv(tmp_path / "CASME2-coding.csv", [files.CASME2_COLUMNS, (1, "EP02_01f", "", 46, 59, 86, "", 12, "happiness")])
+    files.write_csv(
+        tmp_path / "CASME2-coding.csv",
+        [files.CASME2_COLUMNS, (1, "EP02_01f", "", 46, 59, 86, "", 12, "happiness")],
+    )
     with pytest.raises(InputError, match=r"none of its 1 rows can be used; the first: .*no frames"):
         read_index("casme2", tmp_path)
     with pytest.raises(InputError, match="did you mean 'casme"):
@@ -264,13 +321,20 @@ def test_samm_is_read_below_its_notes_by_the_numbers_of_the_long_video(tmp_path:
 # ---- CAS(ME)3 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_cut_clips_of_casme3_are_found_whatever_their_letter_case_and_depth_is_left_alone(tmp_path: Path) -> None:
+def test_cut_clips_of_casme3_are_found_whatever_their_letter_case_and_depth_is_left_alone(
+    tmp_path: Path,
+) -> None:
     result = import_micro("casme3", files.casme3(tmp_path / "C"), tmp_path / "out")
     assert result.failures == {}
     events = items(tmp_path / "out" / "spNO.1", "truth/events")
-    assert [(e.label, e.regions) for e in events] == [("disgust", ("eye_left", "eye_right")), ("happiness", ("lips_left",))]
+    assert [(e.label, e.regions) for e in events] == [
+        ("disgust", ("eye_left", "eye_right")),
+        ("happiness", ("lips_left",)),
+    ]
     assert (events[0].stamp - events[0].onset) / NS == pytest.approx(6 / 30)
-    assert (events[1].offset - events[1].onset) / NS == pytest.approx(10 / 30)  # unknown (0): until the clip ends
+    assert (events[1].offset - events[1].onset) / NS == pytest.approx(
+        10 / 30
+    )  # unknown (0): until the clip ends
     pictures = items(tmp_path / "out" / "spNO.1", "camera/image_raw")
     assert len(pictures) == 15 + 11 and all(isinstance(p, Frame) for p in pictures)
     assert any("30 frames/s" in note and "spotting wants" in note for note in result.notes)
@@ -280,7 +344,9 @@ def test_whole_videos_of_casme3_hold_all_their_events(tmp_path: Path) -> None:
     result = import_micro("casme3", files.casme3(tmp_path / "C", clips=False), tmp_path / "out")
     (event,) = items(tmp_path / "out" / "spNO.1", "truth/events")
     assert seconds(event.onset) == pytest.approx((355 - 340) / 30, abs=1e-6)
-    assert "offset is not known" in next(iter(result.failures.values()))  # the end of a whole video says nothing
+    assert "offset is not known" in next(
+        iter(result.failures.values())
+    )  # the end of a whole video says nothing
     assert len(items(tmp_path / "out" / "spNO.1", "camera/image_raw")) == 120
 
 

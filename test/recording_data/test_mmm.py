@@ -26,14 +26,24 @@ def test_the_index_gives_every_clip_with_its_files(dataset: Path) -> None:
     assert len(index.clips) == 10
     assert index.sessions == ("007_1N", "007_1S")
     smile = next(clip for clip in index.clips if clip.identifier == "007_1S_schaede_02_Smile-Open")
-    assert (smile.pid, smile.rec, smile.mode, smile.seq, smile.task, smile.sensors) == ("007", "1S", "schaede", 2, "Smile-Open", True)
+    assert (smile.pid, smile.rec, smile.mode, smile.seq, smile.task, smile.sensors) == (
+        "007",
+        "1S",
+        "schaede",
+        2,
+        "Smile-Open",
+        True,
+    )
     assert smile.emg is not None
     assert set(smile.parameters) == {"MediaPipe", "EIFER", "DECA"}
     assert index.notes == ()
 
 
 def test_a_participant_id_that_became_a_number_is_text_again(dataset: Path) -> None:
-    change_index(dataset, lambda rows: [row.update(pid=value) for row, value in zip(rows, ["7", "7.0", "007"], strict=False)])
+    change_index(
+        dataset,
+        lambda rows: [row.update(pid=value) for row, value in zip(rows, ["7", "7.0", "007"], strict=False)],
+    )
     index = mmm.read_index(dataset)
     assert {clip.pid for clip in index.clips} == {"007"}
     assert sum("read as the number" in note for note in index.notes) == 2
@@ -48,7 +58,10 @@ def test_another_participants_id_is_no_number_gone_wrong(dataset: Path) -> None:
 def test_clips_pair_by_task_number_whatever_their_labels(dataset: Path) -> None:
     found, notes = mmm.pairs(mmm.read_index(dataset))
     assert [(bare.label, other.label) for bare, other in found] == [
-        ("Face-At-Rest", "Face-At-Rest"), ("-Smile-Closed", "Smile-Closed"), ("-Smile-Open", "Smile-Open"), ("Inflate-Cheeks", "Cheeks"),
+        ("Face-At-Rest", "Face-At-Rest"),
+        ("-Smile-Closed", "Smile-Closed"),
+        ("-Smile-Open", "Smile-Open"),
+        ("Inflate-Cheeks", "Cheeks"),
         ("sad", "sad"),
     ]
     assert notes == []
@@ -80,13 +93,18 @@ def test_an_unknown_label_is_kept_and_told(dataset: Path) -> None:
     assert any("did you mean 'Smile-Closed'" in note for note in index.notes)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda rows: rows[0].update(index="no clip name"), r"line 2: 'no clip name' is no clip name"),
-    (lambda rows: rows.append(dict(rows[0])), "occurs twice"),
-    (lambda rows: rows[6].update(emg="../secret.csv"), "leads out of the data set"),
-    (lambda rows: rows[6].update(rec="2S"), "rec '2S' does not go with"),
-])
-def test_an_index_that_cannot_be_understood_is_refused_with_its_line(dataset: Path, change, words: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[0].update(index="no clip name"), r"line 2: 'no clip name' is no clip name"),
+        (lambda rows: rows.append(dict(rows[0])), "occurs twice"),
+        (lambda rows: rows[6].update(emg="../secret.csv"), "leads out of the data set"),
+        (lambda rows: rows[6].update(rec="2S"), "rec '2S' does not go with"),
+    ],
+)
+def test_an_index_that_cannot_be_understood_is_refused_with_its_line(
+    dataset: Path, change, words: str
+) -> None:
     change_index(dataset, change)
     with pytest.raises(InputError, match=words):
         mmm.read_index(dataset)
@@ -140,7 +158,9 @@ def test_every_methods_table_is_read_however_it_is_headed(tmp_path: Path, method
     values = np.random.default_rng(1).normal(size=(3, len(names)))
     path = tmp_path / "table.csv.gz"
     order = np.random.default_rng(2).permutation(len(names)) if style == "shuffled" else np.arange(len(names))
-    heads = [names[k].replace("_", " ") if style == "spaces" and method != "MediaPipe" else names[k] for k in order]
+    heads = [
+        names[k].replace("_", " ") if style == "spaces" and method != "MediaPipe" else names[k] for k in order
+    ]
     write_table(path, heads, values[:, order], index=style == "index")
     if style == "bare":
         import gzip

@@ -45,15 +45,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _site_packages(prefix: Path) -> Path:
-    return next(prefix.glob("lib/python3*/site-packages"), next(prefix.glob("local/lib/python3*/dist-packages"), prefix))
+    return next(
+        prefix.glob("lib/python3*/site-packages"),
+        next(prefix.glob("local/lib/python3*/dist-packages"), prefix),
+    )
 
 
 def _build_messages() -> Path:
-    """colcon-build eifer_msgs once per version of its definitions; concurrent test processes wait for the first."""
+    """colcon-build eifer_msgs once per version of its definitions; concurrent test processes wait for the
+    first.
+    """
     if importlib.util.find_spec("colcon_core") is None:
         pytest.skip("eifer_msgs is not built and colcon is not installed")
     files = sorted(path for path in (ROOT / "eifer_msgs").rglob("*") if path.is_file())
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files) + os.environ.get("AMENT_PREFIX_PATH", "").encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        b"".join(path.read_bytes() for path in files) + os.environ.get("AMENT_PREFIX_PATH", "").encode()
+    ).hexdigest()[:16]
     base = Path(tempfile.gettempdir()) / f"eifer_msgs_{os.getuid()}_{digest}"
     base.mkdir(exist_ok=True)
     with (base / "lock").open("w") as lock:
@@ -61,10 +68,28 @@ def _build_messages() -> Path:
         if not (base / "done").exists():
             system = shutil.which("python3", path="/usr/bin") or sys.executable
             done = subprocess.run(
-                [sys.executable, "-m", "colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT / "eifer_msgs"),
-                 "--build-base", str(base / "build"), "--install-base", str(base / "install"), "--cmake-args", "-DBUILD_TESTING=OFF",
-                 f"-DPython3_EXECUTABLE={system}"],
-                cwd=base, capture_output=True, text=True, check=False,
+                [
+                    sys.executable,
+                    "-m",
+                    "colcon",
+                    "--log-base",
+                    str(base / "log"),
+                    "build",
+                    "--merge-install",
+                    "--base-paths",
+                    str(ROOT / "eifer_msgs"),
+                    "--build-base",
+                    str(base / "build"),
+                    "--install-base",
+                    str(base / "install"),
+                    "--cmake-args",
+                    "-DBUILD_TESTING=OFF",
+                    f"-DPython3_EXECUTABLE={system}",
+                ],
+                cwd=base,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode != 0:
                 pytest.fail(f"eifer_msgs does not build:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
@@ -74,7 +99,11 @@ def _build_messages() -> Path:
 
 def _use(prefix: Path) -> None:
     """Make a prefix known to this process and its children, as sourcing its setup file would have."""
-    for name, value in (("AMENT_PREFIX_PATH", prefix), ("PYTHONPATH", _site_packages(prefix)), ("LD_LIBRARY_PATH", prefix / "lib")):
+    for name, value in (
+        ("AMENT_PREFIX_PATH", prefix),
+        ("PYTHONPATH", _site_packages(prefix)),
+        ("LD_LIBRARY_PATH", prefix / "lib"),
+    ):
         os.environ[name] = os.pathsep.join(part for part in (str(value), os.environ.get(name, "")) if part)
     sys.path.insert(0, str(_site_packages(prefix)))
     # the loader read LD_LIBRARY_PATH when this process began: what is loaded already is found by its name
@@ -131,4 +160,3 @@ def peer(eifer_msgs: None, domain: int) -> Iterator[Peer]:
         yield made
     finally:
         made.close()
-

@@ -1,4 +1,6 @@
-"""A launch test, run by `launch_test` (test_ros_launch.py starts it): the full pipeline with the performer, as a user launches it."""
+"""A launch test, run by `launch_test` (test_ros_launch.py starts it): the full pipeline with the performer,
+as a user launches it.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,14 @@ NAMESPACE = "lab/face"
 def generate_test_description() -> LaunchDescription:
     """What a user launches, in another namespace than the default."""
     path = Path(get_package_share_directory("eifer_ros")) / "launch" / "eifer.launch.py"
-    return LaunchDescription([
-        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(path)), launch_arguments={"namespace": NAMESPACE}.items()),
-        launch_testing.actions.ReadyToTest(),
-    ])
+    return LaunchDescription(
+        [
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(path)), launch_arguments={"namespace": NAMESPACE}.items()
+            ),
+            launch_testing.actions.ReadyToTest(),
+        ]
+    )
 
 
 class TestPipeline(unittest.TestCase):
@@ -53,7 +59,11 @@ class TestPipeline(unittest.TestCase):
         rclpy.shutdown(context=self.context)
 
     def listen(self, topic: str, kind: Any, *, latched: bool = False) -> None:
-        qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL) if latched else QoSProfile(depth=200)
+        qos = (
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            if latched
+            else QoSProfile(depth=200)
+        )
         self.node.create_subscription(kind, topic, self.seen[topic].append, qos)
 
     def wait(self, counts: dict[str, int]) -> None:
@@ -72,9 +82,15 @@ class TestPipeline(unittest.TestCase):
         chunks = self.seen["emg/raw"]
         for before, after in itertools.pairwise(chunks):
             self.assertEqual(after.first_index, before.first_index + before.frames)
-        stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for message in self.seen["face/fused"]]
+        stamps = [
+            message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            for message in self.seen["face/fused"]
+        ]
         self.assertEqual(stamps, sorted(set(stamps)))
-        self.assertEqual({message.head_model for message in self.seen["face/fused"]}, {self.seen["head_model"][0].head_model})
+        self.assertEqual(
+            {message.head_model for message in self.seen["face/fused"]},
+            {self.seen["head_model"][0].head_model},
+        )
 
 
 @launch_testing.post_shutdown_test()

@@ -23,10 +23,17 @@ PATIENCE_S = float(os.environ.get("EIFER_TEST_PATIENCE_S", "180"))
 """Ten times and more what anything here takes on a quiet machine."""
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, SHUTDOWN, ACTIVE_SHUTDOWN = 1, 2, 3, 4, 5, 7
 """lifecycle_msgs/Transition."""
-GOALS = {CONFIGURE: "inactive", CLEANUP: "unconfigured", ACTIVATE: "active", DEACTIVATE: "inactive", SHUTDOWN: "finalized",
-         ACTIVE_SHUTDOWN: "finalized"}
+GOALS = {
+    CONFIGURE: "inactive",
+    CLEANUP: "unconfigured",
+    ACTIVATE: "active",
+    DEACTIVATE: "inactive",
+    SHUTDOWN: "finalized",
+    ACTIVE_SHUTDOWN: "finalized",
+}
 ANSWER_S = 20.0
-"""The middleware drops an answer whose reader it has not met within 0.1 s, which happens on a loaded machine."""
+"""The middleware drops an answer whose reader it has not met within 0.1 s, which happens on a loaded machine.
+"""
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -44,7 +51,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENC
 def same(left: bytes, right: bytes) -> bool:
     """Equal, but for up to three bytes of padding at the end: the DDS wire carries payloads in units of four."""
     shorter, longer = sorted((left, right), key=len)
-    return longer.startswith(shorter) and len(longer) - len(shorter) < 4 and not any(longer[len(shorter):])
+    return longer.startswith(shorter) and len(longer) - len(shorter) < 4 and not any(longer[len(shorter) :])
 
 
 class Process:
@@ -54,9 +61,16 @@ class Process:
         self.name = name
         code = f"import sys; from eifer_ros.nodes.{name} import main; sys.exit(main())"
         self._file = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by `end`)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONUNBUFFERED": "1",
+        }
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdout=self._file, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            [sys.executable, "-c", code, *arguments],
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
 
     @property
@@ -112,7 +126,9 @@ class Peer:
 
     def start(self, name: str, *arguments: str, **parameters: Any) -> Process:
         """A node of eifer in its own process; `parameters` as on the command line."""
-        given = [item for key, value in parameters.items() for item in ("-p", f"{key.replace('__', '.')}:={value}")]
+        given = [
+            item for key, value in parameters.items() for item in ("-p", f"{key.replace('__', '.')}:={value}")
+        ]
         process = Process(name, ["--ros-args", "-r", "__ns:=/eifer", *given, *arguments])
         self._processes.append(process)
         return process
@@ -123,8 +139,13 @@ class Peer:
 
         arguments = [item for key, value in overrides.items() for item in ("-p", f"{key}:={value}")]
         made = RosHost(
-            name, parts, chosen, context=self.context, namespace="/eifer",
-            cli_args=["--ros-args", *arguments] if arguments else None, use_global_arguments=False,
+            name,
+            parts,
+            chosen,
+            context=self.context,
+            namespace="/eifer",
+            cli_args=["--ros-args", *arguments] if arguments else None,
+            use_global_arguments=False,
         )
         self._hosts.append(made)
         self.executor.add_node(made)
@@ -151,7 +172,10 @@ class Peer:
             self.node.destroy_client(client)
 
     def change(self, node: str, transition: int) -> bool:
-        """Ask for a lifecycle transition; whether it succeeded. Where no answer comes the state tells, or it is asked for again."""
+        """Ask for a lifecycle transition; whether it succeeded.
+
+        Where no answer comes the state tells, or it is asked for again.
+        """
         kind = messages.ros_class("lifecycle_msgs/msg/Transition")
         service = f"/eifer/{node}/change_state"
         client = self.node.create_client(messages.ros_class("lifecycle_msgs/srv/ChangeState"), service)
@@ -162,10 +186,15 @@ class Peer:
             while time.monotonic() < end:
                 futures.append(client.call_async(client.srv_type.Request(transition=kind(id=transition))))
                 until = time.monotonic() + ANSWER_S
-                wait_for(lambda: any(future.done() for future in futures) or time.monotonic() > until, f"answer of {service}")  # noqa: B023
+                wait_for(
+                    lambda: any(future.done() for future in futures) or time.monotonic() > until,  # noqa: B023
+                    f"answer of {service}",
+                )
                 answers = [bool(future.result().success) for future in futures if future.done()]
                 if answers:
-                    return any(answers) or (len(answers) < len(futures) and self.state(node) == GOALS[transition])
+                    return any(answers) or (
+                        len(answers) < len(futures) and self.state(node) == GOALS[transition]
+                    )
                 if self.state(node) == GOALS[transition]:
                     return True
             pytest.fail(f"no answer of {service}\n{self._outputs()}")
@@ -186,18 +215,26 @@ class Peer:
         got: list[Any] = []
         wanted = QoSProfile(
             depth=qos.get("depth", 200),
-            reliability=ReliabilityPolicy.RELIABLE if qos.get("reliable", True) else ReliabilityPolicy.BEST_EFFORT,
+            reliability=ReliabilityPolicy.RELIABLE
+            if qos.get("reliable", True)
+            else ReliabilityPolicy.BEST_EFFORT,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if qos.get("latched") else DurabilityPolicy.VOLATILE,
         )
-        self.node.create_subscription(messages.ros_class(type_name), topic, got.append, wanted, raw=qos.get("raw", False))
+        self.node.create_subscription(
+            messages.ros_class(type_name), topic, got.append, wanted, raw=qos.get("raw", False)
+        )
         return got
 
-    def publisher(self, topic: str, type_name: str, *, depth: int = 200, reliable: bool = True, matched: bool = True) -> Any:
+    def publisher(
+        self, topic: str, type_name: str, *, depth: int = 200, reliable: bool = True, matched: bool = True
+    ) -> Any:
         """A publisher; where `matched`, only returned once somebody subscribes."""
         from rclpy.qos import QoSProfile, ReliabilityPolicy
 
         reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        made = self.node.create_publisher(messages.ros_class(type_name), topic, QoSProfile(depth=depth, reliability=reliability))
+        made = self.node.create_publisher(
+            messages.ros_class(type_name), topic, QoSProfile(depth=depth, reliability=reliability)
+        )
         if matched:
             wait_for(made.get_subscription_count, f"a subscriber of {topic}")
         return made
@@ -209,7 +246,9 @@ class Peer:
         def take(message: Any) -> None:
             newest.update({status.name: status for status in message.status})
 
-        self.node.create_subscription(messages.ros_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", take, 10)
+        self.node.create_subscription(
+            messages.ros_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", take, 10
+        )
         return newest
 
     def close(self) -> None:

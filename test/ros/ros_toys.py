@@ -22,11 +22,23 @@ def chunk(index: int, stamp: Stamp, count: int = 8, channels: int = 2) -> EmgChu
 
 
 def activity(stamp: Stamp) -> MuscleActivity:
-    return MuscleActivity(stamp, "fridlund", ("F1",), np.full(1, 1e-5, np.float32), np.full(1, 0.5, np.float32), np.ones(1, np.float32))
+    return MuscleActivity(
+        stamp,
+        "fridlund",
+        ("F1",),
+        np.full(1, 1e-5, np.float32),
+        np.full(1, 0.5, np.float32),
+        np.ones(1, np.float32),
+    )
 
 
 def frame(stamp: Stamp, value: int = 7, size: tuple[int, int] = (32, 24)) -> Frame:
-    return Frame(stamp, np.full((size[1], size[0], 3), value, np.uint8), np.array([[30.0, 0, 16], [0, 30.0, 12], [0, 0, 1.0]]), frame_id="toy_optical")
+    return Frame(
+        stamp,
+        np.full((size[1], size[0], 3), value, np.uint8),
+        np.array([[30.0, 0, 16], [0, 30.0, 12], [0, 0, 1.0]]),
+        frame_id="toy_optical",
+    )
 
 
 class ToyConfig(Config):
@@ -102,7 +114,10 @@ class ToySource(Source):
     """Chunks and pictures, as fast as `step` lets them."""
 
     config_type = ToySourceConfig
-    outputs: ClassVar[tuple[Port, ...]] = (Port("emg/raw", EmgChunk, keep_all=True), Port("camera/image_raw", Frame))
+    outputs: ClassVar[tuple[Port, ...]] = (
+        Port("emg/raw", EmgChunk, keep_all=True),
+        Port("camera/image_raw", Frame),
+    )
 
     def __init__(self, config: ToySourceConfig) -> None:
         self.config = config

@@ -1,4 +1,6 @@
-"""A bag that eifer writes without ROS and one recorded from the topics of a node are the same in kind, and each is read by the other side."""
+"""A bag that eifer writes without ROS and one recorded from the topics of a node are the same in kind, and
+each is read by the other side.
+"""
 
 from __future__ import annotations
 
@@ -48,25 +50,69 @@ def session() -> list[tuple[str, Item]]:
     """A second of everything, in the order of stamps; what is latched first."""
     rng = np.random.default_rng(3)
     items: list[tuple[str, Item]] = [
-        ("emg/raw_channels", EmgChannelInfo(T0, NAMES, NAMES, "fridlund", "bipolar", 1000.0, np.zeros((4, 2), np.float32))),
+        (
+            "emg/raw_channels",
+            EmgChannelInfo(T0, NAMES, NAMES, "fridlund", "bipolar", 1000.0, np.zeros((4, 2), np.float32)),
+        ),
         ("truth/movement", Marker(T0 + 1, "Smile-Open", "start")),
     ]
     for index in range(20):
         stamp = T0 + index * 50_000_000
         samples = rng.normal(0, 2e-5, (50, 4)).astype(np.float32)
         items.append(("emg/raw", EmgChunk(stamp, 1000.0, NAMES, samples, index * 50)))
-        items.append(("emg/activity", MuscleActivity(stamp, "fridlund", NAMES, np.full(4, 1e-5), np.full(4, np.nan), np.ones(4))))
-        items.append(("face/vision", FaceState(
-            stamp, "open_head", FaceOrigin.VISION, np.zeros(80), rng.random(52), np.full(52, 0.1), np.zeros(3), np.zeros(3),
-            np.zeros((2, 3)), np.zeros(2), projection.facing_pose(0.6), 0.75,
-        )))
+        items.append(
+            (
+                "emg/activity",
+                MuscleActivity(stamp, "fridlund", NAMES, np.full(4, 1e-5), np.full(4, np.nan), np.ones(4)),
+            )
+        )
+        items.append(
+            (
+                "face/vision",
+                FaceState(
+                    stamp,
+                    "open_head",
+                    FaceOrigin.VISION,
+                    np.zeros(80),
+                    rng.random(52),
+                    np.full(52, 0.1),
+                    np.zeros(3),
+                    np.zeros(3),
+                    np.zeros((2, 3)),
+                    np.zeros(2),
+                    projection.facing_pose(0.6),
+                    0.75,
+                ),
+            )
+        )
         image = np.full((48, 64, 3), 40 + 8 * index, np.uint8)
-        items.append(("face/displacement", FaceDisplacement(stamp, "open_head", FaceOrigin.VISION, rng.normal(0, 1e-4, (6, 3)), 0.5)))
-        items.append(("face/events", FaceEvent(
-            stamp, stamp, stamp + NS // 10, "lips_left", ("lips_left",), "happiness", ("happiness", "others"), np.array([0.75, 0.25]), 2.0,
-            FaceOrigin.FUSED, 0.0625,
-        )))
-        items.append(("camera/image_raw", Frame(stamp, image, np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1.0]]))))
+        items.append(
+            (
+                "face/displacement",
+                FaceDisplacement(stamp, "open_head", FaceOrigin.VISION, rng.normal(0, 1e-4, (6, 3)), 0.5),
+            )
+        )
+        items.append(
+            (
+                "face/events",
+                FaceEvent(
+                    stamp,
+                    stamp,
+                    stamp + NS // 10,
+                    "lips_left",
+                    ("lips_left",),
+                    "happiness",
+                    ("happiness", "others"),
+                    np.array([0.75, 0.25]),
+                    2.0,
+                    FaceOrigin.FUSED,
+                    0.0625,
+                ),
+            )
+        )
+        items.append(
+            ("camera/image_raw", Frame(stamp, image, np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1.0]])))
+        )
     return items
 
 
@@ -83,14 +129,20 @@ def contents(path: Path) -> tuple[dict[str, str], dict[str, list[bytes]], dict[s
     """(type by topic, message bytes by topic, connection by topic), the session record left out."""
     data: dict[str, list[bytes]] = defaultdict(list)
     with Reader(path) as reader:
-        kept = {connection.topic: connection for connection in reader.connections if not connection.topic.endswith("/session")}
+        kept = {
+            connection.topic: connection
+            for connection in reader.connections
+            if not connection.topic.endswith("/session")
+        }
         for connection, _, raw in reader.messages(connections=list(kept.values())):
             data[connection.topic].append(bytes(raw))
     return {topic: connection.msgtype for topic, connection in kept.items()}, data, kept
 
 
 class RclpyRecorder:
-    """What `ros2 bag record` does, through rclpy subscriptions: bytes as they come, types and QoS as they are offered."""
+    """What `ros2 bag record` does, through rclpy subscriptions: bytes as they come, types and QoS as they are
+    offered.
+    """
 
     def __init__(self, peer: Peer, path: Path, topics: dict[str, str]) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -98,9 +150,17 @@ class RclpyRecorder:
         self._peer, self.path, self._topics = peer, path, topics
         self.got: list[tuple[str, bytes, int]] = []
         for topic, type_name in topics.items():
-            durability = DurabilityPolicy.TRANSIENT_LOCAL if qos.profile(qos.relative(topic) or "").latched else DurabilityPolicy.VOLATILE
+            durability = (
+                DurabilityPolicy.TRANSIENT_LOCAL
+                if qos.profile(qos.relative(topic) or "").latched
+                else DurabilityPolicy.VOLATILE
+            )
             peer.node.create_subscription(
-                messages.ros_class(type_name), topic, self._taker(topic), QoSProfile(depth=300, durability=durability), raw=True
+                messages.ros_class(type_name),
+                topic,
+                self._taker(topic),
+                QoSProfile(depth=300, durability=durability),
+                raw=True,
             )
 
     def _taker(self, topic: str) -> Any:
@@ -114,10 +174,17 @@ class RclpyRecorder:
         with Writer(self.path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
             connections = {}
             for topic, type_name in self._topics.items():
-                (offered,) = [info.qos_profile for info in self._peer.node.get_publishers_info_by_topic(topic)]
-                profile = qos.Profile(offered.depth or qos.profile(qos.relative(topic) or "").depth, offered.reliability.name == "RELIABLE",
-                                      offered.durability.name == "TRANSIENT_LOCAL")
-                connections[topic] = bag.add_connection(topic, type_name, typestore=store, offered_qos_profiles=[profile.offered()])
+                (offered,) = [
+                    info.qos_profile for info in self._peer.node.get_publishers_info_by_topic(topic)
+                ]
+                profile = qos.Profile(
+                    offered.depth or qos.profile(qos.relative(topic) or "").depth,
+                    offered.reliability.name == "RELIABLE",
+                    offered.durability.name == "TRANSIENT_LOCAL",
+                )
+                connections[topic] = bag.add_connection(
+                    topic, type_name, typestore=store, offered_qos_profiles=[profile.offered()]
+                )
             for topic, data, stamp in self.got:
                 bag.write(connections[topic], stamp, data)
 
@@ -128,11 +195,16 @@ class Rosbag2Recorder:
     def __init__(self, peer: Peer, path: Path, topics: dict[str, str]) -> None:
         self.path = path
         self._process = subprocess.Popen(
-            ["ros2", "bag", "record", "-s", "mcap", "-o", str(path), "--topics", *topics], stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env=os.environ, start_new_session=True,
+            ["ros2", "bag", "record", "-s", "mcap", "-o", str(path), "--topics", *topics],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ,
+            start_new_session=True,
         )
         self._peer, self._topics = peer, topics
-        wait_for(lambda: all(peer.node.count_subscribers(topic) >= 1 for topic in topics), "rosbag2 subscribes")
+        wait_for(
+            lambda: all(peer.node.count_subscribers(topic) >= 1 for topic in topics), "rosbag2 subscribes"
+        )
 
     def finish(self) -> None:
         self._process.send_signal(signal.SIGINT)
@@ -142,7 +214,9 @@ class Rosbag2Recorder:
 def has_rosbag2() -> bool:
     if shutil.which("ros2") is None:
         return False
-    return subprocess.run(["ros2", "bag", "record", "--help"], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(["ros2", "bag", "record", "--help"], capture_output=True, check=False).returncode == 0
+    )
 
 
 @pytest.mark.parametrize("recorder", ["rclpy", "rosbag2"])
@@ -161,9 +235,15 @@ def test_a_bag_written_without_ros_and_one_recorded_under_ros_agree_in_topics_ty
     wait_for(lambda: all(outlets[name].listened for name in names.values()), "everything is listened to")
     assert peer.change("replay", ACTIVATE)
     if recorder == "rclpy":
-        wait_for(lambda: all(bag.count(topic) == len(data[topic]) for topic in types), lambda: f"{[(t, bag.count(t)) for t in types]}")
+        wait_for(
+            lambda: all(bag.count(topic) == len(data[topic]) for topic in types),
+            lambda: f"{[(t, bag.count(t)) for t in types]}",
+        )
     else:
-        wait_for(lambda: all(outlets[name].traffic.count == len(data[topic]) for topic, name in names.items()), "everything is published")
+        wait_for(
+            lambda: all(outlets[name].traffic.count == len(data[topic]) for topic, name in names.items()),
+            "everything is published",
+        )
         time.sleep(1.0)  # rosbag2 offers no way to see how far it is
     bag.finish()
 
@@ -171,14 +251,24 @@ def test_a_bag_written_without_ros_and_one_recorded_under_ros_agree_in_topics_ty
     assert their_types == types
     for topic in types:
         assert len(their_data[topic]) == len(data[topic]), topic
-        if topic.endswith("/compressed"):  # decoded and encoded anew by the replay: the picture, not the bytes
+        if topic.endswith(
+            "/compressed"
+        ):  # decoded and encoded anew by the replay: the picture, not the bytes
             for mine, other in zip(data[topic], their_data[topic], strict=True):
-                pictures = [conversions.picture_of(messages.deserialise(raw, types[topic])).astype(int) for raw in (mine, other)]
+                pictures = [
+                    conversions.picture_of(messages.deserialise(raw, types[topic])).astype(int)
+                    for raw in (mine, other)
+                ]
                 assert abs(pictures[0] - pictures[1]).max() <= 3
         else:
-            assert all(same(mine, other) for mine, other in zip(data[topic], their_data[topic], strict=True)), topic
+            assert all(
+                same(mine, other) for mine, other in zip(data[topic], their_data[topic], strict=True)
+            ), topic
         assert theirs[topic].digest == connections[topic].digest, topic
-        mine, other = connections[topic].ext.offered_qos_profiles[0], theirs[topic].ext.offered_qos_profiles[0]
+        mine, other = (
+            connections[topic].ext.offered_qos_profiles[0],
+            theirs[topic].ext.offered_qos_profiles[0],
+        )
         assert (mine.reliability, mine.durability) == (other.reliability, other.durability), topic
 
     with Bag(own) as left, Bag(tmp_path / "ros") as right:
@@ -190,7 +280,12 @@ def test_a_bag_written_without_ros_and_one_recorded_under_ros_agree_in_topics_ty
 
 def test_a_recorded_bag_is_processed_in_a_node_as_it_is_without_ros(peer: Peer, own: Path) -> None:
     """The same EMG through the node and through the component alone gives the same activity."""
-    host = peer.host("pipeline", (Part("replay", BagSource), Part("emg", EmgProcessing)), ("replay", "emg"), **{"replay.path": str(own)})
+    host = peer.host(
+        "pipeline",
+        (Part("replay", BagSource), Part("emg", EmgProcessing)),
+        ("replay", "emg"),
+        **{"replay.path": str(own)},
+    )
     assert peer.change("pipeline", CONFIGURE)
     heard = peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity", raw=True)
     wait_for(lambda: host.outlets.topics["emg/activity"].listened, "the listener")
@@ -199,15 +294,29 @@ def test_a_recorded_bag_is_processed_in_a_node_as_it_is_without_ros(peer: Peer, 
     alone.setup()
     expected = [
         messages.serialise(conversions.to_wire(made.item, made.port)[0].message)
-        for port, item in session() if port == "emg/raw" for made in alone.handle(port, item) if made.port == "emg/activity"
+        for port, item in session()
+        if port == "emg/raw"
+        for made in alone.handle(port, item)
+        if made.port == "emg/activity"
     ]
-    recorded = [messages.serialise(conversions.to_wire(item, port)[0].message) for port, item in session() if port == "emg/activity"]
-    wait_for(lambda: len(heard) >= len(expected) + len(recorded), lambda: f"{len(heard)} of {len(expected) + len(recorded)}")
+    recorded = [
+        messages.serialise(conversions.to_wire(item, port)[0].message)
+        for port, item in session()
+        if port == "emg/activity"
+    ]
+    wait_for(
+        lambda: len(heard) >= len(expected) + len(recorded),
+        lambda: f"{len(heard)} of {len(expected) + len(recorded)}",
+    )
     made = [data for data in heard if not any(same(data, each) for each in recorded)]
-    assert len(made) == len(expected) and all(same(mine, other) for mine, other in zip(expected, made, strict=True))
+    assert len(made) == len(expected) and all(
+        same(mine, other) for mine, other in zip(expected, made, strict=True)
+    )
 
 
-def test_the_recorder_node_writes_what_rosbags_reads_with_the_types_in_the_bag(peer: Peer, tmp_path: Path) -> None:
+def test_the_recorder_node_writes_what_rosbags_reads_with_the_types_in_the_bag(
+    peer: Peer, tmp_path: Path
+) -> None:
     host = peer.host("recorder", (Part("recorder", Recorder),), path=str(tmp_path / "take"))
     assert peer.change("recorder", CONFIGURE) and peer.change("recorder", ACTIVATE)
     publisher = peer.publisher("/eifer/emg/raw", "eifer_msgs/msg/EmgChunk")
@@ -215,7 +324,9 @@ def test_the_recorder_node_writes_what_rosbags_reads_with_the_types_in_the_bag(p
     data = [messages.serialise(conversions.to_wire(item, "emg/raw")[0].message) for item in sent]
     for each in data:
         publisher.publish(each)
-    wait_for(lambda: host.components["recorder"].health().values["items"] == len(sent), "everything is written")
+    wait_for(
+        lambda: host.components["recorder"].health().values["items"] == len(sent), "everything is written"
+    )
     assert host.trigger_shutdown().name == "SUCCESS"
     with AnyReader([tmp_path / "take"]) as reader:
         got = [bytes(raw) for connection, _, raw in reader.messages() if connection.topic == "/eifer/emg/raw"]

@@ -33,9 +33,25 @@ def installed(eifer_msgs: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
         pytest.skip("colcon is not installed: pip install 'eifer_ros[test]'")
     base = tmp_path_factory.mktemp("workspace")
     done = subprocess.run(
-        [sys.executable, "-m", "colcon", "--log-base", str(base / "log"), "build", "--merge-install", "--base-paths", str(ROOT),
-         "--build-base", str(base / "build"), "--install-base", str(base / "install")],
-        cwd=base, capture_output=True, text=True, check=False,
+        [
+            sys.executable,
+            "-m",
+            "colcon",
+            "--log-base",
+            str(base / "log"),
+            "build",
+            "--merge-install",
+            "--base-paths",
+            str(ROOT),
+            "--build-base",
+            str(base / "build"),
+            "--install-base",
+            str(base / "install"),
+        ],
+        cwd=base,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return base / "install"
@@ -44,11 +60,15 @@ def installed(eifer_msgs: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def environment(installed: Path, domain: int) -> dict[str, str]:
     """What sourcing the installation in an active virtual environment sets."""
-    site = next(installed.glob("lib/python3*/site-packages"), None) or next(installed.glob("local/lib/python3*/dist-packages"))
+    site = next(installed.glob("lib/python3*/site-packages"), None) or next(
+        installed.glob("local/lib/python3*/dist-packages")
+    )
     return os.environ | {
         "AMENT_PREFIX_PATH": os.pathsep.join([str(installed), os.environ["AMENT_PREFIX_PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(site), os.environ["PYTHONPATH"]]),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]), "PYTHONUNBUFFERED": "1", "EIFER_TEST_PATIENCE_S": str(PATIENCE_S),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONUNBUFFERED": "1",
+        "EIFER_TEST_PATIENCE_S": str(PATIENCE_S),
     }
 
 
@@ -58,7 +78,11 @@ class Launch:
     def __init__(self, environment: dict[str, str], file: str, *arguments: str) -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by `end`)
         self._process = subprocess.Popen(
-            ["ros2", "launch", "eifer_ros", file, *arguments], stdout=self._log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            ["ros2", "launch", "eifer_ros", file, *arguments],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
 
     @property
@@ -97,11 +121,15 @@ def launch(environment: dict[str, str]) -> Iterator[Any]:
 
 
 def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 def has_rosbag2() -> bool:
-    return importlib.util.find_spec("rosbag2_py") is not None and importlib.util.find_spec("ros2bag") is not None
+    return (
+        importlib.util.find_spec("rosbag2_py") is not None and importlib.util.find_spec("ros2bag") is not None
+    )
 
 
 # ---------------------------------------------------------------- files and arguments
@@ -125,19 +153,26 @@ def test_colcon_installs_every_node_with_the_python_of_the_environment(installed
     assert (installed / "share" / "eifer_ros" / "config" / "eifer.yaml").is_file()
 
 
-@pytest.mark.parametrize(("arguments", "complaint"), [
-    (["eifer.launch.py", "source:=webcam"], "performer"),
-    (["eifer.launch.py", "params_file:=/nowhere/mine.yaml"], "/nowhere/mine.yaml"),
-    (["eifer.launch.py", "autostart:=perhaps"], "perhaps"),
-    (["replay.launch.py"], "bag:="),
-])
-def test_a_wrong_argument_ends_the_launch_with_a_reason(arguments: list[str], complaint: str, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["eifer.launch.py", "source:=webcam"], "performer"),
+        (["eifer.launch.py", "params_file:=/nowhere/mine.yaml"], "/nowhere/mine.yaml"),
+        (["eifer.launch.py", "autostart:=perhaps"], "perhaps"),
+        (["replay.launch.py"], "bag:="),
+    ],
+)
+def test_a_wrong_argument_ends_the_launch_with_a_reason(
+    arguments: list[str], complaint: str, environment: dict[str, str]
+) -> None:
     done = run(environment, "ros2", "launch", "eifer_ros", *arguments)
     assert done.returncode != 0
     assert complaint in done.stdout + done.stderr
 
 
-def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_as_deep_as_the_publishers(eifer_msgs: None) -> None:
+def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_as_deep_as_the_publishers(
+    eifer_msgs: None,
+) -> None:
     import yaml
     from launch import LaunchContext
 
@@ -146,12 +181,19 @@ def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_
 
     context = LaunchContext()
     context.launch_configurations.update(namespace="/lab/", use_sim_time="false")
-    action = launching.bag_record(context, "take", {"camera/image_raw/compressed": "/driver/image/compressed"})
+    action = launching.bag_record(
+        context, "take", {"camera/image_raw/compressed": "/driver/image/compressed"}
+    )
     command = ["".join(part.perform(context) for part in word) for word in action.cmd]
     assert command[:3] == ["ros2", "bag", "record"] and "mcap" in command and "take" in command
-    topics = command[command.index("--topics") + 1:]
+    topics = command[command.index("--topics") + 1 :]
     wanted = set(TOPICS) - launching.NEVER_RECORDED - {"camera/image_raw/compressed"}
-    assert set(topics) == {f"/lab/{topic}" for topic in wanted} | {"/driver/image/compressed", "/tf", "/tf_static", "/diagnostics"}
+    assert set(topics) == {f"/lab/{topic}" for topic in wanted} | {
+        "/driver/image/compressed",
+        "/tf",
+        "/tf_static",
+        "/diagnostics",
+    }
     profiles = yaml.safe_load(Path(command[command.index("--qos-profile-overrides-path") + 1]).read_text())
     assert set(profiles) == {f"/lab/{topic}" for topic in wanted}
     for topic in wanted:
@@ -163,15 +205,26 @@ def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_
 
 
 def test_the_full_pipeline_passes_its_launch_test(environment: dict[str, str], tmp_path: Path) -> None:
-    done = run(environment, "launch_test", "--junit-xml", str(tmp_path / "result.xml"), str(Path(__file__).parent / "full_pipeline_launch.py"))
+    done = run(
+        environment,
+        "launch_test",
+        "--junit-xml",
+        str(tmp_path / "result.xml"),
+        str(Path(__file__).parent / "full_pipeline_launch.py"),
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
 
 
-def test_pictures_of_a_foreign_driver_are_taken_from_its_topic_and_its_faces_recorded(launch: Any, peer: Peer, tmp_path: Path) -> None:
+def test_pictures_of_a_foreign_driver_are_taken_from_its_topic_and_its_faces_recorded(
+    launch: Any, peer: Peer, tmp_path: Path
+) -> None:
     """A performer in another namespace stands for the driver: all that eifer knows of it are two topic names."""
     driver = launch("simulate.launch.py", "namespace:=driver")
     lab = launch(
-        "eifer.launch.py", "source:=topic", "namespace:=lab", "image_topic:=/driver/camera/image_raw",
+        "eifer.launch.py",
+        "source:=topic",
+        "namespace:=lab",
+        "image_topic:=/driver/camera/image_raw",
         "camera_info_topic:=/driver/camera/camera_info",
     )
     faces = peer.listen("/lab/face/vision", FLAME)
@@ -186,9 +239,13 @@ def test_pictures_of_a_foreign_driver_are_taken_from_its_topic_and_its_faces_rec
     assert topics.count("face/vision") >= 3
 
 
-def test_without_autostart_a_node_waits_for_its_lifecycle_and_params_reach_it(launch: Any, peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
+def test_without_autostart_a_node_waits_for_its_lifecycle_and_params_reach_it(
+    launch: Any, peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("/**:\n  performer:\n    ros__parameters:\n      fps: 12.0\n      width: 160\n      height: 120\n")
+    path.write_text(
+        "/**:\n  performer:\n    ros__parameters:\n      fps: 12.0\n      width: 160\n      height: 120\n"
+    )
     launched = launch("simulate.launch.py", "autostart:=false", f"params_file:={path}", "seed:=3")
     wait_for(lambda: peer.state("performer") == "unconfigured", lambda: launched.output, PATIENCE_S)
     values = run(environment, "ros2", "param", "dump", *DIRECT, "/eifer/performer").stdout
@@ -203,10 +260,21 @@ def test_without_autostart_a_node_waits_for_its_lifecycle_and_params_reach_it(la
     assert "process has died" not in launched.output
 
 
-@pytest.mark.parametrize("player", [
-    "eifer", pytest.param("rosbag2", marks=pytest.mark.skipif(not has_rosbag2(), reason="rosbag2 is not part of this ROS 2 installation")),
-])
-def test_a_recording_made_without_ros_is_worked_on_again_by_the_replay_launch(player: str, launch: Any, peer: Peer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "player",
+    [
+        "eifer",
+        pytest.param(
+            "rosbag2",
+            marks=pytest.mark.skipif(
+                not has_rosbag2(), reason="rosbag2 is not part of this ROS 2 installation"
+            ),
+        ),
+    ],
+)
+def test_a_recording_made_without_ros_is_worked_on_again_by_the_replay_launch(
+    player: str, launch: Any, peer: Peer, tmp_path: Path
+) -> None:
     from eifer_ros.performer.component import Performer, PerformerConfig
     from eifer_ros.recording.writer import BagWriter
 
@@ -216,14 +284,27 @@ def test_a_recording_made_without_ros_is_worked_on_again_by_the_replay_launch(pl
         for port, item in source.produce():
             if port in ("camera/image_raw", "emg/raw", "emg/raw_channels"):
                 bag.write(port, item)
-    faces, activity = peer.listen("/eifer/face/vision", FLAME), peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity")
-    launched = launch("replay.launch.py", f"bag:={tmp_path / 'take'}", "rework:=true", f"player:={player}", f"use_sim_time:={str(player == 'rosbag2').lower()}")
+    faces, activity = (
+        peer.listen("/eifer/face/vision", FLAME),
+        peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity"),
+    )
+    launched = launch(
+        "replay.launch.py",
+        f"bag:={tmp_path / 'take'}",
+        "rework:=true",
+        f"player:={player}",
+        f"use_sim_time:={str(player == 'rosbag2').lower()}",
+    )
     wait_for(lambda: len(faces) >= 3 and len(activity) >= 50, lambda: launched.output, PATIENCE_S)
     assert launched.interrupt() == 0
 
 
-@pytest.mark.skipif(not has_rosbag2(), reason="rosbag2 (ros2bag, rosbag2_py) is not part of this ROS 2 installation")
-def test_rosbag2_records_the_listed_topics_and_eifer_reads_them(launch: Any, peer: Peer, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not has_rosbag2(), reason="rosbag2 (ros2bag, rosbag2_py) is not part of this ROS 2 installation"
+)
+def test_rosbag2_records_the_listed_topics_and_eifer_reads_them(
+    launch: Any, peer: Peer, tmp_path: Path
+) -> None:
     chunks = peer.listen("/eifer/emg/raw", "eifer_msgs/msg/EmgChunk")
     launched = launch("simulate.launch.py", "record:=true", f"bag:={tmp_path / 'take'}")
     wait_for(lambda: next(tmp_path.glob("take/*.mcap"), None), lambda: launched.output, PATIENCE_S)
@@ -241,9 +322,20 @@ def test_services_and_actions_of_the_api_page_exist_on_the_running_nodes(peer: P
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     wanted = {
-        (name.split("`")[1], kind) for offers in tool.OFFERED.values() for name, kind, _ in offers if name.startswith(("service", "action"))
+        (name.split("`")[1], kind)
+        for offers in tool.OFFERED.values()
+        for name, kind, _ in offers
+        if name.startswith(("service", "action"))
     }
-    node = peer.start("pipeline", "-p", "components:=[reconstruction, emg, mapping, animatronic]", "-p", "autostart:=true", "-p", "animatronic.hardware:=false")
+    node = peer.start(
+        "pipeline",
+        "-p",
+        "components:=[reconstruction, emg, mapping, animatronic]",
+        "-p",
+        "autostart:=true",
+        "-p",
+        "animatronic.hardware:=false",
+    )
 
     def offered() -> set[tuple[str, str]]:
         found = set()

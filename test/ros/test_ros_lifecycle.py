@@ -33,7 +33,9 @@ def test_a_node_walks_through_every_state_twice(peer: Any) -> None:
     assert peer.change("toy", SHUTDOWN) and peer.state("toy") == "finalized"
 
 
-def test_a_transition_that_the_state_does_not_have_is_answered_with_no_and_the_node_lives_on(peer: Any) -> None:
+def test_a_transition_that_the_state_does_not_have_is_answered_with_no_and_the_node_lives_on(
+    peer: Any,
+) -> None:
     peer.host("toy", TOY)
     assert not peer.change("toy", ACTIVATE)
     assert not peer.change("toy", DEACTIVATE)
@@ -53,14 +55,18 @@ def test_shutdown_from_active_ends_the_run_and_releases_everything(peer: Any) ->
     assert peer.state("toy") == "finalized" and toy.closed == 1
 
 
-def test_a_missing_model_file_makes_configure_fail_with_its_name(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model_file_makes_configure_fail_with_its_name(
+    peer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     host = peer.host("toy", TOY, model="/absent/face.onnx")
     assert not peer.change("toy", CONFIGURE)
     assert peer.state("toy") == "unconfigured" and not host.components
     assert "/absent/face.onnx" in capfd.readouterr().err
 
 
-def test_a_component_that_breaks_deactivates_its_node_and_can_be_activated_again(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_component_that_breaks_deactivates_its_node_and_can_be_activated_again(
+    peer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     host = peer.host("toy", TOY, fail_at=2)
     told = peer.diagnostics()
     assert peer.change("toy", CONFIGURE) and peer.change("toy", ACTIVATE)
@@ -68,7 +74,10 @@ def test_a_component_that_breaks_deactivates_its_node_and_can_be_activated_again
     for index in range(3):
         send(publisher, index, time.time_ns())
     wait_for(lambda: peer.state("toy") == "inactive", "the node is inactive")
-    wait_for(lambda: (s := told.get("eifer/toy")) and s.message == "stopped: the toy broke" and s.level == b"\x02", "diagnostics")
+    wait_for(
+        lambda: (s := told.get("eifer/toy")) and s.message == "stopped: the toy broke" and s.level == b"\x02",
+        "diagnostics",
+    )
     assert "the toy broke" in capfd.readouterr().err
     assert peer.change("toy", ACTIVATE)
     before = len(host.components["toy"].got)
@@ -110,7 +119,10 @@ def test_under_simulated_time_ticks_follow_the_clock_and_a_jump_back_starts_afre
     assert peer.change("toy", CONFIGURE) and peer.change("toy", ACTIVATE)
     toy = host.components["toy"]
     clock = peer.publisher("/clock", "rosgraph_msgs/msg/Clock", depth=10)
-    kind, stamp = messages.ros_class("rosgraph_msgs/msg/Clock"), messages.ros_class("builtin_interfaces/msg/Time")
+    kind, stamp = (
+        messages.ros_class("rosgraph_msgs/msg/Clock"),
+        messages.ros_class("builtin_interfaces/msg/Time"),
+    )
 
     def set_time(now: int) -> None:
         clock.publish(kind(clock=stamp(sec=now // NS, nanosec=now % NS)))
@@ -120,7 +132,9 @@ def test_under_simulated_time_ticks_follow_the_clock_and_a_jump_back_starts_afre
     wait_for(lambda: toy.resets == 1, "the clock was set for the first time")
     for step in range(1, 6):
         set_time(1000 * NS + step * 20_000_000)
-        wait_for(lambda step=step: toy.ticks and toy.ticks[-1] == 1000 * NS + step * 20_000_000, f"tick {step}")
+        wait_for(
+            lambda step=step: toy.ticks and toy.ticks[-1] == 1000 * NS + step * 20_000_000, f"tick {step}"
+        )
     ticks = len(toy.ticks)
     assert ticks <= 6
     set_time(900 * NS)

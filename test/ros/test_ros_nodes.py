@@ -19,15 +19,29 @@ from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import NS, EmgChunk, FaceOrigin, FaceState, Frame, MuscleActivity
 from eifer_ros.wire import conversions, messages
 
-FLAME, CHUNK, ACTIVITY = "eifer_msgs/msg/FlameParameters", "eifer_msgs/msg/EmgChunk", "eifer_msgs/msg/MuscleActivity"
+FLAME, CHUNK, ACTIVITY = (
+    "eifer_msgs/msg/FlameParameters",
+    "eifer_msgs/msg/EmgChunk",
+    "eifer_msgs/msg/MuscleActivity",
+)
 
 
 def face(stamp: int) -> FaceState:
     weights = np.zeros(52, np.float32)
     weights[44] = 0.5
     return FaceState(
-        stamp, "open_head", FaceOrigin.VISION, np.zeros(80), weights, np.full(52, 0.02), np.zeros(3), np.zeros(3), np.zeros((2, 3)),
-        np.zeros(2), projection.facing_pose(0.6), 0.9,
+        stamp,
+        "open_head",
+        FaceOrigin.VISION,
+        np.zeros(80),
+        weights,
+        np.full(52, 0.02),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        projection.facing_pose(0.6),
+        0.9,
     )
 
 
@@ -61,6 +75,7 @@ FEEDS: dict[str, tuple[str, str, Callable[[int, int], Any], float]] = {
 }
 """What a node is fed with: topic, type, item, pause."""
 
+# fmt: off
 NODES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("camera", {"url": "performer:7", "width": 160, "height": 120}, "", "camera/image_raw", "sensor_msgs/msg/Image"),
     ("emg_source", {"url": "performer:7"}, "", "emg/raw", CHUNK),
@@ -74,6 +89,7 @@ NODES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("face_view", {}, "face", "face/mesh", "visualization_msgs/msg/Marker"),
     ("pipeline", {"performer.width": 160, "performer.height": 120, "reconstruction.estimator": "landmarks"}, "", "face/fused", FLAME),
 ]
+# fmt: on
 """Node, parameters, what it is fed with, and a topic that must then carry messages."""
 
 
@@ -97,11 +113,15 @@ class Feeder:
             time.sleep(self._pause)  # the rate of the stream, not synchronisation
 
 
-@pytest.mark.parametrize(("name", "parameters", "fed", "topic", "type_name"), NODES, ids=[node[0] for node in NODES])
+@pytest.mark.parametrize(
+    ("name", "parameters", "fed", "topic", "type_name"), NODES, ids=[node[0] for node in NODES]
+)
 def test_a_node_configures_publishes_and_ends_with_zero_on_ctrl_c(
     peer: Peer, name: str, parameters: dict[str, Any], fed: str, topic: str, type_name: str
 ) -> None:
-    process = peer.start(name, **{key.replace(".", "__"): str(value).lower() for key, value in parameters.items()})
+    process = peer.start(
+        name, **{key.replace(".", "__"): str(value).lower() for key, value in parameters.items()}
+    )
     heard = peer.listen(f"/eifer/{topic}", type_name, raw=True)
     told = peer.diagnostics()
     assert peer.change(name, CONFIGURE), process.output
@@ -123,7 +143,9 @@ def test_a_node_configures_publishes_and_ends_with_zero_on_ctrl_c(
     assert "Traceback" not in process.output
 
 
-def test_the_recorder_records_what_others_publish_and_the_replay_publishes_it_again(peer: Peer, tmp_path: Path) -> None:
+def test_the_recorder_records_what_others_publish_and_the_replay_publishes_it_again(
+    peer: Peer, tmp_path: Path
+) -> None:
     """A bag without rosbag2 in both directions."""
     process = peer.start("recorder", path=str(tmp_path / "take"), jpeg_quality=0)
     assert peer.change("recorder", CONFIGURE) and peer.change("recorder", ACTIVATE), process.output
@@ -133,7 +155,11 @@ def test_the_recorder_records_what_others_publish_and_the_replay_publishes_it_ag
         publisher.publish(messages.serialise(conversions.to_wire(item, "emg/raw")[0].message))
     told = peer.diagnostics()
     wait_for(
-        lambda: any(value.key == "items" and int(value.value) >= 20 for status in told.values() for value in status.values),
+        lambda: any(
+            value.key == "items" and int(value.value) >= 20
+            for status in told.values()
+            for value in status.values
+        ),
         lambda: f"20 recorded\n{process.output}",
     )
     peer.node.destroy_publisher(publisher)
@@ -143,7 +169,9 @@ def test_the_recorder_records_what_others_publish_and_the_replay_publishes_it_ag
     heard = peer.listen("/eifer/emg/raw", CHUNK, raw=True)
     assert peer.change("replay", CONFIGURE) and peer.change("replay", ACTIVATE), replay.output
     wait_for(lambda: len(heard) == 20, lambda: f"20 replayed, got {len(heard)}\n{replay.output}")
-    assert [messages.deserialise(data, CHUNK).first_index for data in heard] == [item.first_index for item in sent]
+    assert [messages.deserialise(data, CHUNK).first_index for data in heard] == [
+        item.first_index for item in sent
+    ]
     assert replay.interrupt() == 0, replay.output
 
 
@@ -159,7 +187,13 @@ def test_a_bag_that_loops_starts_the_components_afresh_each_round(peer: Peer, tm
     with BagWriter(tmp_path / "take") as bag:
         for index in range(40):
             bag.write("emg/raw", emg(index, 1_700_000_000 * NS + index * 64_000_000))
-    process = peer.start("pipeline", components="[replay,emg]", replay__path=str(tmp_path / "take"), replay__loop="true", replay__speed="20.0")
+    process = peer.start(
+        "pipeline",
+        components="[replay,emg]",
+        replay__path=str(tmp_path / "take"),
+        replay__loop="true",
+        replay__speed="20.0",
+    )
     heard = peer.listen("/eifer/emg/activity", ACTIVITY)
     assert peer.change("pipeline", CONFIGURE) and peer.change("pipeline", ACTIVATE), process.output
 

@@ -14,14 +14,18 @@ TOY = (Part("toy", Toy),)
 
 
 def describe(peer: Any, node: str, name: str) -> Any:
-    return peer.call("rcl_interfaces/srv/DescribeParameters", f"/eifer/{node}/describe_parameters", names=[name]).descriptors[0]
+    return peer.call(
+        "rcl_interfaces/srv/DescribeParameters", f"/eifer/{node}/describe_parameters", names=[name]
+    ).descriptors[0]
 
 
 def set_value(peer: Any, node: str, name: str, value: float | str) -> Any:
     kind = ros_class("rcl_interfaces/msg/ParameterValue")
     held = kind(type=3, double_value=value) if isinstance(value, float) else kind(type=4, string_value=value)
     parameter = ros_class("rcl_interfaces/msg/Parameter")(name=name, value=held)
-    return peer.call("rcl_interfaces/srv/SetParameters", f"/eifer/{node}/set_parameters", parameters=[parameter]).results[0]
+    return peer.call(
+        "rcl_interfaces/srv/SetParameters", f"/eifer/{node}/set_parameters", parameters=[parameter]
+    ).results[0]
 
 
 def test_a_parameter_is_described_with_text_unit_range_and_whether_it_may_change(peer: Any) -> None:
@@ -73,23 +77,35 @@ def test_a_wrong_parameter_makes_configure_fail_with_the_key_and_what_would_be_r
     assert all(word in told for word in words), told
 
 
-def test_a_parameter_file_is_read_with_empty_lists_whole_numbers_and_a_number_per_name(peer: Any, tmp_path: Path) -> None:
+def test_a_parameter_file_is_read_with_empty_lists_whole_numbers_and_a_number_per_name(
+    peer: Any, tmp_path: Path
+) -> None:
     from eifer_ros.hosts.ros import RosHost
 
     path = tmp_path / "params.yaml"
     path.write_text(
         "/**:\n  ros__parameters:\n    rate_hz: 60\ntoy:\n  ros__parameters:\n    names: []\n    gains:\n      smile: 1.5\n      frown: 2\n"
     )
-    host = RosHost("toy", TOY, context=peer.context, cli_args=["--ros-args", "--params-file", str(path)], use_global_arguments=False)
+    host = RosHost(
+        "toy",
+        TOY,
+        context=peer.context,
+        cli_args=["--ros-args", "--params-file", str(path)],
+        use_global_arguments=False,
+    )
     peer._hosts.append(host)
     assert host.trigger_configure().name == "SUCCESS"
     config = host.components["toy"].config
     assert (config.rate_hz, config.names, config.gains) == (60.0, (), {"smile": 1.5, "frown": 2.0})
 
 
-def test_a_composition_takes_the_file_of_the_separate_nodes_and_prefixed_parameters_win(peer: Any, tmp_path: Path) -> None:
+def test_a_composition_takes_the_file_of_the_separate_nodes_and_prefixed_parameters_win(
+    peer: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text("/**:\n  toy:\n    ros__parameters:\n      rate_hz: 60.0\n      count: 5\n  other:\n    ros__parameters:\n      x: 1\n")
+    path.write_text(
+        "/**:\n  toy:\n    ros__parameters:\n      rate_hz: 60.0\n      count: 5\n  other:\n    ros__parameters:\n      x: 1\n"
+    )
     parts = (Part("source", ToySource), Part("toy", Toy))
     host = peer.host("both", parts, ("source", "toy"), **{"params_file": str(path), "toy.count": "7"})
     assert peer.change("both", CONFIGURE)
@@ -101,7 +117,11 @@ def test_a_composition_takes_the_file_of_the_separate_nodes_and_prefixed_paramet
 @pytest.mark.parametrize(
     ("text", "components", "words"),
     [
-        ("toy:\n  ros__parameters:\n    rate_h: 60.0\n", "[toy]", ["toy: unknown key 'rate_h'", "did you mean 'rate_hz'"]),
+        (
+            "toy:\n  ros__parameters:\n    rate_h: 60.0\n",
+            "[toy]",
+            ["toy: unknown key 'rate_h'", "did you mean 'rate_hz'"],
+        ),
         ("", "[toyy]", ["unknown 'toyy'", "did you mean 'toy'", "source, toy"]),
     ],
 )
@@ -110,7 +130,13 @@ def test_a_composition_that_cannot_be_is_refused_when_it_is_configured(
 ) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    peer.host("both", (Part("source", ToySource), Part("toy", Toy)), ("source", "toy"), params_file=str(path), components=components)
+    peer.host(
+        "both",
+        (Part("source", ToySource), Part("toy", Toy)),
+        ("source", "toy"),
+        params_file=str(path),
+        components=components,
+    )
     assert not peer.change("both", CONFIGURE)
     told = capfd.readouterr().err
     assert all(word in told for word in words), told
@@ -128,7 +154,14 @@ def test_a_node_reads_its_parameters_anew_after_cleanup(peer: Any) -> None:
 
 
 def test_the_qos_of_a_topic_is_a_parameter(peer: Any) -> None:
-    host = peer.host("toy", TOY, **{"qos_overrides./eifer/emg/raw.subscription.depth": "7", "qos_overrides./eifer/emg/activity.publisher.reliability": "best_effort"})
+    host = peer.host(
+        "toy",
+        TOY,
+        **{
+            "qos_overrides./eifer/emg/raw.subscription.depth": "7",
+            "qos_overrides./eifer/emg/activity.publisher.reliability": "best_effort",
+        },
+    )
     assert peer.change("toy", CONFIGURE)
     assert host.inlets.topics["emg/raw"][0].traffic.qos == "reliable, volatile, keep last 7"
     assert host.outlets.topics["emg/activity"].traffic.qos == "best effort, volatile, keep last 10"

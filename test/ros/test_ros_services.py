@@ -31,8 +31,18 @@ def face(stamp: int, **weights: float) -> FaceState:
     for name, value in weights.items():
         expression[ARKIT_52.index(name)] = value
     return FaceState(
-        stamp, "open_head", FaceOrigin.VISION, np.full(80, 0.25), expression, np.zeros(52), np.zeros(3), np.zeros(3), np.zeros((2, 3)),
-        np.zeros(2), projection.facing_pose(0.6), 1.0,
+        stamp,
+        "open_head",
+        FaceOrigin.VISION,
+        np.full(80, 0.25),
+        expression,
+        np.zeros(52),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        projection.facing_pose(0.6),
+        1.0,
     )
 
 
@@ -144,9 +154,15 @@ def test_a_reference_makes_the_face_of_the_moment_the_neutral_one(peer: Peer, st
     assert not refused.success and "inactive" in refused.message
     assert peer.change("reconstruction", ACTIVATE)
     heard = peer.listen("/eifer/face/vision", "eifer_msgs/msg/FlameParameters")
-    streams.append(Stream(
-        peer, "camera/image_raw", "sensor_msgs/msg/Image", lambda index, stamp: Frame(stamp, np.zeros((8, 8, 3), np.uint8)), 0.02,
-    ))
+    streams.append(
+        Stream(
+            peer,
+            "camera/image_raw",
+            "sensor_msgs/msg/Image",
+            lambda index, stamp: Frame(stamp, np.zeros((8, 8, 3), np.uint8)),
+            0.02,
+        )
+    )
     place = ARKIT_52.index("mouthFrownLeft")
     wait_for(lambda: heard and abs(heard[-1].expression[place] - 0.3) < 1e-6, "the frown")
     answer = peer.call("eifer_msgs/srv/SetReference", service, duration_s=0.6)
@@ -172,7 +188,9 @@ class Goal:
         self.feedback: list[Any] = []
         client = ActionClient(peer.node, kind, name)
         wait_for(client.server_is_ready, f"action {name}")
-        sent = client.send_goal_async(kind.Goal(**fields), feedback_callback=lambda message: self.feedback.append(message.feedback))
+        sent = client.send_goal_async(
+            kind.Goal(**fields), feedback_callback=lambda message: self.feedback.append(message.feedback)
+        )
         wait_for(sent.done, "the goal's answer")
         self.handle = sent.result()
         assert self.handle.accepted
@@ -200,14 +218,24 @@ def test_a_guided_calibration_asks_for_movements_and_what_it_finds_is_used_and_s
         works = asked is not None and asked.phase == "perform" and asked.movement != "Face-At-Rest"
         strength = np.full(22, 4e-5 if works else 1.5e-6)
         noise = np.random.default_rng(index).normal(0, 1, (50, 22)) * strength
-        return EmgChunk(stamp, 1000.0, tuple(f"F{i + 1}" for i in range(22)), noise.astype(np.float32), index * 50)
+        return EmgChunk(
+            stamp, 1000.0, tuple(f"F{i + 1}" for i in range(22)), noise.astype(np.float32), index * 50
+        )
 
     streams.append(Stream(peer, "emg/raw", "eifer_msgs/msg/EmgChunk", muscles, 0.05))
     heard = peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity")
     marks = peer.listen("/eifer/markers", "eifer_msgs/msg/Marker")
     wait_for(lambda: len(heard) > 50, "activity")
     out = tmp_path / "anna.yaml"
-    goals.append(Goal(peer, "eifer_msgs/action/Calibrate", "/eifer/emg/calibrate", output=str(out), movements=["Smile-Closed"]))
+    goals.append(
+        Goal(
+            peer,
+            "eifer_msgs/action/Calibrate",
+            "/eifer/emg/calibrate",
+            output=str(out),
+            movements=["Smile-Closed"],
+        )
+    )
     result = goals[0].result()
     assert result.success, result.message
     phases = list(dict.fromkeys(each.phase for each in goals[0].feedback))
@@ -222,10 +250,14 @@ def test_a_guided_calibration_asks_for_movements_and_what_it_finds_is_used_and_s
     assert "exists" in again.result().message and again.status == 6  # aborted
 
 
-def test_a_calibration_can_be_cancelled_and_needs_emg(peer: Peer, streams: list[Stream], tmp_path: Path) -> None:
+def test_a_calibration_can_be_cancelled_and_needs_emg(
+    peer: Peer, streams: list[Stream], tmp_path: Path
+) -> None:
     peer.host("emg", (Part("emg", EmgProcessing, (Calibrate,)),))
     assert peer.change("emg", CONFIGURE) and peer.change("emg", ACTIVATE)
-    nothing = Goal(peer, "eifer_msgs/action/Calibrate", "/eifer/emg/calibrate", output=str(tmp_path / "a.yaml"))
+    nothing = Goal(
+        peer, "eifer_msgs/action/Calibrate", "/eifer/emg/calibrate", output=str(tmp_path / "a.yaml")
+    )
     assert "no EMG arrives" in nothing.result().message and nothing.status == 6
 
     def quiet(index: int, stamp: int) -> EmgChunk:
@@ -247,7 +279,9 @@ def muscles_and_face(index: int, stamp: int) -> tuple[MuscleActivity, FaceState]
     t = index * 0.01
     drive = np.array([0.5 + 0.5 * np.sin(1.3 * t), 0.5 + 0.5 * np.sin(0.7 * t + 1.0)])
     activation = drive.astype(np.float32)
-    muscles = MuscleActivity(stamp, "fridlund", ("F1", "F2"), activation * 1e-4, activation, np.ones(2), profile="live")
+    muscles = MuscleActivity(
+        stamp, "fridlund", ("F1", "F2"), activation * 1e-4, activation, np.ones(2), profile="live"
+    )
     return muscles, face(stamp, mouthSmileLeft=float(0.8 * drive[0]), jawOpen=float(0.6 * drive[1]))
 
 
@@ -268,7 +302,9 @@ def test_a_mapping_is_fitted_to_what_was_received_and_used_at_once(peer: Peer, t
         if index % 3 == 0:
             faces.publish(messages.serialise(conversions.to_wire(seen, "face/vision")[0].message))
         if index % 5 == 0:  # no faster than the node takes them: queues here are ten deep
-            wait_for(lambda index=index: inlets["emg/activity"][0].traffic.count > index - 4, "the node keeps up")
+            wait_for(
+                lambda index=index: inlets["emg/activity"][0].traffic.count > index - 4, "the node keeps up"
+            )
     out = tmp_path / "mapping.npz"
     goal = Goal(peer, "eifer_msgs/action/FitMapping", "/eifer/mapping/fit", output=str(out), model="ridge")
     result = goal.result()

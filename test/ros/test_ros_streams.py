@@ -38,7 +38,12 @@ def test_an_item_arrives_as_it_was_sent_and_what_it_leads_to_is_published(peer: 
     (got,) = host.components["toy"].got
     assert isinstance(got, EmgChunk)
     assert np.array_equal(got.samples, sent.samples)
-    assert (got.stamp, got.rate_hz, got.channels, got.first_index) == (sent.stamp, sent.rate_hz, sent.channels, sent.first_index)
+    assert (got.stamp, got.rate_hz, got.channels, got.first_index) == (
+        sent.stamp,
+        sent.rate_hz,
+        sent.channels,
+        sent.first_index,
+    )
     assert heard[0].header.stamp.sec * NS + heard[0].header.stamp.nanosec == sent.stamp
 
 
@@ -48,7 +53,10 @@ def test_no_emg_is_lost_in_a_burst(peer: Any) -> None:
     start = time.time_ns()
     for index in range(190):
         publisher.publish(wire(chunk(index, start + index * 8_000_000), "emg/raw"))
-    wait_for(lambda: len(host.components["toy"].got) == 190, lambda: f"190 chunks, {len(host.components['toy'].got)} came")
+    wait_for(
+        lambda: len(host.components["toy"].got) == 190,
+        lambda: f"190 chunks, {len(host.components['toy'].got)} came",
+    )
     assert [item.first_index for item in host.components["toy"].got] == [8 * index for index in range(190)]
     assert host.host.timing["toy"].dropped == 0
 
@@ -61,7 +69,11 @@ def test_the_newest_picture_wins_where_a_component_is_slow_and_drops_are_counted
     handled = host.inlets.topics["camera/image_raw"][0].traffic
     try:
         for index in range(20):
-            publisher.publish(messages.serialise(conversions.frame_to_wire(frame(start + index, index), "camera/image_raw")[-1].message))
+            publisher.publish(
+                messages.serialise(
+                    conversions.frame_to_wire(frame(start + index, index), "camera/image_raw")[-1].message
+                )
+            )
             wait_for(lambda index=index: handled.count > index, f"picture {index}")
     finally:
         Watcher.gate.set()
@@ -85,7 +97,10 @@ def broken(kind: str) -> Any:
     return made
 
 
-@pytest.mark.parametrize(("kind", "word"), [("nan", "samples[2] is NaN"), ("size", "frames x channels"), ("rate", "rate_hz"), ("stamp", "nanosec")])
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("nan", "samples[2] is NaN"), ("size", "frames x channels"), ("rate", "rate_hz"), ("stamp", "nanosec")],
+)
 def test_a_message_that_breaks_its_contract_is_refused_counted_and_reported(
     peer: Any, capfd: pytest.CaptureFixture[str], kind: str, word: str
 ) -> None:
@@ -99,18 +114,24 @@ def test_a_message_that_breaks_its_contract_is_refused_counted_and_reported(
     traffic = host.inlets.topics["emg/raw"][0].traffic
     assert traffic.rejected == 1 and word in traffic.problem
     assert word in capfd.readouterr().err
-    status = wait_for(lambda: (s := told.get("eifer/toy")) and s.message.startswith("1 messages refused") and s, "diagnostics")
+    status = wait_for(
+        lambda: (s := told.get("eifer/toy")) and s.message.startswith("1 messages refused") and s,
+        "diagnostics",
+    )
     assert {value.key: value.value for value in status.values}[f"{RAW} rejected"] == "1"
 
 
 @pytest.mark.parametrize(
-    ("encoding", "word"), [("yuv422", "Image.encoding is 'yuv422'"), ("16UC3", "encoding"), ("rgb8 with half its bytes", "holds")]
+    ("encoding", "word"),
+    [("yuv422", "Image.encoding is 'yuv422'"), ("16UC3", "encoding"), ("rgb8 with half its bytes", "holds")],
 )
 def test_a_picture_of_a_wrong_encoding_or_size_is_refused(peer: Any, encoding: str, word: str) -> None:
     Watcher.gate.set()
     host = active(peer, "watcher", (Part("watcher", Watcher),))
     size = 24 * 32 * 3 // (2 if "half" in encoding else 1)
-    image = messages.ros_class("sensor_msgs/msg/Image")(height=24, width=32, step=96, encoding=encoding.split()[0], data=bytes(size))
+    image = messages.ros_class("sensor_msgs/msg/Image")(
+        height=24, width=32, step=96, encoding=encoding.split()[0], data=bytes(size)
+    )
     peer.publisher("/eifer/camera/image_raw", "sensor_msgs/msg/Image").publish(image)
     traffic = host.inlets.topics["camera/image_raw"][0].traffic
     wait_for(lambda: traffic.rejected, "the refusal")
@@ -121,10 +142,18 @@ def test_a_picture_of_a_wrong_encoding_or_size_is_refused(peer: Any, encoding: s
 def test_pictures_of_other_drivers_are_taken_in_their_encodings(peer: Any, encoding: str) -> None:
     Watcher.gate.set()
     host = active(peer, "watcher", (Part("watcher", Watcher),))
-    red = {"rgb8": [200, 20, 10], "bgr8": [10, 20, 200], "rgba8": [200, 20, 10, 255], "bgra8": [10, 20, 200, 255], "mono8": [99]}[encoding]
+    red = {
+        "rgb8": [200, 20, 10],
+        "bgr8": [10, 20, 200],
+        "rgba8": [200, 20, 10, 255],
+        "bgra8": [10, 20, 200, 255],
+        "mono8": [99],
+    }[encoding]
     row = np.tile(np.array(red, np.uint8), 5)
     padded = np.concatenate([row, np.zeros(3, np.uint8)])  # a driver may pad its rows
-    image = messages.ros_class("sensor_msgs/msg/Image")(height=4, width=5, step=len(padded), encoding=encoding, data=np.tile(padded, 4).tobytes())
+    image = messages.ros_class("sensor_msgs/msg/Image")(
+        height=4, width=5, step=len(padded), encoding=encoding, data=np.tile(padded, 4).tobytes()
+    )
     image.header.stamp.sec = 17
     image.header.frame_id = "other_optical"
     peer.publisher("/eifer/camera/image_raw", "sensor_msgs/msg/Image").publish(image)
@@ -139,23 +168,36 @@ def test_compressed_pictures_are_taken_from_the_topic_that_goes_with_the_picture
     Watcher.gate.set()
     host = active(peer, "watcher", (Part("watcher", Watcher),), image_transport="compressed")
     message = conversions.frame_to_wire(frame(5, 90), "camera/image_raw", jpeg_quality=95)[-1].message
-    peer.publisher("/eifer/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage").publish(messages.serialise(message))
+    peer.publisher("/eifer/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage").publish(
+        messages.serialise(message)
+    )
     wait_for(lambda: host.components["watcher"].got, "the picture")
     assert abs(int(host.components["watcher"].got[0].image[3, 3, 1]) - 90) <= 2
 
 
-def test_a_publisher_of_incompatible_quality_of_service_is_reported_with_topic_and_cure(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_publisher_of_incompatible_quality_of_service_is_reported_with_topic_and_cure(
+    peer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     host = active(peer, "toy", TOY)
     told = peer.diagnostics()
     peer.publisher(RAW, CHUNK_TYPE, reliable=False, matched=False)
     traffic = host.inlets.topics["emg/raw"][0].traffic
     wait_for(lambda: traffic.incompatible, "the event")
-    wait_for(lambda: (s := told.get("eifer/toy")) and "incompatible QoS" in s.message and s.level == b"\x02", "diagnostics")
+    wait_for(
+        lambda: (s := told.get("eifer/toy")) and "incompatible QoS" in s.message and s.level == b"\x02",
+        "diagnostics",
+    )
     text = capfd.readouterr().err
-    assert RAW in text and "RELIABILITY" in text and "qos_overrides./eifer/emg/raw.subscription.reliability" in text
+    assert (
+        RAW in text
+        and "RELIABILITY" in text
+        and "qos_overrides./eifer/emg/raw.subscription.reliability" in text
+    )
 
 
-def test_a_subscriber_of_incompatible_quality_of_service_is_reported_with_topic(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_subscriber_of_incompatible_quality_of_service_is_reported_with_topic(
+    peer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     host = active(peer, "toy", TOY)
     peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity", latched=True)
     wait_for(lambda: host.outlets.topics["emg/activity"].traffic.incompatible, "the event")
@@ -163,10 +205,15 @@ def test_a_subscriber_of_incompatible_quality_of_service_is_reported_with_topic(
     assert "a subscriber of /eifer/emg/activity asks for a QoS (DURABILITY) that is not offered" in text
 
 
-def test_an_input_that_stays_silent_is_reported_with_topic_quality_of_service_and_who_publishes(peer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_input_that_stays_silent_is_reported_with_topic_quality_of_service_and_who_publishes(
+    peer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     active(peer, "toy", TOY, silence_s="0.2")
     told = peer.diagnostics()
-    wait_for(lambda: (s := told.get("eifer/toy")) and s.message.startswith("no input for") and s.level == b"\x03", "diagnostics")
+    wait_for(
+        lambda: (s := told.get("eifer/toy")) and s.message.startswith("no input for") and s.level == b"\x03",
+        "diagnostics",
+    )
     text = capfd.readouterr().err
     assert f"on {RAW} (reliable, volatile, keep last 200): nobody publishes it" in text
 
@@ -192,7 +239,13 @@ def test_pictures_leave_with_their_camera_info_of_the_same_stamp_and_frame(peer:
     host = active(peer, "source", (Part("source", ToySource),))
     images = peer.listen("/eifer/camera/image_raw", "sensor_msgs/msg/Image")
     infos = peer.listen("/eifer/camera/camera_info", "sensor_msgs/msg/CameraInfo")
-    wait_for(lambda: host.outlets.topics["camera/image_raw"].listened and host.outlets.topics["camera/camera_info"].listened, "both known")
+    wait_for(
+        lambda: (
+            host.outlets.topics["camera/image_raw"].listened
+            and host.outlets.topics["camera/camera_info"].listened
+        ),
+        "both known",
+    )
     host.components["source"].step.release()
     wait_for(lambda: images and infos, "picture and info")
     assert images[0].header == infos[0].header and images[0].header.frame_id == "toy_optical"
@@ -232,7 +285,9 @@ def test_a_picture_waits_for_the_depth_of_its_own_stamp_whichever_comes_first(ei
     pairing = DepthPairing(got.append, DEPTH_WAIT_NS)
 
     def parts(stamp: int) -> tuple[Any, Any]:
-        _, depth, picture = conversions.frame_to_wire(replace(frame(stamp), depth=np.full((24, 32), 0.5, np.float32)), "camera/image_raw")
+        _, depth, picture = conversions.frame_to_wire(
+            replace(frame(stamp), depth=np.full((24, 32), 0.5, np.float32)), "camera/image_raw"
+        )
         return depth.message, picture.message
 
     first_depth, first = parts(10_000_000)

@@ -34,12 +34,18 @@ class Stream:
 
     def rows(self) -> np.ndarray:
         speed = np.abs(np.gradient(self.gaze, axis=0)).sum(axis=1) * FPS
-        rest = np.stack([self.gaze[:, 0], self.gaze[:, 1], speed, self.turn, 0.1 * self.turn, self.light], axis=1)
+        rest = np.stack(
+            [self.gaze[:, 0], self.gaze[:, 1], speed, self.turn, 0.1 * self.turn, self.light], axis=1
+        )
         assert rest.shape[1] == len(CONTEXT)
         return np.concatenate([self.actions, rest], axis=1)
 
     def spot(self, spotter: EventSpotter) -> list[FaceEvent]:
-        return [event for stamp, row in zip(self.stamps, self.rows(), strict=True) for event in spotter.push_vision(stamp, row)]
+        return [
+            event
+            for stamp, row in zip(self.stamps, self.rows(), strict=True)
+            for event in spotter.push_vision(stamp, row)
+        ]
 
     def truth(self) -> list[FaceEvent]:
         # the floor is known after three seconds, and an event is given 0.3 s after its apex

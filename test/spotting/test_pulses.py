@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eifer_ros.spotting.pulses import AHEAD, BEHIND, LENGTHS_S, NEIGHBOURS, WINDOW, Pulse, PulseDetector, kernels, minimum_jerk
+from eifer_ros.spotting.pulses import (
+    AHEAD,
+    BEHIND,
+    LENGTHS_S,
+    NEIGHBOURS,
+    WINDOW,
+    Pulse,
+    PulseDetector,
+    kernels,
+    minimum_jerk,
+)
 
 REGIONS = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
 
@@ -52,7 +62,9 @@ def test_a_pulse_in_noise_is_found_where_it_is(seed: int) -> None:
     assert pulse.height[0] > 0.04 and pulse.height[1] < -0.02
 
 
-def test_a_candidate_is_known_a_third_of_a_second_after_its_apex_and_what_comes_later_changes_nothing() -> None:
+def test_a_candidate_is_known_a_third_of_a_second_after_its_apex_and_what_comes_later_changes_nothing() -> (
+    None
+):
     rng = np.random.default_rng(1)
     rows = 0.01 * rng.standard_normal((900, 4))
     rows[:, 2] += 0.1 * bump(900, 600.0, 12.0, 12.0)
@@ -64,7 +76,10 @@ def test_a_candidate_is_known_a_third_of_a_second_after_its_apex_and_what_comes_
 
 def test_a_channel_that_is_always_restless_does_not_hide_a_quiet_one_and_raises_no_alarm_of_its_own() -> None:
     rng = np.random.default_rng(2)
-    rows = np.stack([0.01 * rng.standard_normal(3000), 0.01 * rng.standard_normal(3000), np.zeros(3000), np.zeros(3000)], axis=1)
+    rows = np.stack(
+        [0.01 * rng.standard_normal(3000), 0.01 * rng.standard_normal(3000), np.zeros(3000), np.zeros(3000)],
+        axis=1,
+    )
     for apex in range(50, 3000, 24):  # a mouth that speaks four syllables a second
         rows[:, 2] += rng.uniform(0.3, 1.0) * bump(3000, apex + rng.uniform(-4, 4), 8.0, 12.0)
     rows[:, 0] += 0.06 * bump(3000, 2000.0, 14.0, 14.0)
@@ -90,7 +105,7 @@ def test_evidence_is_what_a_candidate_would_be_and_is_given_where_there_is_none(
     rows = 0.01 * rng.standard_normal((640, 4))
     rows[:, 0] += 0.1 * bump(640, 600.0, 12.0, 12.0)
     detector = PulseDetector(REGIONS)
-    (_, pulse), = [entry for entry in run(rows, detector) if abs(entry[1].instant - 600) <= 6]
+    ((_, pulse),) = [entry for entry in run(rows, detector) if abs(entry[1].instant - 600) <= 6]
     evidence = detector.evidence(600)
     assert evidence is not None and evidence.score == pulse.score
     weak = detector.evidence(560, slack=3)

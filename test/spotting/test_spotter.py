@@ -22,7 +22,9 @@ PEOPLE = (31_001, 31_002, 31_003)
 """Nobody of these took part in training."""
 
 
-def test_micro_expressions_over_rest_are_found_in_the_picture(stream: MakeStream, verifiers: Verifiers) -> None:
+def test_micro_expressions_over_rest_are_found_in_the_picture(
+    stream: MakeStream, verifiers: Verifiers
+) -> None:
     total = Spotting()
     for person in PEOPLE:
         given = stream(person, "micro", 4.0, 34.0)
@@ -36,7 +38,9 @@ def test_micro_expressions_over_rest_are_found_in_the_picture(stream: MakeStream
 
 
 @pytest.mark.parametrize("person", PEOPLE)
-def test_rest_with_blinks_and_glances_holds_no_event(stream: MakeStream, spotter: EventSpotter, person: int) -> None:
+def test_rest_with_blinks_and_glances_holds_no_event(
+    stream: MakeStream, spotter: EventSpotter, person: int
+) -> None:
     quiet = stream(person, "rest", 4.0, 34.0)
     assert len(quiet.participant.script.blinks(4.0, 34.0)) >= 3
     assert quiet.spot(spotter) == []
@@ -54,13 +58,19 @@ def test_a_still_face_holds_no_event(stream: MakeStream, spotter: EventSpotter) 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_head_turns_that_leak_into_the_expression_are_no_events(stream: MakeStream, spotter: EventSpotter, seed: int) -> None:
+def test_head_turns_that_leak_into_the_expression_are_no_events(
+    stream: MakeStream, spotter: EventSpotter, seed: int
+) -> None:
     given = stream(31_011, "rest", 4.0, 34.0)
     rng = np.random.default_rng(seed)
     for begin in np.arange(9.0, 33.0, 3.0):
         length = rng.uniform(0.3, 0.7)
-        given.turn += rng.uniform(0.6, 1.5) * minimum_jerk(1.0 - np.abs(2.0 * (given.times - begin) / length - 1.0))
-        given.actions += np.outer(minimum_jerk((given.times - begin) / length), rng.normal(0.0, 0.03, given.actions.shape[1]))
+        given.turn += rng.uniform(0.6, 1.5) * minimum_jerk(
+            1.0 - np.abs(2.0 * (given.times - begin) / length - 1.0)
+        )
+        given.actions += np.outer(
+            minimum_jerk((given.times - begin) / length), rng.normal(0.0, 0.03, given.actions.shape[1])
+        )
     assert given.spot(spotter) == []
 
 
@@ -70,14 +80,18 @@ def test_light_that_flickers_is_no_event(stream: MakeStream, spotter: EventSpott
     rng = np.random.default_rng(1)
     pattern = rng.normal(0.0, 0.03, given.actions.shape[1])
     for begin in np.arange(9.0, 33.0, 4.0):
-        course = minimum_jerk(1.0 - np.abs(2.0 * (given.times - begin) / 0.6 - 1.0)) * np.sign(np.sin(2 * np.pi * hz * given.times))
+        course = minimum_jerk(1.0 - np.abs(2.0 * (given.times - begin) / 0.6 - 1.0)) * np.sign(
+            np.sin(2 * np.pi * hz * given.times)
+        )
         given.light += 0.15 * course
         given.actions += np.outer(course, pattern)
     assert given.spot(spotter) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_cable_that_slides_over_the_skin_is_no_event(stream: MakeStream, spotter: EventSpotter, seed: int) -> None:
+def test_a_cable_that_slides_over_the_skin_is_no_event(
+    stream: MakeStream, spotter: EventSpotter, seed: int
+) -> None:
     given = stream(31_013, "rest", 4.0, 34.0)
     rng = np.random.default_rng(seed)
     for begin in np.arange(9.0, 33.0, 3.0):
@@ -87,26 +101,38 @@ def test_a_cable_that_slides_over_the_skin_is_no_event(stream: MakeStream, spott
     assert given.spot(spotter) == []
 
 
-def test_a_movement_longer_than_half_a_second_is_no_micro_expression(stream: MakeStream, spotter: EventSpotter) -> None:
+def test_a_movement_longer_than_half_a_second_is_no_micro_expression(
+    stream: MakeStream, spotter: EventSpotter
+) -> None:
     given = stream(31_014, "rest", 4.0, 34.0)
-    smile = np.array([float(name.startswith("mouthSmile")) + 0.4 * float(name.startswith("cheekSquint")) for name in ACTIONS])
+    smile = np.array(
+        [
+            float(name.startswith("mouthSmile")) + 0.4 * float(name.startswith("cheekSquint"))
+            for name in ACTIONS
+        ]
+    )
     for begin in np.arange(9.0, 32.0, 4.0):
         course = minimum_jerk((given.times - begin) / 0.4) * minimum_jerk((begin + 1.6 - given.times) / 0.4)
         given.actions += 0.12 * np.outer(course, smile)
     assert given.spot(spotter) == []
 
 
-def test_movements_of_the_protocol_are_no_micro_expressions(stream: MakeStream, spotter: EventSpotter) -> None:
+def test_movements_of_the_protocol_are_no_micro_expressions(
+    stream: MakeStream, spotter: EventSpotter
+) -> None:
     assert len(stream(31_015, "calibration", 0.0, 55.0).spot(spotter)) <= 1
 
 
-def test_an_event_is_given_within_a_third_of_a_second_after_its_apex(stream: MakeStream, spotter: EventSpotter) -> None:
+def test_an_event_is_given_within_a_third_of_a_second_after_its_apex(
+    stream: MakeStream, spotter: EventSpotter
+) -> None:
     given = stream(PEOPLE[0], "micro", 4.0, 30.0)
     count = 0
     for stamp, row in zip(given.stamps, given.rows(), strict=True):
         for event in spotter.push_vision(stamp, row):
             count += 1
-            # the candidate's middle may differ from the apex by six instants; a picture more makes the instant known
+            # the candidate's middle may differ from the apex by six instants; a picture more makes the
+            # instant known
             assert (stamp - event.stamp) / NS <= (KNOWN_AFTER + 7) / 100 + 0.005
     assert count >= 3
 
@@ -123,7 +149,11 @@ def _emg_stamps(participant: Participant, rows: np.ndarray) -> list[int]:
 
 def test_the_muscles_alone_tell_the_same_events_earlier(both: Any, spotter: EventSpotter) -> None:
     participant, rows, _ = both
-    given = [event for stamp, row in zip(_emg_stamps(participant, rows), rows, strict=True) for event in spotter.push_emg(stamp, row)]
+    given = [
+        event
+        for stamp, row in zip(_emg_stamps(participant, rows), rows, strict=True)
+        for event in spotter.push_emg(stamp, row)
+    ]
     early = participant.face_events(7.2, 33.5)
     assert all(event.origin == FaceOrigin.EMG and np.isnan(event.lead_s) for event in given)
     hits = sum(any(abs((event.stamp - one.stamp) / NS - 0.07) < 0.08 for one in given) for event in early)
@@ -131,7 +161,9 @@ def test_the_muscles_alone_tell_the_same_events_earlier(both: Any, spotter: Even
     assert len(given) <= len(early) + 2
 
 
-def test_both_together_report_how_far_the_muscles_lead(both: Any, stream: MakeStream, spotter: EventSpotter) -> None:
+def test_both_together_report_how_far_the_muscles_lead(
+    both: Any, stream: MakeStream, spotter: EventSpotter
+) -> None:
     participant, rows, _ = both
     seen = stream(31_002, "micro", 4.0, 34.0)
     feed = sorted(
@@ -150,7 +182,9 @@ def test_both_together_report_how_far_the_muscles_lead(both: Any, stream: MakeSt
     assert len(leads) >= 3 and abs(np.median(leads) - true) < 0.04
 
 
-def test_a_stream_that_falls_silent_leaves_the_other_to_itself(both: Any, stream: MakeStream, spotter: EventSpotter) -> None:
+def test_a_stream_that_falls_silent_leaves_the_other_to_itself(
+    both: Any, stream: MakeStream, spotter: EventSpotter
+) -> None:
     participant, rows, _ = both
     for stamp, row in list(zip(_emg_stamps(participant, rows), rows, strict=True))[:400]:
         spotter.push_emg(stamp, row)
@@ -161,5 +195,8 @@ def test_a_stream_that_falls_silent_leaves_the_other_to_itself(both: Any, stream
 
 def test_a_higher_threshold_gives_fewer_events(stream: MakeStream, verifiers: Verifiers) -> None:
     given = stream(PEOPLE[2], "micro", 4.0, 34.0)
-    counts = [len(given.spot(EventSpotter(verifiers, SpotterSettings(threshold=threshold)))) for threshold in (0.05, 0.5, 0.999)]
+    counts = [
+        len(given.spot(EventSpotter(verifiers, SpotterSettings(threshold=threshold))))
+        for threshold in (0.05, 0.5, 0.999)
+    ]
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[2]

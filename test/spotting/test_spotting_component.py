@@ -18,7 +18,16 @@ from eifer_ros.spotting.channels import ACTIONS
 from eifer_ros.spotting.component import Spotter, SpotterConfig
 from eifer_ros.spotting.senses import EmgRows, VisionRows, brightness
 from eifer_ros.spotting.verifier import Verifiers
-from eifer_ros.types import ARKIT_52, NS, FaceDisplacement, FaceOrigin, FaceState, Frame, Marker, MuscleActivity
+from eifer_ros.types import (
+    ARKIT_52,
+    NS,
+    FaceDisplacement,
+    FaceOrigin,
+    FaceState,
+    Frame,
+    Marker,
+    MuscleActivity,
+)
 
 START = 1_800_000_000 * NS
 
@@ -39,14 +48,28 @@ def face(head: HeadModel, stamp: int, expression: np.ndarray | None = None) -> F
     weights = np.zeros(52, np.float32) if expression is None else expression.astype(np.float32)
     zeros = np.zeros(3, np.float32)
     return FaceState(
-        stamp, head.id, FaceOrigin.VISION, np.zeros(head.shape_size, np.float32), weights, np.full(52, 0.02, np.float32), zeros, zeros,
-        np.zeros((2, 3), np.float32), np.zeros(2, np.float32), np.eye(4), 1.0,
+        stamp,
+        head.id,
+        FaceOrigin.VISION,
+        np.zeros(head.shape_size, np.float32),
+        weights,
+        np.full(52, 0.02, np.float32),
+        zeros,
+        zeros,
+        np.zeros((2, 3), np.float32),
+        np.zeros(2, np.float32),
+        np.eye(4),
+        1.0,
     )
 
 
-def activity(stamp: int, envelope: np.ndarray, quality: np.ndarray | None = None, profile: str = "live") -> MuscleActivity:
+def activity(
+    stamp: int, envelope: np.ndarray, quality: np.ndarray | None = None, profile: str = "live"
+) -> MuscleActivity:
     good = np.ones(22, np.float32) if quality is None else quality
-    return MuscleActivity(stamp, FRIDLUND.name, FRIDLUND.muscles, envelope, np.full(22, np.nan), good, profile=profile)
+    return MuscleActivity(
+        stamp, FRIDLUND.name, FRIDLUND.muscles, envelope, np.full(22, np.nan), good, profile=profile
+    )
 
 
 def smile(head: HeadModel, size: float) -> np.ndarray:
@@ -65,7 +88,9 @@ def test_a_displacement_is_read_as_the_actions_that_would_make_it(head: HeadMode
     assert np.abs(np.delete(read, wanted)).max() < 0.03
 
 
-def test_face_and_displacement_of_one_stamp_are_joined_in_either_order(head: HeadModel, verifiers: Verifiers) -> None:
+def test_face_and_displacement_of_one_stamp_are_joined_in_either_order(
+    head: HeadModel, verifiers: Verifiers
+) -> None:
     moved = (head.expression_basis @ smile(head, 0.1).astype(np.float32)).astype(np.float32)
     stores = []
     for first in (0, 1):
@@ -73,8 +98,11 @@ def test_face_and_displacement_of_one_stamp_are_joined_in_either_order(head: Hea
         made.setup()
         for step in range(150):
             stamp = START + step * 5_000_000
-            pair = [("face/vision", face(head, stamp)), ("face/displacement", FaceDisplacement(stamp, head.id, FaceOrigin.VISION, moved))]
-            for port, item in (pair if first == 0 else pair[::-1]):
+            pair = [
+                ("face/vision", face(head, stamp)),
+                ("face/displacement", FaceDisplacement(stamp, head.id, FaceOrigin.VISION, moved)),
+            ]
+            for port, item in pair if first == 0 else pair[::-1]:
                 made.handle(port, item)
         spotter = made._spotter
         assert spotter is not None
@@ -100,15 +128,24 @@ def test_micro_expressions_of_a_participant_leave_the_port(head: HeadModel, comp
     near = sum(any(abs(apex - one) < 0.1 * NS for apex in apexes) for one in true_apexes)
     assert len(true_apexes) >= 3 and near >= len(true_apexes) - 1
     health = component.health()
-    assert health.level == Level.OK and health.values["events_vision"] == len(given) and health.values["faces_hz"] == 100.0
+    assert (
+        health.level == Level.OK
+        and health.values["events_vision"] == len(given)
+        and health.values["faces_hz"] == 100.0
+    )
 
 
-def test_thirty_pictures_a_second_are_said_to_be_too_few_and_what_they_can_do(head: HeadModel, component: Spotter) -> None:
+def test_thirty_pictures_a_second_are_said_to_be_too_few_and_what_they_can_do(
+    head: HeadModel, component: Spotter
+) -> None:
     for step in range(40):
         component.handle("face/vision", face(head, START + round(step * NS / 30)))
     health = component.health()
     assert health.level == Level.WARN
-    assert health.message == "30 faces/s: spotting needs 100 frames/s or more; events longer than 0.2 s may still be seen"
+    assert (
+        health.message
+        == "30 faces/s: spotting needs 100 frames/s or more; events longer than 0.2 s may still be seen"
+    )
 
 
 def test_faces_of_another_head_are_refused_by_name(head: HeadModel, component: Spotter) -> None:
@@ -118,13 +155,17 @@ def test_faces_of_another_head_are_refused_by_name(head: HeadModel, component: S
 
 
 def test_muscles_of_another_scheme_are_refused_by_name(component: Spotter) -> None:
-    foreign = MuscleActivity(START, "plain", ("ch1", "ch2"), np.ones(2), np.ones(2), np.ones(2), profile="live")
+    foreign = MuscleActivity(
+        START, "plain", ("ch1", "ch2"), np.ones(2), np.ones(2), np.ones(2), profile="live"
+    )
     component.handle("emg/activity", foreign)
     health = component.health()
     assert health.level == Level.ERROR and "ch1" in health.message and "Fridlund" in health.message
 
 
-def test_what_it_does_not_listen_to_and_what_comes_too_early_is_refused(head: HeadModel, component: Spotter) -> None:
+def test_what_it_does_not_listen_to_and_what_comes_too_early_is_refused(
+    head: HeadModel, component: Spotter
+) -> None:
     with pytest.raises(InputError, match="Marker"):
         component.handle("truth/movement", Marker(START, "Rest", "start"))
     with pytest.raises(InputError, match="set up"):
@@ -167,7 +208,11 @@ def test_a_lost_face_makes_a_gap_and_no_event(head: HeadModel, component: Spotte
     for step in range(500):
         stamp = START + step * 10_000_000
         lost = 300 <= step < 320
-        item = FaceState.lost(stamp, head.id, FaceOrigin.VISION, head.shape_size, 52) if lost else face(head, stamp)
+        item = (
+            FaceState.lost(stamp, head.id, FaceOrigin.VISION, head.shape_size, 52)
+            if lost
+            else face(head, stamp)
+        )
         assert list(component.handle("face/vision", item)) == []
     spotter = component._spotter
     assert spotter is not None and spotter.vision.grid.breaks == 1
@@ -176,7 +221,9 @@ def test_a_lost_face_makes_a_gap_and_no_event(head: HeadModel, component: Spotte
 def test_brightness_follows_the_light() -> None:
     grey = np.full((480, 640, 3), 100, np.uint8)
     brighter = np.full((480, 640, 3), 110, np.uint8)
-    assert brightness(Frame(START, brighter)) - brightness(Frame(START, grey)) == pytest.approx(np.log(111 / 101))
+    assert brightness(Frame(START, brighter)) - brightness(Frame(START, grey)) == pytest.approx(
+        np.log(111 / 101)
+    )
 
 
 def test_time_that_goes_back_forgets_everything(head: HeadModel, component: Spotter) -> None:

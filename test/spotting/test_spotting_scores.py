@@ -11,7 +11,18 @@ from eifer_ros.types import NS, FaceEvent, FaceOrigin
 
 def event(onset: float, offset: float) -> FaceEvent:
     a, b = round(onset * NS), round(offset * NS)
-    return FaceEvent((a + b) // 2, a, b, "eye_left", ("eye_left",), "unknown", (), np.zeros(0, np.float32), 0.0, FaceOrigin.VISION)
+    return FaceEvent(
+        (a + b) // 2,
+        a,
+        b,
+        "eye_left",
+        ("eye_left",),
+        "unknown",
+        (),
+        np.zeros(0, np.float32),
+        0.0,
+        FaceOrigin.VISION,
+    )
 
 
 def test_overlap_is_intersection_over_union() -> None:

@@ -22,7 +22,9 @@ TINY = {"size": SIZE, "batch": 2, "pictures_every": 1000, "save_every": 1000, "e
 
 @cache
 def encoder(seed: int = 0) -> FaceEncoder:
-    """An encoder with random weights that places a face in the middle of the crop: its landmarks are those of the resting head."""
+    """An encoder with random weights that places a face in the middle of the crop: its landmarks are those of
+    the resting head.
+    """
     torch.manual_seed(seed)
     head = load_head()
     made = FaceEncoder(head.expression_size, head.shape_size, (8, 8, 8, 8))
@@ -33,7 +35,9 @@ def encoder(seed: int = 0) -> FaceEncoder:
     start = 2 * head.expression_size
     with torch.no_grad():
         made.heads.weight.mul_(0.05)
-        made.heads.bias[start : start + points.size] = torch.from_numpy((points - 0.5) / 0.25).flatten().float()
+        made.heads.bias[start : start + points.size] = (
+            torch.from_numpy((points - 0.5) / 0.25).flatten().float()
+        )
     return made.eval()
 
 
@@ -61,7 +65,20 @@ def data(seed: int = 0) -> Unpaired:
     return Unpaired(domain(1), domain(2), SIZE, seed)
 
 
-def trainer(run: Path, settings: Settings | None = None, head: HeadModel | None = None, about: dict[str, str] | None = None) -> Trainer:
+def trainer(
+    run: Path,
+    settings: Settings | None = None,
+    head: HeadModel | None = None,
+    about: dict[str, str] | None = None,
+) -> Trainer:
     run.mkdir(parents=True, exist_ok=True)
     how = settings or Settings(steps=4, **TINY)
-    return Trainer(face, head or load_head(), data(how.seed), how, run, Ranks(0, 1, torch.device("cpu")), about or {"reference": "r"})
+    return Trainer(
+        face,
+        head or load_head(),
+        data(how.seed),
+        how,
+        run,
+        Ranks(0, 1, torch.device("cpu")),
+        about or {"reference": "r"},
+    )

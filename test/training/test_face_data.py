@@ -1,4 +1,6 @@
-"""Pictures for phase 1: any source gives crops; what cannot be used is skipped and counted; references under sensors are noticed."""
+"""Pictures for phase 1: any source gives crops; what cannot be used is skipped and counted; references under
+sensors are noticed.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,23 @@ from eifer_ros.reconstruction.encoder import Reading  # noqa: E402
 from eifer_ros.reconstruction.face_crop import POINTS  # noqa: E402
 from eifer_ros.reconstruction.landmarks import Crop  # noqa: E402
 from eifer_ros.training import face_data  # noqa: E402
-from eifer_ros.training.face_data import AROUND, MIN_FRAMES, SENSOR_SCORE, clips, gather, sensor_score, why_not  # noqa: E402
+from eifer_ros.training.face_data import (  # noqa: E402
+    AROUND,
+    MIN_FRAMES,
+    SENSOR_SCORE,
+    clips,
+    gather,
+    sensor_score,
+    why_not,
+)
 
 SIDE = 200
 
 
 def template() -> np.ndarray:
-    """Where the points of a resting face lie in its crop, crop units; the eyes are level, so that a tracked crop does not turn."""
+    """Where the points of a resting face lie in its crop, crop units; the eyes are level, so that a tracked
+    crop does not turn.
+    """
     head = load_head()
     flat = head.points(head.template)[list(POINTS)][:, :2] * [1.0, -1.0]
     x, y = flat[POINTS.index(263)] - flat[POINTS.index(33)]
@@ -46,7 +58,11 @@ class StandIn:
             local = (template() - 0.5) * side + centre
             matrix = crop.matrix(len(patch))
             points = local @ matrix[:, :2].T + matrix[:, 2]
-            out.append(Reading(crop, points, np.zeros(52), np.ones(52), np.eye(3), np.zeros(80), 1.0 if found else 0.0))
+            out.append(
+                Reading(
+                    crop, points, np.zeros(52), np.ones(52), np.eye(3), np.zeros(80), 1.0 if found else 0.0
+                )
+            )
         return out
 
 
@@ -54,7 +70,13 @@ def face(rng: np.random.Generator, x: float = 100.0, y: float = 100.0, covered: 
     picture = rng.integers(0, 60, (SIDE, SIDE, 3)).astype(np.uint8)
     cv2.rectangle(picture, (int(x - 40), int(y - 40)), (int(x + 40), int(y + 40)), (200, 120, 100), -1)
     for dx, dy, wide in ((-20, -14, 4), (20, -14, 4), (0, 25, 12)):  # eyes and mouth
-        cv2.rectangle(picture, (int(x + dx - wide), int(y + dy - 2)), (int(x + dx + wide), int(y + dy + 2)), (40, 20, 20), -1)
+        cv2.rectangle(
+            picture,
+            (int(x + dx - wide), int(y + dy - 2)),
+            (int(x + dx + wide), int(y + dy + 2)),
+            (40, 20, 20),
+            -1,
+        )
     if covered:
         for _ in range(60):
             px, py = (int(v) for v in np.array([x, y]) + rng.uniform(-36, 36, 2))
@@ -93,7 +115,9 @@ def test_a_crop_that_lies_half_outside_the_picture_is_skipped(tmp_path: Path) ->
 def test_too_few_pictures_are_an_error_that_says_what_happened_to_the_rest(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     where = write(tmp_path / "p", [face(rng) for _ in range(10)] + [np.zeros((SIDE, SIDE, 3), np.uint8)] * 7)
-    with pytest.raises(InputError, match=rf"10 usable reference pictures of 17 \(7 black\); at least {MIN_FRAMES}"):
+    with pytest.raises(
+        InputError, match=rf"10 usable reference pictures of 17 \(7 black\); at least {MIN_FRAMES}"
+    ):
         gather(where, False, StandIn(), size=64)
 
 
@@ -235,8 +259,12 @@ def test_a_run_can_start_from_the_exported_network(tmp_path: Path) -> None:
     picture = torch.rand(2, 3, 128, 128)
     with torch.no_grad():
         for name, value in made(picture).items():
-            torch.testing.assert_close(back(picture)[name], value, atol=5e-3, rtol=5e-3)  # weights are stored in half precision
-    torch.save({"average": made.state_dict(), "widths": list(made.widths), "sizes": [52, 80]}, tmp_path / "e.pt")
+            torch.testing.assert_close(
+                back(picture)[name], value, atol=5e-3, rtol=5e-3
+            )  # weights are stored in half precision
+    torch.save(
+        {"average": made.state_dict(), "widths": list(made.widths), "sizes": [52, 80]}, tmp_path / "e.pt"
+    )
     same = load_start(tmp_path / "e.pt", head)
     with torch.no_grad():
         assert torch.equal(same.eval()(picture)["expression"], made(picture)["expression"])
@@ -257,7 +285,9 @@ def test_a_start_encoder_of_another_kind_or_head_is_refused(tmp_path: Path) -> N
     with pytest.raises(ModelError, match="not SMIRK's encoder"):
         load_start(tmp_path / "other.pt", head)
     small = FaceEncoder(10, 5, (8, 8, 8, 8))
-    torch.save({"average": small.state_dict(), "widths": [8, 8, 8, 8], "sizes": [10, 5]}, tmp_path / "small.pt")
+    torch.save(
+        {"average": small.state_dict(), "widths": [8, 8, 8, 8], "sizes": [10, 5]}, tmp_path / "small.pt"
+    )
     with pytest.raises(ModelError, match="10 expression and 5 shape"):
         load_start(tmp_path / "small.pt", head)
     pytest.importorskip("onnx")
@@ -269,25 +299,55 @@ def test_a_start_encoder_of_another_kind_or_head_is_refused(tmp_path: Path) -> N
 # --- the command
 
 
-def test_the_command_trains_resumes_and_exports(tmp_path: Path, eifer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_trains_resumes_and_exports(
+    tmp_path: Path, eifer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnx")
     from phase_one_parts import encoder
 
     made = encoder(0)
-    torch.save({"average": made.state_dict(), "widths": list(made.widths), "sizes": [52, 80]}, tmp_path / "start.pt")
+    torch.save(
+        {"average": made.state_dict(), "widths": list(made.widths), "sizes": [52, 80]}, tmp_path / "start.pt"
+    )
     rng = np.random.default_rng(0)
     bare = write(tmp_path / "bare", [face(rng) for _ in range(MIN_FRAMES)])
     covered = write(tmp_path / "covered", [face(rng, covered=True) for _ in range(MIN_FRAMES)])
     monkeypatch.setattr(face_data, "TorchReader", lambda _: StandIn())
-    common = ("--reference", bare, "--sensors", covered, "--out", tmp_path / "run", "--start", tmp_path / "start.pt", "--device", "cpu",
-              "--size", 32, "--batch", 2, "--steps", 2, "--threads", 1, "--json")
+    common = (
+        "--reference",
+        bare,
+        "--sensors",
+        covered,
+        "--out",
+        tmp_path / "run",
+        "--start",
+        tmp_path / "start.pt",
+        "--device",
+        "cpu",
+        "--size",
+        32,
+        "--batch",
+        2,
+        "--steps",
+        2,
+        "--threads",
+        1,
+        "--json",
+    )
     done = eifer("train", "face", *common)
     assert done.code == 0, done.err
     import json
 
     result = json.loads(done.out)
-    assert result["complete"] and result["steps"] == 2 and result["pictures"] == {"reference": MIN_FRAMES, "sensors": MIN_FRAMES}
-    assert Path(result["files"]["encoder_s"]).stat().st_size > 10_000 and (tmp_path / "run" / "pictures" / "step_000002.png").exists()
+    assert (
+        result["complete"]
+        and result["steps"] == 2
+        and result["pictures"] == {"reference": MIN_FRAMES, "sensors": MIN_FRAMES}
+    )
+    assert (
+        Path(result["files"]["encoder_s"]).stat().st_size > 10_000
+        and (tmp_path / "run" / "pictures" / "step_000002.png").exists()
+    )
     again = json.loads(eifer("train", "face", *common).out)
     assert again["resumed_at"] == 2 and again["complete"]
     other = eifer("train", "face", *common, "--loss", "shape=0")
@@ -296,5 +356,7 @@ def test_the_command_trains_resumes_and_exports(tmp_path: Path, eifer, monkeypat
     swapped = ("--reference", covered, "--sensors", bare, "--out", tmp_path / "run2", *common[6:])
     refused = eifer("train", "face", *swapped)
     assert refused.code == 2 and "seem to carry sensors already" in refused.err
-    same = eifer("train", "face", "--reference", bare, "--sensors", bare, "--out", tmp_path / "run3", *common[6:])
+    same = eifer(
+        "train", "face", "--reference", bare, "--sensors", bare, "--out", tmp_path / "run3", *common[6:]
+    )
     assert same.code == 2 and "are both" in same.err

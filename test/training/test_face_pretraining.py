@@ -1,4 +1,6 @@
-"""The encoder of faces under sensors: pictures whose truth is true, batches that keep it, a network that learns and exports as it is."""
+"""The encoder of faces under sensors: pictures whose truth is true, batches that keep it, a network that
+learns and exports as it is.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def test_the_face_fills_the_stored_picture_as_the_crop_says(shards: Path) -> Non
 
 
 def test_points_and_rotation_agree_with_the_expression_and_shape(shards: Path) -> None:
-    """Posed by the stored rotation alone and scaled to the picture, the model's points fall on the stored ones, but for perspective."""
+    """Posed by the stored rotation alone and scaled to the picture, the model's points fall on the stored
+    ones, but for perspective.
+    """
     shard = Shard.load(shards / "shard-00000.npz")
     head = load_head()
     for i in range(3):
@@ -89,7 +93,9 @@ def test_a_file_that_is_no_shard_is_named(tmp_path: Path) -> None:
 def test_a_crop_turns_scales_and_moves_with_the_face(angle: float) -> None:
     head = load_head()
     pose = projection.facing_pose(0.6, roll=0.0)
-    flat = projection.project(head.points(head.template)[list(POINTS)], pose, np.diag([500.0, 500.0, 1.0]))[:, :2]
+    flat = projection.project(head.points(head.template)[list(POINTS)], pose, np.diag([500.0, 500.0, 1.0]))[
+        :, :2
+    ]
     cos, sin = np.cos(angle), np.sin(angle)
     before, after = crop_of(flat), crop_of(flat @ np.array([[cos, sin], [-sin, cos]]) * 1.7 + (40.0, -9.0))
     assert after.angle - before.angle == pytest.approx(angle, abs=1e-6)
@@ -109,7 +115,9 @@ def test_batches_keep_points_on_the_face_and_repeat_with_their_seed(shards: Path
     plain = Augment(bare=1.0, negatives=0.0, strength=0.0)
     batch = next(batches(shards, 8, 3, plain))
     low, high = batch.landmarks.min(axis=1), batch.landmarks.max(axis=1)
-    assert ((low + high) / 2.0 == pytest.approx(0.5, abs=0.02)) and (high - low).max(axis=1) == pytest.approx(1 / MARGIN, abs=0.01)
+    assert ((low + high) / 2.0 == pytest.approx(0.5, abs=0.02)) and (high - low).max(axis=1) == pytest.approx(
+        1 / MARGIN, abs=0.01
+    )
     assert np.array_equal(batch.picture, batch.bare) and not batch.mask.any()
     one, other, third = (next(batches(shards, 8, seed)) for seed in (5, 5, 6))
     assert np.array_equal(one.picture, other.picture) and not np.array_equal(one.picture, third.picture)
@@ -129,22 +137,32 @@ def test_a_rotation_made_of_six_numbers_is_a_rotation() -> None:
     turned = rotation_of(six)
     assert torch.allclose(turned @ turned.transpose(1, 2), torch.eye(3).expand(16, 3, 3), atol=1e-5)
     assert torch.allclose(torch.linalg.det(turned), torch.ones(16), atol=1e-5)
-    assert torch.allclose(rotation_of(torch.zeros(1, 6))[0], torch.diag(torch.tensor([1.0, -1.0, -1.0])), atol=1e-6)
+    assert torch.allclose(
+        rotation_of(torch.zeros(1, 6))[0], torch.diag(torch.tensor([1.0, -1.0, -1.0])), atol=1e-6
+    )
 
 
 def test_nothing_is_lost_when_the_truth_is_told_and_unreadable_pictures_teach_only_that() -> None:
     head = load_head()
     metric = Metric.of(head)
     truth = {
-        "expression": torch.rand(4, 52), "landmarks": torch.rand(4, len(POINTS), 2), "shape": torch.randn(4, head.shape_size),
-        "rotation": torch.eye(3).expand(4, 3, 3), "readable": torch.tensor([1.0, 1.0, 0.0, 1.0]),
+        "expression": torch.rand(4, 52),
+        "landmarks": torch.rand(4, len(POINTS), 2),
+        "shape": torch.randn(4, head.shape_size),
+        "rotation": torch.eye(3).expand(4, 3, 3),
+        "readable": torch.tensor([1.0, 1.0, 0.0, 1.0]),
     }
     seen = {name: value.clone() for name, value in truth.items()}
     seen["readable"] = 20.0 * (truth["readable"] - 0.5)
     seen["expression_log_std"] = torch.zeros(4, 52)
     seen["landmarks"][2] += 5.0
     exact = losses(seen, truth, metric)
-    assert exact["points"] == 0.0 and exact["rotation"] == 0.0 and exact["readable"] < 1e-3 and exact["motion"] < 0.05
+    assert (
+        exact["points"] == 0.0
+        and exact["rotation"] == 0.0
+        and exact["readable"] < 1e-3
+        and exact["motion"] < 0.05
+    )
     seen["expression"][0, head.expression_names.index("jawOpen")] += 0.5
     assert losses(seen, truth, metric)["motion"] > 10 * exact["motion"]
 
@@ -170,9 +188,15 @@ def test_training_learns_goes_on_and_exports_what_it_learnt(shards: Path, tmp_pa
     got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"picture": picture.numpy()}), strict=True))
     with torch.no_grad():
         seen = encoder.eval()(picture)
-    assert got["landmarks"] == pytest.approx(seen["landmarks"].numpy(), abs=5e-3)  # weights are stored in half precision
+    assert got["landmarks"] == pytest.approx(
+        seen["landmarks"].numpy(), abs=5e-3
+    )  # weights are stored in half precision
     assert got["rotation"] == pytest.approx(seen["rotation"].numpy(), abs=5e-3)
-    assert (got["expression"] >= 0).all() and (got["expression"] <= 1).all() and (got["expression_std"] > 0).all()
+    assert (
+        (got["expression"] >= 0).all()
+        and (got["expression"] <= 1).all()
+        and (got["expression_std"] > 0).all()
+    )
     assert got["readable"] == pytest.approx(torch.sigmoid(seen["readable"]).numpy(), abs=5e-3)
     about = json.loads(session.get_modelmeta().custom_metadata_map["eifer"])
     assert about["kind"] == "face_encoder" and about["points"] == list(POINTS) and about["minutes"] == 0.04

@@ -12,7 +12,11 @@ from eifer_ros.training.generators import (  # noqa: E402
     multiply_accumulates,
 )
 
-GENERATORS = [lambda c: LiveGenerator(c, width=8), lambda c: LiveGenerator(c, width=4, dense=True), lambda c: FullGenerator(c, width=4, blocks=1)]
+GENERATORS = [
+    lambda c: LiveGenerator(c, width=8),
+    lambda c: LiveGenerator(c, width=4, dense=True),
+    lambda c: FullGenerator(c, width=4, blocks=1),
+]
 
 
 def pictures(count=2, channels=3, side=32, seed=0):
@@ -103,11 +107,15 @@ def test_work_is_counted_by_hand_on_single_layers():
     nn = torch.nn
     assert multiply_accumulates(nn.Conv2d(4, 8, 3, padding=1), picture) == 16 * 16 * 8 * 4 * 9
     assert multiply_accumulates(nn.Conv2d(4, 4, 3, 2, 1, groups=4), picture) == 8 * 8 * 4 * 9
-    assert multiply_accumulates(nn.ConvTranspose2d(4, 6, 2, 2), picture) == 32 * 32 * 6 * 4  # each output comes from one input pixel
+    assert (
+        multiply_accumulates(nn.ConvTranspose2d(4, 6, 2, 2), picture) == 32 * 32 * 6 * 4
+    )  # each output comes from one input pixel
     assert multiply_accumulates(nn.Sequential(nn.Flatten(), nn.Linear(4 * 256, 5)), picture) == 4 * 256 * 5
 
 
-@pytest.mark.parametrize(("discriminator", "patch"), [(PatchDiscriminator.full(), 70), (PatchDiscriminator.live(), 34)])
+@pytest.mark.parametrize(
+    ("discriminator", "patch"), [(PatchDiscriminator.full(), 70), (PatchDiscriminator.live(), 34)]
+)
 def test_a_discriminator_judges_patches_of_the_size_it_says(discriminator, patch):
     assert discriminator.receptive_field == patch
     side = 144
@@ -126,7 +134,9 @@ def test_every_weight_of_a_discriminator_gets_a_gradient(spectral):
     weights = dict(discriminator.named_parameters())
     assert weights
     assert all(weight.grad is not None for weight in weights.values())
-    assert sum(float(weight.grad.abs().max()) > 0 for weight in weights.values()) >= len(weights) - 2  # a bias before a norm gets none
+    assert (
+        sum(float(weight.grad.abs().max()) > 0 for weight in weights.values()) >= len(weights) - 2
+    )  # a bias before a norm gets none
 
 
 def test_spectral_normalisation_bounds_how_fast_scores_change():
@@ -137,7 +147,9 @@ def test_spectral_normalisation_bounds_how_fast_scores_change():
     discriminator.eval()
     for layer in discriminator.body:
         if hasattr(layer, "weight"):
-            assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) == pytest.approx(1.0, abs=0.05)
+            assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) == pytest.approx(
+                1.0, abs=0.05
+            )
 
 
 @pytest.mark.parametrize("make", GENERATORS)

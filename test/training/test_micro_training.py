@@ -48,10 +48,17 @@ def test_a_relative_motion_brings_the_head_from_one_pose_to_the_other(head: Head
     turn, shift = micro_data.relative(second, first, centre)
     points = head.template[::500].astype(np.float64)
     camera = points @ first[:3, :3].T + first[:3, 3]
-    assert np.abs((camera - centre) @ turn.T + centre + shift - (points @ second[:3, :3].T + second[:3, 3])).max() < 1e-12
+    assert (
+        np.abs(
+            (camera - centre) @ turn.T + centre + shift - (points @ second[:3, :3].T + second[:3, 3])
+        ).max()
+        < 1e-12
+    )
 
 
-def test_the_prior_comes_back_as_it_was_saved(head: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_prior_comes_back_as_it_was_saved(
+    head: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     skin = FaceSkin.of(head)
     movements = micro_motion.small_movements(skin, people=2, each=6)
     assert movements.shape == (12, head.expression_size + 3 * skin.modes.shape[1])
@@ -60,7 +67,9 @@ def test_the_prior_comes_back_as_it_was_saved(head: HeadModel, tmp_path: Path, m
     monkeypatch.setenv("EIFER_SHARE", str(tmp_path))
     found = load_prior(head, skin).covariance
     # twelve movements have twelve directions, all of which are kept
-    second = movements.T @ movements / len(movements) + np.diag(micro_motion.own_variance(head, movements.shape[1]))
+    second = movements.T @ movements / len(movements) + np.diag(
+        micro_motion.own_variance(head, movements.shape[1])
+    )
     scale = np.sqrt(np.diag(second))
     assert np.abs((found - second) / np.outer(scale, scale)).max() < 1e-4
     with np.load(tmp_path / "models" / "micro_motion.npz") as archive:
@@ -73,7 +82,9 @@ def test_the_prior_comes_back_as_it_was_saved(head: HeadModel, tmp_path: Path, m
 def test_the_exported_network_computes_what_the_trained_one_did(head: HeadModel, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = micro_networks.perceptron(20, 16, 5, 0.2).eval()
-    assert float(network(torch.randn(3, 20)).detach().abs().max()) == 0.0  # before training it corrects nothing
+    assert (
+        float(network(torch.randn(3, 20)).detach().abs().max()) == 0.0
+    )  # before training it corrects nothing
     torch.nn.init.normal_(network[-1].weight)
     path = tmp_path / "net.onnx"
     micro_networks.export(network, path, 20, "change", "micro_dynamic", head)

@@ -56,7 +56,9 @@ def test_regions_with_half_the_weight_keep_half_as_many_pixels() -> None:
     weight = torch.ones(1, 300, 300)
     weight[:, :150] = 0.5
     hidden = masked(torch.ones(1, 3, 300, 300), covered, weight, random(), kept=0.05)[0, 0] > 0
-    assert float(hidden[:150].float().mean()) == pytest.approx(0.5 * float(hidden[150:].float().mean()), rel=0.15)
+    assert float(hidden[:150].float().mean()) == pytest.approx(
+        0.5 * float(hidden[150:].float().mean()), rel=0.15
+    )
 
 
 # --- a cycle
@@ -76,8 +78,12 @@ def run_cycles(made):
 
 
 def test_what_the_face_does_reaches_the_translation_only_through_the_head_model(networks) -> None:
-    """With the pixels of M() at 0 and the reading held fixed, changing the face in the picture changes nothing in its translation."""
-    painter = Painter(torch_head(), Settings(steps=1, kept=0.0, **{k: v for k, v in TINY.items() if k != "kept"}))
+    """With the pixels of M() at 0 and the reading held fixed, changing the face in the picture changes
+    nothing in its translation.
+    """
+    painter = Painter(
+        torch_head(), Settings(steps=1, kept=0.0, **{k: v for k, v in TINY.items() if k != "kept"})
+    )
     model = face()
     bare, _ = networks.data.batch(0, 2)
     networks.networks.generator_ns.eval()
@@ -102,7 +108,8 @@ def test_every_loss_is_counted_in_both_directions_and_a_weight_of_zero_switches_
     both = objective(nets, n, s, motion, ones)
     assert set(both) == {"adversarial", "reconstruction", "expression", "transformation", "minimal", "shape"}
     by_hand = {
-        "adversarial": least_squares(nets.discriminator_s(n.made), True) + least_squares(nets.discriminator_n(s.made), True),
+        "adversarial": least_squares(nets.discriminator_s(n.made), True)
+        + least_squares(nets.discriminator_n(s.made), True),
         "reconstruction": (n.real - n.back).abs().mean() + (s.real - s.back).abs().mean(),
         "expression": motion.expression(n.read, n.again) + motion.expression(s.read, s.again),
         "transformation": transformation(n.read, n.again) + transformation(s.read, s.again),
@@ -114,14 +121,20 @@ def test_every_loss_is_counted_in_both_directions_and_a_weight_of_zero_switches_
         off = objective(nets, n, s, motion, replace(ones, **{name: 0.0}))
         assert set(off) == set(both) - {name}
         twice = objective(nets, n, s, motion, replace(ones, **{name: 2.0}))
-        assert float(twice[name].detach()) == pytest.approx(2.0 * float(both[name].detach()), rel=1e-3, abs=1e-5)
+        assert float(twice[name].detach()) == pytest.approx(
+            2.0 * float(both[name].detach()), rel=1e-3, abs=1e-5
+        )
 
 
-@pytest.mark.parametrize("name", ["adversarial", "reconstruction", "expression", "transformation", "minimal", "shape"])
+@pytest.mark.parametrize(
+    "name", ["adversarial", "reconstruction", "expression", "transformation", "minimal", "shape"]
+)
 def test_each_loss_alone_teaches_the_networks_it_should(networks, name: str) -> None:
     n, s = run_cycles(networks)
     nets = networks.networks
-    zero = dict.fromkeys(("adversarial", "reconstruction", "expression", "transformation", "minimal", "shape"), 0.0)
+    zero = dict.fromkeys(
+        ("adversarial", "reconstruction", "expression", "transformation", "minimal", "shape"), 0.0
+    )
     terms = objective(nets, n, s, networks.motion, Weights(**(zero | {name: 1.0})))
     nets.zero_grad(set_to_none=True)
     terms[name].backward()
@@ -154,7 +167,11 @@ def test_the_transformation_loss_sees_rotation_scale_and_shift() -> None:
         read = face().read(torch.rand(1, 3, SIZE, SIZE))
     c = read.camera
     assert float(transformation(read, read)) == 0.0
-    for other in (Camera(c.rotation.flip(1), c.scale, c.shift), Camera(c.rotation, 1.1 * c.scale, c.shift), Camera(c.rotation, c.scale, c.shift + 0.1)):
+    for other in (
+        Camera(c.rotation.flip(1), c.scale, c.shift),
+        Camera(c.rotation, 1.1 * c.scale, c.shift),
+        Camera(c.rotation, c.scale, c.shift + 0.1),
+    ):
         assert float(transformation(read, replace(read, camera=other))) > 1e-3
 
 
@@ -171,7 +188,12 @@ def test_batches_are_unpaired_and_show_the_same_people() -> None:
     assert torch.equal(bare, again[0]) and torch.equal(sensors, again[1])
     assert not torch.equal(bare, made.batch(4, 6)[0]) and not torch.equal(bare, made.batch(3, 6, rank=1)[0])
     kept = set(vars(domain(1)))
-    assert kept == {"crops", "person", "people", "skipped"}  # no stamp, clip or parameter by which a pair could be found
+    assert kept == {
+        "crops",
+        "person",
+        "people",
+        "skipped",
+    }  # no stamp, clip or parameter by which a pair could be found
 
 
 def test_people_seen_on_one_side_only_are_left_out_and_nobody_on_both_sides_is_an_error() -> None:
@@ -212,10 +234,21 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_like_one_that_was_n
     for name, value in weights_of(whole).items():
         assert torch.equal(value, going_on.networks.state_dict()[name]), name
         assert torch.equal(whole.average[name], going_on.average[name]), name
-    moved = [name for name, value in begun.items() if not torch.equal(value, whole.networks.state_dict()[name])]
-    for part in ("encoder_n.", "encoder_s.", "generator_ns.", "generator_sn.", "discriminator_n.", "discriminator_s."):
+    moved = [
+        name for name, value in begun.items() if not torch.equal(value, whole.networks.state_dict()[name])
+    ]
+    for part in (
+        "encoder_n.",
+        "encoder_s.",
+        "generator_ns.",
+        "generator_sn.",
+        "discriminator_n.",
+        "discriminator_s.",
+    ):
         assert any(name.startswith(part) and "running" not in name for name in moved), part
-    assert not any("encoder" in name and "running" in name for name in moved)  # its statistics stay those of its pretraining
+    assert not any(
+        "encoder" in name and "running" in name for name in moved
+    )  # its statistics stay those of its pretraining
     sheet = tmp_path / "whole" / "pictures" / "step_000003.png"
     assert sheet.stat().st_size > 1000
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
@@ -271,14 +304,28 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"size": 100}, "multiple of 16"), ({"steps": 0}, "at least 1"), ({"kept": 1.5}, "within 0..1"), ({"rate": 0.0}, "above 0")]
+    ("change", "words"),
+    [
+        ({"size": 100}, "multiple of 16"),
+        ({"steps": 0}, "at least 1"),
+        ({"kept": 1.5}, "within 0..1"),
+        ({"rate": 0.0}, "above 0"),
+    ],
 )
 def test_settings_that_cannot_be_trained_with_are_refused(change: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         replace(Settings(), **change).check()
 
 
-@pytest.mark.parametrize(("word", "words"), [("shap=0", "did you mean 'shape'"), ("shape=-1", "0 or more"), ("shape=x", "0 or more"), ("shape", "0 or more")])
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("shap=0", "did you mean 'shape'"),
+        ("shape=-1", "0 or more"),
+        ("shape=x", "0 or more"),
+        ("shape", "0 or more"),
+    ],
+)
 def test_a_loss_switch_that_means_nothing_is_refused(word: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Weights.of([word])
@@ -308,9 +355,24 @@ def test_two_processes_on_other_pictures_keep_the_same_weights(tmp_path: Path) -
     script = tmp_path / "rank.py"
     script.write_text(_RANK)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(tmp_path), str(Path(__file__).parent),
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+        str(tmp_path),
+        str(Path(__file__).parent),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (torch.load(tmp_path / f"rank{k}.pt", weights_only=True) for k in (0, 1))
     for name, value in first.items():

@@ -58,7 +58,9 @@ def test_a_stopped_refinement_ends_bit_for_bit_like_one_that_was_not(tmp_path: P
         refiner(tmp_path / "half", marked).resume()
 
 
-def test_a_constant_difference_between_network_and_model_points_is_no_loss_once_learnt(tmp_path: Path, marked: Marked) -> None:
+def test_a_constant_difference_between_network_and_model_points_is_no_loss_once_learnt(
+    tmp_path: Path, marked: Marked
+) -> None:
     made = refiner(tmp_path, marked, replace(SETTINGS, photometric=0.0, agreement=0.0, near=0.0))
     with torch.no_grad():
         before = float(made.losses(marked.pictures[:2], marked.landmarks[:2], torch.Generator())["landmarks"])
@@ -73,11 +75,15 @@ def test_a_weight_of_zero_switches_a_loss_off(tmp_path: Path, marked: Marked) ->
     for name in names:
         made = refiner(tmp_path / name, marked, replace(SETTINGS, **{name: 0.0}))
         with torch.no_grad():
-            assert set(made.losses(marked.pictures[:1], marked.landmarks[:1], torch.Generator().manual_seed(0))) == names - {name}
+            assert set(
+                made.losses(marked.pictures[:1], marked.landmarks[:1], torch.Generator().manual_seed(0))
+            ) == names - {name}
 
 
 class Network:
-    """A landmark network that sees every face's points on a circle of 30 px around the middle of the stored crop."""
+    """A landmark network that sees every face's points on a circle of 30 px around the middle of the stored
+    crop.
+    """
 
     def __init__(self, presence: float) -> None:
         self.presence = presence

@@ -26,17 +26,33 @@ def made_up(seed, count=6):
     flat = head.points(head.template)[list(POINTS), :2] * (1.0, -1.0)
     low, high = flat.min(axis=0), flat.max(axis=0)
     points = SIDE / 2 + (flat - (low + high) / 2) * SIDE / (MARGIN * AROUND * (high - low).max())
-    bare = np.stack([
-        cv2.resize(rng.integers(60, 200, (5, 5, 3), dtype=np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for _ in range(count)
-    ])
+    bare = np.stack(
+        [
+            cv2.resize(
+                rng.integers(60, 200, (5, 5, 3), dtype=np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC
+            )
+            for _ in range(count)
+        ]
+    )
     sensors = bare.copy()
     for picture in sensors:
         for x, y in points[rng.integers(len(points), size=25)]:
             cv2.rectangle(picture, (int(x) - 4, int(y) - 4), (int(x) + 4, int(y) + 4), (245, 245, 250), -1)
-    mask = np.stack([cv2.dilate(np.any(a != b, axis=2).astype(np.uint8), np.ones((5, 5))) > 0 for a, b in zip(bare, sensors, strict=True)])
+    mask = np.stack(
+        [
+            cv2.dilate(np.any(a != b, axis=2).astype(np.uint8), np.ones((5, 5))) > 0
+            for a, b in zip(bare, sensors, strict=True)
+        ]
+    )
     return Shard(
-        bare, sensors, mask, np.repeat(points[None].astype(np.float32), count, axis=0), np.zeros((count, head.expression_size), np.float32),
-        np.zeros((count, head.shape_size), np.float32), np.repeat(np.eye(3, dtype=np.float32)[None], count, axis=0), np.full(count, seed),
+        bare,
+        sensors,
+        mask,
+        np.repeat(points[None].astype(np.float32), count, axis=0),
+        np.zeros((count, head.expression_size), np.float32),
+        np.zeros((count, head.shape_size), np.float32),
+        np.repeat(np.eye(3, dtype=np.float32)[None], count, axis=0),
+        np.full(count, seed),
     )
 
 
@@ -94,6 +110,7 @@ def test_a_mirrored_pair_is_mirrored_in_every_part(batch):
 def test_detail_lies_on_mouth_and_eyes_and_not_on_the_cheeks(batch):
     planes = restoration.detail_of(batch.landmarks)
     for plane, points in zip(planes, batch.landmarks * SIZE, strict=True):
+
         def at(number, plane=plane, points=points):
             x, y = points[POINTS.index(number)].round().astype(int)
             return plane[y, x] if 0 <= x < SIZE and 0 <= y < SIZE else None
@@ -133,7 +150,9 @@ def test_training_learns_goes_on_where_it_was_and_exports_what_the_runtime_opens
     steps = torch.load(run / "restorer.pt", weights_only=True)["steps"]
     assert steps == 12
     assert first["psnr_db"] > before["psnr_db"]
-    restoration.train(shards, run, Plan(minutes=15, batch=4, bare=0.25, adversarial=0.01), width=4, clock=minute_each)
+    restoration.train(
+        shards, run, Plan(minutes=15, batch=4, bare=0.25, adversarial=0.01), width=4, clock=minute_each
+    )
     assert torch.load(run / "restorer.pt", weights_only=True)["steps"] == steps + 3
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)

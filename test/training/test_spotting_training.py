@@ -29,7 +29,10 @@ def noise(seed: int, count: int, channels: int, size: float) -> np.ndarray:
 
 def one_take(seed: int = 0) -> Take:
     """A minute of noise with one pulse of the left brow in both senses."""
-    vision, emg = noise(seed, 1500, len(VISION_CHANNELS), 0.004), noise(seed + 1, 1500, len(MUSCLE_CHANNELS), 0.1)
+    vision, emg = (
+        noise(seed, 1500, len(VISION_CHANNELS), 0.004),
+        noise(seed + 1, 1500, len(MUSCLE_CHANNELS), 0.1),
+    )
     course = np.exp(-0.5 * ((np.arange(1500) - 1000) / 6.0) ** 2)
     vision[:, VISION_CHANNELS.index("browDownLeft")] += 0.1 * course
     emg[:-7, MUSCLE_CHANNELS.index("corrugator_supercilii_left")] += 1.5 * course[7:]
@@ -50,8 +53,13 @@ def test_mirrored_rows_are_the_rows_of_the_mirrored_stream() -> None:
     take = one_take()
     sign = np.array([-1.0 if name == "gaze yaw" else 1.0 for name in VISION_CHANNELS])
     other = Take(
-        0, "micro", take.vision[:, mirrored(VISION_CHANNELS)] * sign, take.emg[:, mirrored(MUSCLE_CHANNELS)],
-        (Truth(1000.0, 3, np.array([0.0, 1.0, 0.0, 0.0])),), (), 0.07,
+        0,
+        "micro",
+        take.vision[:, mirrored(VISION_CHANNELS)] * sign,
+        take.emg[:, mirrored(MUSCLE_CHANNELS)],
+        (Truth(1000.0, 3, np.array([0.0, 1.0, 0.0, 0.0])),),
+        (),
+        0.07,
     )
     rows, turned = mirror(rows_of(take, np.random.default_rng(5))), rows_of(other, np.random.default_rng(5))
     for name in ("vision", "emg", "label", "regions"):
@@ -61,7 +69,9 @@ def test_mirrored_rows_are_the_rows_of_the_mirrored_stream() -> None:
 def test_the_true_pulse_is_a_row_with_its_class_and_region_and_the_rest_is_nothing() -> None:
     rows = rows_of(one_take(), np.random.default_rng(0))
     assert 0 < (rows.label == 3).sum() <= 3 and (rows.label == 0).sum() > 3
-    assert (rows.regions[rows.label == 3] == [1.0, 0.0, 0.0, 0.0]).all() and (rows.regions[rows.label == 0] == 0).all()
+    assert (rows.regions[rows.label == 3] == [1.0, 0.0, 0.0, 0.0]).all() and (
+        rows.regions[rows.label == 0] == 0
+    ).all()
     assert rows.proposed[rows.label == 3].any(axis=0).all()
 
 
@@ -88,12 +98,20 @@ def test_networks_learn_what_tells_classes_apart_and_both_senses_know_more_than_
     emg[:, 1] += 2.5 * (label == 2)
     regions = np.stack([label == 1, label == 2, label == 1, label == 2], axis=1).astype(float)
     rows = Rows(
-        vision.astype(np.float32), emg.astype(np.float32), label, regions, np.arange(count) % 8, np.ones((count, 2), bool)
+        vision.astype(np.float32),
+        emg.astype(np.float32),
+        label,
+        regions,
+        np.arange(count) % 8,
+        np.ones((count, 2), bool),
     )
     verifiers = train(rows, epochs=60)
     assert verifiers.classes == MICRO_CLASSES
     apart = rows.person < 2
-    answers = [log_probabilities(network, x[apart]) for network, x in ((verifiers.vision, rows.vision), (verifiers.emg, rows.emg))]
+    answers = [
+        log_probabilities(network, x[apart])
+        for network, x in ((verifiers.vision, rows.vision), (verifiers.emg, rows.emg))
+    ]
     both = np.array([verifiers.fuse(v, e) for v, e in zip(*answers, strict=True)])
     right = [(log_p.argmax(axis=1) == label[apart]).mean() for log_p in (*answers, both)]
     assert min(right[:2]) > 0.7 and right[2] > max(right[:2])

@@ -38,11 +38,15 @@ def seen(head: TorchHead) -> np.ndarray:
     K = projection.default_intrinsics(SIZE, SIZE)
     views = [projection.facing_pose(0.45, yaw=yaw, pitch=0.1, centre=(0, 0, 0)) for yaw in (0.0, 0.7)]
     centre = model.template.mean(axis=0)
-    return np.stack([projection.project(model.template - centre, pose, K) for pose in views]).astype(np.float32)
+    return np.stack([projection.project(model.template - centre, pose, K) for pose in views]).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("method", ["numba", "torch"])
-def test_sees_the_triangles_that_the_numba_raster_sees(head: TorchHead, seen: np.ndarray, method: str) -> None:
+def test_sees_the_triangles_that_the_numba_raster_sees(
+    head: TorchHead, seen: np.ndarray, method: str
+) -> None:
     fragments = rasterise(torch.from_numpy(seen), head.faces, SIZE, SIZE, method=method)
     for one, vertices in enumerate(seen):
         face, weights, depth = raster.rasterise(vertices, head.head.faces, SIZE, SIZE)
@@ -97,13 +101,17 @@ def test_gradient_of_the_weights_equals_finite_differences(perspective: bool) ->
     mix = torch.tensor(rng.normal(0, 1, (1, 12, 12, 2)))
 
     def picture(v: torch.Tensor) -> torch.Tensor:
-        return (interpolate(rasterise(v, faces, 12, 12, perspective=perspective, face=face), faces, values) * mix).sum()
+        return (
+            interpolate(rasterise(v, faces, 12, 12, perspective=perspective, face=face), faces, values) * mix
+        ).sum()
 
     assert (face >= 0).sum() > 30
     assert torch.autograd.gradcheck(picture, (vertices,))
 
 
-def test_gradient_of_a_drawn_face_with_respect_to_expression_equals_finite_differences(head: TorchHead) -> None:
+def test_gradient_of_a_drawn_face_with_respect_to_expression_equals_finite_differences(
+    head: TorchHead,
+) -> None:
     renderer = FaceRenderer(head, 48)
     names = head.head.expression_names
     chosen = [names.index(name) for name in ("jawOpen", "mouthSmileLeft", "browInnerUp")]
@@ -115,13 +123,19 @@ def test_gradient_of_a_drawn_face_with_respect_to_expression_equals_finite_diffe
     face: list[torch.Tensor] = []
 
     def loss(values: torch.Tensor) -> torch.Tensor:
-        expression = torch.zeros(1, len(names)).index_put((torch.zeros(3, dtype=torch.int64), torch.tensor(chosen)), values)
+        expression = torch.zeros(1, len(names)).index_put(
+            (torch.zeros(3, dtype=torch.int64), torch.tensor(chosen)), values
+        )
         vertices = head.vertices(None, expression)
         if not face:
             face.append(visible(camera.project(vertices, 48), renderer.faces, 48, 48))
-        fragments = rasterise(camera.project(vertices, 48), renderer.faces, 48, 48, perspective=False, face=face[0])
+        fragments = rasterise(
+            camera.project(vertices, 48), renderer.faces, 48, 48, perspective=False, face=face[0]
+        )
         ramp = torch.linspace(0, 1, 48)[None, :, None, None]
-        drawn = interpolate(fragments, renderer.faces, torch.cat([vertices * 10, vertex_normals(vertices, renderer.faces)], 2))
+        drawn = interpolate(
+            fragments, renderer.faces, torch.cat([vertices * 10, vertex_normals(vertices, renderer.faces)], 2)
+        )
         return (drawn * ramp).double().mean() * 1e3
 
     values = torch.tensor([0.3, 0.2, 0.1], requires_grad=True)
@@ -139,7 +153,9 @@ def test_the_camera_that_made_landmarks_is_found_again(seed: int) -> None:
     rng = np.random.default_rng(seed)
     points = torch.tensor(rng.normal(0, 0.05, (2, 30, 3)))
     turn, _ = np.linalg.qr(rng.normal(0, 1, (2, 3, 3)))
-    made = Camera(torch.tensor(turn), torch.tensor(rng.uniform(2, 8, 2)), torch.tensor(rng.uniform(0, 1, (2, 2))))
+    made = Camera(
+        torch.tensor(turn), torch.tensor(rng.uniform(2, 8, 2)), torch.tensor(rng.uniform(0, 1, (2, 2)))
+    )
     found = solve_camera(points, made.rotation, made.project(points, 1)[..., :2])
     torch.testing.assert_close(found.scale, made.scale, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(found.shift, made.shift, rtol=1e-6, atol=1e-9)

@@ -33,14 +33,24 @@ def test_a_perfect_reading_scores_zero_and_an_offset_scores_its_motion() -> None
     moments = Moments(nothing, nothing, truth, np.zeros(head.shape_size, np.float32))
     still = np.zeros((20, head.shape_size), np.float32)
     perfect = score(Knows(truth, still), moments, head)
-    assert perfect.expression_mm == pytest.approx(0, abs=1e-6) and perfect.r == pytest.approx(1) and perfect.shape_spread == 0.0
+    assert (
+        perfect.expression_mm == pytest.approx(0, abs=1e-6)
+        and perfect.r == pytest.approx(1)
+        and perfect.shape_spread == 0.0
+    )
     jaw = head.expression_names.index("jawOpen")
     off = truth.copy()
     off[:, jaw] += 0.2
-    wandering = np.tile(np.where(np.arange(20)[:, None] % 2, 0.3, -0.3).astype(np.float32), (1, head.shape_size))
+    wandering = np.tile(
+        np.where(np.arange(20)[:, None] % 2, 0.3, -0.3).astype(np.float32), (1, head.shape_size)
+    )
     found = score(Knows(off, wandering), moments, head)
-    truth_mm = 1e3 * 0.2 * np.linalg.norm(head.expression_basis[head.regions["face"]][:, :, jaw], axis=1).mean()
-    assert found.expression_mm == pytest.approx(truth_mm, rel=1e-4) and found.shape_spread == pytest.approx(0.3, rel=1e-4)
+    truth_mm = (
+        1e3 * 0.2 * np.linalg.norm(head.expression_basis[head.regions["face"]][:, :, jaw], axis=1).mean()
+    )
+    assert found.expression_mm == pytest.approx(truth_mm, rel=1e-4) and found.shape_spread == pytest.approx(
+        0.3, rel=1e-4
+    )
 
 
 def test_moments_are_the_same_bare_and_under_sensors() -> None:

@@ -17,8 +17,17 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
     # whatever the page might ask from outside fails, and is seen to
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
@@ -26,11 +35,21 @@ FLAGS = (
 
 def executable() -> str | None:
     """Path of a Chromium, None where there is none."""
-    return next((path for name in NAMES if (path := shutil.which(os.environ.get("CHROMIUM", name)) or shutil.which(name))), None)
+    return next(
+        (
+            path
+            for name in NAMES
+            if (path := shutil.which(os.environ.get("CHROMIUM", name)) or shutil.which(name))
+        ),
+        None,
+    )
 
 
 class Browser:
-    """One browser, one page. `errors` collects exceptions, console errors and refused or failed requests of the page."""
+    """One browser, one page.
+
+    `errors` collects exceptions, console errors and refused or failed requests of the page.
+    """
 
     def __init__(self, profile: Path, flags: tuple[str, ...] = ()) -> None:
         self._loop = asyncio.new_event_loop()
@@ -42,7 +61,11 @@ class Browser:
         path = executable()
         assert path is not None
         self._log = (profile.parent / f"{profile.name}.log").open("w+")
-        self._process = subprocess.Popen([path, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"], stderr=self._log, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [path, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
+            stderr=self._log,
+            stdout=subprocess.DEVNULL,
+        )
         self._call(self._connect(self._devtools()))
 
     @property
@@ -68,7 +91,9 @@ class Browser:
         import aiohttp
 
         self._session = aiohttp.ClientSession()
-        async with self._session.get(address.split("/devtools")[0].replace("ws:", "http:") + "/json/list") as answer:
+        async with self._session.get(
+            address.split("/devtools")[0].replace("ws:", "http:") + "/json/list"
+        ) as answer:
             pages = [page for page in await answer.json() if page["type"] == "page"]
         self._socket = await self._session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
         self._reader = asyncio.create_task(self._read())
@@ -90,7 +115,9 @@ class Browser:
             details = params["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description") or details["text"])
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
-            self.errors.append(" ".join(str(arg.get("value", arg.get("description"))) for arg in params["args"]))
+            self.errors.append(
+                " ".join(str(arg.get("value", arg.get("description"))) for arg in params["args"])
+            )
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
         elif method == "Network.requestWillBeSent":
@@ -110,17 +137,30 @@ class Browser:
         """One DevTools command."""
         return dict(self._call(self._send(method, **params)))
 
-    def open(self, url: str, width: int = 1280, height: int = 720, dark: bool = False, scale: float = 1.0) -> None:
+    def open(
+        self, url: str, width: int = 1280, height: int = 720, dark: bool = False, scale: float = 1.0
+    ) -> None:
         """Go to a page in a window of that size and theme."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=False,
+        )
+        self.send(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.send("Page.navigate", url=url)
 
     def run(self, script: str) -> Any:
         """Value of a JavaScript expression; promises are awaited."""
         answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
-            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "script failed"))
+            raise RuntimeError(
+                answer["exceptionDetails"].get("exception", {}).get("description", "script failed")
+            )
         return answer["result"].get("value")
 
     def until(self, script: str, timeout: float = 30.0, also: Callable[[], object] | None = None) -> Any:
@@ -130,7 +170,9 @@ class Browser:
             if also is not None:
                 also()
             try:
-                value = self.run(f"(() => {{ try {{ return {script} }} catch (error) {{ return false }} }})()")
+                value = self.run(
+                    f"(() => {{ try {{ return {script} }} catch (error) {{ return false }} }})()"
+                )
             except RuntimeError:  # the page is being loaded
                 value = False
             if value:
@@ -145,12 +187,20 @@ class Browser:
             "return r.width > 0 && !e.disabled && { x: r.x + r.width / 2, y: r.y + r.height / 2 } })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.send("Input.dispatchMouseEvent", type=kind, x=place["x"], y=place["y"], button="left", clickCount=1)
+            self.send(
+                "Input.dispatchMouseEvent", type=kind, x=place["x"], y=place["y"], button="left", clickCount=1
+            )
 
     def key(self, key: str, code: str = "") -> None:
         """Press and let go of a key."""
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, text=key if len(key) == 1 and kind == "keyDown" else "")
+            self.send(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=code or key,
+                text=key if len(key) == 1 and kind == "keyDown" else "",
+            )
 
     def picture(self, path: Path) -> None:
         """Screenshot as PNG."""
@@ -159,6 +209,7 @@ class Browser:
 
     def close(self) -> None:
         """End the browser."""
+
         async def shut() -> None:
             self._reader.cancel()
             await self._socket.close()

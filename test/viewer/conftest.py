@@ -30,7 +30,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Brows
 def _forget(request: pytest.FixtureRequest) -> None:
     if "browser" in request.fixturenames:
         running: chromium.Browser = request.getfixturevalue("browser")
-        running.send("Page.navigate", url="about:blank")  # the page of the test before may still be calling its server
+        running.send(
+            "Page.navigate", url="about:blank"
+        )  # the page of the test before may still be calling its server
         running.until("location.href === 'about:blank'")
         running.errors.clear()
         running.requests.clear()

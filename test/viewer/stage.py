@@ -25,15 +25,33 @@ def face(stamp: int, origin: FaceOrigin = FaceOrigin.FUSED, **weights: float) ->
         expression[head.expression_names.index(name)] = value
     zero = np.zeros(3, np.float32)
     return FaceState(
-        stamp, head.id, origin, np.zeros(head.shape_size, np.float32), expression, np.full(head.expression_size, 0.05, np.float32), zero, zero,
-        np.zeros((2, 3), np.float32), np.zeros(2, np.float32), projection.facing_pose(0.6), 0.9,
+        stamp,
+        head.id,
+        origin,
+        np.zeros(head.shape_size, np.float32),
+        expression,
+        np.full(head.expression_size, 0.05, np.float32),
+        zero,
+        zero,
+        np.zeros((2, 3), np.float32),
+        np.zeros(2, np.float32),
+        projection.facing_pose(0.6),
+        0.9,
     )
 
 
-def activity(stamp: int, envelope: np.ndarray | float = 5e-6, quality: float = 0.95, muscles: tuple[str, ...] = MUSCLES) -> MuscleActivity:
+def activity(
+    stamp: int, envelope: np.ndarray | float = 5e-6, quality: float = 0.95, muscles: tuple[str, ...] = MUSCLES
+) -> MuscleActivity:
     values = np.broadcast_to(np.asarray(envelope, np.float32), (len(muscles),))
     return MuscleActivity(
-        stamp, "fridlund", muscles, values.copy(), np.full(len(muscles), np.nan, np.float32), np.full(len(muscles), quality, np.float32), profile="live"
+        stamp,
+        "fridlund",
+        muscles,
+        values.copy(),
+        np.full(len(muscles), np.nan, np.float32),
+        np.full(len(muscles), quality, np.float32),
+        profile="live",
     )
 
 
@@ -41,11 +59,24 @@ def picture(stamp: int, value: int = 90, size: tuple[int, int] = (160, 120)) -> 
     return Frame(stamp, np.full((size[1], size[0], 3), value, np.uint8))
 
 
-def micro(stamp: int, label: str = "happiness", lead_s: float = float("nan"), origin: FaceOrigin = FaceOrigin.VISION) -> FaceEvent:
-    """A micro-expression of the left lips with its apex at `stamp`, 0.1 s after its onset and 0.2 s before its end."""
+def micro(
+    stamp: int, label: str = "happiness", lead_s: float = float("nan"), origin: FaceOrigin = FaceOrigin.VISION
+) -> FaceEvent:
+    """A micro-expression of the left lips with its apex at `stamp`, 0.1 s after its onset and 0.2 s before
+    its end.
+    """
     return FaceEvent(
-        stamp, stamp - NS // 10, stamp + NS // 5, "lips_left", ("lips_left", "eye_left"), label, ("happiness", "others"),
-        np.array([0.75, 0.25]), 3.0, origin, lead_s,
+        stamp,
+        stamp - NS // 10,
+        stamp + NS // 5,
+        "lips_left",
+        ("lips_left", "eye_left"),
+        label,
+        ("happiness", "others"),
+        np.array([0.75, 0.25]),
+        3.0,
+        origin,
+        lead_s,
     )
 
 
@@ -60,7 +91,10 @@ def movement_level(movement: str, phase: str, rng: np.random.Generator) -> np.nd
 
 @dataclass
 class Stage:
-    """Feeds a tap at 50 Hz from a thread. `weights` are the face's coefficients; `level` gives the envelopes."""
+    """Feeds a tap at 50 Hz from a thread.
+
+    `weights` are the face's coefficients; `level` gives the envelopes.
+    """
 
     take: Callable[[str, Item], None]
     weights: dict[str, float] = field(default_factory=dict)

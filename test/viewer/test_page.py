@@ -58,7 +58,11 @@ class Run:
         self.record = RecordControl(folder)
         times = {"prepare_s": 0.2, "perform_s": 0.8, "relax_s": 0.3, "rest_s": 0.8, "reaction_s": 0.2}
         self.calibrate = CalibrateControl(folder, record=self.record, times=times)
-        controls = {"record": self.record, "calibrate": self.calibrate, "arm": ArmControl(self.robot, "example face")}
+        controls = {
+            "record": self.record,
+            "calibrate": self.calibrate,
+            "arm": ArmControl(self.robot, "example face"),
+        }
         self.viewer = Viewer(ViewConfig(port=port), title="a stage", controls=controls)
         self.record.tell = self.viewer.take
         self.url = self.viewer.start()
@@ -92,14 +96,21 @@ def settle(browser: Browser, kind: str = "face", count: int = 8) -> None:
     browser.until(f"(eifer.drawn.{kind} ?? 0) >= {before + count}")
 
 
-@pytest.mark.parametrize(("name", "width", "height", "dark"), [("light", 1280, 720, False), ("dark", 1280, 720, True), ("tablet", 820, 1180, False)])
-def test_the_page_fills_without_an_error_and_asks_nobody_else(browser: Browser, run: Run, artefacts: Path, name, width, height, dark) -> None:
+@pytest.mark.parametrize(
+    ("name", "width", "height", "dark"),
+    [("light", 1280, 720, False), ("dark", 1280, 720, True), ("tablet", 820, 1180, False)],
+)
+def test_the_page_fills_without_an_error_and_asks_nobody_else(
+    browser: Browser, run: Run, artefacts: Path, name, width, height, dark
+) -> None:
     browser.open(run.url, width, height, dark)
     browser.until("eifer.shown > 10 && eifer.drawn.camera && eifer.streams.measured")
     browser.until("document.getElementById('contact').textContent === '22 good contacts'")
     browser.picture(artefacts / f"page_{name}.png")
     assert browser.errors == []
-    assert [request for request in browser.requests if not request.startswith((run.url, "blob:", "data:"))] == []
+    assert [
+        request for request in browser.requests if not request.startswith((run.url, "blob:", "data:"))
+    ] == []
     # nothing is pushed out of the window sideways, and on a desk nothing needs scrolling at all
     assert browser.run("document.documentElement.scrollWidth") <= width
     if width == 1280:
@@ -107,7 +118,9 @@ def test_the_page_fills_without_an_error_and_asks_nobody_else(browser: Browser, 
 
 
 @pytest.mark.parametrize("renderer", ["jpeg", "webgl"])
-def test_the_head_moves_when_coefficients_change(browser: Browser, run: Run, artefacts: Path, renderer: str) -> None:
+def test_the_head_moves_when_coefficients_change(
+    browser: Browser, run: Run, artefacts: Path, renderer: str
+) -> None:
     browser.open(f"{run.url}?renderer={renderer}")
     browser.until("eifer.drawn.face > 5", 60)
     if browser.run("document.body.dataset.renderer") != renderer:
@@ -149,11 +162,20 @@ def test_the_restored_face_gets_a_panel_when_it_comes(browser: Browser, run: Run
     assert browser.errors == []
 
 
-def test_the_newest_micro_expressions_are_listed_with_their_lead(browser: Browser, run: Run, artefacts: Path) -> None:
+def test_the_newest_micro_expressions_are_listed_with_their_lead(
+    browser: Browser, run: Run, artefacts: Path
+) -> None:
     browser.open(run.url)
     browser.until("eifer.shown > 3")
     for number in range(6):
-        run._take("face/events", micro(time.time_ns(), "happiness" if number % 2 else "unknown", 0.0625 if number == 5 else float("nan")))
+        run._take(
+            "face/events",
+            micro(
+                time.time_ns(),
+                "happiness" if number % 2 else "unknown",
+                0.0625 if number == 5 else float("nan"),
+            ),
+        )
     browser.until("eifer.events.length === 6")
     figures = "document.getElementById('figures').innerText"
     browser.until(f"{figures}.includes('happiness +63 ms')")
@@ -164,12 +186,19 @@ def test_the_newest_micro_expressions_are_listed_with_their_lead(browser: Browse
     assert browser.errors == []
 
 
-def test_the_estimator_is_chosen_on_the_page_and_the_page_says_what_is_used(browser: Browser, tmp_path: Path) -> None:
+def test_the_estimator_is_chosen_on_the_page_and_the_page_says_what_is_used(
+    browser: Browser, tmp_path: Path
+) -> None:
     class Choice:
         chosen = "auto"
 
         def state(self) -> dict[str, object]:
-            return {"chosen": self.chosen, "choices": ["auto", "sensors", "landmarks"], "used": "landmarks", "reason": "2 % of the face is covered"}
+            return {
+                "chosen": self.chosen,
+                "choices": ["auto", "sensors", "landmarks"],
+                "used": "landmarks",
+                "reason": "2 % of the face is covered",
+            }
 
         def command(self, verb: str, values: dict[str, object]) -> str:
             if values["name"] == "sensors":
@@ -184,14 +213,21 @@ def test_the_estimator_is_chosen_on_the_page_and_the_page_says_what_is_used(brow
     viewer.start()
     try:
         browser.open(viewer.url)
-        browser.until("document.getElementById('estimator-choice').selectedOptions[0]?.text === 'auto: landmarks'")
-        assert browser.run("document.getElementById('estimator-choice').title") == "landmarks: 2 % of the face is covered"
+        browser.until(
+            "document.getElementById('estimator-choice').selectedOptions[0]?.text === 'auto: landmarks'"
+        )
+        assert (
+            browser.run("document.getElementById('estimator-choice').title")
+            == "landmarks: 2 % of the face is covered"
+        )
         pick = "(() => {{ const s = document.getElementById('estimator-choice'); s.value = '{0}'; s.dispatchEvent(new Event('change')); return true }})()"
         browser.run(pick.format("sensors"))
         browser.until("document.getElementById('toast').textContent.includes('not installed')")
         browser.until("document.getElementById('estimator-choice').value === 'auto'")
         browser.run(pick.format("landmarks"))
-        browser.until("eifer.controlled.estimator.chosen === 'landmarks' && document.getElementById('estimator-choice').value === 'landmarks'")
+        browser.until(
+            "eifer.controlled.estimator.chosen === 'landmarks' && document.getElementById('estimator-choice').value === 'landmarks'"
+        )
         assert browser.errors == []
     finally:
         stage.close()
@@ -212,12 +248,18 @@ def test_a_recording_is_started_marked_and_stopped_by_clicks(browser: Browser, r
     browser.until("!eifer.controlled.record.recording && eifer.controlled.record.message.startsWith('saved')")
     (path,) = run.folder.iterdir()
     items = list(read(path))
-    assert [(item.label, item.phase) for _, topic, item in items if topic == "markers" and isinstance(item, Marker)] == [("sneezed", "note")]
+    assert [
+        (item.label, item.phase)
+        for _, topic, item in items
+        if topic == "markers" and isinstance(item, Marker)
+    ] == [("sneezed", "note")]
     assert {"face/fused", "emg/activity", "camera/image_raw"} <= {topic for _, topic, _ in items}
     assert browser.errors == []
 
 
-def test_the_wizard_leads_through_a_calibration_by_clicks(browser: Browser, run: Run, artefacts: Path) -> None:
+def test_the_wizard_leads_through_a_calibration_by_clicks(
+    browser: Browser, run: Run, artefacts: Path
+) -> None:
     rng = np.random.default_rng(2)
 
     def obey() -> np.ndarray:
@@ -228,17 +270,23 @@ def test_the_wizard_leads_through_a_calibration_by_clicks(browser: Browser, run:
     browser.open(run.url)
     browser.until("eifer.shown > 5")
     browser.click("#calibrate")
-    browser.until("[...document.querySelectorAll('#wizard-plan img')].filter((image) => image.complete && image.naturalWidth > 0).length >= 6")
+    browser.until(
+        "[...document.querySelectorAll('#wizard-plan img')].filter((image) => image.complete && image.naturalWidth > 0).length >= 6"
+    )
     browser.picture(artefacts / "wizard_start.png")
     browser.click("#wizard-go")
-    browser.until("eifer.controlled.calibrate.phase === 'perform' && eifer.controlled.calibrate.movement === 'Smile-Open'")
+    browser.until(
+        "eifer.controlled.calibrate.phase === 'perform' && eifer.controlled.calibrate.movement === 'Smile-Open'"
+    )
     browser.until("document.getElementById('wizard-picture').naturalWidth > 0")
     browser.picture(artefacts / "wizard_smile.png")
     browser.until("document.getElementById('wizard-phase').textContent === 'Done'", 150)
     files = list(run.folder.glob("calibration_*.yaml"))
     assert len(files) == 1
     takes = [take["accepted"] for take in run.calibrate.state()["takes"]]
-    assert sum(takes) > len(takes) / 2  # the stage obeys in real time: a starved computer may miss the start of a movement
+    assert (
+        sum(takes) > len(takes) / 2
+    )  # the stage obeys in real time: a starved computer may miss the start of a movement
     assert browser.run("document.querySelectorAll('#wizard-takes li').length") == 11
     assert browser.errors == []
 
@@ -282,17 +330,30 @@ def test_a_bag_plays_pauses_and_seeks(browser: Browser, bag: Path, artefacts: Pa
         address.append(url)
         known.set()
 
-    job = threading.Thread(target=view, args=(str(bag),), kwargs={"config": ViewConfig(port=0), "ready": ready, "stop": stop, "playing": False}, daemon=True)
+    job = threading.Thread(
+        target=view,
+        args=(str(bag),),
+        kwargs={"config": ViewConfig(port=0), "ready": ready, "stop": stop, "playing": False},
+        daemon=True,
+    )
     job.start()
     try:
         assert known.wait(60)
         browser.open(address[0])
-        browser.until("eifer.hello && eifer.controlled.player.duration_s > 7.9 && !eifer.controlled.player.playing")
-        browser.run("document.getElementById('seek').value = 2; document.getElementById('seek').dispatchEvent(new Event('change'))")
-        browser.until("eifer.faces.face && Math.abs(eifer.faces.face.ms / 1000 - 1790000002) < 0.2 && eifer.drawn.face > 1")
+        browser.until(
+            "eifer.hello && eifer.controlled.player.duration_s > 7.9 && !eifer.controlled.player.playing"
+        )
+        browser.run(
+            "document.getElementById('seek').value = 2; document.getElementById('seek').dispatchEvent(new Event('change'))"
+        )
+        browser.until(
+            "eifer.faces.face && Math.abs(eifer.faces.face.ms / 1000 - 1790000002) < 0.2 && eifer.drawn.face > 1"
+        )
         time.sleep(0.3)  # the last picture of the moment may still be on its way; a paused bag sends no more
         rest = drawn(browser, "face")
-        browser.run("document.getElementById('seek').value = 5; document.getElementById('seek').dispatchEvent(new Event('change'))")
+        browser.run(
+            "document.getElementById('seek').value = 5; document.getElementById('seek').dispatchEvent(new Event('change'))"
+        )
         browser.until("Math.abs(eifer.faces.face.ms / 1000 - 1790000005) < 0.2")
         time.sleep(0.3)
         smile = drawn(browser, "face")

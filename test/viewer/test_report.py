@@ -57,7 +57,15 @@ def test_a_report_is_one_file_that_asks_nobody_for_anything(bag: Path, tmp_path:
     made = write_report(bag, tmp_path / "r.html")
     found = outline(tmp_path / "r.html")
     assert made["bytes"] == (tmp_path / "r.html").stat().st_size < 8e6
-    assert {"Timeline", "At the peak", "Movements", "Channels", "Envelopes", "Measured and estimated", "What was recorded"} <= set(found.headings)
+    assert {
+        "Timeline",
+        "At the peak",
+        "Movements",
+        "Channels",
+        "Envelopes",
+        "Measured and estimated",
+        "What was recorded",
+    } <= set(found.headings)
     assert found.images and all(source.startswith("data:image/jpeg;base64,") for source in found.images)
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", text)
@@ -138,7 +146,16 @@ def test_micro_expressions_stand_on_the_timeline_and_in_a_table_with_their_lead(
     assert table is not None
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table[1])][1:]
     assert [row[0] for row in rows] == ["1.00 s", "3.00 s", "4.50 s"]
-    assert rows[0] == ["1.00 s", "100 ms", "300 ms", "left lips, left eye", "happiness", "0.75", "+62 ms", "fused"]
+    assert rows[0] == [
+        "1.00 s",
+        "100 ms",
+        "300 ms",
+        "left lips, left eye",
+        "happiness",
+        "0.75",
+        "+62 ms",
+        "fused",
+    ]
     assert rows[1][4:7] == ["unknown", "–", "–"]
     assert "knows 2 true events (framed above); 1 of the 3 found are among them" in table[1]
     drawn = re.findall(r'<rect x="([\d.]+)" y="102.0"', text)
@@ -196,7 +213,9 @@ def test_latencies_that_the_run_wrote_down_are_drawn_without_being_handed_over(t
     data = session_data.read_session(tmp_path / "live")
     found = data.latencies["emg/activity"]
     assert found.since == "acquisition" and len(found.ms) >= 400
-    assert (found.ms.min(), found.ms.max()) == (30.0, 39.0) and np.median(found.ms) == pytest.approx(34.5, abs=0.6)
+    assert (found.ms.min(), found.ms.max()) == (30.0, 39.0) and np.median(found.ms) == pytest.approx(
+        34.5, abs=0.6
+    )
     text = report.render(data, {})
     assert "<h2>Latency</h2>" in text and "<h2>Intervals</h2>" not in text and "From acquisition" in text
     # ... and the items are what they were
@@ -210,12 +229,16 @@ def test_a_file_run_writes_down_how_long_its_results_took(tmp_path: Path) -> Non
     with BagWriter(tmp_path / "file", wait=True) as out:
         diary = LatencyDiary(out.write_message, {"emg/activity": Known()}, live=False)
         for step in range(300):
-            diary.take("camera/image_raw", picture(T0 + step * NS // 100))  # a source: it came, it did not take time
+            diary.take(
+                "camera/image_raw", picture(T0 + step * NS // 100)
+            )  # a source: it came, it did not take time
             diary.take("emg/activity", activity(T0 + step * NS // 100))
             out.write("emg/activity", activity(T0 + step * NS // 100))
     data = session_data.read_session(tmp_path / "file")
     assert set(data.latencies) == {"emg/activity"}
-    assert data.latencies["emg/activity"].since == "entering" and set(data.latencies["emg/activity"].ms) == {12.0}
+    assert data.latencies["emg/activity"].since == "entering" and set(data.latencies["emg/activity"].ms) == {
+        12.0
+    }
     assert "entered the graph" in report.render(data, {})
 
 

@@ -42,7 +42,9 @@ def test_a_trace_gives_each_reader_every_instant_once_however_it_asks(reads: lis
         rows = trace.since(epoch, cursor)
         epoch, cursor = rows.epoch, rows.cursor
         assert rows.stamps.tolist() == fed
-        np.testing.assert_allclose(rows.envelope[:, 0], np.arange(number - count + 1, number + 1) * 1e-6, rtol=1e-6)
+        np.testing.assert_allclose(
+            rows.envelope[:, 0], np.arange(number - count + 1, number + 1) * 1e-6, rtol=1e-6
+        )
 
 
 def test_a_reader_that_comes_late_gets_what_is_kept_and_no_more() -> None:
@@ -122,16 +124,22 @@ def test_only_eyes_turned_is_the_same_as_skinning_the_whole_head() -> None:
     values = {name: getattr(state, name) for name in state.__slots__}
     eyes = np.array([[0.1, 0.2, 0.0], [0.05, -0.1, 0.0]], np.float32)
     turned = FaceState(**(values | {"eyes": eyes}))
-    np.testing.assert_allclose(HeadPainter(head, (16, 16)).vertices(turned), head.state_vertices(turned), atol=2e-4)
+    np.testing.assert_allclose(
+        HeadPainter(head, (16, 16)).vertices(turned), head.state_vertices(turned), atol=2e-4
+    )
 
 
 def test_bending_the_face_is_the_head_models_own_sum() -> None:
     head, rng = load_head(), np.random.default_rng(4)
     for _ in range(3):
-        weights = dict(zip(head.expression_names, rng.uniform(0, 1, head.expression_size).tolist(), strict=True))
+        weights = dict(
+            zip(head.expression_names, rng.uniform(0, 1, head.expression_size).tolist(), strict=True)
+        )
         state = face(T0, **weights)
         # 52 coefficients, each of which may leave out two micrometres
-        np.testing.assert_allclose(HeadPainter(head, (16, 16)).vertices(state), head.vertices(None, state.expression), atol=52 * 2e-6)
+        np.testing.assert_allclose(
+            HeadPainter(head, (16, 16)).vertices(state), head.vertices(None, state.expression), atol=52 * 2e-6
+        )
 
 
 def test_a_picture_does_not_depend_on_the_one_before() -> None:
@@ -274,7 +282,9 @@ def test_a_paused_recording_shows_the_moment_it_is_wound_to(bag: Path) -> None:
     deck = Deck(bag, playing=False)
     try:
         deck.player.seek(5.0)
-        deck.until(lambda d: any(isinstance(i, Frame) and abs((i.stamp - T0) / NS - 5) < 0.1 for _, i in d.seen))
+        deck.until(
+            lambda d: any(isinstance(i, Frame) and abs((i.stamp - T0) / NS - 5) < 0.1 for _, i in d.seen)
+        )
         faces = [i for _, i in deck.seen if isinstance(i, FaceState)]
         smile = load_head().expression_names.index("mouthSmileLeft")
         assert faces[-1].expression[smile] == 1.0
@@ -282,7 +292,9 @@ def test_a_paused_recording_shows_the_moment_it_is_wound_to(bag: Path) -> None:
         assert len(frames) == 1  # the pictures on the way are not shown
         deck.seen.clear()
         deck.player.seek(1.0)
-        deck.until(lambda d: any(isinstance(i, Frame) and abs((i.stamp - T0) / NS - 1) < 0.1 for _, i in d.seen))
+        deck.until(
+            lambda d: any(isinstance(i, Frame) and abs((i.stamp - T0) / NS - 1) < 0.1 for _, i in d.seen)
+        )
         assert deck.last_s() < 1.05
     finally:
         deck.close()
@@ -308,8 +320,14 @@ def test_the_deck_knows_what_is_recorded_and_refuses_nonsense(bag: Path, tmp_pat
     player.setup()
     assert player.duration_s == pytest.approx(8.0, abs=0.05)
     assert [(m.label, m.phase) for m in player.markers] == [("Smile-Open", "start"), ("Smile-Open", "end")]
-    for verb, values in (("seek", {}), ("seek", {"position_s": "x"}), ("seek", {"position_s": float("nan")}), ("seek", {"position_s": True}),
-                         ("speed", {"factor": 0}), ("rewind", {})):
+    for verb, values in (
+        ("seek", {}),
+        ("seek", {"position_s": "x"}),
+        ("seek", {"position_s": float("nan")}),
+        ("seek", {"position_s": True}),
+        ("speed", {"factor": 0}),
+        ("rewind", {}),
+    ):
         with pytest.raises(InputError, match="player"):
             player.command(verb, values)
     with pytest.raises(RecordingError, match="no such recording"):
@@ -427,7 +445,11 @@ def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
     for name in estimator.choices:  # every name on the page is one that the reconstruction takes
         assert ReconstructionConfig(estimator=name).estimator == name
     assert estimator.command("choose", {"name": estimator.choices[0]})
-    for verb, values in (("choose", {}), ("choose", {"name": "tarot"}), ("guess", {"name": estimator.choices[0]})):
+    for verb, values in (
+        ("choose", {}),
+        ("choose", {"name": "tarot"}),
+        ("guess", {"name": estimator.choices[0]}),
+    ):
         with pytest.raises(InputError, match="choose one of"):
             estimator.command(verb, values)
     assert (estimator.inputs, estimator.outputs) == (Reconstruction.inputs, Reconstruction.outputs)

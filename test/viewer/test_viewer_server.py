@@ -44,7 +44,10 @@ def header(data: bytes) -> dict[str, Any]:
 
 def status(url: str, **more: Any) -> int:
     async def ask() -> int:
-        async with aiohttp.ClientSession() as session, session.get(url, allow_redirects=False, **more) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, allow_redirects=False, **more) as answer,
+        ):
             await answer.read()
             return int(answer.status)
 
@@ -82,7 +85,9 @@ def test_the_policy_lets_the_page_speak_to_nobody_else(viewer: Viewer) -> None:
     assert "http" not in policy and "unsafe" not in policy and "*" not in policy
 
 
-@pytest.mark.parametrize("path", ["..%2fserver.py", "vendor/LICENSE.three", "../server.py", "nothing.js", "movement/Dance.jpg"])
+@pytest.mark.parametrize(
+    "path", ["..%2fserver.py", "vendor/LICENSE.three", "../server.py", "nothing.js", "movement/Dance.jpg"]
+)
 def test_nothing_but_the_page_is_served(viewer: Viewer, path: str) -> None:
     assert status(f"http://127.0.0.1:{viewer.port}/{path}") == 404
 
@@ -93,7 +98,12 @@ def test_another_website_cannot_reach_the_page_through_the_visitors_browser(view
     assert status(f"{address}/ws", headers={"Origin": "http://evil.example"}) == 403
     # DNS rebinding: the browser believes that evil.example is 127.0.0.1
     assert status(address, headers={"Host": f"evil.example:{viewer.port}"}) == 403
-    assert status(address, headers={"Host": f"localhost:{viewer.port}", "Origin": f"http://localhost:{viewer.port}"}) == 200
+    assert (
+        status(
+            address, headers={"Host": f"localhost:{viewer.port}", "Origin": f"http://localhost:{viewer.port}"}
+        )
+        == 200
+    )
 
 
 def test_a_page_bound_elsewhere_needs_its_token(guarded: Viewer) -> None:
@@ -107,9 +117,15 @@ def test_a_page_bound_elsewhere_needs_its_token(guarded: Viewer) -> None:
 
     async def visit() -> int:
         jar = aiohttp.CookieJar(unsafe=True)
-        async with aiohttp.ClientSession(cookie_jar=jar) as session, session.get(f"{address}/?token=open sesame") as answer:
+        async with (
+            aiohttp.ClientSession(cookie_jar=jar) as session,
+            session.get(f"{address}/?token=open sesame") as answer,
+        ):
             assert "token" not in str(answer.url)  # it does not stay in the address bar
-            async with session.get(f"{address}/app.js") as script, session.ws_connect(f"{address}/ws") as wire:
+            async with (
+                session.get(f"{address}/app.js") as script,
+                session.ws_connect(f"{address}/ws") as wire,
+            ):
                 assert (await wire.receive_json())["t"] == "hello"
                 return int(script.status)
 
@@ -133,7 +149,8 @@ def test_a_page_gets_the_newest_after_it_has_shown_the_last(viewer: Viewer) -> N
                 first = (await updates(wire, 1, acknowledge=False))[0]
             sent, last, more = stage.sent, first, 0
             while stage.sent < sent + 40:
-                # nothing comes meanwhile but figures and, where the page was quick so far, one update that was on its way
+                # nothing comes meanwhile but figures and, where the page was quick so far, one update that
+                # was on its way
                 with contextlib.suppress(asyncio.TimeoutError):
                     message = await wire.receive(timeout=0.1)
                     if message.type is aiohttp.WSMsgType.BINARY:
@@ -157,14 +174,17 @@ def test_a_page_that_never_answers_costs_neither_the_pipeline_nor_other_pages(vi
 
     async def visit() -> int:
         async with (
-            aiohttp.ClientSession() as session, session.ws_connect(f"{viewer.url}ws") as deaf, session.ws_connect(f"{viewer.url}ws") as awake,
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{viewer.url}ws") as deaf,
+            session.ws_connect(f"{viewer.url}ws") as awake,
         ):
             await updates(deaf, 1, acknowledge=False)
             return len(await updates(awake, 25))
 
     try:
         assert asyncio.run(visit()) == 25
-        # storing is all that happens in the pipeline's thread; painting one picture alone takes longer than this
+        # storing is all that happens in the pipeline's thread; painting one picture alone takes longer than
+        # this
         assert stage.sent > 0
     finally:
         stage.close()
@@ -174,12 +194,26 @@ def test_messages_that_make_no_sense_are_answered_and_then_sent_away(viewer: Vie
     async def visit() -> tuple[list[str], int | None]:
         said = []
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{viewer.url}ws") as wire:
-            for text in ("{", "[]", '"x"', '{"t": 5}', '{"t": "dance"}', '{"t": "command", "control": 5}', '{"t": "command"}', "null"):
+            for text in (
+                "{",
+                "[]",
+                '"x"',
+                '{"t": 5}',
+                '{"t": "dance"}',
+                '{"t": "command", "control": 5}',
+                '{"t": "command"}',
+                "null",
+            ):
                 await wire.send_str(text)
                 said.append((await until(wire, "error"))["text"])
             await wire.send_bytes(b"\x00\xff")
             said.append((await until(wire, "error"))["text"])
-            for values in ({"t": "ack"}, {"t": "ack", "seq": "x", "age_ms": "y"}, {"t": "ack", "age_ms": 1e99}, {"t": "watch"}):
+            for values in (
+                {"t": "ack"},
+                {"t": "ack", "seq": "x", "age_ms": "y"},
+                {"t": "ack", "age_ms": 1e99},
+                {"t": "watch"},
+            ):
                 await wire.send_json(values)
             await wire.send_json({"t": "ping", "id": 7})
             assert (await until(wire, "pong"))["id"] == 7
@@ -225,9 +259,15 @@ def test_more_pages_than_allowed_are_turned_away(viewer: Viewer) -> None:
             wires = [await session.ws_connect(f"{viewer.url}ws") for _ in range(3)]
             for wire in wires:
                 await until(wire, "hello")
-            async with session.get(f"{viewer.url}ws", headers={
-                "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-            }) as answer:
+            async with session.get(
+                f"{viewer.url}ws",
+                headers={
+                    "Connection": "Upgrade",
+                    "Upgrade": "websocket",
+                    "Sec-WebSocket-Version": "13",
+                    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                },
+            ) as answer:
                 code = int(answer.status)
             for wire in wires:
                 await wire.close()

@@ -65,7 +65,11 @@ def test_a_compressed_frame_keeps_the_picture_within_jpeg_loss_and_depth_within_
     frame = t.Frame(5, image, np.diag([600.0, 600.0, 1.0]), depth)
     assembler = c.FrameAssembler()
     outs = c.to_wire(frame, "camera/image_raw", jpeg_quality=90)
-    assert [out.topic for out in outs] == ["camera/camera_info", "camera/depth/image_raw", "camera/image_raw/compressed"]
+    assert [out.topic for out in outs] == [
+        "camera/camera_info",
+        "camera/depth/image_raw",
+        "camera/image_raw/compressed",
+    ]
     assert all(out.topic in qos.TOPICS for out in outs)
     back = [assembler.add(out.message) for out in outs][-1]
     assert back is not None and back.depth is not None
@@ -76,28 +80,50 @@ def test_a_compressed_frame_keeps_the_picture_within_jpeg_loss_and_depth_within_
 def test_depth_of_another_moment_is_not_given_to_a_frame() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     assembler = c.FrameAssembler()
-    depth_message = c.to_wire(t.Frame(1, image, None, np.ones((4, 4), np.float32)), "camera/image_raw")[0].message
+    depth_message = c.to_wire(t.Frame(1, image, None, np.ones((4, 4), np.float32)), "camera/image_raw")[
+        0
+    ].message
     picture = c.to_wire(t.Frame(2, image), "camera/image_raw")[0].message
     assembler.add(depth_message)
     frame = assembler.add(picture)
     assert frame is not None and frame.depth is None
 
 
-@pytest.mark.parametrize(("encoding", "pixel"), [("bgr8", [3, 2, 1]), ("bgra8", [3, 2, 1, 9]), ("rgba8", [1, 2, 3, 9]), ("rgb8", [1, 2, 3])])
+@pytest.mark.parametrize(
+    ("encoding", "pixel"),
+    [("bgr8", [3, 2, 1]), ("bgra8", [3, 2, 1, 9]), ("rgba8", [1, 2, 3, 9]), ("rgb8", [1, 2, 3])],
+)
 def test_foreign_encodings_and_row_padding_are_read_as_rgb(encoding: str, pixel: list[int]) -> None:
     rows = np.zeros((2, 3 * len(pixel) + 5), np.uint8)
     rows[:, : 3 * len(pixel)] = np.tile(pixel, 3)
     header = c.to_wire(t.Marker(7, "x", "note"), "markers")[0].message.header
     message = messages.ROSBAGS.make(
-        "sensor_msgs/msg/Image", header=header, height=2, width=3, encoding=encoding, is_bigendian=0, step=rows.shape[1], data=rows.ravel()
+        "sensor_msgs/msg/Image",
+        header=header,
+        height=2,
+        width=3,
+        encoding=encoding,
+        is_bigendian=0,
+        step=rows.shape[1],
+        data=rows.ravel(),
     )
     assert (c.picture_of(message) == [1, 2, 3]).all()
 
 
 def face(**changes: object) -> t.FaceState:
     neutral = t.FaceState(
-        1, "open_head", t.FaceOrigin.VISION, np.zeros(3), np.zeros(4), np.zeros(4), np.zeros(3), np.zeros(3), np.zeros((2, 3)),
-        np.zeros(2), np.eye(4), 1.0,
+        1,
+        "open_head",
+        t.FaceOrigin.VISION,
+        np.zeros(3),
+        np.zeros(4),
+        np.zeros(4),
+        np.zeros(3),
+        np.zeros(3),
+        np.zeros((2, 3)),
+        np.zeros(2),
+        np.eye(4),
+        1.0,
     )
     return dataclasses.replace(neutral, **changes)
 
@@ -107,7 +133,10 @@ def face(**changes: object) -> t.FaceState:
     [
         ({"expression": [0, 0, np.nan, 0]}, ["FlameParameters.expression[2]", "NaN", "LOST"]),
         ({"shape": np.zeros(301)}, ["FlameParameters.shape", "301", "at most 300"]),
-        ({"expression": np.zeros(101), "expression_std": np.zeros(101)}, ["expression", "101", "at most 100"]),
+        (
+            {"expression": np.zeros(101), "expression_std": np.zeros(101)},
+            ["expression", "101", "at most 100"],
+        ),
         ({"eyelids": [0.0, 1.2]}, ["eyelids[1]", "1.2", "0..1"]),
         ({"expression_std": [0, -1, 0, 0]}, ["expression_std[1]", "-1"]),
         ({"head_model": ""}, ["head_model", "empty"]),
@@ -116,7 +145,9 @@ def face(**changes: object) -> t.FaceState:
         ({"stamp": -1}, ["stamp", "-1"]),
     ],
 )
-def test_a_face_that_breaks_the_contract_is_refused_by_field_and_value(changes: dict[str, object], words: list[str]) -> None:
+def test_a_face_that_breaks_the_contract_is_refused_by_field_and_value(
+    changes: dict[str, object], words: list[str]
+) -> None:
     with pytest.raises(WireError) as error:
         c.to_wire(face(**changes), "face/vision")
     assert all(word in str(error.value) for word in words), str(error.value)
@@ -182,7 +213,15 @@ def test_an_unknown_enum_value_names_the_known_ones() -> None:
 
 def event(**changes: object) -> t.FaceEvent:
     smile = t.FaceEvent(
-        20, 10, 30, "lips_left", ("lips_left", "lips_right"), "happiness", ("happiness", "others"), np.array([0.75, 0.25]), 4.0,
+        20,
+        10,
+        30,
+        "lips_left",
+        ("lips_left", "lips_right"),
+        "happiness",
+        ("happiness", "others"),
+        np.array([0.75, 0.25]),
+        4.0,
         t.FaceOrigin.VISION,
     )
     return dataclasses.replace(smile, **changes)
@@ -200,7 +239,9 @@ def event(**changes: object) -> t.FaceEvent:
         ({"probabilities": np.ones(3)}, ["probabilities", "shape 3", "must be 2"]),
     ],
 )
-def test_an_event_that_cannot_be_is_refused_where_it_is_made(changes: dict[str, object], words: list[str]) -> None:
+def test_an_event_that_cannot_be_is_refused_where_it_is_made(
+    changes: dict[str, object], words: list[str]
+) -> None:
     with pytest.raises(InputError) as error:
         event(**changes)
     assert all(word in str(error.value) for word in words), str(error.value)
@@ -214,7 +255,10 @@ def test_an_event_that_cannot_be_is_refused_where_it_is_made(changes: dict[str, 
         ({"score": np.inf}, ["FaceEvent.score", "finite"]),
         ({"lead_s": np.inf}, ["FaceEvent.lead_s", "finite"]),
         ({"onset": -5}, ["stamp -5"]),
-        ({"classes": tuple(f"c{k}" for k in range(33)), "probabilities": np.zeros(33), "label": "c1"}, ["classes", "at most 32"]),
+        (
+            {"classes": tuple(f"c{k}" for k in range(33)), "probabilities": np.zeros(33), "label": "c1"},
+            ["classes", "at most 32"],
+        ),
     ],
 )
 def test_an_event_with_bad_values_does_not_leave(changes: dict[str, object], words: list[str]) -> None:
@@ -243,7 +287,9 @@ def test_a_bad_event_does_not_come_in_either() -> None:
 
 @given(strategies.floats((5, 3), -0.003, 0.003))
 def test_a_displacement_travels_to_within_half_of_ten_micrometres(field: np.ndarray) -> None:
-    back = there_and_back(t.FaceDisplacement(1, "open_head", t.FaceOrigin.VISION, field, 0.5), "face/displacement")
+    back = there_and_back(
+        t.FaceDisplacement(1, "open_head", t.FaceOrigin.VISION, field, 0.5), "face/displacement"
+    )
     assert isinstance(back, t.FaceDisplacement)
     assert np.abs(back.displacement.astype(float) - field).max() <= 5e-6 + 1e-9
 

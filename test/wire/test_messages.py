@@ -17,7 +17,11 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 def definition_files() -> list[Path]:
     """The definitions alone: an installed package keeps generated files beside them."""
-    found = sorted(path for kind in ("msg", "srv", "action") for path in (resources.message_definitions() / kind).glob(f"*.{kind}"))
+    found = sorted(
+        path
+        for kind in ("msg", "srv", "action")
+        for path in (resources.message_definitions() / kind).glob(f"*.{kind}")
+    )
     assert len(found) > 10
     return found
 
@@ -30,7 +34,9 @@ def test_type_hashes_are_those_reviewed() -> None:
     """A change of the wire shows here."""
     hashes = {name: messages.store().hash_rihs01(name) for name in own_types()}
     golden = json.loads(GOLDEN.read_text())
-    assert hashes == golden, "the wire changed; when that is meant, update test/wire/type_hashes.json and say so in CHANGELOG.md"
+    assert hashes == golden, (
+        "the wire changed; when that is meant, update test/wire/type_hashes.json and say so in CHANGELOG.md"
+    )
 
 
 def test_the_hash_of_a_standard_type_is_the_published_one() -> None:
@@ -39,9 +45,20 @@ def test_the_hash_of_a_standard_type_is_the_published_one() -> None:
 
 def test_every_type_of_the_design_is_there() -> None:
     names = set(own_types())
-    for wanted in ("msg/EmgChunk", "msg/MuscleActivity", "msg/FlameParameters", "msg/Blendshapes", "msg/HeadModelInfo", "msg/EmgChannelInfo",
-                   "msg/FaceDisplacement", "msg/FaceEvent",
-                   "action/Calibrate_Goal", "action/FitMapping_Feedback", "srv/SetReference_Request", "srv/ReleaseFace_Response"):
+    for wanted in (
+        "msg/EmgChunk",
+        "msg/MuscleActivity",
+        "msg/FlameParameters",
+        "msg/Blendshapes",
+        "msg/HeadModelInfo",
+        "msg/EmgChannelInfo",
+        "msg/FaceDisplacement",
+        "msg/FaceEvent",
+        "action/Calibrate_Goal",
+        "action/FitMapping_Feedback",
+        "srv/SetReference_Request",
+        "srv/ReleaseFace_Response",
+    ):
         assert f"eifer_msgs/{wanted}" in names
 
 
@@ -76,8 +93,12 @@ def test_definitions_keep_the_house_rules() -> None:
 
 
 @pytest.mark.skipif(
-    subprocess.run([SYSTEM_PYTHON, "-c", "import rosidl_adapter"], capture_output=True, check=False).returncode != 0
-    if Path(SYSTEM_PYTHON).exists() else True,
+    subprocess.run(
+        [SYSTEM_PYTHON, "-c", "import rosidl_adapter"], capture_output=True, check=False
+    ).returncode
+    != 0
+    if Path(SYSTEM_PYTHON).exists()
+    else True,
     reason="rosidl_adapter is not installed (Debian: apt-get install python3-rosidl)",
 )
 def test_every_definition_parses_with_the_parser_of_ros_itself() -> None:
@@ -88,14 +109,25 @@ def test_every_definition_parses_with_the_parser_of_ros_itself() -> None:
         "for path in map(pathlib.Path, sys.argv[1:]):\n"
         "    print(parse[path.suffix]('eifer_msgs', str(path)))\n"
     )
-    done = subprocess.run([SYSTEM_PYTHON, "-c", script, *map(str, definition_files())], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-c", script, *map(str, definition_files())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "expression" in done.stdout
 
 
 def test_the_build_file_lists_every_definition(root: Path) -> None:
-    listed = set(re.findall(r'"((?:msg|srv|action)/[^"]+)"', (root / "eifer_msgs" / "CMakeLists.txt").read_text()))
-    present = {f"{path.parent.name}/{path.name}" for path in (root / "eifer_msgs").glob("*/*.*") if path.parent.name in ("msg", "srv", "action")}
+    listed = set(
+        re.findall(r'"((?:msg|srv|action)/[^"]+)"', (root / "eifer_msgs" / "CMakeLists.txt").read_text())
+    )
+    present = {
+        f"{path.parent.name}/{path.name}"
+        for path in (root / "eifer_msgs").glob("*/*.*")
+        if path.parent.name in ("msg", "srv", "action")
+    }
     assert listed == present
 
 

@@ -1,7 +1,8 @@
 """What every EMG source shares: outputs, counters, health, reconnecting with back-off.
 
-A live source says how to connect, read one block and disconnect (`LiveEmgSource`); everything a user can see - channel
-names, picking, loss counters, health, retries - is done here, once, in the same way for every device.
+A live source says how to connect, read one block and disconnect (`LiveEmgSource`); everything a user can see
+- channel names, picking, loss counters, health, retries - is done here, once, in the same way for every
+device.
 """
 
 from __future__ import annotations
@@ -24,31 +25,51 @@ from ..montage import SCHEMES, guess_scheme, load_scheme
 RAW = Port("emg/raw", EmgChunk, keep_all=True)
 CHANNELS = Port("emg/raw_channels", EmgChannelInfo, latched=True)
 
+# fmt: off
 _VOLTS = {
     "v": 1.0, "volt": 1.0, "volts": 1.0, "mv": 1e-3, "millivolt": 1e-3, "millivolts": 1e-3, "uv": 1e-6, "microvolt": 1e-6,
     "microvolts": 1e-6, "nv": 1e-9, "nanovolt": 1e-9, "nanovolts": 1e-9,
 }
+# fmt: on
 
 
 def volts_per(unit: str) -> float:
-    """How many volts one `unit` is (`V`, `mV`, `uV`, `µV`, `microvolts`, ...). InputError where it is no voltage."""
+    """How many volts one `unit` is (`V`, `mV`, `uV`, `µV`, `microvolts`, ...).
+
+    InputError where it is no voltage.
+    """
     plain = unit.strip().lower().replace("µ", "u").replace("μ", "u")
     if plain not in _VOLTS:
-        raise InputError(f"'{unit}' is not a unit of voltage; use V, mV, uV or nV{did_you_mean(plain, _VOLTS)}")
+        raise InputError(
+            f"'{unit}' is not a unit of voltage; use V, mV, uV or nV{did_you_mean(plain, _VOLTS)}"
+        )
     return _VOLTS[plain]
 
 
 class EmgSourceConfig(Config):
     """What can be set for every EMG source."""
 
-    pick: tuple[str, ...] = parameter((), "device channels to keep, in this order: names or numbers from 1; empty keeps all")
-    channels: tuple[str, ...] = parameter((), "names in place of the device's, one per kept channel; empty keeps the device's")
-    muscles: tuple[str, ...] = parameter((), "muscle under each kept channel; empty repeats the channel names")
-    scheme: str = parameter("", "electrode scheme of the channels: fridlund, kuramoto, a YAML file; empty: guessed from their names")
+    pick: tuple[str, ...] = parameter(
+        (), "device channels to keep, in this order: names or numbers from 1; empty keeps all"
+    )
+    channels: tuple[str, ...] = parameter(
+        (), "names in place of the device's, one per kept channel; empty keeps the device's"
+    )
+    muscles: tuple[str, ...] = parameter(
+        (), "muscle under each kept channel; empty repeats the channel names"
+    )
+    scheme: str = parameter(
+        "",
+        "electrode scheme of the channels: fridlund, kuramoto, a YAML file; empty: guessed from their names",
+    )
     montage: str = parameter("", "bipolar, monopolar, envelope, ...; empty: unknown")
     stale_after_s: float = parameter(0.5, "silence longer than this shows in health", unit="s", gt=0, le=60)
-    give_up_s: float = parameter(5.0, "silence after which the device is connected to anew", unit="s", gt=0, le=3600)
-    retry_s: float = parameter(0.25, "first pause before trying again; doubles with every failure", unit="s", gt=0, le=60)
+    give_up_s: float = parameter(
+        5.0, "silence after which the device is connected to anew", unit="s", gt=0, le=3600
+    )
+    retry_s: float = parameter(
+        0.25, "first pause before trying again; doubles with every failure", unit="s", gt=0, le=60
+    )
     retry_max_s: float = parameter(5.0, "longest pause between attempts", unit="s", gt=0, le=600)
 
     @field_validator("*", mode="before")
@@ -74,7 +95,8 @@ class Layout:
 class Block:
     """Consecutive samples from a device: (N, C) volts, stamp of the first.
 
-    lost: samples missing before it; None after a fresh connection, where the stamps tell how many were missed.
+    lost: samples missing before it; None after a fresh connection, where the stamps tell how many were
+    missed.
     """
 
     samples: F32
@@ -123,27 +145,42 @@ class EmgSource(Source):
         """Take a (new) layout into use and describe the kept channels to listeners."""
         config = self.config
         if not np.isfinite(layout.rate_hz) or layout.rate_hz <= 0:
-            raise DeviceError(f"{self.what} gives a sampling rate of {layout.rate_hz} Hz; an evenly sampled stream is needed")
-        self._kept = [_find(name, layout.names, self.what) for name in config.pick] or list(range(len(layout.names)))
+            raise DeviceError(
+                f"{self.what} gives a sampling rate of {layout.rate_hz} Hz; an evenly sampled stream is needed"
+            )
+        self._kept = [_find(name, layout.names, self.what) for name in config.pick] or list(
+            range(len(layout.names))
+        )
         names = config.channels or tuple(layout.names[k] for k in self._kept)
         if len(names) != len(self._kept):
-            raise ConfigError(f"{self.what}: 'channels' has {len(names)} names but {len(self._kept)} channels are kept")
+            raise ConfigError(
+                f"{self.what}: 'channels' has {len(names)} names but {len(self._kept)} channels are kept"
+            )
         known = config.scheme or layout.scheme
         scheme = load_scheme(known) if known else guess_scheme(names)
         sites = [scheme.resolve(name) for name in names]
         at = [None if site is None else scheme.index(site) for site in sites]
         muscles = config.muscles or (
-            tuple(layout.muscles[k] for k in self._kept) if layout.muscles
+            tuple(layout.muscles[k] for k in self._kept)
+            if layout.muscles
             else tuple(name if k is None else scheme.muscles[k] for k, name in zip(at, names, strict=True))
         )
         if len(muscles) != len(names):
-            raise ConfigError(f"{self.what}: 'muscles' has {len(muscles)} names but {len(names)} channels are kept")
+            raise ConfigError(
+                f"{self.what}: 'muscles' has {len(muscles)} names but {len(names)} channels are kept"
+            )
         self._layout, self._names, self._notes = layout, _unique(names), layout.notes
         nowhere = np.full(2, np.nan)
         info = EmgChannelInfo(
-            stamp, self._names, muscles, known or (scheme.name if any(scheme.name == s for s in SCHEMES) else ""),
-            config.montage or layout.montage, layout.rate_hz,
-            np.asarray([nowhere if k is None else scheme.positions[k] for k in at], np.float32).reshape(-1, 2),
+            stamp,
+            self._names,
+            muscles,
+            known or (scheme.name if any(scheme.name == s for s in SCHEMES) else ""),
+            config.montage or layout.montage,
+            layout.rate_hz,
+            np.asarray([nowhere if k is None else scheme.positions[k] for k in at], np.float32).reshape(
+                -1, 2
+            ),
         )
         return Emission(CHANNELS.name, info)
 
@@ -154,8 +191,11 @@ class EmgSource(Source):
         lost = block.lost
         if lost is None:
             lost = 0 if self._end is None else max(0, round((block.stamp - self._end) / NS * rate))
-        samples = block.samples if len(self._kept) == block.samples.shape[1] and self._kept == sorted(self._kept) \
+        samples = (
+            block.samples
+            if len(self._kept) == block.samples.shape[1] and self._kept == sorted(self._kept)
             else block.samples[:, self._kept]
+        )
         first = self._index + lost
         chunk = EmgChunk(block.stamp, rate, self._names, samples, first, lost, block.raw_stamps)
         self._index = first + len(samples)
@@ -171,7 +211,9 @@ class EmgSource(Source):
         return {}
 
     def health(self) -> Health:
-        """Level and counters; silence longer than `stale_after_s` is STALE, a recent loss or a broken promise WARN."""
+        """Level and counters; silence longer than `stale_after_s` is STALE, a recent loss or a broken promise
+        WARN.
+        """
         values: dict[str, float | int | str] = {"samples": self._index - self._lost, "lost": self._lost}
         if self._layout is not None:
             values |= {"rate_hz": self._layout.rate_hz, "channels": len(self._names)}
@@ -182,11 +224,17 @@ class EmgSource(Source):
         if self._done:
             return Health(Level.OK, f"{self.what}: ended", values)
         if self._arrived is None or self._trouble:
-            return Health(Level.ERROR if self._failed else Level.STALE, f"{self.what}: {self._trouble}", values)
+            return Health(
+                Level.ERROR if self._failed else Level.STALE, f"{self.what}: {self._trouble}", values
+            )
         if now - self._arrived > self.config.stale_after_s:
             return Health(Level.STALE, f"{self.what}: no samples for {now - self._arrived:.1f} s", values)
         if now - self._lost_at < 10.0:
-            return Health(Level.WARN, f"{self.what}: {self._lost_last} samples lost {now - self._lost_at:.1f} s ago", values)
+            return Health(
+                Level.WARN,
+                f"{self.what}: {self._lost_last} samples lost {now - self._lost_at:.1f} s ago",
+                values,
+            )
         if self._notes:
             return Health(Level.WARN, f"{self.what}: {'; '.join(self._notes)}", values)
         return Health(Level.OK, f"{self.what}: running", values)
@@ -204,7 +252,8 @@ class LiveEmgSource(EmgSource):
         raise NotImplementedError
 
     def read(self) -> Block | Layout | None:
-        """Samples, or None after a short wait without any; a Layout where the stream turned into something else.
+        """Samples, or None after a short wait without any; a Layout where the stream turned into something
+        else.
 
         DeviceError: the connection is lost.
         """
@@ -214,7 +263,10 @@ class LiveEmgSource(EmgSource):
         """Let go of the device. Called after every connection, also a failed one."""
 
     def produce(self) -> Iterator[Emission]:
-        """Chunks until `stop`. Loss of the device is seen in health and retried; a wrong setting is raised."""
+        """Chunks until `stop`.
+
+        Loss of the device is seen in health and retried; a wrong setting is raised.
+        """
         pause = self.config.retry_s
         try:
             while not self._stop.is_set():

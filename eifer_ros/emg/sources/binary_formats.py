@@ -32,8 +32,9 @@ class _Said(logging.Handler):
 def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
     """One stream of an XDF file, clock offsets applied and stamps dejittered per segment.
 
-    stream: its name or type; by default the only (or first) stream of type EMG, ExG or EEG with samples at a regular
-    rate. Clock resets and pauses start new segments, which keep the times they were recorded with. MissingExtra, InputError.
+    stream: its name or type; by default the only (or first) stream of type EMG, ExG or EEG with samples at a
+    regular rate. Clock resets and pauses start new segments, which keep the times they were recorded with.
+    MissingExtra, InputError.
     """
     try:
         import pyxdf
@@ -44,8 +45,19 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(said)
     try:
-        streams, header = pyxdf.load_xdf(str(path), synchronize_clocks=True, handle_clock_resets=True, dejitter_timestamps=True)
-    except (OSError, ValueError, IndexError, KeyError, EOFError, ArithmeticError, AttributeError, TypeError) as error:
+        streams, header = pyxdf.load_xdf(
+            str(path), synchronize_clocks=True, handle_clock_resets=True, dejitter_timestamps=True
+        )
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+        KeyError,
+        EOFError,
+        ArithmeticError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise InputError(f"{path}: cannot be read as XDF ({type(error).__name__}: {error})") from error
     finally:
         logger.removeHandler(said)
@@ -65,7 +77,10 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
     notes += words
     if len(segments) > 1:
         back = sum(times[b0] < times[a1 - 1] for (_, a1), (b0, _) in pairwise(segments))
-        notes.append(f"{len(segments)} segments (pauses or clock resets)" + (f", time steps back {back} times" if back else ""))
+        notes.append(
+            f"{len(segments)} segments (pauses or clock resets)"
+            + (f", time steps back {back} times" if back else "")
+        )
     start = _date(header)
     base = times[0]
     since = np.round((times - base) * NS)
@@ -84,7 +99,9 @@ def _segment_rate(times: F64, segments: list[tuple[int, int]], declared: float) 
         return declared, []
     measured = steps / span
     if abs(measured / declared - 1) > 0.01:
-        return measured, [f"the header says {declared:g} Hz but the stamps say {measured:.4g} Hz, the stamps are believed"]
+        return measured, [
+            f"the header says {declared:g} Hz but the stamps say {measured:.4g} Hz, the stamps are believed"
+        ]
     return declared, []
 
 
@@ -108,14 +125,23 @@ def _choose(path: Path, streams: list[Any], wanted: str) -> tuple[Any, list[str]
     if wanted:
         matches = [s for s in streams if wanted in (label(s), kind(s))]
         if not matches:
-            raise InputError(f"{path}: it has no stream '{wanted}'{did_you_mean(wanted, map(label, streams))}; it has {listing}")
+            raise InputError(
+                f"{path}: it has no stream '{wanted}'{did_you_mean(wanted, map(label, streams))}; it has {listing}"
+            )
         good = [s for s in matches if usable(s)]
         if not good:
-            raise InputError(f"{path}: stream '{wanted}' holds no evenly sampled numbers; the file has {listing}")
+            raise InputError(
+                f"{path}: stream '{wanted}' holds no evenly sampled numbers; the file has {listing}"
+            )
     else:
-        good = sorted((s for s in streams if usable(s) and kind(s).lower() in _EMG_TYPES), key=lambda s: _EMG_TYPES.index(kind(s).lower()))
+        good = sorted(
+            (s for s in streams if usable(s) and kind(s).lower() in _EMG_TYPES),
+            key=lambda s: _EMG_TYPES.index(kind(s).lower()),
+        )
         if not good:
-            raise InputError(f"{path}: no stream of type EMG, ExG or EEG has samples; name one with ?stream=; it has {listing or 'none'}")
+            raise InputError(
+                f"{path}: no stream of type EMG, ExG or EEG has samples; name one with ?stream=; it has {listing or 'none'}"
+            )
     notes = [] if len(good) == 1 else [f"{len(good)} streams match, '{label(good[0])}' is used"]
     return good[0], notes
 
@@ -154,9 +180,12 @@ def _channels(path: Path, info: Any, count: int, unit: str, notes: list[str]) ->
 
 
 def read_edf(path: Path, columns: tuple[str, ...] = (), unit: str = "") -> EmgRecording:
-    """EDF, EDF+, BDF or BDF+. Signals in a unit of voltage are taken; where rates differ, the most common one.
+    """EDF, EDF+, BDF or BDF+.
 
-    columns: labels (or numbers from 1) of the signals wanted. MissingExtra, InputError (damaged, discontinuous, truncated).
+    Signals in a unit of voltage are taken; where rates differ, the most common one.
+
+    columns: labels (or numbers from 1) of the signals wanted. MissingExtra, InputError (damaged,
+    discontinuous, truncated).
     """
     try:
         import pyedflib
@@ -183,20 +212,31 @@ def read_edf(path: Path, columns: tuple[str, ...] = (), unit: str = "") -> EmgRe
                 elif name.isdigit() and 1 <= int(name) <= len(labels):
                     picked.append(int(name) - 1)
                 else:
-                    raise InputError(f"{path}: it has no signal '{name}'{did_you_mean(name, labels)}; it has {', '.join(labels)}")
+                    raise InputError(
+                        f"{path}: it has no signal '{name}'{did_you_mean(name, labels)}; it has {', '.join(labels)}"
+                    )
         else:
             picked = [k for k in range(len(labels)) if unit or _is_voltage(reader.getPhysicalDimension(k))]
             if not picked:
-                dims = ", ".join(f"{labels[k]} [{reader.getPhysicalDimension(k).strip()}]" for k in range(len(labels)))
-                raise InputError(f"{path}: no signal has a unit of voltage ({dims}); give ?unit= and ?columns=")
-            common = max(sorted({rates[k] for k in picked}, reverse=True), key=lambda r: sum(rates[k] == r for k in picked))
+                dims = ", ".join(
+                    f"{labels[k]} [{reader.getPhysicalDimension(k).strip()}]" for k in range(len(labels))
+                )
+                raise InputError(
+                    f"{path}: no signal has a unit of voltage ({dims}); give ?unit= and ?columns="
+                )
+            common = max(
+                sorted({rates[k] for k in picked}, reverse=True),
+                key=lambda r: sum(rates[k] == r for k in picked),
+            )
             left = [labels[k] for k in picked if rates[k] != common]
             picked = [k for k in picked if rates[k] == common]
             if left:
                 notes.append(f"signals at another rate than {common:g} Hz were left out: {', '.join(left)}")
         if len({rates[k] for k in picked}) != 1:
             listed = ", ".join(f"{labels[k]} {rates[k]:g} Hz" for k in picked)
-            raise InputError(f"{path}: the wanted signals have different rates ({listed}); name those of one rate with ?columns=")
+            raise InputError(
+                f"{path}: the wanted signals have different rates ({listed}); name those of one rate with ?columns="
+            )
         rate = rates[picked[0]]
         scales = np.asarray([volts_per(unit or reader.getPhysicalDimension(k)) for k in picked])
         data = np.stack([reader.readSignal(k) for k in picked], axis=1)
@@ -206,7 +246,14 @@ def read_edf(path: Path, columns: tuple[str, ...] = (), unit: str = "") -> EmgRe
             notes.append("its start date is no date")
             start = 0
     samples = (data * scales).astype(np.float32)
-    return EmgRecording(path, samples, even_stamps(len(samples), rate, start), rate, tuple(labels[k] for k in picked), tuple(notes))
+    return EmgRecording(
+        path,
+        samples,
+        even_stamps(len(samples), rate, start),
+        rate,
+        tuple(labels[k] for k in picked),
+        tuple(notes),
+    )
 
 
 def _is_voltage(unit: str) -> bool:
@@ -218,7 +265,9 @@ def _is_voltage(unit: str) -> bool:
 
 
 def _edf_size(path: Path) -> list[str]:
-    """What the header promises against what the file holds (EDF specification: 256 + 256 per signal, then records)."""
+    """What the header promises against what the file holds (EDF specification: 256 + 256 per signal, then
+    records).
+    """
     head = path.read_bytes()[: 256 * 600] if path.stat().st_size < 1 << 20 else _head(path, 256 * 600)
     try:
         signals = int(head[252:256])

@@ -1,8 +1,9 @@
 """EMG from any board that BrainFlow knows: OpenBCI, ANT, FreeEEG, gForce and some sixty more.
 
-BrainFlow's own stamps are taken when a packet is unpacked, so samples of one USB packet share one stamp. Here the sample
-count is mapped onto the host's clock by `clock.DeviceClock` (the arrivals that queued least), and the board's packet
-counter, which knows what was lost on the radio, drives the count. BrainFlow's stamps travel along as raw stamps.
+BrainFlow's own stamps are taken when a packet is unpacked, so samples of one USB packet share one stamp. Here
+the sample count is mapped onto the host's clock by `clock.DeviceClock` (the arrivals that queued least), and
+the board's packet counter, which knows what was lost on the radio, drives the count. BrainFlow's stamps
+travel along as raw stamps.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class BrainFlowConfig(EmgSourceConfig):
     ip_port: int = parameter(0, "network port", ge=0, le=65535)
     serial_number: str = parameter("", "serial number, where several boards are in range")
     other_info: str = parameter("", "further connection setting some boards need")
-    timeout_s: int = parameter(0, "how long the board may take to be found; 0: BrainFlow's default", unit="s", ge=0, le=600)
+    timeout_s: int = parameter(
+        0, "how long the board may take to be found; 0: BrainFlow's default", unit="s", ge=0, le=600
+    )
     commands: tuple[str, ...] = parameter((), "configuration strings sent to the board before streaming")
     unit: str = parameter("uV", "unit of the samples; BrainFlow gives microvolts")
     chunk_s: float = parameter(0.01, "samples are collected this often", unit="s", ge=0.001, le=1)
@@ -62,8 +65,8 @@ class BrainFlowConfig(EmgSourceConfig):
 def _resources_stand_in() -> Iterator[None]:
     """Lets BrainFlow find its own library on Python 3.11 beside setuptools 82 or newer.
 
-    There BrainFlow falls back on `pkg_resources`, which setuptools no longer has, for one call that joins two paths. The
-    stand-in makes that call and is gone again afterwards.
+    There BrainFlow falls back on `pkg_resources`, which setuptools no longer has, for one call that joins two
+    paths. The stand-in makes that call and is gone again afterwards.
     """
     if find_spec("pkg_resources") is not None:
         yield
@@ -118,15 +121,22 @@ def boards() -> tuple[str, ...]:
             continue
         channels = described.get("emg_channels")
         if channels:
-            lines.append(f"brainflow:{board.name} ({len(channels)} EMG channels, {described['sampling_rate']} Hz)")
+            lines.append(
+                f"brainflow:{board.name} ({len(channels)} EMG channels, {described['sampling_rate']} Hz)"
+            )
     return tuple(lines)
 
 
 def found() -> tuple[str, ...]:
     """The built-in synthetic board, and the serial ports a dongle may be on."""
     load()
-    ports = sorted(str(port) for pattern in ("ttyUSB*", "ttyACM*", "cu.usb*") for port in Path("/dev").glob(pattern))
-    return ("brainflow:SYNTHETIC_BOARD (built in, for trying out)", *(f"serial port {port}" for port in ports))
+    ports = sorted(
+        str(port) for pattern in ("ttyUSB*", "ttyACM*", "cu.usb*") for port in Path("/dev").glob(pattern)
+    )
+    return (
+        "brainflow:SYNTHETIC_BOARD (built in, for trying out)",
+        *(f"serial port {port}" for port in ports),
+    )
 
 
 class BrainFlowSource(LiveEmgSource):
@@ -150,14 +160,18 @@ class BrainFlowSource(LiveEmgSource):
         names = [board.name for board in self._shim.BoardIds]
         if self.config.board not in names:
             hint = did_you_mean(self.config.board.upper(), names)
-            raise ConfigError(f"brainflow: there is no board '{self.config.board}'{hint}; see brainflow.BoardIds")
+            raise ConfigError(
+                f"brainflow: there is no board '{self.config.board}'{hint}; see brainflow.BoardIds"
+            )
         self._id = self._shim.BoardIds[self.config.board].value
         shim = self._shim.BoardShim
         shim.disable_board_logger()
         try:
             self._described = shim.get_board_descr(self._id)
         except self._shim.BrainFlowError as error:
-            raise ConfigError(f"{self.what}: this board cannot be used by itself ({self._why(error)})") from error
+            raise ConfigError(
+                f"{self.what}: this board cannot be used by itself ({self._why(error)})"
+            ) from error
         self._rows = self._described.get("emg_channels") or self._described.get("eeg_channels") or []
         if not self._rows:
             raise ConfigError(f"{self.what}: the board has neither EMG nor ExG channels")
@@ -194,7 +208,11 @@ class BrainFlowSource(LiveEmgSource):
         self._count = 0
         self._fresh = True
         self._last_stamp = float("nan")
-        notes = (f"{rate:g} Hz keeps only the lowest part of the EMG band (1000 Hz or more is wanted)",) if rate < 500 else ()
+        notes = (
+            (f"{rate:g} Hz keeps only the lowest part of the EMG band (1000 Hz or more is wanted)",)
+            if rate < 500
+            else ()
+        )
         return Layout(tuple(f"EMG{k + 1}" for k in range(len(self._rows))), rate, notes)
 
     def read(self) -> Block | None:
@@ -237,7 +255,9 @@ class BrainFlowSource(LiveEmgSource):
             lost = missing.get(start, 0)
             self._count += lost
             stamp = self._clock.stamp(self._count)
-            self._ready.append(Block(samples[start:end], stamp, None if self._fresh else lost, stamps[start:end]))
+            self._ready.append(
+                Block(samples[start:end], stamp, None if self._fresh else lost, stamps[start:end])
+            )
             self._fresh = False
             self._count += end - start
 

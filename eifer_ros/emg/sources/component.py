@@ -16,7 +16,8 @@ class EmgInputConfig(EmgSourceConfig):
     """Parameters of the EMG input; those of one kind of source follow its address as `?name=value`."""
 
     url: str = parameter(
-        "lsl:type=EMG", "what to open: lsl:NAME, lsl:type=EMG, brainflow:BOARD, delsys:HOST, sessantaquattro[:PORT], file:PATH",
+        "lsl:type=EMG",
+        "what to open: lsl:NAME, lsl:type=EMG, brainflow:BOARD, delsys:HOST, sessantaquattro[:PORT], file:PATH",
         min_length=1,
     )
 
@@ -30,13 +31,19 @@ class EmgInput(Source):
     def __init__(self, config: EmgInputConfig) -> None:
         self.config = config
         source = open_emg(config.url)
-        given = {key: value for key, value in config.model_dump(exclude_defaults=True).items() if key != "url"}
+        given = {
+            key: value for key, value in config.model_dump(exclude_defaults=True).items() if key != "url"
+        }
         if given and not isinstance(source, EmgSource):
-            raise ConfigError(f"{config.url}: this source has no {', '.join(sorted(given))}; give its options in the address")
+            raise ConfigError(
+                f"{config.url}: this source has no {', '.join(sorted(given))}; give its options in the address"
+            )
         if isinstance(source, EmgSource) and given:
             own: dict[str, Any] = source.config.model_dump(exclude_defaults=True)
             kind: Any = type(source)
-            source = kind(build(type(source.config), given | own, config.url))  # the address is nearer to the user: it wins
+            source = kind(
+                build(type(source.config), given | own, config.url)
+            )  # the address is nearer to the user: it wins
         self._source = source
         self.live = source.live
 

@@ -1,12 +1,14 @@
 """Even sample times from uneven stamps, with gaps told apart from lateness.
 
-A stream of samples taken evenly arrives with stamps that jitter (bursts, scheduling, a clock read at push time). The time
-of sample k is a straight line in k: first stamp + k / nominal rate + offset + drift * t. Offset and drift follow by least
-squares with exponential forgetting, as liblsl's own post-processing and pyxdf do, so that live and recorded times agree.
+A stream of samples taken evenly arrives with stamps that jitter (bursts, scheduling, a clock read at push
+time). The time of sample k is a straight line in k: first stamp + k / nominal rate + offset + drift * t.
+Offset and drift follow by least squares with exponential forgetting, as liblsl's own post-processing and
+pyxdf do, so that live and recorded times agree.
 
-Unlike those, samples that are missing are counted: when stamps run ahead of the line and stay ahead, the line goes on and
-the sample counter jumps. A burst that was only late falls back onto the line and changes nothing. To tell the two apart the
-samples after a jump are held until the stamps have advanced by `hold_s`; a normal stream is never held.
+Unlike those, samples that are missing are counted: when stamps run ahead of the line and stay ahead, the line
+goes on and the sample counter jumps. A burst that was only late falls back onto the line and changes nothing.
+To tell the two apart the samples after a jump are held until the stamps have advanced by `hold_s`; a normal
+stream is never held.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class Run:
     """Consecutive samples with corrected times.
 
     first_s: time of the first sample. step_s: time between samples. lost: samples missing before the run.
-    jumped: the clock of the stream was set anew before the run, so its times do not continue the earlier ones.
+    jumped: the clock of the stream was set anew before the run, so its times do not continue the earlier
+    ones.
     """
 
     samples: F32
@@ -37,13 +40,18 @@ class Run:
 class Dejitter:
     """Regression of stamps on the sample counter.
 
-    rate_hz: nominal rate. half_life_s: age at which a stamp counts half (liblsl's default is 90 s). prior_drift: spread of
-    clock drift expected before there is data. floor_s: jumps below this are never taken for a gap. hold_s: how far stamps
-    must advance after a jump before it is believed.
+    rate_hz: nominal rate. half_life_s: age at which a stamp counts half (liblsl's default is 90 s).
+    prior_drift: spread of clock drift expected before there is data. floor_s: jumps below this are never
+    taken for a gap. hold_s: how far stamps must advance after a jump before it is believed.
     """
 
     def __init__(
-        self, rate_hz: float, half_life_s: float = 90.0, prior_drift: float = 2e-4, floor_s: float = 2e-3, hold_s: float = 0.25,
+        self,
+        rate_hz: float,
+        half_life_s: float = 90.0,
+        prior_drift: float = 2e-4,
+        floor_s: float = 2e-3,
+        hold_s: float = 0.25,
     ) -> None:
         self.rate_hz = rate_hz
         self._decay = np.log(2.0) / (half_life_s * rate_hz)
@@ -82,7 +90,9 @@ class Dejitter:
         return 0 if self._held is None else len(self._held[0])
 
     def _line(self) -> tuple[float, float]:
-        """(offset at x0, drift) of the residual line; ridge towards zero drift so that the first seconds are calm."""
+        """(offset at x0, drift) of the residual line; ridge towards zero drift so that the first seconds are
+        calm.
+        """
         if self._w <= 0:
             return 0.0, 0.0
         sd = max(self.jitter_s, 1e-4)
@@ -128,13 +138,15 @@ class Dejitter:
             self._square_w = forget * self._square_w + count
         self._seen += count
 
-    def add(self, samples: F32, stamps: F64, arrived_s: float | None = None, raw: F64 | None = None) -> list[Run]:
+    def add(
+        self, samples: F32, stamps: F64, arrived_s: float | None = None, raw: F64 | None = None
+    ) -> list[Run]:
         """Runs that are ready after these (N, C) samples with (N,) stamps in seconds.
 
         raw: (N,) stamps as the source gave them, carried along untouched; the stamps themselves by default.
 
-        arrived_s: when the block came, on any steady clock. With it, stamps that leap although samples kept coming are
-        known as a clock that was set, not as a gap.
+        arrived_s: when the block came, on any steady clock. With it, stamps that leap although samples kept
+        coming are known as a clock that was set, not as a gap.
         """
         silence = None if arrived_s is None or self._arrived_s is None else arrived_s - self._arrived_s
         self._arrived_s = arrived_s if arrived_s is not None else self._arrived_s
@@ -174,13 +186,19 @@ class Dejitter:
                 samples, stamps, raw, silent = samples[good:], stamps[good:], raw[good:], silent[good:]
                 continue
             calm = np.abs(residual) <= limit / 2
-            if calm.any():  # back on the line: these were late, not missing; they teach nothing about the clock
+            if (
+                calm.any()
+            ):  # back on the line: these were late, not missing; they teach nothing about the clock
                 back = int(np.argmax(calm))
                 runs.append(self._run(samples[:back], stamps[:back], raw[:back], lost, jumped, learn=False))
                 lost, jumped = 0, False
                 samples, stamps, raw, silent = samples[back:], stamps[back:], raw[back:], silent[back:]
                 continue
-            if not final and stamps[-1] - stamps[0] < self._hold_s and len(stamps) < 20 * max(self._hold_s * self.rate_hz, 1):
+            if (
+                not final
+                and stamps[-1] - stamps[0] < self._hold_s
+                and len(stamps) < 20 * max(self._hold_s * self.rate_hz, 1)
+            ):
                 self._held = (samples, stamps, raw, silent)
                 break
             gap = float(np.median(residual))
@@ -195,7 +213,8 @@ class Dejitter:
                 lost, jumped = 0, True
                 continue
             if abs(float(stamps[0] - self._predict(1)[0])) > self._threshold():
-                # the first stamp after the gap is itself an outlier; the count is believed, so the loop must go on
+                # the first stamp after the gap is itself an outlier; the count is believed, so the loop must
+                # go on
                 runs.append(self._run(samples[:1], stamps[:1], raw[:1], lost, jumped, learn=False))
                 lost, jumped = 0, False
                 samples, stamps, raw, silent = samples[1:], stamps[1:], raw[1:], silent[1:]
@@ -218,14 +237,26 @@ class Dejitter:
 class RateCheck:
     """Notices a stream whose true rate is not the declared one.
 
-    Lost samples also lower the rate, but not by the same amount in every window: only `windows` windows in a row that agree
-    with each other to `agree` and miss the declared rate by more than `tolerance` count as a false declaration.
+    Lost samples also lower the rate, but not by the same amount in every window: only `windows` windows in a
+    row that agree with each other to `agree` and miss the declared rate by more than `tolerance` count as a
+    false declaration.
     """
 
     def __init__(
-        self, rate_hz: float, tolerance: float = 0.05, agree: float = 0.02, windows: int = 6, window_s: float = 0.3,
+        self,
+        rate_hz: float,
+        tolerance: float = 0.05,
+        agree: float = 0.02,
+        windows: int = 6,
+        window_s: float = 0.3,
     ) -> None:
-        self._rate_hz, self._tolerance, self._agree, self._windows, self._window_s = rate_hz, tolerance, agree, windows, window_s
+        self._rate_hz, self._tolerance, self._agree, self._windows, self._window_s = (
+            rate_hz,
+            tolerance,
+            agree,
+            windows,
+            window_s,
+        )
         self._start: tuple[float, int] | None = None
         self._count = 0
         self._rates: list[float] = []
@@ -246,7 +277,10 @@ class RateCheck:
             self._rates.clear()
             return None
         self._rates.append(rate)
-        self._rates = self._rates[-self._windows:]
+        self._rates = self._rates[-self._windows :]
         mean = float(np.mean(self._rates))
-        settled = len(self._rates) == self._windows and max(self._rates) - min(self._rates) <= 2 * self._agree * mean
+        settled = (
+            len(self._rates) == self._windows
+            and max(self._rates) - min(self._rates) <= 2 * self._agree * mean
+        )
         return mean if settled else None

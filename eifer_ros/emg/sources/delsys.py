@@ -1,9 +1,9 @@
 """Delsys Trigno over the classic SDK server (Trigno Control Utility or SDK server on a Windows machine).
 
-Protocol, from Delsys's "SDK User Guide" as public clients quote it: text commands on port 50040, each ended by two CR LF,
-answers likewise; EMG on port 50043 as 16 little-endian float32 per sample instant, one per sensor slot, whatever is paired.
-Rate of the EMG port = `MAX SAMPLES EMG` / `FRAME INTERVAL` (27 / 0.0135 s = 2000 Hz). The stream carries no counter: what is
-lost shows only as a gap between connections.
+Protocol, from Delsys's "SDK User Guide" as public clients quote it: text commands on port 50040, each ended
+by two CR LF, answers likewise; EMG on port 50043 as 16 little-endian float32 per sample instant, one per
+sensor slot, whatever is paired. Rate of the EMG port = `MAX SAMPLES EMG` / `FRAME INTERVAL` (27 / 0.0135 s =
+2000 Hz). The stream carries no counter: what is lost shows only as a gap between connections.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class DelsysSource(LiveEmgSource):
             self._command = socket.create_connection((self.config.host, self.config.command_port), timeout)
             banner = self._answer("greeting")
             if "delsys" not in banner.lower() and "trigno" not in banner.lower():
-                raise DeviceError(f"{self.what}: port {self.config.command_port} answers '{banner[:60]}', not a Trigno server")
+                raise DeviceError(
+                    f"{self.what}: port {self.config.command_port} answers '{banner[:60]}', not a Trigno server"
+                )
             slots = self.config.sensors or self._paired()
             rate, notes = self._rate()
             scale = [self._volts(slot, notes) for slot in slots]
@@ -79,7 +81,9 @@ class DelsysSource(LiveEmgSource):
         return Layout(tuple(f"sensor{slot}" for slot in slots), rate, tuple(dict.fromkeys(notes)))
 
     def _paired(self) -> tuple[int, ...]:
-        slots = tuple(slot for slot in range(1, SLOTS + 1) if self._ask(f"SENSOR {slot} PAIRED?").upper() == "YES")
+        slots = tuple(
+            slot for slot in range(1, SLOTS + 1) if self._ask(f"SENSOR {slot} PAIRED?").upper() == "YES"
+        )
         if not slots:
             raise DeviceError(f"{self.what}: no sensor is paired with the base station")
         return slots
@@ -123,12 +127,16 @@ class DelsysSource(LiveEmgSource):
             try:
                 data = self._command.recv(4096)
             except TimeoutError:
-                raise DeviceError(f"{self.what}: no answer to {to} within {self.config.timeout_s:g} s") from None
+                raise DeviceError(
+                    f"{self.what}: no answer to {to} within {self.config.timeout_s:g} s"
+                ) from None
             if not data:
                 raise DeviceError(f"{self.what}: the server closed the connection before it answered {to}")
             self._answers += data
             if len(self._answers) > 65536:
-                raise DeviceError(f"{self.what}: the answer to {to} does not end; port {self.config.command_port} is no Trigno server")
+                raise DeviceError(
+                    f"{self.what}: the answer to {to} does not end; port {self.config.command_port} is no Trigno server"
+                )
         answer, self._answers = self._answers.split(END, 1)
         return answer.decode("ascii", "replace").strip()
 

@@ -1,8 +1,8 @@
 """EMG from a file, replayed with its own timing at any speed.
 
-The stamps of the recording are the clock: chunk k is handed out when its last sample would have come, counted from the first
-stamp on one schedule, so that errors do not add up. Speed 0 gives chunks as fast as they are taken. What comes out
-(samples, stamps, cuts, counters) is the same at every speed.
+The stamps of the recording are the clock: chunk k is handed out when its last sample would have come, counted
+from the first stamp on one schedule, so that errors do not add up. Speed 0 gives chunks as fast as they are
+taken. What comes out (samples, stamps, cuts, counters) is the same at every speed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from .binary_formats import read_edf, read_xdf
 from .recording import EmgRecording
 from .text_formats import TextOptions, read_text
 
+# fmt: off
 _BY_SUFFIX = {
     ".csv": "text", ".txt": "text", ".tsv": "text", ".dat": "text", ".xdf": "xdf", ".xdfz": "xdf", ".edf": "edf", ".bdf": "edf",
     ".rec": "edf", ".mcap": "bag", ".db3": "bag",
 }
+# fmt: on
 _LONGEST_WAIT_S = 60.0
 
 
@@ -32,15 +34,29 @@ class FileConfig(EmgSourceConfig):
     """Parameters of the file source."""
 
     path: str = parameter("", "the recording: CSV or text, XDF, EDF/BDF, rosbag2 folder or .mcap")
-    format: Literal["auto", "text", "xdf", "edf", "bag"] = parameter("auto", "format where the file's name does not tell")
-    speed: float = parameter(1.0, "1 replays in real time, 2 twice as fast, 0 as fast as possible", ge=0, le=1000)
-    loop: bool = parameter(False, "begin again at the end; stamps go on, the recording's first stamp follows its last")
+    format: Literal["auto", "text", "xdf", "edf", "bag"] = parameter(
+        "auto", "format where the file's name does not tell"
+    )
+    speed: float = parameter(
+        1.0, "1 replays in real time, 2 twice as fast, 0 as fast as possible", ge=0, le=1000
+    )
+    loop: bool = parameter(
+        False, "begin again at the end; stamps go on, the recording's first stamp follows its last"
+    )
     chunk_s: float = parameter(0.02, "length of a chunk", unit="s", gt=0, le=10)
-    rate_hz: float = parameter(0.0, "sampling rate where the file does not say, or to overrule it", unit="Hz", ge=0, le=200000)
-    unit: str = parameter("", "unit of the samples where the file does not say, or to overrule it (V, mV, uV, nV)")
+    rate_hz: float = parameter(
+        0.0, "sampling rate where the file does not say, or to overrule it", unit="Hz", ge=0, le=200000
+    )
+    unit: str = parameter(
+        "", "unit of the samples where the file does not say, or to overrule it (V, mV, uV, nV)"
+    )
     scale_v: float = parameter(0.0, "volts per count, for files of converter counts", unit="V", ge=0)
-    start_stamp: int = parameter(0, "stamp of the first sample, since 1970; 0 keeps the file's own times", unit="ns", ge=0)
-    columns: tuple[str, ...] = parameter((), "columns or signals to read, by name or number from 1; empty: what looks like EMG")
+    start_stamp: int = parameter(
+        0, "stamp of the first sample, since 1970; 0 keeps the file's own times", unit="ns", ge=0
+    )
+    columns: tuple[str, ...] = parameter(
+        (), "columns or signals to read, by name or number from 1; empty: what looks like EMG"
+    )
     stream: str = parameter("", "name or type of the stream of an XDF file")
     topic: str = parameter("emg/raw", "topic of the EMG in a bag, without namespace")
 
@@ -81,7 +97,11 @@ class FileSource(EmgSource):
     config: FileConfig
 
     def __init__(
-        self, config: FileConfig, *, monotonic: Callable[[], float] = time.monotonic, wait: Callable[[float], bool] | None = None,
+        self,
+        config: FileConfig,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
     ) -> None:
         super().__init__(config, monotonic=monotonic)
         if not config.path:
@@ -130,7 +150,8 @@ class FileSource(EmgSource):
         for item in bag_items(Path(self.config.path).expanduser(), self.config.topic):
             if isinstance(item, EmgChannelInfo):
                 yield self._announce(
-                    Layout(item.channels, item.rate_hz, (), item.muscles, item.scheme, item.montage), item.stamp
+                    Layout(item.channels, item.rate_hz, (), item.muscles, item.scheme, item.montage),
+                    item.stamp,
                 )
                 continue
             layout = self._layout
@@ -148,7 +169,10 @@ class FileSource(EmgSource):
             return True
         now = self._monotonic()
         if self._begun is None or due < self._begun[1]:
-            self._begun = (now, first)  # the start, or a recording whose clock went back: the schedule starts anew
+            self._begun = (
+                now,
+                first,
+            )  # the start, or a recording whose clock went back: the schedule starts anew
         at = self._begun[0] + (due - self._begun[1]) / NS / self.config.speed
         while (left := at - self._monotonic()) > 0:
             if self._wait(min(left, _LONGEST_WAIT_S)):
@@ -157,12 +181,20 @@ class FileSource(EmgSource):
         return True
 
     def _extra_values(self) -> dict[str, float | int | str]:
-        return {"speed": self.config.speed, "late_ms": round(self._late_s * 1e3, 2)} if self.live else {"speed": 0}
+        return (
+            {"speed": self.config.speed, "late_ms": round(self._late_s * 1e3, 2)}
+            if self.live
+            else {"speed": 0}
+        )
 
 
 def bag_items(path: Path, topic: str) -> Iterator[EmgChunk | EmgChannelInfo]:
-    """EMG chunks, and channel descriptions where the bag has them, in stamp order. RecordingError for a damaged bag."""
-    # bags are read one floor up (recording/), which knows the wire format; it is fetched only when a bag is opened
+    """EMG chunks, and channel descriptions where the bag has them, in stamp order.
+
+    RecordingError for a damaged bag.
+    """
+    # bags are read one floor up (recording/), which knows the wire format; it is fetched only when a bag is
+    # opened
     from ...recording.reader import read
 
     topics = (topic, CHANNELS.name)

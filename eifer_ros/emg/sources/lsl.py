@@ -1,9 +1,10 @@
 """EMG from Lab Streaming Layer, the default in a lab.
 
-The inlet is opened without liblsl's post-processing and the stamps are corrected here. Reasons: liblsl then hands out
-either raw or corrected stamps, never both, and both are wanted (a second inlet would double the traffic); its dejitter
-counts samples and, when some are missing, is wrong for the minutes it takes to forget; and it does not say how many were
-missing. Clock offset: liblsl's own `time_correction`. Dejitter and monotone stamps: `dejitter.py`.
+The inlet is opened without liblsl's post-processing and the stamps are corrected here. Reasons: liblsl then
+hands out either raw or corrected stamps, never both, and both are wanted (a second inlet would double the
+traffic); its dejitter counts samples and, when some are missing, is wrong for the minutes it takes to forget;
+and it does not say how many were missing. Clock offset: liblsl's own `time_correction`. Dejitter and monotone
+stamps: `dejitter.py`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,19 @@ _DTYPES = {1: np.float32, 2: np.float64, 4: np.int32, 5: np.int16, 6: np.int8, 7
 class LslConfig(EmgSourceConfig):
     """Parameters of the LSL source."""
 
-    stream: str = parameter("type=EMG", "name of the stream, or property=value (name, type, source_id, hostname, uid)")
-    unit: str = parameter("", "unit of the samples where the stream does not declare one; empty: microvolts, LSL's habit")
-    chunk_s: float = parameter(0.005, "samples are handed on at least this far apart", unit="s", ge=0.0005, le=1)
+    stream: str = parameter(
+        "type=EMG", "name of the stream, or property=value (name, type, source_id, hostname, uid)"
+    )
+    unit: str = parameter(
+        "", "unit of the samples where the stream does not declare one; empty: microvolts, LSL's habit"
+    )
+    chunk_s: float = parameter(
+        0.005, "samples are handed on at least this far apart", unit="s", ge=0.0005, le=1
+    )
     resolve_s: float = parameter(1.0, "how long one search for the stream lasts", unit="s", gt=0, le=30)
-    half_life_s: float = parameter(90.0, "age at which a stamp counts half in the dejitter", unit="s", ge=1, le=3600)
+    half_life_s: float = parameter(
+        90.0, "age at which a stamp counts half in the dejitter", unit="s", ge=1, le=3600
+    )
 
 
 def load() -> Any:
@@ -60,7 +69,10 @@ def found(wait_s: float = 1.0) -> tuple[str, ...]:
 
 
 class LslSource(LiveEmgSource):
-    """One LSL stream. Stamps are liblsl's clock mapped onto the host's epoch; raw stamps travel in each chunk."""
+    """One LSL stream.
+
+    Stamps are liblsl's clock mapped onto the host's epoch; raw stamps travel in each chunk.
+    """
 
     config_type: ClassVar[type[LslConfig]] = LslConfig
     config: LslConfig
@@ -88,7 +100,8 @@ class LslSource(LiveEmgSource):
         """Load liblsl. MissingExtra, DeviceError."""
         self._lsl = load()
         self._gone: type[Exception] = self._lsl.util.LostError
-        # both clocks run steadily, so one offset serves for good; the best of a few brackets out a scheduling hiccup
+        # both clocks run steadily, so one offset serves for good; the best of a few brackets out a scheduling
+        # hiccup
         self._epoch_ns = round(median(self._host() - self._lsl.local_clock() * NS for _ in range(9)))
 
     def connect(self) -> Layout:
@@ -105,7 +118,9 @@ class LslSource(LiveEmgSource):
         if info.channel_format() not in _DTYPES:
             raise ConfigError(f"{self.what}: it carries text, not samples")
         if info.nominal_srate() <= 0:
-            raise ConfigError(f"{self.what}: it declares an irregular rate; an EMG stream must declare its sampling rate")
+            raise ConfigError(
+                f"{self.what}: it declares an irregular rate; an EMG stream must declare its sampling rate"
+            )
         try:
             self._inlet = lsl.StreamInlet(info, max_buflen=10, recover=False)
             full = self._inlet.info(timeout=5.0)
@@ -113,8 +128,12 @@ class LslSource(LiveEmgSource):
             self._correction = self._inlet.time_correction(timeout=5.0)
             self._inlet.open_stream(timeout=5.0)
         except (TimeoutError, self._gone, RuntimeError) as error:
-            raise DeviceError(f"{self.what}: found but could not be opened ({type(error).__name__}: {error})") from error
-        notes = [] if len(streams) == 1 else [f"{len(streams)} streams match, using the one of {info.hostname()}"]
+            raise DeviceError(
+                f"{self.what}: found but could not be opened ({type(error).__name__}: {error})"
+            ) from error
+        notes = (
+            [] if len(streams) == 1 else [f"{len(streams)} streams match, using the one of {info.hostname()}"]
+        )
         self._scale, unit_note = self._scales(full)
         notes += unit_note
         names = tuple((label or f"ch{k + 1}") for k, label in enumerate(_field(full, "label")))
@@ -192,12 +211,16 @@ class LslSource(LiveEmgSource):
             if not -1.0 < age < _MAX_AGE_S:
                 # the classic fault: stamps pushed from another clock than local_clock()
                 note = f"its stamps are {age:.1f} s from the LSL clock, arrival times are used and gaps cannot be counted"
-                self._layout_now = Layout(self._layout_now.names, self._layout_now.rate_hz, (*self._layout_now.notes, note))
+                self._layout_now = Layout(
+                    self._layout_now.names, self._layout_now.rate_hz, (*self._layout_now.notes, note)
+                )
                 self._ready.append(self._layout_now)
                 self._clock = DeviceClock(1.0 / self._layout_now.rate_hz)
         if self._clock is not None:
             self._clock.observe(self._count + len(raw), self._epoch_ns + nanoseconds(now))
-            self._ready.append(Block(samples, self._clock.stamp(self._count), None if self._fresh else 0, raw))
+            self._ready.append(
+                Block(samples, self._clock.stamp(self._count), None if self._fresh else 0, raw)
+            )
             self._fresh = False
             self._count += len(raw)
             return
@@ -236,7 +259,8 @@ class LslSource(LiveEmgSource):
         if dejitter is None:
             return {}
         return {
-            "clock_drift_ppm": round(dejitter.drift * 1e6, 2), "stamp_jitter_ms": round(dejitter.jitter_s * 1e3, 3),
+            "clock_drift_ppm": round(dejitter.drift * 1e6, 2),
+            "stamp_jitter_ms": round(dejitter.jitter_s * 1e3, 3),
             "clock_jumps": dejitter.jumps,
         }
 

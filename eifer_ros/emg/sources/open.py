@@ -19,7 +19,9 @@ Opener = Callable[[str, dict[str, Any]], Source]
 
 
 def _options(model: type[EmgSourceConfig], text: str, where: str) -> dict[str, Any]:
-    """`a=1&b=x,y` as values for `model`: comma lists where the parameter is a tuple, short names as in the documentation."""
+    """`a=1&b=x,y` as values for `model`: comma lists where the parameter is a tuple, short names as in the
+    documentation.
+    """
     values: dict[str, Any] = {}
     for key, value in parse_qsl(text, keep_blank_values=True):
         key = {"rate": "rate_hz"}.get(key, key) if key not in model.model_fields else key
@@ -27,7 +29,9 @@ def _options(model: type[EmgSourceConfig], text: str, where: str) -> dict[str, A
         many = field is not None and "tuple" in str(field.annotation)
         number = field is not None and ("int" in str(field.annotation) or "Literal[" in str(field.annotation))
         parts = [part.strip() for part in value.split(",") if part.strip()] if many else value
-        values[key] = [int(p) if number and p.isdigit() else p for p in parts] if many else _plain(value, number)
+        values[key] = (
+            [int(p) if number and p.isdigit() else p for p in parts] if many else _plain(value, number)
+        )
     if "" in values:
         raise ConfigError(f"{where}: options are written name=value")
     return values
@@ -46,7 +50,9 @@ def _lsl(rest: str, options: str) -> Source:
 def _brainflow(rest: str, options: str) -> Source:
     where = f"brainflow:{rest}"
     values = _options(brainflow.BrainFlowConfig, options, where)
-    return brainflow.BrainFlowSource(build(brainflow.BrainFlowConfig, ({"board": rest} if rest else {}) | values, where))
+    return brainflow.BrainFlowSource(
+        build(brainflow.BrainFlowConfig, ({"board": rest} if rest else {}) | values, where)
+    )
 
 
 def _delsys(rest: str, options: str) -> Source:
@@ -59,7 +65,9 @@ def _sessantaquattro(rest: str, options: str) -> Source:
     where = f"sessantaquattro:{rest}"
     values = _options(sessantaquattro.SessantaquattroConfig, options, where)
     port = {"port": rest} if rest else {}
-    return sessantaquattro.SessantaquattroSource(build(sessantaquattro.SessantaquattroConfig, port | values, where))
+    return sessantaquattro.SessantaquattroSource(
+        build(sessantaquattro.SessantaquattroConfig, port | values, where)
+    )
 
 
 def _file(rest: str, options: str) -> Source:
@@ -69,12 +77,17 @@ def _file(rest: str, options: str) -> Source:
 
 
 _OPENERS: dict[str, Callable[[str, str], Source]] = {
-    "lsl": _lsl, "brainflow": _brainflow, "delsys": _delsys, "sessantaquattro": _sessantaquattro, "file": _file,
+    "lsl": _lsl,
+    "brainflow": _brainflow,
+    "delsys": _delsys,
+    "sessantaquattro": _sessantaquattro,
+    "file": _file,
 }
 
 
 def register(scheme: str, opener: Callable[[str, str], Source]) -> None:
-    """Make `scheme:rest?options` known to `open_emg`; for sources that live elsewhere, such as the simulated participant.
+    """Make `scheme:rest?options` known to `open_emg`; for sources that live elsewhere, such as the simulated
+    participant.
 
     opener: called with what stands after the colon and what stands after the question mark.
     """
@@ -84,8 +97,9 @@ def register(scheme: str, opener: Callable[[str, str], Source]) -> None:
 
 
 def open_emg(url: str) -> Source:
-    """The source that `url` names: `lsl:NAME`, `lsl:type=EMG`, `brainflow:BOARD`, `delsys:HOST`, `sessantaquattro[:PORT]`,
-    `file:PATH[?speed=1]`. Any parameter of the source can follow as `?name=value&name=value`.
+    """The source that `url` names: `lsl:NAME`, `lsl:type=EMG`, `brainflow:BOARD`, `delsys:HOST`,
+    `sessantaquattro[:PORT]`, `file:PATH[?speed=1]`. Any parameter of the source can follow as
+    `?name=value&name=value`.
 
     Nothing is opened yet: that is `setup` and `produce`. ConfigError: an unknown kind of source or parameter.
     """
@@ -94,7 +108,9 @@ def open_emg(url: str) -> Source:
     opener = _OPENERS.get(scheme.lower())
     if opener is None:
         kinds = ", ".join(sorted(_OPENERS))
-        hint = did_you_mean(scheme.lower(), _OPENERS) or (f"; did you mean 'file:{url}'?" if "." in address else "")
+        hint = did_you_mean(scheme.lower(), _OPENERS) or (
+            f"; did you mean 'file:{url}'?" if "." in address else ""
+        )
         raise ConfigError(f"'{url}' names no EMG source: '{scheme}' is not one of {kinds}{hint}")
     return opener(rest.strip(), options)
 
@@ -103,8 +119,9 @@ def open_emg(url: str) -> Source:
 class SourceInfo:
     """One kind of source, for `eifer doctor`.
 
-    installed: its library is there and loads (always for sources that need none). extra: pip extra, empty where none is needed.
-    adds: what the extra brings. found: streams or boards seen now. problem: why it cannot be used.
+    installed: its library is there and loads (always for sources that need none). extra: pip extra, empty
+    where none is needed. adds: what the extra brings. found: streams or boards seen now. problem: why it
+    cannot be used.
     """
 
     name: str
@@ -116,11 +133,23 @@ class SourceInfo:
 
 
 def list_sources(search_s: float = 1.0) -> tuple[SourceInfo, ...]:
-    """What can deliver EMG on this machine now. search_s: how long to look for LSL streams; 0 does not look."""
+    """What can deliver EMG on this machine now.
+
+    search_s: how long to look for LSL streams; 0 does not look.
+    """
     return (
-        _probe("lsl", "lsl", "Lab Streaming Layer streams, the usual interface in a lab",
-               lambda: lsl.found(search_s) if search_s else (lsl.load() and ())),
-        _probe("brainflow", "brainflow", "OpenBCI, ANT, FreeEEG, gForce and other boards (x86-64 only)", brainflow.found),
+        _probe(
+            "lsl",
+            "lsl",
+            "Lab Streaming Layer streams, the usual interface in a lab",
+            lambda: lsl.found(search_s) if search_s else (lsl.load() and ()),
+        ),
+        _probe(
+            "brainflow",
+            "brainflow",
+            "OpenBCI, ANT, FreeEEG, gForce and other boards (x86-64 only)",
+            brainflow.found,
+        ),
         SourceInfo("delsys", True, "", "Delsys Trigno through its SDK server"),
         SourceInfo("sessantaquattro", True, "", "OT Bioelettronica Sessantaquattro and Sessantaquattro+"),
         _files(),
@@ -136,5 +165,11 @@ def _probe(name: str, extra: str, adds: str, look: Callable[[], tuple[str, ...]]
 
 def _files() -> SourceInfo:
     missing = [library for library in ("pyxdf", "pyedflib") if find_spec(library) is None]
-    problem = f"without {' and '.join(missing)} only text files and bags can be read: pip install 'eifer_ros[files]'" if missing else ""
-    return SourceInfo("file", True, "files", "XDF (pyxdf) and EDF/BDF (pyedflib) beside CSV, text and bags", (), problem)
+    problem = (
+        f"without {' and '.join(missing)} only text files and bags can be read: pip install 'eifer_ros[files]'"
+        if missing
+        else ""
+    )
+    return SourceInfo(
+        "file", True, "files", "XDF (pyxdf) and EDF/BDF (pyedflib) beside CSV, text and bags", (), problem
+    )

@@ -1,8 +1,9 @@
 """Lost samples from a packet counter that wraps.
 
-Boards number their packets in ways of their own: 0..255 (Cyton), only even numbers (Cyton with Daisy), 0..200 or doubled
-numbers (Ganglion, by firmware and mode), a counter that never wraps (ANT). The ways are tried side by side; the one that
-explains the stream with the fewest losses is believed, and once it has explained a whole cycle the others are dropped.
+Boards number their packets in ways of their own: 0..255 (Cyton), only even numbers (Cyton with Daisy), 0..200
+or doubled numbers (Ganglion, by firmware and mode), a counter that never wraps (ANT). The ways are tried side
+by side; the one that explains the stream with the fewest losses is believed, and once it has explained a
+whole cycle the others are dropped.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class _Way:
         starts = self._places.get(int(block[0]), [])
         self._at = -1
         self.alive = bool(starts)
-        if starts:  # a doubled number may be its first or second appearance: take the one that loses least at once
+        if (
+            starts
+        ):  # a doubled number may be its first or second appearance: take the one that loses least at once
             self._at = min(starts, key=lambda place: sum(self._walk(place, block[1:8])))
 
     def _distance(self, at: int, value: int) -> int:
@@ -131,7 +134,8 @@ class PacketCounter:
     def add(self, numbers: npt.NDArray[np.int64], elapsed_s: float) -> list[tuple[int, int]]:
         """Losses in one block as (place in the block, packets missing before it).
 
-        elapsed_s: time from the last packet of the previous block to the first of this one, by the host's clock.
+        elapsed_s: time from the last packet of the previous block to the first of this one, by the host's
+        clock.
         """
         numbers = np.asarray(numbers, np.int64)
         if not len(numbers):
@@ -168,6 +172,8 @@ class PacketCounter:
         """Packets of whole cycles that went missing without a trace in the numbers."""
         assert self._ways
         length = self._ways[0].length
-        if not length or length / self._rate_hz < 0.2:  # a cycle shorter than a hiccup of the host cannot be told
+        if (
+            not length or length / self._rate_hz < 0.2
+        ):  # a cycle shorter than a hiccup of the host cannot be told
             return 0
         return max(0, int((elapsed_s * self._rate_hz - lost - 1) / length + 0.3)) * length

@@ -1,12 +1,14 @@
 """OT Bioelettronica Sessantaquattro and Sessantaquattro+: the amplifier connects to us.
 
-Protocol, as OTB's own example code and public clients have it: we listen on TCP 45454, the device connects, we send a 16-bit
-big-endian command word, it streams big-endian samples of all channels, frame by frame. Word, from bit 0: GO, REC, TRIG (2),
-EXT/gain (2), high-pass, 24-bit, MODE (3), channel count (2), rate (2), GETSET. After the bioelectric channels come 2 auxiliary
-and 2 (Sessantaquattro) or 6 (Sessantaquattro+: quaternion, buffer, ramp) accessory channels. The last one is a ramp
-that counts samples: it tells the two models apart, and lost samples.
+Protocol, as OTB's own example code and public clients have it: we listen on TCP 45454, the device connects,
+we send a 16-bit big-endian command word, it streams big-endian samples of all channels, frame by frame. Word,
+from bit 0: GO, REC, TRIG (2), EXT/gain (2), high-pass, 24-bit, MODE (3), channel count (2), rate (2), GETSET.
+After the bioelectric channels come 2 auxiliary and 2 (Sessantaquattro) or 6 (Sessantaquattro+: quaternion,
+buffer, ramp) accessory channels. The last one is a ramp that counts samples: it tells the two models apart,
+and lost samples.
 
-Scale: 286.1 nV per bit in 16-bit mode at its fixed gain 8. For 24-bit mode public sources disagree: give `lsb_nv` yourself.
+Scale: 286.1 nV per bit in 16-bit mode at its fixed gain 8. For 24-bit mode public sources disagree: give
+`lsb_nv` yourself.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class SessantaquattroConfig(EmgSourceConfig):
 
     port: int = parameter(45454, "TCP port to listen on; 0 lets the system choose", ge=0, le=65535)
     address: str = parameter("0.0.0.0", "address to listen on")
-    model: Literal["auto", "sessantaquattro", "plus"] = parameter("auto", "which model; auto looks for the sample ramp")
+    model: Literal["auto", "sessantaquattro", "plus"] = parameter(
+        "auto", "which model; auto looks for the sample ramp"
+    )
     bioelectric: Literal[8, 16, 32, 64] = parameter(64, "bioelectric channels")
     rate_hz: Literal[500, 1000, 2000, 4000] = parameter(2000, "sampling rate", unit="Hz")
     bits: Literal[16, 24] = parameter(16, "resolution")
@@ -43,7 +47,9 @@ class SessantaquattroConfig(EmgSourceConfig):
         "monopolar", "working mode of the device; bipolar halves the channel count, test sends ramps"
     )
     high_pass: bool = parameter(True, "the device's own high-pass filter (about 10 Hz)")
-    lsb_nv: float = parameter(0.0, "nanovolts per bit; 0: 286.1 in 16-bit mode, must be given in 24-bit mode", unit="nV", ge=0)
+    lsb_nv: float = parameter(
+        0.0, "nanovolts per bit; 0: 286.1 in 16-bit mode, must be given in 24-bit mode", unit="nV", ge=0
+    )
     accept_s: float = parameter(2.0, "how long one wait for the device lasts", unit="s", gt=0, le=60)
 
 
@@ -103,7 +109,9 @@ class SessantaquattroSource(LiveEmgSource):
             server.bind((self.config.address, self.config.port))
         except OSError as error:
             server.close()
-            raise DeviceError(f"{self.what}: cannot listen there ({error.strerror or error}); is another program using it?") from error
+            raise DeviceError(
+                f"{self.what}: cannot listen there ({error.strerror or error}); is another program using it?"
+            ) from error
         server.listen(1)
         self._server = server
 
@@ -122,7 +130,9 @@ class SessantaquattroSource(LiveEmgSource):
                 f"{self.what}: no device has connected; join its WiFi and set this machine as its target in the OTB app or web page"
             ) from None
         except OSError as error:
-            raise DeviceError(f"{self.what}: the device went away at once ({error.strerror or error})") from error
+            raise DeviceError(
+                f"{self.what}: the device went away at once ({error.strerror or error})"
+            ) from error
         self._bio = config.bioelectric // 2 if config.mode == "bipolar" else config.bioelectric
         width = config.bits // 8
         self._ready.clear()
@@ -133,7 +143,11 @@ class SessantaquattroSource(LiveEmgSource):
         self._frames = frames
         self._counted = Counted(float(config.rate_hz))
         self._ramp: int | None = None
-        notes = () if self._has_ramp else ("no sample ramp found in the last channel, lost samples cannot be counted",)
+        notes = (
+            ()
+            if self._has_ramp
+            else ("no sample ramp found in the last channel, lost samples cannot be counted",)
+        )
         return Layout(tuple(f"ch{k + 1}" for k in range(self._bio)), float(config.rate_hz), notes)
 
     def _probe(self, frames: FrameReader, width: int) -> tuple[int, bool, bytes]:
@@ -147,7 +161,9 @@ class SessantaquattroSource(LiveEmgSource):
             data += more
             silent = 0 if more else silent + 1
             if silent > 30:
-                raise DeviceError(f"{self.what}: the device connected but sends nothing after the start command")
+                raise DeviceError(
+                    f"{self.what}: the device connected but sends nothing after the start command"
+                )
         for extra in known:
             size = (self._bio + extra) * width
             whole = data[: len(data) // size * size]

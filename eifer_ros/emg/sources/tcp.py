@@ -13,7 +13,8 @@ from .base import Block
 class FrameReader:
     """Bytes from a socket as whole frames.
 
-    TCP has no messages: one `recv` may hold half a frame or three and a half. What is left over waits for the next call.
+    TCP has no messages: one `recv` may hold half a frame or three and a half. What is left over waits for the
+    next call.
     """
 
     def __init__(self, connection: socket.socket, frame_bytes: int, what: str) -> None:
@@ -34,7 +35,11 @@ class FrameReader:
         except OSError as error:
             raise DeviceError(f"{self._what}: connection lost ({error.strerror or error})") from error
         if not data:
-            left = f" in the middle of a frame ({len(self._rest)} of {self._frame_bytes} bytes)" if self._rest else ""
+            left = (
+                f" in the middle of a frame ({len(self._rest)} of {self._frame_bytes} bytes)"
+                if self._rest
+                else ""
+            )
             raise DeviceError(f"{self._what}: the device closed the connection{left}")
         self._rest += data
         return self._whole()
@@ -60,7 +65,9 @@ class Counted:
         self._fresh = True
 
     def block(self, samples: F32, lost: int = 0, later: int = 0) -> Block:
-        """The next samples, with `lost` missing before them and `later` samples of the same arrival still to come."""
+        """The next samples, with `lost` missing before them and `later` samples of the same arrival still to
+        come.
+        """
         self._count += lost
         self.clock.observe(self._count + len(samples) + later, self._host())
         stamp = self.clock.stamp(self._count)

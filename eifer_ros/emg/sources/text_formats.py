@@ -1,8 +1,9 @@
 """Readers of text files: eifer's own CSV, the MMM layout, OpenBCI GUI recordings and plain columns.
 
-Own layout: optional `# key: value` lines (`rate_hz`, `start_ns`, `scheme`, `montage`), a header line whose first column is `time_s`
-and whose others carry their unit (`F1_V`, `zyg_uV`, `chin [mV]`), one row per sample. Samples are written with nine
-significant digits and times to the nanosecond, so that writing and reading gives back the same recording.
+Own layout: optional `# key: value` lines (`rate_hz`, `start_ns`, `scheme`, `montage`), a header line whose
+first column is `time_s` and whose others carry their unit (`F1_V`, `zyg_uV`, `chin [mV]`), one row per
+sample. Samples are written with nine significant digits and times to the nanosecond, so that writing and
+reading gives back the same recording.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _TIME = re.compile(r"^(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)$")
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What a text file may need to be told: rate in Hz, unit, volts per count, columns (names or numbers from 1), names."""
+    """What a text file may need to be told: rate in Hz, unit, volts per count, columns (names or numbers from
+    1), names.
+    """
 
     rate_hz: float = 0.0
     unit: str = ""
@@ -67,11 +70,16 @@ def _number(cell: str) -> float | None:
 
 
 def _table(path: Path) -> _Table:
-    """Comments, header names and numbers of a text file. InputError names the first line that cannot be read."""
+    """Comments, header names and numbers of a text file.
+
+    InputError names the first line that cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: it is not text (byte {error.start}); name its format with ?format=") from None
+        raise InputError(
+            f"{path}: it is not text (byte {error.start}); name its format with ?format="
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     comments: list[str] = []
@@ -111,14 +119,20 @@ def _slow(path: Path, rows: list[str], width: int, at: int) -> F64:
     for k, row in enumerate(rows):
         cells = _split(row)
         if len(cells) != width:
-            raise InputError(f"{path}: row {k + 1} after line {at} has {len(cells)} columns; the rows before have {width}")
+            raise InputError(
+                f"{path}: row {k + 1} after line {at} has {len(cells)} columns; the rows before have {width}"
+            )
         for c, cell in enumerate(cells):
             if cell:
                 number = _number(cell)
                 if number is None:
-                    if c == width - 1 or ":" in cell:  # a formatted date at the end of OpenBCI rows is no sample
+                    if (
+                        c == width - 1 or ":" in cell
+                    ):  # a formatted date at the end of OpenBCI rows is no sample
                         continue
-                    raise InputError(f"{path}: row {k + 1} after line {at}, column {c + 1}: '{cell[:30]}' is no number")
+                    raise InputError(
+                        f"{path}: row {k + 1} after line {at}, column {c + 1}: '{cell[:30]}' is no number"
+                    )
                 values[k, c] = number
     return values
 
@@ -162,7 +176,9 @@ def _pick(path: Path, wanted: tuple[str, ...], header: list[str], width: int) ->
             picked.append(int(name) - 1)
         else:
             known = ", ".join(header) if header else "none by name"
-            raise InputError(f"{path}: it has no column '{name}'{did_you_mean(name, header)}; columns: {known}; numbers 1..{width}")
+            raise InputError(
+                f"{path}: it has no column '{name}'{did_you_mean(name, header)}; columns: {known}; numbers 1..{width}"
+            )
     return picked
 
 
@@ -178,10 +194,24 @@ def _columns(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
     if header and len(header) != width:
         raise InputError(f"{path}: the header names {len(header)} columns but the rows have {width}")
     lowered = [name.lower() for name in header]
-    time_at = next((k for k, name in enumerate(lowered) if name in ("time_s", "time", "t", "timestamp", "time [s]", "time (s)")), None)
-    picked = _pick(path, options.columns, header, width) if options.columns else [
-        k for k in range(width) if k != time_at and (not lowered or lowered[k] not in ("index", "frame", "", "sample", "unnamed: 0"))
-    ]
+    time_at = next(
+        (
+            k
+            for k, name in enumerate(lowered)
+            if name in ("time_s", "time", "t", "timestamp", "time [s]", "time (s)")
+        ),
+        None,
+    )
+    picked = (
+        _pick(path, options.columns, header, width)
+        if options.columns
+        else [
+            k
+            for k in range(width)
+            if k != time_at
+            and (not lowered or lowered[k] not in ("index", "frame", "", "sample", "unnamed: 0"))
+        ]
+    )
     names: list[str] = []
     scales: list[float] = []
     lacking: list[str] = []
@@ -199,7 +229,9 @@ def _columns(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
         else:
             lacking.append(names[-1])
     if lacking:
-        which = ", ".join(lacking[:4]) + (" ... are" if len(lacking) > 4 else " are" if len(lacking) > 1 else " is")
+        which = ", ".join(lacking[:4]) + (
+            " ... are" if len(lacking) > 4 else " are" if len(lacking) > 1 else " is"
+        )
         counts = ", or ?scale_v= volts per count for converter counts"
         raise InputError(f"{path}: nothing says in which unit {which}; add ?unit=uV (V, mV, uV, nV){counts}")
     rate = options.rate_hz or _rate(declared)
@@ -223,7 +255,16 @@ def _columns(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
     if said_count and said_count.isdigit() and int(said_count) != len(values):
         notes.append(f"the header says {said_count} samples but there are {len(values)}")
     samples = (values[:, picked] * np.asarray(scales)).astype(np.float32)
-    return EmgRecording(path, samples, stamps, used, tuple(names), tuple(notes), declared.get("scheme", ""), declared.get("montage", ""))
+    return EmgRecording(
+        path,
+        samples,
+        stamps,
+        used,
+        tuple(names),
+        tuple(notes),
+        declared.get("scheme", ""),
+        declared.get("montage", ""),
+    )
 
 
 def _iron(stamps: npt.NDArray[np.int64], rate_hz: float) -> npt.NDArray[np.int64]:
@@ -231,7 +272,9 @@ def _iron(stamps: npt.NDArray[np.int64], rate_hz: float) -> npt.NDArray[np.int64
     period = NS / rate_hz
     steps = np.diff(stamps)
     clean = np.mean(np.abs(steps - period) < 0.4 * period) > 0.9
-    limit = 1.5 * period if clean else period + 0.02 * NS  # stamps that jitter cannot show a gap shorter than their jitter
+    limit = (
+        1.5 * period if clean else period + 0.02 * NS
+    )  # stamps that jitter cannot show a gap shorter than their jitter
     breaks = np.flatnonzero((steps > limit) | (steps < -0.02 * NS)) + 1
     edges = [0, *breaks.tolist(), len(stamps)]
     out = stamps.copy()
@@ -247,15 +290,21 @@ def _is_mmm(header: list[str]) -> bool:
 
 
 def _mmm(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
-    """Mimics, Muscles, and Me: index and 22 Fridlund envelopes in microvolts, one row per video frame (30 Hz)."""
+    """Mimics, Muscles, and Me: index and 22 Fridlund envelopes in microvolts, one row per video frame (30
+    Hz).
+    """
     header = table.header
     if table.values.shape[1] == len(header) + 1:  # pandas leaves the name of its index empty
         header = ["", *header]
     if table.values.shape[1] != len(header):
-        raise InputError(f"{path}: the header names {len(header)} columns but the rows have {table.values.shape[1]}")
-    picked = _pick(path, options.columns, header, len(header)) if options.columns else [
-        k for k, name in enumerate(header) if name.endswith(_MMM_SIDES)
-    ]
+        raise InputError(
+            f"{path}: the header names {len(header)} columns but the rows have {table.values.shape[1]}"
+        )
+    picked = (
+        _pick(path, options.columns, header, len(header))
+        if options.columns
+        else [k for k, name in enumerate(header) if name.endswith(_MMM_SIDES)]
+    )
     rate = options.rate_hz or _MMM_RATE_HZ
     scale = options.scale_v or volts_per(options.unit or "uV")
     notes = [*_cut_note(table), f"MMM layout: envelopes at {rate:g} Hz, not raw EMG"]
@@ -267,7 +316,9 @@ def _mmm(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
     else:
         stamps = even_stamps(len(table.values), rate)
     samples = (table.values[:, picked] * scale).astype(np.float32)
-    return EmgRecording(path, samples, stamps, rate, tuple(header[k] for k in picked), tuple(notes), "fridlund", "envelope")
+    return EmgRecording(
+        path, samples, stamps, rate, tuple(header[k] for k in picked), tuple(notes), "fridlund", "envelope"
+    )
 
 
 def _openbci(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
@@ -313,7 +364,9 @@ def _openbci(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
             for place, lost in losses:
                 index[place:] += lost
             if losses:
-                notes.append(f"{sum(lost for _, lost in losses)} samples are missing in {len(losses)} places by the packet counter")
+                notes.append(
+                    f"{sum(lost for _, lost in losses)} samples are missing in {len(losses)} places by the packet counter"
+                )
         start = float(np.median(seconds - index / rate))
         stamps = round(start * NS) + np.round(index * (NS / rate)).astype(np.int64)
     samples = (values[:, channels] * (options.scale_v or volts_per(options.unit or "uV"))).astype(np.float32)
@@ -321,17 +374,26 @@ def _openbci(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
 
 
 def write_csv(path: Path, recording: EmgRecording) -> None:
-    """Write `recording` in eifer's own layout. Reading it back gives equal samples, stamps, rate and names."""
+    """Write `recording` in eifer's own layout.
+
+    Reading it back gives equal samples, stamps, rate and names.
+    """
     start = int(recording.stamps[0])
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(f"# eifer EMG\n# rate_hz: {recording.rate_hz!r}\n# start_ns: {start}\n# samples: {len(recording.samples)}\n")
+        file.write(
+            f"# eifer EMG\n# rate_hz: {recording.rate_hz!r}\n# start_ns: {start}\n# samples: {len(recording.samples)}\n"
+        )
         for key, value in (("scheme", recording.scheme), ("montage", recording.montage)):
             if value:
                 file.write(f"# {key}: {value}\n")
         bad = [name for name in recording.channels if not name or re.search(r"[,;\n\"]", name)]
         if bad:
-            raise InputError(f"{path}: channel names must not hold commas, semicolons, quotes or line ends: {bad}")
+            raise InputError(
+                f"{path}: channel names must not hold commas, semicolons, quotes or line ends: {bad}"
+            )
         file.write("time_s," + ",".join(f"{name}_V" for name in recording.channels) + "\n")
         for stamp, row in zip((recording.stamps - start).tolist(), recording.samples, strict=True):
             sign, stamp = ("-", -stamp) if stamp < 0 else ("", stamp)
-            file.write(f"{sign}{stamp // NS}.{stamp % NS:09d}," + ",".join(f"{v:.9g}" for v in row.tolist()) + "\n")
+            file.write(
+                f"{sign}{stamp // NS}.{stamp % NS:09d}," + ",".join(f"{v:.9g}" for v in row.tolist()) + "\n"
+            )

@@ -28,9 +28,10 @@ def export_rows(states: Sequence[FaceState], head: HeadModel, path: Path) -> int
 def sequence(states: Sequence[FaceState], head: HeadModel) -> dict[str, Any]:
     """Arrays by the names FLAME and SMPL-X code uses, T frames.
 
-    betas (S,) the median shape; expression (T, E); jaw_pose, neck_pose, leye_pose, reye_pose, global_orient (T, 3) axis-angle rad;
-    transl (T, 3) m; eyelids (T, 2); stamps (T,) ns; fps; head_model; licence. global_orient and transl put the head into a world with
-    y up and z towards the viewer, the camera at its origin: x_world = R x_model + transl. Lost faces are NaN and `tracked` (T,) false.
+    betas (S,) the median shape; expression (T, E); jaw_pose, neck_pose, leye_pose, reye_pose, global_orient
+    (T, 3) axis-angle rad; transl (T, 3) m; eyelids (T, 2); stamps (T,) ns; fps; head_model; licence.
+    global_orient and transl put the head into a world with y up and z towards the viewer, the camera at its
+    origin: x_world = R x_model + transl. Lost faces are NaN and `tracked` (T,) false.
     """
     from ...head.flame_rows import axis_angle
 
@@ -41,17 +42,31 @@ def sequence(states: Sequence[FaceState], head: HeadModel) -> dict[str, Any]:
             place[index] = FACING.T @ state.head_pose[:3, 3]
     stamps = np.array([state.stamp for state in states], np.int64)
     tracked = np.array([state.status != FaceStatus.LOST for state in states])
-    shapes = np.stack([state.shape for state, ok in zip(states, tracked, strict=True) if ok] or [np.zeros(head.shape_size, np.float32)])
+    shapes = np.stack(
+        [state.shape for state, ok in zip(states, tracked, strict=True) if ok]
+        or [np.zeros(head.shape_size, np.float32)]
+    )
 
     def stack(name: str) -> Any:
         return np.stack([getattr(state, name) for state in states])
 
     eyes = stack("eyes")
     return {
-        "betas": np.nanmedian(shapes, axis=0), "expression": stack("expression"), "jaw_pose": stack("jaw"), "neck_pose": stack("neck"),
-        "leye_pose": eyes[:, 0], "reye_pose": eyes[:, 1], "global_orient": orient, "transl": place, "eyelids": stack("eyelids"),
-        "stamps": stamps, "tracked": tracked, "fps": np.float64(frame_rate(stamps)), "head_model": np.array(head.id),
-        "expression_names": np.array(head.expression_names), "licence": np.array(head.licence),
+        "betas": np.nanmedian(shapes, axis=0),
+        "expression": stack("expression"),
+        "jaw_pose": stack("jaw"),
+        "neck_pose": stack("neck"),
+        "leye_pose": eyes[:, 0],
+        "reye_pose": eyes[:, 1],
+        "global_orient": orient,
+        "transl": place,
+        "eyelids": stack("eyelids"),
+        "stamps": stamps,
+        "tracked": tracked,
+        "fps": np.float64(frame_rate(stamps)),
+        "head_model": np.array(head.id),
+        "expression_names": np.array(head.expression_names),
+        "licence": np.array(head.licence),
     }
 
 
@@ -95,5 +110,3 @@ def _write(path: Path, save: Any) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         part.unlink(missing_ok=True)
-
-

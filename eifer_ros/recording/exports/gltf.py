@@ -1,9 +1,10 @@
 """An animated head as binary glTF 2.0 (`.glb`): Blender, three.js, Unreal and Windows open it.
 
-One mesh of the person's neutral head; expression coefficients (and lids, where the head has a basis for them) as morph targets with
-their names; root, neck, jaw and eyes as a skin; one animation with weights, joint rotations and head pose. Metres, y up, as glTF wants.
-Morph targets are added before skinning, exactly as the head model does it; two things glTF has no word for: FLAME's pose-dependent
-correctives (left out, said in the report) and lid offsets added after skinning (added before it here).
+One mesh of the person's neutral head; expression coefficients (and lids, where the head has a basis for them)
+as morph targets with their names; root, neck, jaw and eyes as a skin; one animation with weights, joint
+rotations and head pose. Metres, y up, as glTF wants. Morph targets are added before skinning, exactly as the
+head model does it; two things glTF has no word for: FLAME's pose-dependent correctives (left out, said in the
+report) and lid offsets added after skinning (added before it here).
 """
 
 from __future__ import annotations
@@ -38,9 +39,18 @@ class _Document:
     views: list[dict[str, Any]] = field(default_factory=list)
     data: bytearray = field(default_factory=bytearray)
 
-    def add(self, array: npt.NDArray[Any], *, target: int | None = None, bounds: bool = False, normalized: bool = False) -> int:
+    def add(
+        self,
+        array: npt.NDArray[Any],
+        *,
+        target: int | None = None,
+        bounds: bool = False,
+        normalized: bool = False,
+    ) -> int:
         """Store an array (N,) or (N, K); returns the accessor's index."""
-        code = {np.dtype(np.float32): FLOAT, np.dtype(np.uint32): UINT, np.dtype(np.uint16): USHORT}[array.dtype]
+        code = {np.dtype(np.float32): FLOAT, np.dtype(np.uint32): UINT, np.dtype(np.uint16): USHORT}[
+            array.dtype
+        ]
         self.data += b"\0" * (-len(self.data) % 4)
         view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes}
         if target is not None:
@@ -49,7 +59,10 @@ class _Document:
         self.data += np.ascontiguousarray(array).tobytes()
         width = 1 if array.ndim == 1 else array.shape[1]
         accessor: dict[str, Any] = {
-            "bufferView": len(self.views) - 1, "componentType": code, "count": len(array), "type": _SIZE[width],
+            "bufferView": len(self.views) - 1,
+            "componentType": code,
+            "count": len(array),
+            "type": _SIZE[width],
         }
         if normalized:
             accessor["normalized"] = True
@@ -69,13 +82,18 @@ def _quaternions(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return np.asarray(turns, np.float32)
 
 
-def export_gltf(states: Sequence[FaceState], head: HeadModel, path: Path, *, pose: bool = True) -> dict[str, Any]:
-    """Faces of `head` as an animation, one key per face; lost faces are left out and the face in between is interpolated.
+def export_gltf(
+    states: Sequence[FaceState], head: HeadModel, path: Path, *, pose: bool = True
+) -> dict[str, Any]:
+    """Faces of `head` as an animation, one key per face; lost faces are left out and the face in between is
+    interpolated.
 
-    pose: let the head move as before the camera, relative to its first pose. Returns what is in the file. Raises InputError where
-    no face was seen or the file exists.
+    pose: let the head move as before the camera, relative to its first pose. Returns what is in the file.
+    Raises InputError where no face was seen or the file exists.
     """
-    seen = [state for state in states if state.status != FaceStatus.LOST and np.isfinite(state.expression).all()]
+    seen = [
+        state for state in states if state.status != FaceStatus.LOST and np.isfinite(state.expression).all()
+    ]
     if not seen:
         raise InputError(f"{path}: no face to animate; every face of the recording is lost")
     if path.exists():
@@ -85,35 +103,56 @@ def export_gltf(states: Sequence[FaceState], head: HeadModel, path: Path, *, pos
             raise InputError(f"a face of head model '{state.head_model}' was given to '{head.id}'")
     shape = np.median(np.stack([np.nan_to_num(state.shape) for state in seen]), axis=0)
     document = _Document()
-    names = list(head.expression_names) + (["eyelid.left", "eyelid.right"] if head.eyelid_basis is not None else [])
+    names = list(head.expression_names) + (
+        ["eyelid.left", "eyelid.right"] if head.eyelid_basis is not None else []
+    )
     mesh = _mesh(document, head, shape, names)
     nodes, joints, skin = _skeleton(document, head, shape)
     keys = _keys(document, seen, head, len(joints), pose)
+    # fmt: off
     gltf = {
         "asset": {"version": "2.0", "generator": "eifer", "copyright": head.licence},
         "scene": 0, "scenes": [{"nodes": [0]}], "nodes": nodes, "meshes": [mesh], "skins": [skin], "animations": [keys],
         "materials": [{"name": "face", "doubleSided": True, "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.7}}],
         "accessors": document.accessors, "bufferViews": document.views, "buffers": [{"byteLength": len(document.data)}],
     }
+    # fmt: on
     _write(path, gltf, bytes(document.data))
     left_out = ["pose-dependent correctives"] if head.pose_basis is not None else []
-    return {"frames": len(seen), "lost": len(states) - len(seen), "morph_targets": len(names), "joints": len(joints),
-            "vertices": len(head.template), "left_out": left_out, "bytes": path.stat().st_size}
+    return {
+        "frames": len(seen),
+        "lost": len(states) - len(seen),
+        "morph_targets": len(names),
+        "joints": len(joints),
+        "vertices": len(head.template),
+        "left_out": left_out,
+        "bytes": path.stat().st_size,
+    }
 
 
-def _mesh(document: _Document, head: HeadModel, shape: npt.NDArray[np.floating], names: list[str]) -> dict[str, Any]:
+def _mesh(
+    document: _Document, head: HeadModel, shape: npt.NDArray[np.floating], names: list[str]
+) -> dict[str, Any]:
     neutral = np.asarray(head.neutral(shape), np.float32)
     weights, joints = _four(head.skin_weights)
     corners = neutral[head.faces]
     normals = np.zeros_like(neutral)
-    np.add.at(normals, head.faces.ravel(), np.repeat(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), 3, axis=0))
+    np.add.at(
+        normals,
+        head.faces.ravel(),
+        np.repeat(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), 3, axis=0),
+    )
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0]).astype(np.float32)
+    normals = np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0]).astype(
+        np.float32
+    )
     # vertex colours are linear in glTF, those of the pictures are sRGB
     attributes = {
-        "POSITION": document.add(neutral, target=ARRAY_BUFFER, bounds=True), "NORMAL": document.add(normals, target=ARRAY_BUFFER),
+        "POSITION": document.add(neutral, target=ARRAY_BUFFER, bounds=True),
+        "NORMAL": document.add(normals, target=ARRAY_BUFFER),
         "COLOR_0": document.add(np.asarray(colours(head) ** 2.2, np.float32), target=ARRAY_BUFFER),
-        "JOINTS_0": document.add(joints, target=ARRAY_BUFFER), "WEIGHTS_0": document.add(weights, target=ARRAY_BUFFER),
+        "JOINTS_0": document.add(joints, target=ARRAY_BUFFER),
+        "WEIGHTS_0": document.add(weights, target=ARRAY_BUFFER),
     }
     if head.uv is not None:
         down = np.stack([head.uv[:, 0], 1 - head.uv[:, 1]], axis=1)  # glTF counts v from the top
@@ -121,12 +160,21 @@ def _mesh(document: _Document, head: HeadModel, shape: npt.NDArray[np.floating],
     bases = [head.expression_basis] + ([head.eyelid_basis] if head.eyelid_basis is not None else [])
     offsets = np.concatenate(bases, axis=2)
     targets = [
-        {"POSITION": document.add(np.ascontiguousarray(offsets[:, :, index], np.float32), target=ARRAY_BUFFER, bounds=True)}
+        {
+            "POSITION": document.add(
+                np.ascontiguousarray(offsets[:, :, index], np.float32), target=ARRAY_BUFFER, bounds=True
+            )
+        }
         for index in range(offsets.shape[2])
     ]
     indices = document.add(head.faces.astype(np.uint32).ravel(), target=ELEMENT_BUFFER)
     primitive = {"attributes": attributes, "indices": indices, "material": 0, "targets": targets}
-    return {"name": head.id, "primitives": [primitive], "weights": [0.0] * len(targets), "extras": {"targetNames": names}}
+    return {
+        "name": head.id,
+        "primitives": [primitive],
+        "weights": [0.0] * len(targets),
+        "extras": {"targetNames": names},
+    }
 
 
 def _four(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]:
@@ -155,12 +203,16 @@ def _skeleton(
         above.setdefault("children", []).append(first + index)
     inverse = np.tile(np.eye(4, dtype=np.float32), (len(places), 1, 1))
     inverse[:, :3, 3] = -places
-    matrices = document.add(np.ascontiguousarray(inverse.transpose(0, 2, 1)).reshape(-1, 16))  # glTF stores columns first
+    matrices = document.add(
+        np.ascontiguousarray(inverse.transpose(0, 2, 1)).reshape(-1, 16)
+    )  # glTF stores columns first
     joints = [first + index for index in range(len(places))]
     return nodes, joints, {"joints": joints, "inverseBindMatrices": matrices, "skeleton": first}
 
 
-def _keys(document: _Document, seen: list[FaceState], head: HeadModel, joint_count: int, pose: bool) -> dict[str, Any]:
+def _keys(
+    document: _Document, seen: list[FaceState], head: HeadModel, joint_count: int, pose: bool
+) -> dict[str, Any]:
     times = np.array([(state.stamp - seen[0].stamp) / NS for state in seen], np.float32)
     clock = document.add(times, bounds=True)
     samplers: list[dict[str, Any]] = []
@@ -172,7 +224,9 @@ def _keys(document: _Document, seen: list[FaceState], head: HeadModel, joint_cou
 
     weights = np.stack([state.expression for state in seen])
     if head.eyelid_basis is not None:
-        weights = np.concatenate([weights, np.nan_to_num(np.stack([state.eyelids for state in seen]))], axis=1)
+        weights = np.concatenate(
+            [weights, np.nan_to_num(np.stack([state.eyelids for state in seen]))], axis=1
+        )
     channel(1, "weights", np.ascontiguousarray(weights, np.float32).ravel())
     turns = {"neck": "neck", "jaw": "jaw"}
     for index, name in enumerate(head.joints):

@@ -1,7 +1,8 @@
-"""Every stream of a recording as a table, CSV or Parquet, with the unit in each column's header: `F1 [V]`, `stamp [ns]`.
+"""Every stream of a recording as a table, CSV or Parquet, with the unit in each column's header: `F1 [V]`,
+`stamp [ns]`.
 
-One row per item, one per sample for raw EMG. A stream whose columns change midway (other channels) continues in a second table. A
-file appears under its name only when it is whole.
+One row per item, one per sample for raw EMG. A stream whose columns change midway (other channels) continues
+in a second table. A file appears under its name only when it is whole.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ XYZ = ("x", "y", "z")
 
 @dataclass(frozen=True)
 class Column:
-    """Name and unit (empty for text and counts; `1` for a share or coefficient). kind: `int`, `float32`, `float64` or `text`."""
+    """Name and unit (empty for text and counts; `1` for a share or coefficient).
+
+    kind: `int`, `float32`, `float64` or `text`.
+    """
 
     name: str
     unit: str = ""
@@ -65,6 +69,7 @@ STAMP = Column("stamp", "ns", "int")
 
 def columns_of(item: Item, expression: Sequence[str] = ()) -> tuple[Column, ...]:
     """The columns of a table of such items. expression: names of a face's coefficients where known."""
+
     def floats(names: Sequence[str], unit: str = "1", prefix: str = "") -> tuple[Column, ...]:
         return tuple(Column(f"{prefix}{name}", unit) for name in names)
 
@@ -73,43 +78,87 @@ def columns_of(item: Item, expression: Sequence[str] = ()) -> tuple[Column, ...]
             return (STAMP, Column("index", "", "int"), *floats(item.channels, "V"))
         case MuscleActivity():
             return (
-                STAMP, Column("origin", "", "text"), Column("scheme", "", "text"), Column("profile", "", "text"),
-                *floats(item.muscles, "V", "envelope."), *floats(item.muscles, "1", "activation."), *floats(item.muscles, "1", "quality."),
+                STAMP,
+                Column("origin", "", "text"),
+                Column("scheme", "", "text"),
+                Column("profile", "", "text"),
+                *floats(item.muscles, "V", "envelope."),
+                *floats(item.muscles, "1", "activation."),
+                *floats(item.muscles, "1", "quality."),
             )
         case FaceState():
-            names = list(expression) if len(expression) == len(item.expression) else [f"{i:03d}" for i in range(len(item.expression))]
+            names = (
+                list(expression)
+                if len(expression) == len(item.expression)
+                else [f"{i:03d}" for i in range(len(item.expression))]
+            )
             return (
-                STAMP, *(Column(name, "", "text") for name in ("head_model", "origin", "status")), Column("confidence", "1"),
-                *floats(names, "1", "expression."), *floats(names, "1", "expression_std."), *floats(XYZ, "rad", "jaw."),
-                *floats(XYZ, "rad", "neck."), *floats(XYZ, "rad", "eye_left."), *floats(XYZ, "rad", "eye_right."),
+                STAMP,
+                *(Column(name, "", "text") for name in ("head_model", "origin", "status")),
+                Column("confidence", "1"),
+                *floats(names, "1", "expression."),
+                *floats(names, "1", "expression_std."),
+                *floats(XYZ, "rad", "jaw."),
+                *floats(XYZ, "rad", "neck."),
+                *floats(XYZ, "rad", "eye_left."),
+                *floats(XYZ, "rad", "eye_right."),
                 *floats(("left", "right"), "1", "eyelid."),
-                *(Column(f"head_pose.{r}{c}", "m" if c == 3 else "1", "float64") for r in range(3) for c in range(4)),
+                *(
+                    Column(f"head_pose.{r}{c}", "m" if c == 3 else "1", "float64")
+                    for r in range(3)
+                    for c in range(4)
+                ),
                 *floats([f"{i:03d}" for i in range(len(item.shape))], "1", "shape."),
             )
         case Blendshapes():
             return (STAMP, *floats(item.names))
         case JointTargets():
-            joints = [(name, "rad", "") for name in item.names] + [(name, "rad/s", "limit.") for name in item.names]
+            joints = [(name, "rad", "") for name in item.names] + [
+                (name, "rad/s", "limit.") for name in item.names
+            ]
             return (STAMP, *(Column(f"{prefix}{name}", unit, "float64") for name, unit, prefix in joints))
         case Marker():
             return (STAMP, *(Column(name, "", "text") for name in ("label", "phase", "note")))
         case FaceDisplacement():
-            # three columns for each of thousands of vertices would be no table: like a picture, it is described and stays in the bag
+            # three columns for each of thousands of vertices would be no table: like a picture, it is
+            # described and stays in the bag
             return (
-                STAMP, Column("head_model", "", "text"), Column("origin", "", "text"), Column("confidence", "1"),
-                Column("vertices", "", "int"), Column("rms", "m"), Column("largest", "m"), Column("largest_vertex", "", "int"),
+                STAMP,
+                Column("head_model", "", "text"),
+                Column("origin", "", "text"),
+                Column("confidence", "1"),
+                Column("vertices", "", "int"),
+                Column("rms", "m"),
+                Column("largest", "m"),
+                Column("largest_vertex", "", "int"),
             )
         case FaceEvent():
             return (
-                STAMP, Column("onset", "ns", "int"), Column("offset", "ns", "int"),
-                *(Column(name, "", "text") for name in ("region", "regions", "label", "origin")), Column("score", "1"), Column("lead", "s"),
+                STAMP,
+                Column("onset", "ns", "int"),
+                Column("offset", "ns", "int"),
+                *(Column(name, "", "text") for name in ("region", "regions", "label", "origin")),
+                Column("score", "1"),
+                Column("lead", "s"),
                 *floats(item.classes, "1", "probability."),
             )
         case EmgChannelInfo():
             texts = [Column(name, "", "text") for name in ("channel", "muscle", "scheme", "montage")]
-            return (STAMP, *texts, Column("rate", "Hz", "float64"), Column("x", "scheme"), Column("y", "scheme"))
+            return (
+                STAMP,
+                *texts,
+                Column("rate", "Hz", "float64"),
+                Column("x", "scheme"),
+                Column("y", "scheme"),
+            )
         case HeadModelInfo():
-            return (STAMP, Column("head_model", "", "text"), Column("coefficient", "", "text"), Column("lower", "1"), Column("upper", "1"))
+            return (
+                STAMP,
+                Column("head_model", "", "text"),
+                Column("coefficient", "", "text"),
+                Column("lower", "1"),
+                Column("upper", "1"),
+            )
         case Frame():
             return (STAMP, Column("width", "px", "int"), Column("height", "px", "int"))
 
@@ -122,12 +171,28 @@ def rows_of(item: Item) -> Iterator[Row]:
                 yield [item.stamp + round(k * NS / item.rate_hz), item.first_index + k, *sample]
         case MuscleActivity():
             words = [MuscleOrigin(item.origin).name.lower(), item.scheme, item.profile]
-            yield [item.stamp, *words, *item.envelope.tolist(), *item.activation.tolist(), *item.quality.tolist()]
+            yield [
+                item.stamp,
+                *words,
+                *item.envelope.tolist(),
+                *item.activation.tolist(),
+                *item.quality.tolist(),
+            ]
         case FaceState():
             yield [
-                item.stamp, item.head_model, FaceOrigin(item.origin).name.lower(), FaceStatus(item.status).name.lower(), item.confidence,
-                *item.expression.tolist(), *item.expression_std.tolist(), *item.jaw.tolist(), *item.neck.tolist(),
-                *item.eyes.ravel().tolist(), *item.eyelids.tolist(), *item.head_pose[:3].ravel().tolist(), *item.shape.tolist(),
+                item.stamp,
+                item.head_model,
+                FaceOrigin(item.origin).name.lower(),
+                FaceStatus(item.status).name.lower(),
+                item.confidence,
+                *item.expression.tolist(),
+                *item.expression_std.tolist(),
+                *item.jaw.tolist(),
+                *item.neck.tolist(),
+                *item.eyes.ravel().tolist(),
+                *item.eyelids.tolist(),
+                *item.head_pose[:3].ravel().tolist(),
+                *item.shape.tolist(),
             ]
         case Blendshapes():
             yield [item.stamp, *item.weights.tolist()]
@@ -138,19 +203,36 @@ def rows_of(item: Item) -> Iterator[Row]:
         case FaceDisplacement():
             length = np.linalg.norm(item.displacement, axis=1)
             most = int(length.argmax()) if len(length) else -1
-            rms, largest = (float(np.sqrt(np.mean(length**2))), float(length[most])) if len(length) else (np.nan, np.nan)
+            rms, largest = (
+                (float(np.sqrt(np.mean(length**2))), float(length[most])) if len(length) else (np.nan, np.nan)
+            )
             origin = FaceOrigin(item.origin).name.lower()
             yield [item.stamp, item.head_model, origin, item.confidence, len(length), rms, largest, most]
         case FaceEvent():
             yield [
-                item.stamp, item.onset, item.offset, item.region, " ".join(item.regions), item.label, FaceOrigin(item.origin).name.lower(),
-                item.score, item.lead_s, *item.probabilities.tolist(),
+                item.stamp,
+                item.onset,
+                item.offset,
+                item.region,
+                " ".join(item.regions),
+                item.label,
+                FaceOrigin(item.origin).name.lower(),
+                item.score,
+                item.lead_s,
+                *item.probabilities.tolist(),
             ]
         case EmgChannelInfo():
-            for name, muscle, (x, y) in zip(item.channels, item.muscles, item.positions.tolist(), strict=True):
+            for name, muscle, (x, y) in zip(
+                item.channels, item.muscles, item.positions.tolist(), strict=True
+            ):
                 yield [item.stamp, name, muscle, item.scheme, item.montage, item.rate_hz, x, y]
         case HeadModelInfo():
-            for name, low, high in zip(item.expression_names, item.expression_lower.tolist(), item.expression_upper.tolist(), strict=True):
+            for name, low, high in zip(
+                item.expression_names,
+                item.expression_lower.tolist(),
+                item.expression_upper.tolist(),
+                strict=True,
+            ):
                 yield [item.stamp, item.head_model, name, low, high]
         case Frame():
             yield [item.stamp, *item.size]
@@ -178,7 +260,9 @@ class CsvTable:
 
     def write(self, rows: list[Row]) -> None:
         """Append rows."""
-        self._csv.writerows([form(value) for form, value in zip(self._form, row, strict=True)] for row in rows)
+        self._csv.writerows(
+            [form(value) for form, value in zip(self._form, row, strict=True)] for row in rows
+        )
 
     def close(self) -> None:
         """Finish the file."""
@@ -187,7 +271,10 @@ class CsvTable:
 
 
 _CELL: dict[str, Callable[[Any], str]] = {
-    "int": str, "text": str, "float32": lambda v: "" if v != v else f"{v:.9g}", "float64": lambda v: "" if v != v else repr(float(v)),
+    "int": str,
+    "text": str,
+    "float32": lambda v: "" if v != v else f"{v:.9g}",
+    "float64": lambda v: "" if v != v else repr(float(v)),
 }
 
 
@@ -197,7 +284,9 @@ class ParquetTable:
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         pa, pq = arrow()
         kinds = {"int": pa.int64(), "float32": pa.float32(), "float64": pa.float64(), "text": pa.string()}
-        fields = [pa.field(c.header, kinds[c.kind], metadata={"unit": c.unit, "name": c.name}) for c in columns]
+        fields = [
+            pa.field(c.header, kinds[c.kind], metadata={"unit": c.unit, "name": c.name}) for c in columns
+        ]
         self._schema = pa.schema(fields)
         self._pa = pa
         self._path, self._part = path, path.with_name(path.name + ".part")
@@ -205,7 +294,10 @@ class ParquetTable:
 
     def write(self, rows: list[Row]) -> None:
         """Append rows as one row group."""
-        arrays = [self._pa.array(list(values), kind.type) for values, kind in zip(zip(*rows, strict=True), self._schema, strict=True)]
+        arrays = [
+            self._pa.array(list(values), kind.type)
+            for values, kind in zip(zip(*rows, strict=True), self._schema, strict=True)
+        ]
         self._writer.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
 
     def close(self) -> None:
@@ -234,9 +326,11 @@ class _Open:
 
 
 def export_tables(bag: Path, out: Path, form: str = "csv", topics: Sequence[str] = ()) -> dict[str, int]:
-    """Every stream of `bag` (or `topics`) as `out`/STREAM.csv or .parquet, and the session record as session.json; rows by file name.
+    """Every stream of `bag` (or `topics`) as `out`/STREAM.csv or .parquet, and the session record as
+    session.json; rows by file name.
 
-    Raises InputError for an unknown form or a folder with files of that name, RecordingError, MissingExtra for Parquet.
+    Raises InputError for an unknown form or a folder with files of that name, RecordingError, MissingExtra
+    for Parquet.
     """
     if form not in FORMATS:
         raise InputError(f"table format '{form}': write csv or parquet")
@@ -263,7 +357,9 @@ def export_tables(bag: Path, out: Path, form: str = "csv", topics: Sequence[str]
             if len(table.rows) >= BATCH:
                 table.writer.write(table.rows)
                 table.rows = []
-        (out / "session.json").write_text(json.dumps(recording.session, indent=2, default=str) + "\n", encoding="utf-8")
+        (out / "session.json").write_text(
+            json.dumps(recording.session, indent=2, default=str) + "\n", encoding="utf-8"
+        )
     counts = {}
     for opened in tables.values():
         for table in opened:
@@ -279,7 +375,9 @@ def _same(columns: tuple[Column, ...], item: Item) -> bool:
     if isinstance(item, EmgChunk):
         return [column.name for column in columns[2:]] == list(item.channels)
     if isinstance(item, MuscleActivity):
-        return [column.name for column in columns[4 : 4 + len(item.muscles)]] == [f"envelope.{name}" for name in item.muscles]
+        return [column.name for column in columns[4 : 4 + len(item.muscles)]] == [
+            f"envelope.{name}" for name in item.muscles
+        ]
     if isinstance(item, FaceState):
         return len(columns) == 5 + 2 * len(item.expression) + 12 + 2 + 12 + len(item.shape)
     if isinstance(item, JointTargets):
@@ -299,10 +397,15 @@ def _expression_names(item: Item) -> tuple[str, ...]:
 
 
 def read_parquet(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Columns of a Parquet file by header. Raises InputError for a file that is half-written or something else."""
+    """Columns of a Parquet file by header.
+
+    Raises InputError for a file that is half-written or something else.
+    """
     pa, pq = arrow()
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); it was cut off or is something else") from None
+        raise InputError(
+            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); it was cut off or is something else"
+        ) from None
     return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}

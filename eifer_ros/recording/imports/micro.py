@@ -1,18 +1,23 @@
 """The micro-expression collections CASME II, SAMM and CAS(ME)3: label table and folders of frames.
 
 Layouts as their owners give them out:
-- CASME II (Yan et al. 2014): `CASME2-coding-*.xlsx` with Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame, Action Units,
+- CASME II (Yan et al. 2014): `CASME2-coding-*.xlsx` with Subject, Filename, OnsetFrame, ApexFrame,
+  OffsetFrame, Action Units,
   Estimated Emotion; frames `sub01/EP02_01f/img46.jpg`, `reg_img46.jpg` where cropped; 200 frames/s.
-- SAMM (Davison et al. 2018): `SAMM_Micro_FACS_Codes_v2.xlsx`, whose header (Subject, Filename, Inducement Code, Onset Frame, Apex Frame,
-  Offset Frame, Duration, Micro, Action Units, Estimated Emotion, Objective Classes, Notes) stands below a block of notes; frames
-  `006/006_1_2/006_05562.jpg`, numbered within the long video; 200 frames/s.
-- CAS(ME)3 part A (Li et al. 2022): `cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx` with Subject, Filename, Onset, Apex, Offset, AU,
-  Objective class, emotion; frames of the clips `frame/spNO.1_a_355/355.jpg` or of whole videos `spNO.1/a/color/355.jpg`; 30 frames/s.
+- SAMM (Davison et al. 2018): `SAMM_Micro_FACS_Codes_v2.xlsx`, whose header (Subject, Filename, Inducement
+  Code, Onset Frame, Apex Frame,
+  Offset Frame, Duration, Micro, Action Units, Estimated Emotion, Objective Classes, Notes) stands below a
+  block of notes; frames `006/006_1_2/006_05562.jpg`, numbered within the long video; 200 frames/s.
+- CAS(ME)3 part A (Li et al. 2022): `cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx` with Subject, Filename, Onset,
+  Apex, Offset, AU,
+  Objective class, emotion; frames of the clips `frame/spNO.1_a_355/355.jpg` or of whole videos
+  `spNO.1/a/color/355.jpg`; 30 frames/s.
 
-Odd, and taken care of here: subjects are numbers in the table and `sub01`, `006` on disk; letter case differs between CAS(ME)3's table and
-folders; an apex or offset that is not known is written `/`, left empty, or 0 or -1; frames are missing in the middle or at the end of
-clips. Frame numbers mean the file of that number, whatever the first one is: nothing is counted from the start of a folder. The collections
-may not be passed on; eifer reads them where their owner put them.
+Odd, and taken care of here: subjects are numbers in the table and `sub01`, `006` on disk; letter case differs
+between CAS(ME)3's table and folders; an apex or offset that is not known is written `/`, left empty, or 0 or
+-1; frames are missing in the middle or at the end of clips. Frame numbers mean the file of that number,
+whatever the first one is: nothing is counted from the start of a folder. The collections may not be passed
+on; eifer reads them where their owner put them.
 """
 
 from __future__ import annotations
@@ -31,23 +36,37 @@ from .sheets import SUFFIXES, read_table
 UPPER_UNITS = frozenset({1, 2, 4, 5, 6, 7, 41, 42, 43, 44, 45, 46})
 """Action units of brows, lids and the cheek below the eye."""
 LOWER_UNITS = frozenset((*range(8, 40),))
-"""Action units of nose, mouth and chin; 50 and above are movements of head and eyes, which are no expression."""
+"""Action units of nose, mouth and chin; 50 and above are movements of head and eyes, which are no expression.
+"""
 
 _ALIASES = {
-    "happy": "happiness", "sad": "sadness", "surprised": "surprise", "disgusted": "disgust", "fearful": "fear", "angry": "anger",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "angry": "anger",
     "other": "others",
 }
 _ROLES: Mapping[str, tuple[str, ...]] = {
-    "subject": ("subject",), "clip": ("filename",), "onset": ("onsetframe", "onset"), "apex": ("apexframe", "apex"),
-    "offset": ("offsetframe", "offset"), "units": ("actionunits", "au", "actionunit"),
-    "label": ("estimatedemotion", "emotion"), "objective": ("objectiveclasses", "objectiveclass"),
+    "subject": ("subject",),
+    "clip": ("filename",),
+    "onset": ("onsetframe", "onset"),
+    "apex": ("apexframe", "apex"),
+    "offset": ("offsetframe", "offset"),
+    "units": ("actionunits", "au", "actionunit"),
+    "label": ("estimatedemotion", "emotion"),
+    "objective": ("objectiveclasses", "objectiveclass"),
 }
 _NEEDED = ("subject", "clip", "onset", "apex", "offset")
 
 
 @dataclass(frozen=True)
 class Collection:
-    """One of the collections: how its table and folders are called. columns: as its owner writes the needed ones."""
+    """One of the collections: how its table and folders are called.
+
+    columns: as its owner writes the needed ones.
+    """
 
     kind: str
     name: str
@@ -69,15 +88,27 @@ COLLECTIONS: Mapping[str, Collection] = {
     each.kind: each
     for each in (
         Collection(
-            "casme2", "CASME II", 200.0, (*_SIX, "repression", "sadness", "fear", "others"), ("casme2*coding*", "casme*ii*coding*"),
+            "casme2",
+            "CASME II",
+            200.0,
+            (*_SIX, "repression", "sadness", "fear", "others"),
+            ("casme2*coding*", "casme*ii*coding*"),
             "Subject, Filename, OnsetFrame, ApexFrame, OffsetFrame, Action Units, Estimated Emotion",
         ),
         Collection(
-            "samm", "SAMM", 200.0, (*_SIX, "contempt", "sadness", "fear", "anger", "others"), ("samm*micro*", "samm*facs*"),
+            "samm",
+            "SAMM",
+            200.0,
+            (*_SIX, "contempt", "sadness", "fear", "anger", "others"),
+            ("samm*micro*", "samm*facs*"),
             "Subject, Filename, Onset Frame, Apex Frame, Offset Frame, Action Units, Estimated Emotion",
         ),
         Collection(
-            "casme3", "CAS(ME)3", 30.0, (*_SIX, "sadness", "fear", "anger", "others"), ("cas(me)3*me*label*", "cas(me)3*me*", "casme3*"),
+            "casme3",
+            "CAS(ME)3",
+            30.0,
+            (*_SIX, "sadness", "fear", "anger", "others"),
+            ("cas(me)3*me*label*", "cas(me)3*me*", "casme3*"),
             "Subject, Filename, Onset, Apex, Offset, AU, Objective class, emotion",
         ),
     )
@@ -86,7 +117,9 @@ COLLECTIONS: Mapping[str, Collection] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """One row of a table: frame numbers, None for an apex or offset that is not known; row: as a spreadsheet numbers it."""
+    """One row of a table: frame numbers, None for an apex or offset that is not known; row: as a spreadsheet
+    numbers it.
+    """
 
     row: int
     subject: str
@@ -135,19 +168,23 @@ class Index:
 def collection(kind: str) -> Collection:
     """The collection of that name. Raises InputError for another."""
     if kind not in COLLECTIONS:
-        raise InputError(f"collection '{kind}'{did_you_mean(kind, COLLECTIONS)}; known are {', '.join(COLLECTIONS)}")
+        raise InputError(
+            f"collection '{kind}'{did_you_mean(kind, COLLECTIONS)}; known are {', '.join(COLLECTIONS)}"
+        )
     return COLLECTIONS[kind]
 
 
 def read_index(kind: str, root: Path, table: Path | None = None, frames: Path | None = None) -> Index:
     """Table and folders of the collection `kind` in folder `root`; pictures are looked for, not opened.
 
-    table, frames: where they are if not to be looked for. A row that cannot be used is a failure, not an error. Raises InputError where
-    there is no table, a needed column is missing, or no row can be used.
+    table, frames: where they are if not to be looked for. A row that cannot be used is a failure, not an
+    error. Raises InputError where there is no table, a needed column is missing, or no row can be used.
     """
     which = collection(kind)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds the label table and the frames of {which.name}")
+        raise InputError(
+            f"{root}: no such folder; give the folder that holds the label table and the frames of {which.name}"
+        )
     path = table or _find_table(root, which)
     notes: list[str] = []
     failures: dict[str, str] = {}
@@ -181,15 +218,23 @@ def _find_table(root: Path, which: Collection) -> Path:
         found = [path for path in candidates if Path(path.name.lower()).match(pattern)]
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(root)) for path in found)
-            raise InputError(f"{root}: {listed} could each be the label table; name the right one with --table")
+            raise InputError(
+                f"{root}: {listed} could each be the label table; name the right one with --table"
+            )
         if found:
             return found[0]
-    there = f"; tables there: {', '.join(path.name for path in candidates[:5])} (name one with --table)" if candidates else ""
+    there = (
+        f"; tables there: {', '.join(path.name for path in candidates[:5])} (name one with --table)"
+        if candidates
+        else ""
+    )
     raise InputError(f"{root}: no label table of {which.name} (.xlsx or .csv with {which.columns}){there}")
 
 
 def _tables(folder: Path, levels: int) -> Iterator[Path]:
-    """Table files in a folder and those below it; further down there are only pictures, up to millions of them."""
+    """Table files in a folder and those below it; further down there are only pictures, up to millions of
+    them.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
@@ -208,7 +253,11 @@ def _header(table: list[list[str]], path: Path, which: Collection) -> tuple[int,
     best: tuple[int, list[str]] = (-1, list(_NEEDED))
     for number, cells in enumerate(table):
         names = [_plain(cell) for cell in cells]
-        columns = {role: next(names.index(n) for n in known if n in names) for role, known in _ROLES.items() if set(known) & set(names)}
+        columns = {
+            role: next(names.index(n) for n in known if n in names)
+            for role, known in _ROLES.items()
+            if set(known) & set(names)
+        }
         missing = [role for role in _NEEDED if role not in columns]
         if not missing:
             return number, columns
@@ -217,15 +266,20 @@ def _header(table: list[list[str]], path: Path, which: Collection) -> tuple[int,
     if best[0] >= 0:
         held = ", ".join(cell for cell in table[best[0]] if cell)
         lacking = ", ".join("Filename" if role == "clip" else role.capitalize() for role in best[1])
-        raise InputError(f"{path}: row {best[0] + 1} lacks the column {lacking}; it has {held}, {which.name} has {which.columns}")
+        raise InputError(
+            f"{path}: row {best[0] + 1} lacks the column {lacking}; it has {held}, {which.name} has {which.columns}"
+        )
     raise InputError(f"{path}: no row of it names the columns of {which.name}: {which.columns}")
 
 
-def _labelled(path: Path, which: Collection, notes: list[str], failures: dict[str, str]) -> Iterator[Labelled]:
+def _labelled(
+    path: Path, which: Collection, notes: list[str], failures: dict[str, str]
+) -> Iterator[Labelled]:
     table = read_table(path, "label")  # as the sheet of CAS(ME)3 is called
     head, columns = _header(table, path, which)
     subject = clip = ""
     for number, cells in enumerate(table[head + 1 :], start=head + 2):
+
         def cell(role: str, cells: list[str] = cells) -> str:
             place = columns.get(role, -1)
             return cells[place] if 0 <= place < len(cells) else ""
@@ -240,7 +294,9 @@ def _labelled(path: Path, which: Collection, notes: list[str], failures: dict[st
         try:
             onset = _frame(cell("onset"), path, number, "onset")
             if onset is None:
-                raise InputError(f"{path}: row {number}: the onset of {subject}/{clip} is '{cell('onset')}'; an event needs one")
+                raise InputError(
+                    f"{path}: row {number}: the onset of {subject}/{clip} is '{cell('onset')}'; an event needs one"
+                )
             apex, offset = (_frame(cell(role), path, number, role) for role in ("apex", "offset"))
         except InputError as error:
             failures[f"{subject}/{clip} ({where})"] = str(error)
@@ -250,9 +306,13 @@ def _labelled(path: Path, which: Collection, notes: list[str], failures: dict[st
         if label not in which.classes:
             if written:
                 hint = did_you_mean(label, which.classes)
-                notes.append(f"{subject}/{clip}: emotion '{written}' is none of {which.name}'s{hint}, taken as unknown")
+                notes.append(
+                    f"{subject}/{clip}: emotion '{written}' is none of {which.name}'s{hint}, taken as unknown"
+                )
             label = UNKNOWN_LABEL
-        yield Labelled(number, subject, clip, onset, apex, offset, label, written, cell("units"), cell("objective"))
+        yield Labelled(
+            number, subject, clip, onset, apex, offset, label, written, cell("units"), cell("objective")
+        )
 
 
 def _frame(text: str, path: Path, row: int, role: str) -> int | None:
@@ -262,7 +322,9 @@ def _frame(text: str, path: Path, row: int, role: str) -> int | None:
         return None
     found = re.fullmatch(r"(-?\d+)(?:\.0*)?", plain)
     if found is None:
-        raise InputError(f"{path}: row {row}: the {role} is '{text}'; it must be a frame number, or / where it is not known")
+        raise InputError(
+            f"{path}: row {row}: the {role} is '{text}'; it must be a frame number, or / where it is not known"
+        )
     number = int(found[1])
     return None if number < 0 or (number == 0 and role != "onset") else number
 
@@ -281,7 +343,9 @@ class _Folders:
     def _look(self, folder: Path, levels: int) -> None:
         with os.scandir(folder) as entries:
             # depth pictures of CAS(ME)3 lie in folders of the same names as the colour ones
-            below = sorted(entry.path for entry in entries if entry.is_dir() and entry.name.lower() != "depth")
+            below = sorted(
+                entry.path for entry in entries if entry.is_dir() and entry.name.lower() != "depth"
+            )
         for path in map(Path, below):
             self._by_name.setdefault(path.name.lower(), []).append(path)
             if levels > 1:
@@ -291,16 +355,26 @@ class _Folders:
         """The folder with the frames of a row. Raises InputError where there is none, or more than one."""
         wanted: list[tuple[str, ...]] = [(row.subject, row.clip)]
         if self._which.kind == "casme3":
-            wanted = [(f"{row.subject}_{row.clip}_{row.onset}",), (row.subject, row.clip, "color"), (row.subject, row.clip)]
+            wanted = [
+                (f"{row.subject}_{row.clip}_{row.onset}",),
+                (row.subject, row.clip, "color"),
+                (row.subject, row.clip),
+            ]
         for names in wanted:
-            last = [path for path in self._by_name.get(names[-1].lower(), ()) if _ends(path, names) and _numbered(path)]
+            last = [
+                path
+                for path in self._by_name.get(names[-1].lower(), ())
+                if _ends(path, names) and _numbered(path)
+            ]
             if len(last) > 1:
                 listed = ", ".join(str(path.relative_to(self._root)) for path in last)
                 raise InputError(f"{row.name}: {listed} could each hold its frames; choose with --frames")
             if last:
                 return last[0]
         looked = " or ".join("/".join(names) for names in wanted)
-        raise InputError(f"{row.name}: no frames; looked for a folder {looked} with pictures under {self._root}")
+        raise InputError(
+            f"{row.name}: no frames; looked for a folder {looked} with pictures under {self._root}"
+        )
 
 
 def _ends(path: Path, names: tuple[str, ...]) -> bool:
@@ -324,9 +398,12 @@ def _checked(row: Labelled, clip: Clip, table: Path, rate_hz: float, notes: list
     where = f"{table}: row {row.row} ({row.subject}/{row.clip})"
     offset = row.offset
     if offset is None:
-        # the end of a clip that was cut around one event is near the event's; that of a whole video says nothing
+        # the end of a clip that was cut around one event is near the event's; that of a whole video says
+        # nothing
         if clip.rows or not 0 < numbers[-1] - row.onset <= rate_hz:
-            raise InputError(f"{where}: its offset is not known, and its frames ({numbers[0]} .. {numbers[-1]}) do not tell it")
+            raise InputError(
+                f"{where}: its offset is not known, and its frames ({numbers[0]} .. {numbers[-1]}) do not tell it"
+            )
         offset = numbers[-1]
         notes.append(f"{row.name}: its offset is not known; taken to last until the last frame, {offset}")
     if offset < row.onset:
@@ -341,7 +418,9 @@ def _checked(row: Labelled, clip: Clip, table: Path, rate_hz: float, notes: list
         )
     absent = [n for n in (row.onset, row.apex, offset) if n is not None and n not in clip.frames]
     if absent:
-        notes.append(f"{row.name}: the table names frames that are missing: {', '.join(map(str, dict.fromkeys(absent)))}")
+        notes.append(
+            f"{row.name}: the table names frames that are missing: {', '.join(map(str, dict.fromkeys(absent)))}"
+        )
     if row.apex is None:
         notes.append(f"{row.name}: its apex is not known; taken in the middle")
     return replace(row, offset=offset)
@@ -352,16 +431,20 @@ def _gaps(clip: Clip, notes: list[str]) -> None:
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if missing:
         span = f"{numbers[0]} .. {numbers[-1]}"
-        notes.append(f"{clip.subject}/{clip.name}: {missing} of its frames {span} are missing; time goes on over them")
+        notes.append(
+            f"{clip.subject}/{clip.name}: {missing} of its frames {span} are missing; time goes on over them"
+        )
 
 
 # ---- action units -----------------------------------------------------------------------------------------------------------
 
 
 def regions_of_units(text: str) -> tuple[str, ...]:
-    """Regions in which action units as the tables write them move (`4+L10`, `R12`, `R14A or 17A`), in order of mention.
+    """Regions in which action units as the tables write them move (`4+L10`, `R12`, `R14A or 17A`), in order
+    of mention.
 
-    L and R are the subject's sides, as in FACS; a unit without one moves both. Empty where no unit of the face is named.
+    L and R are the subject's sides, as in FACS; a unit without one moves both. Empty where no unit of the
+    face is named.
     """
     found: dict[str, None] = {}
     for side, number in re.findall(r"(?<![A-Za-z0-9])([LRlr]?)\s*(?:[AaUuTtBb]{0,2})\s*(\d{1,3})", text):

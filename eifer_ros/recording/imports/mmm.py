@@ -1,13 +1,16 @@
-"""The public data sets MMM (Mimics, Muscles, and Me) and MaM (Mimics and Muscles): index, clips, and what is odd about them.
+"""The public data sets MMM (Mimics, Muscles, and Me) and MaM (Mimics and Muscles): index, clips, and what is
+odd about them.
 
-Layout from the README of MMM (eifer-mam.github.io, 2026): `MMM.csv` has one row per clip, `MMM_3DMM.csv` one path per method;
-`emg/` holds 22 envelopes at the video's 30 frames/s, `video/` the pictures with electrodes, `video_noelec/` the restored ones,
-`video_noelec_params/METHOD/` what seven methods fitted to the *restored* pictures. A clip's name is
-`{pid}_{rec}_{mode}_{task_seq}_{task}`, `99_2S_emotion_12_happy`; `rec` ends in S (sensors) or N (none).
+Layout from the README of MMM (eifer-mam.github.io, 2026): `MMM.csv` has one row per clip, `MMM_3DMM.csv` one
+path per method; `emg/` holds 22 envelopes at the video's 30 frames/s, `video/` the pictures with electrodes,
+`video_noelec/` the restored ones, `video_noelec_params/METHOD/` what seven methods fitted to the *restored*
+pictures. A clip's name is `{pid}_{rec}_{mode}_{task_seq}_{task}`, `99_2S_emotion_12_happy`; `rec` ends in S
+(sensors) or N (none).
 
-Odd, and taken care of here: participant ids are text (`007`; a spreadsheet makes 7 of it); N sessions call three movements otherwise;
-`sync_grade` and `use` only say whether there is EMG; files that no row names and rows whose file is missing exist; envelopes ring
-slightly below 0. The data are for non-commercial use and must not be passed on: eifer reads them where their owner put them.
+Odd, and taken care of here: participant ids are text (`007`; a spreadsheet makes 7 of it); N sessions call
+three movements otherwise; `sync_grade` and `use` only say whether there is EMG; files that no row names and
+rows whose file is missing exist; envelopes ring slightly below 0. The data are for non-commercial use and
+must not be passed on: eifer reads them where their owner put them.
 """
 
 from __future__ import annotations
@@ -28,8 +31,18 @@ from .parameters import METHODS, Parameters, read_parameters
 
 RATE_HZ = 30.0
 FUNCTIONAL = (
-    "Face-At-Rest", "Forehead", "Eye-Gentle", "Eye-Tight", "Nose-Pucker", "Smile-Closed", "Smile-Open", "Lip-Pucker", "Cheeks", "Snarl",
-    "Depress-Lip", "Smile-Natural",
+    "Face-At-Rest",
+    "Forehead",
+    "Eye-Gentle",
+    "Eye-Tight",
+    "Nose-Pucker",
+    "Smile-Closed",
+    "Smile-Open",
+    "Lip-Pucker",
+    "Cheeks",
+    "Snarl",
+    "Depress-Lip",
+    "Smile-Natural",
 )
 EMOTIONS = ("angry", "disgusted", "fearful", "happy", "sad", "surprised")
 ALIASES = {"Inflate-Cheeks": "Cheeks"}
@@ -46,9 +59,10 @@ _FOLDERS = {"emg": ".csv", "video": ".mp4", "video_no-cut": ".mp4", "video_noele
 class Clip:
     """One clip of the index.
 
-    identifier: stem of its files. pid: as text. rec: session (`2S`). mode: `schaede` or `emotion`. seq: number of the task within the
-    session. task: label by which the protocol knows it; label: as the index has it. Paths are None where there is no such file.
-    parameters: tables by method, fitted to the restored pictures.
+    identifier: stem of its files. pid: as text. rec: session (`2S`). mode: `schaede` or `emotion`. seq:
+    number of the task within the session. task: label by which the protocol knows it; label: as the index has
+    it. Paths are None where there is no such file. parameters: tables by method, fitted to the restored
+    pictures.
     """
 
     identifier: str
@@ -95,19 +109,24 @@ class Dataset:
         return tuple(dict.fromkeys(clip.session for clip in self.clips))
 
     def of(self, session: str) -> tuple[Clip, ...]:
-        """The clips of a session, functional movements first, by task number. Raises InputError for one that is not there."""
+        """The clips of a session, functional movements first, by task number.
+
+        Raises InputError for one that is not there.
+        """
         found = [clip for clip in self.clips if clip.session == session]
         if not found:
             known = self.sessions
-            raise InputError(f"{self.root}: no session '{session}'{did_you_mean(session, known)}; it has {', '.join(known)}")
+            raise InputError(
+                f"{self.root}: no session '{session}'{did_you_mean(session, known)}; it has {', '.join(known)}"
+            )
         return tuple(sorted(found, key=lambda clip: (clip.mode == "emotion", clip.seq)))
 
 
 def read_index(root: Path) -> Dataset:
     """The index of the data set in folder `root`. Files are looked for, not opened.
 
-    Raises InputError for a folder without an index, a row that cannot be understood, a name that occurs twice, a path that leads out
-    of the folder. What is merely odd is in `notes`.
+    Raises InputError for a folder without an index, a row that cannot be understood, a name that occurs
+    twice, a path that leads out of the folder. What is merely odd is in `notes`.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds MMM.csv")
@@ -122,7 +141,11 @@ def read_index(root: Path) -> Dataset:
         clips[clip.identifier] = clip
     if not clips:
         raise InputError(f"{index}: holds no clip")
-    notes += [f"{fits.name if fits else ''}: '{name}' is not in {index.name}, left out" for name in fitted if name not in clips]
+    notes += [
+        f"{fits.name if fits else ''}: '{name}' is not in {index.name}, left out"
+        for name in fitted
+        if name not in clips
+    ]
     notes += _strays(root, clips)
     return Dataset(root, index.stem, tuple(clips.values()), tuple(notes))
 
@@ -136,9 +159,13 @@ def _index_files(root: Path) -> tuple[Path, Path | None]:
             if {"index", "rec", "task"} <= head:
                 found.append(path)
     if not found:
-        raise InputError(f"{root}: no index; MMM.csv (columns source, index, pid, rec, mode, task, ...) should lie there")
+        raise InputError(
+            f"{root}: no index; MMM.csv (columns source, index, pid, rec, mode, task, ...) should lie there"
+        )
     if len(found) > 1:
-        raise InputError(f"{root}: {' and '.join(path.name for path in found)} both look like the index; leave one of them")
+        raise InputError(
+            f"{root}: {' and '.join(path.name for path in found)} both look like the index; leave one of them"
+        )
     fits = found[0].with_name(f"{found[0].stem}_3DMM.csv")
     return found[0], fits if fits.is_file() else None
 
@@ -149,22 +176,32 @@ def _rows(path: Path) -> list[dict[str, str]]:
             table = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key is not None} for row in table]
+    rows = [
+        {key.strip(): (value or "").strip() for key, value in row.items() if key is not None} for row in table
+    ]
     if rows and "index" not in rows[0]:
         raise InputError(f"{path}: has no column 'index'; it has {', '.join(rows[0])}")
     return [row for row in rows if any(row.values())]
 
 
-def _clip(root: Path, index: Path, number: int, row: Mapping[str, str], fitted: Mapping[str, str], notes: list[str]) -> Clip:
+def _clip(
+    root: Path, index: Path, number: int, row: Mapping[str, str], fitted: Mapping[str, str], notes: list[str]
+) -> Clip:
     where = f"{index}: line {number}"
     stem = row["index"]
     parts = _STEM.match(stem)
     if parts is None:
-        raise InputError(f"{where}: '{stem}' is no clip name; {{pid}}_{{rec}}_{{mode}}_{{task_seq}}_{{task}} is, as 99_2S_emotion_12_happy")
+        raise InputError(
+            f"{where}: '{stem}' is no clip name; {{pid}}_{{rec}}_{{mode}}_{{task_seq}}_{{task}} is, as 99_2S_emotion_12_happy"
+        )
     pid = row.get("pid", "")
     if pid and pid != parts["pid"]:
         # a spreadsheet or pandas made a number of the id: 007 became 7 or 7.0
-        same = re.fullmatch(r"\d+(\.0*)?", pid) and parts["pid"].isdigit() and int(float(pid)) == int(parts["pid"])
+        same = (
+            re.fullmatch(r"\d+(\.0*)?", pid)
+            and parts["pid"].isdigit()
+            and int(float(pid)) == int(parts["pid"])
+        )
         if not same:
             raise InputError(f"{where}: pid '{pid}' does not go with clip '{stem}'")
         notes.append(f"{stem}: pid was read as the number {pid} somewhere, it is '{parts['pid']}'")
@@ -174,7 +211,9 @@ def _clip(root: Path, index: Path, number: int, row: Mapping[str, str], fitted: 
     label = row.get("task") or parts["task"]
     task = canonical(label)
     if parts["rec"][-1:] not in ("S", "N"):
-        notes.append(f"{stem}: session '{parts['rec']}' ends neither in S nor in N, taken as without electrodes")
+        notes.append(
+            f"{stem}: session '{parts['rec']}' ends neither in S nor in N, taken as without electrodes"
+        )
 
     def path(column: str) -> Path | None:
         return _file(root, where, row.get(column, ""), stem, column, notes)
@@ -186,11 +225,23 @@ def _clip(root: Path, index: Path, number: int, row: Mapping[str, str], fitted: 
         if found is not None:
             parameters[method] = found
     clip = Clip(
-        stem, parts["pid"], parts["rec"], parts["mode"], int(parts["seq"]), task, label, path("emg"), path("video"), path("video_no-cut"),
-        path("video_noelec"), parameters,
+        stem,
+        parts["pid"],
+        parts["rec"],
+        parts["mode"],
+        int(parts["seq"]),
+        task,
+        label,
+        path("emg"),
+        path("video"),
+        path("video_no-cut"),
+        path("video_noelec"),
+        parameters,
     )
     if not clip.known:
-        notes.append(f"{stem}: task '{label}' is not in the protocol{did_you_mean(task, (*FUNCTIONAL, *EMOTIONS))}, kept under its name")
+        notes.append(
+            f"{stem}: task '{label}' is not in the protocol{did_you_mean(task, (*FUNCTIONAL, *EMOTIONS))}, kept under its name"
+        )
     if clip.sensors and clip.emg is None and row.get("use", "").lower() == "yes":
         notes.append(f"{stem}: the index says it has EMG, but none was found")
     return clip
@@ -207,7 +258,9 @@ def _file(root: Path, where: str, given: str, stem: str, column: str, notes: lis
         return None
     path = root / given
     if Path(given).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{where}: {column} '{given}' leads out of the data set; paths are relative to its folder")
+        raise InputError(
+            f"{where}: {column} '{given}' leads out of the data set; paths are relative to its folder"
+        )
     if not path.is_file():
         notes.append(f"{stem}: {column} file {given} is missing")
         return None
@@ -215,7 +268,9 @@ def _file(root: Path, where: str, given: str, stem: str, column: str, notes: lis
 
 
 def _usual(root: Path, method: str, parts: re.Match[str]) -> Path | None:
-    path = root / "video_noelec_params" / method / f"{parts['pid']}_{parts['rec']}" / f"{parts[0]}_params.csv.gz"
+    path = (
+        root / "video_noelec_params" / method / f"{parts['pid']}_{parts['rec']}" / f"{parts[0]}_params.csv.gz"
+    )
     return path if path.is_file() else None
 
 
@@ -229,7 +284,10 @@ def _strays(root: Path, clips: Mapping[str, Clip]) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class ClipData:
-    """A clip read: T frames. envelope (T, 22) V in the order of Fridlund's F1..F22, or None; parameters, or None. notes: what was odd."""
+    """A clip read: T frames.
+
+    envelope (T, 22) V in the order of Fridlund's F1..F22, or None; parameters, or None. notes: what was odd.
+    """
 
     clip: Clip
     envelope: F32 | None
@@ -241,8 +299,8 @@ class ClipData:
 def read_clip(clip: Clip, method: str | None = "MediaPipe", video_frames: int | None = None) -> ClipData:
     """EMG and one method's parameters of a clip, cut to the same length.
 
-    video_frames: frames of its video where known. Raises InputError where the clip has neither, where a table is damaged, or where
-    lengths differ by more than 2 %.
+    video_frames: frames of its video where known. Raises InputError where the clip has neither, where a table
+    is damaged, or where lengths differ by more than 2 %.
     """
     notes: list[str] = []
     lengths: dict[str, int] = {}
@@ -251,7 +309,9 @@ def read_clip(clip: Clip, method: str | None = "MediaPipe", video_frames: int | 
         envelope, below = _envelope(clip.emg)
         lengths["EMG"] = len(envelope)
         if below:
-            notes.append(f"{clip.identifier}: {below} envelope values below 0 (ringing of the resampler) set to 0")
+            notes.append(
+                f"{clip.identifier}: {below} envelope values below 0 (ringing of the resampler) set to 0"
+            )
     if method is not None and method in clip.parameters:
         parameters = read_parameters(clip.parameters[method], method)
         lengths[method] = len(parameters.values)
@@ -263,11 +323,16 @@ def read_clip(clip: Clip, method: str | None = "MediaPipe", video_frames: int | 
     if shortest != longest:
         told = ", ".join(f"{name} {count}" for name, count in lengths.items())
         if longest - shortest > max(1, TOLERATED * longest):
-            raise InputError(f"{clip.identifier}: frame counts differ ({told}); its files do not belong together")
+            raise InputError(
+                f"{clip.identifier}: frame counts differ ({told}); its files do not belong together"
+            )
         notes.append(f"{clip.identifier}: frame counts differ ({told}), cut to {shortest}")
     return ClipData(
-        clip, None if envelope is None else envelope[:shortest],
-        None if parameters is None else Parameters(parameters.method, parameters.values[:shortest]), shortest, tuple(notes),
+        clip,
+        None if envelope is None else envelope[:shortest],
+        None if parameters is None else Parameters(parameters.method, parameters.values[:shortest]),
+        shortest,
+        tuple(notes),
     )
 
 
@@ -276,7 +341,9 @@ def _envelope(path: Path) -> tuple[F32, int]:
     names = [FRIDLUND.resolve(name) for name in recording.channels]
     if set(names) != set(FRIDLUND.names):
         held = ", ".join(recording.channels)
-        raise InputError(f"{path}: not an envelope file of MMM; it should hold the 22 Fridlund channels, it holds {held}")
+        raise InputError(
+            f"{path}: not an envelope file of MMM; it should hold the 22 Fridlund channels, it holds {held}"
+        )
     samples = recording.samples[:, [names.index(name) for name in FRIDLUND.names]]
     values = np.where(np.isfinite(samples), samples, 0.0)
     return np.maximum(values, 0.0).astype(np.float32), int((values < 0).sum())
@@ -285,8 +352,10 @@ def _envelope(path: Path) -> tuple[F32, int]:
 def pairs(dataset: Dataset) -> tuple[list[tuple[Clip, Clip]], list[str]]:
     """(N clip, S clip) of the same participant, block and task number, and why others were left out.
 
-    The task number decides, not the label; where both labels are known and mean different movements the pair is left out.
+    The task number decides, not the label; where both labels are known and mean different movements the pair
+    is left out.
     """
+
     def key(clip: Clip) -> tuple[str, str, str, int]:
         return clip.pid, clip.rec[:-1], clip.mode, clip.seq
 

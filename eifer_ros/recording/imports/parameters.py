@@ -1,7 +1,8 @@
 """Per-frame parameter tables of seven face reconstruction methods, as the MMM data set publishes them.
 
-Column groups and counts from the README of MMM (eifer-mam.github.io, 2026). Groups keep the meaning of each method's own code:
-DECA and EMOCAv2 `pose` is global rotation (3) then jaw (3); SMIRK and EIFER `cam` is scale, x, y.
+Column groups and counts from the README of MMM (eifer-mam.github.io, 2026). Groups keep the meaning of each
+method's own code: DECA and EMOCAv2 `pose` is global rotation (3) then jaw (3); SMIRK and EIFER `cam` is
+scale, x, y.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ XYZ = ("x", "y", "z")
 class Method:
     """One method's table: groups and their sizes in published order, and which columns are the expression.
 
-    expression: names of the columns that hold what muscles do (expression, jaw, lids; not identity, light or camera).
-    flame: the expression lives in FLAME's space; names are those of `columns`.
+    expression: names of the columns that hold what muscles do (expression, jaw, lids; not identity, light or
+    camera). flame: the expression lives in FLAME's space; names are those of `columns`.
     """
 
     name: str
@@ -44,7 +45,9 @@ class Method:
         if self.named:
             return self.named
         return tuple(
-            f"{group}_{XYZ[i]}" if group in ("angle", "t") else f"{group}_{i}" for group, count in self.groups for i in range(count)
+            f"{group}_{XYZ[i]}" if group in ("angle", "t") else f"{group}_{i}"
+            for group, count in self.groups
+            for i in range(count)
         )
 
 
@@ -59,7 +62,11 @@ METHODS: Mapping[str, Method] = {
     for method in (
         Method("DECA", _DECA, (*_of("exp", 50), *_of("pose", 3, 3)), True),
         Method("EMOCAv2", _DECA, (*_of("exp", 50), *_of("pose", 3, 3)), True),
-        Method("Deep3DFace", (("idt", 80), ("exp", 64), ("tex", 80), ("angle", 3), ("gamma", 27), ("t", 3)), _of("exp", 64)),
+        Method(
+            "Deep3DFace",
+            (("idt", 80), ("exp", 64), ("tex", 80), ("angle", 3), ("gamma", 27), ("t", 3)),
+            _of("exp", 64),
+        ),
         Method("EIFER", flame_rows.GROUPS, _EIFER_EXPRESSION, True),
         Method("SMIRK", flame_rows.GROUPS, _EIFER_EXPRESSION, True),
         Method("FOCUS", (("idt", 199), ("exp", 100), ("tex", 199), ("cam", 6), ("sh", 27)), _of("exp", 100)),
@@ -76,12 +83,16 @@ def method_named(name: str) -> Method:
     for known, method in METHODS.items():
         if known.casefold() == name.casefold():
             return method
-    raise InputError(f"reconstruction method '{name}' is not known{did_you_mean(name, METHODS)}; known are {', '.join(METHODS)}")
+    raise InputError(
+        f"reconstruction method '{name}' is not known{did_you_mean(name, METHODS)}; known are {', '.join(METHODS)}"
+    )
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """A method's table: values (N, C) float64, NaN where a cell was empty, C columns in `method.columns` order."""
+    """A method's table: values (N, C) float64, NaN where a cell was empty, C columns in `method.columns`
+    order.
+    """
 
     method: Method
     values: F64
@@ -100,9 +111,10 @@ class Parameters:
 def read_parameters(path: Path, method: str | Method) -> Parameters:
     """A `.csv` or `.csv.gz` table of `method`, one row per video frame.
 
-    With a header, columns are found by group and number in any order (`exp0`, `exp_0`, `exp 0`); a header of other names and a table
-    without one must have the published order. An unnamed index column before the others is passed over. Raises InputError that says
-    what the file holds instead, and of which method it looks.
+    With a header, columns are found by group and number in any order (`exp0`, `exp_0`, `exp 0`); a header of
+    other names and a table without one must have the published order. An unnamed index column before the
+    others is passed over. Raises InputError that says what the file holds instead, and of which method it
+    looks.
     """
     known = method if isinstance(method, Method) else method_named(method)
     rows = _cells(path)
@@ -116,13 +128,17 @@ def read_parameters(path: Path, method: str | Method) -> Parameters:
     first = 2 if named else 1
     for number, row in enumerate(body):
         if len(row) != len(head):
-            raise InputError(f"{path}: line {number + first} has {len(row)} columns, the first line has {len(head)}; was it cut off?")
+            raise InputError(
+                f"{path}: line {number + first} has {len(row)} columns, the first line has {len(head)}; was it cut off?"
+            )
         for column, index in enumerate(pick):
             if index is not None and row[index].strip():
                 try:
                     values[number, column] = float(row[index])
                 except ValueError:
-                    raise InputError(f"{path}: line {number + first}, column {index + 1}: '{row[index][:30]}' is no number") from None
+                    raise InputError(
+                        f"{path}: line {number + first}, column {index + 1}: '{row[index][:30]}' is no number"
+                    ) from None
     for column, index in enumerate(pick):
         if index is None:
             values[:, column] = 0.0
@@ -142,7 +158,9 @@ def _cells(path: Path) -> list[list[str]]:
 
 
 def _pick(path: Path, head: list[str] | None, width: int, method: Method) -> list[int | None]:
-    """Where each column of `method` stands in the file; None for a column that is 0 there (MediaPipe's tongueOut)."""
+    """Where each column of `method` stands in the file; None for a column that is 0 there (MediaPipe's
+    tongueOut).
+    """
     columns = method.columns
     if head is not None:
         where = {_plain(name): index for index, name in enumerate(head)}
@@ -154,10 +172,14 @@ def _pick(path: Path, head: list[str] | None, width: int, method: Method) -> lis
             lacks = f"has no column '{missing[0]}' of {method.name} ({len(missing)} are missing)"
             raise InputError(f"{path}: {lacks}{_looks_like(head, width)}")
     if method.named:
-        raise InputError(f"{path}: its columns are not named as {method.name}'s blendshapes are (jawOpen, ...){_looks_like(head, width)}")
+        raise InputError(
+            f"{path}: its columns are not named as {method.name}'s blendshapes are (jawOpen, ...){_looks_like(head, width)}"
+        )
     extra = width - len(columns)
     if extra not in (0, 1) or (head is not None and extra == 1 and head[0]):
-        raise InputError(f"{path}: has {width} columns; {method.name} has {len(columns)}{_looks_like(head, width)}")
+        raise InputError(
+            f"{path}: has {width} columns; {method.name} has {len(columns)}{_looks_like(head, width)}"
+        )
     return list(range(extra, width))
 
 
@@ -175,7 +197,8 @@ def _looks_like(head: list[str] | None, width: int) -> str:
 
 
 def as_eifer_rows(parameters: Parameters) -> F64:
-    """(N, 361) EIFER rows of a table in FLAME's space: DECA's 100 shape coefficients are FLAME's first, its lids are open.
+    """(N, 361) EIFER rows of a table in FLAME's space: DECA's 100 shape coefficients are FLAME's first, its
+    lids are open.
 
     Raises InputError for a method with another face model.
     """

@@ -1,6 +1,7 @@
 """Tables as text: CSV, and a sheet of an Office Open XML workbook (.xlsx, ECMA-376 part 1, section 18).
 
-A workbook is a ZIP of XML files; values are all that is read, formulas count with the value they had when the file was saved.
+A workbook is a ZIP of XML files; values are all that is read, formulas count with the value they had when the
+file was saved.
 """
 
 from __future__ import annotations
@@ -21,16 +22,25 @@ MOST_BYTES = 200 << 20
 """A part of a workbook larger than this is refused: label tables have kilobytes."""
 
 _BROKEN = (
-    zipfile.BadZipFile, zlib.error, EOFError, ElementTree.ParseError, KeyError, IndexError, ValueError, NotImplementedError, RuntimeError
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ElementTree.ParseError,
+    KeyError,
+    IndexError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
 )
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
 def read_table(path: Path, prefer: str = "") -> list[list[str]]:
-    """Rows of cells as text, empty cells as "", whole numbers without a decimal point; a row may be shorter than others.
+    """Rows of cells as text, empty cells as "", whole numbers without a decimal point; a row may be shorter
+    than others.
 
-    prefer: a workbook's sheet to take where it has one of that name; else the first. Raises InputError for a file that is missing, of
-    another kind or damaged.
+    prefer: a workbook's sheet to take where it has one of that name; else the first. Raises InputError for a
+    file that is missing, of another kind or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -94,7 +104,9 @@ def _rows(archive: zipfile.ZipFile, path: Path, prefer: str) -> Iterator[list[st
     name = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
     shared: list[str] = []
     if "xl/sharedStrings.xml" in archive.namelist():
-        shared = [_text_of(item) for item in _part(archive, path, "xl/sharedStrings.xml") if _local(item) == "si"]
+        shared = [
+            _text_of(item) for item in _part(archive, path, "xl/sharedStrings.xml") if _local(item) == "si"
+        ]
     number = 0
     for row in (e for e in _part(archive, path, name).iter() if _local(e) == "row"):
         stated = int(row.attrib.get("r", number + 1))

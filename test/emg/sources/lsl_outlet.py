@@ -1,7 +1,7 @@
 """An LSL outlet for the tests, run as its own process: a stand-in for an amplifier.
 
-Prints `ready` once it can be found, and a line `start .. period .. sent ..` when its time is over. Commands on stdin, one per line: `pause`,
-`resume`, `quit`.
+Prints `ready` once it can be found, and a line `start .. period .. sent ..` when its time is over. Commands
+on stdin, one per line: `pause`, `resume`, `quit`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,29 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--rate", type=float, default=1000.0)
-    parser.add_argument("--declared", type=float, default=0.0, help="declared rate where it is not the true one")
+    parser.add_argument(
+        "--declared", type=float, default=0.0, help="declared rate where it is not the true one"
+    )
     parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--burst", type=int, default=10, help="samples per push")
-    parser.add_argument("--jitter", type=float, default=0.0, help="standard deviation of the stamp of a push, s")
-    parser.add_argument("--ppm", type=float, default=0.0, help="how much longer each sample lasts than the rate says")
+    parser.add_argument(
+        "--jitter", type=float, default=0.0, help="standard deviation of the stamp of a push, s"
+    )
+    parser.add_argument(
+        "--ppm", type=float, default=0.0, help="how much longer each sample lasts than the rate says"
+    )
     parser.add_argument("--unit", default="microvolts")
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--gap", default="", help="first:count of samples that are never sent")
     parser.add_argument("--offset", type=float, default=0.0, help="added to every stamp, s")
-    parser.add_argument("--speed", type=float, default=1.0, help="stamps advance as told, pushes come this much faster")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="stamps advance as told, pushes come this much faster"
+    )
     args = parser.parse_args()
     rng = np.random.default_rng(1)
-    info = pylsl.StreamInfo(args.name, "EMG", args.channels, args.declared or args.rate, "float32", f"id-{args.name}")
+    info = pylsl.StreamInfo(
+        args.name, "EMG", args.channels, args.declared or args.rate, "float32", f"id-{args.name}"
+    )
     described = info.desc().append_child("channels")
     for k in range(args.channels):
         channel = described.append_child("channel")

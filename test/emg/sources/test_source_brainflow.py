@@ -65,12 +65,17 @@ def test_losses_in_the_packet_counter_become_gaps_in_the_chunks(monkeypatch) -> 
 
     monkeypatch.setattr(source._shim, "BoardShim", Board)
     chunks = [e.item for e in source.produce() if e.port == "emg/raw"]
-    assert [(chunk.first_index, len(chunk.samples), chunk.lost) for chunk in chunks] == [(0, 100, 0), (105, 95, 5)]
+    assert [(chunk.first_index, len(chunk.samples), chunk.lost) for chunk in chunks] == [
+        (0, 100, 0),
+        (105, 95, 5),
+    ]
     assert chunks[0].samples[3, 0] == pytest.approx(103e-6)
 
 
 def test_brainflow_starts_without_pkg_resources_as_on_python_3_11_with_setuptools_82() -> None:
-    """In a fresh interpreter where `import pkg_resources` fails and `files(__name__)` of a module is refused as in 3.11."""
+    """In a fresh interpreter where `import pkg_resources` fails and `files(__name__)` of a module is refused
+    as in 3.11.
+    """
     script = """
 import sys, importlib.resources
 sys.modules["pkg_resources"] = None
@@ -94,7 +99,9 @@ def test_an_unknown_board_is_refused_with_the_nearest_name() -> None:
 
 
 def test_a_board_that_is_not_there_is_an_error_in_plain_words_and_is_retried(run) -> None:
-    running = run(BrainFlowSource(BrainFlowConfig(board="CYTON_BOARD", serial_port="/dev/does-not-exist", retry_s=0.05)))
+    running = run(
+        BrainFlowSource(BrainFlowConfig(board="CYTON_BOARD", serial_port="/dev/does-not-exist", retry_s=0.05))
+    )
     running.until(lambda: "port" in running.source.health().message, "the message")
     health = running.source.health()
     assert health.level == Level.ERROR

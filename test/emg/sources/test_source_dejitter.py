@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from eifer_ros.emg.sources.dejitter import Dejitter, RateCheck
 
 
-def feed(dejitter: Dejitter, index: np.ndarray, stamps: np.ndarray, burst: int, arrived: np.ndarray | None = None) -> list:
+def feed(
+    dejitter: Dejitter, index: np.ndarray, stamps: np.ndarray, burst: int, arrived: np.ndarray | None = None
+) -> list:
     """Runs from samples that carry their own number in channel 0."""
     runs = []
     for k in range(0, len(index), burst):
@@ -23,7 +25,9 @@ def times(runs: list) -> tuple[np.ndarray, np.ndarray]:
     return index, np.concatenate([run.first_s + np.arange(len(run.samples)) * run.step_s for run in runs])
 
 
-def jittered(seed: int, count: int, rate: float, ppm: float, burst: int, sd: float) -> tuple[np.ndarray, np.ndarray]:
+def jittered(
+    seed: int, count: int, rate: float, ppm: float, burst: int, sd: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(true times, stamps): every burst of stamps is off by one normal error."""
     rng = np.random.default_rng(seed)
     true = 1000.0 + np.arange(count) / rate * (1 + ppm * 1e-6)
@@ -42,11 +46,16 @@ def test_bursts_with_8_ms_jitter_come_out_within_half_a_millisecond(ppm: float) 
 
 
 @given(
-    seed=st.integers(0, 2**31), rate=st.sampled_from([250.0, 1000.0, 4096.0]), ppm=st.floats(-300, 300),
-    burst=st.integers(4, 60), sd=st.floats(0, 0.01),
+    seed=st.integers(0, 2**31),
+    rate=st.sampled_from([250.0, 1000.0, 4096.0]),
+    ppm=st.floats(-300, 300),
+    burst=st.integers(4, 60),
+    sd=st.floats(0, 0.01),
 )
 @settings(max_examples=12, deadline=None)
-def test_no_sample_is_invented_lost_or_moved_back_in_time(seed: int, rate: float, ppm: float, burst: int, sd: float) -> None:
+def test_no_sample_is_invented_lost_or_moved_back_in_time(
+    seed: int, rate: float, ppm: float, burst: int, sd: float
+) -> None:
     count = int(3 * rate)
     _, stamps = jittered(seed, count, rate, ppm, burst, sd)
     runs = feed(Dejitter(rate), np.arange(count), stamps, burst)
@@ -124,7 +133,9 @@ def test_raw_stamps_travel_untouched() -> None:
     dejitter = Dejitter(1000.0)
     runs = []
     for k in range(0, 5000, 10):
-        runs += dejitter.add(np.zeros((10, 1), np.float32), stamps[k : k + 10], None, stamps[k : k + 10] - 77.0)
+        runs += dejitter.add(
+            np.zeros((10, 1), np.float32), stamps[k : k + 10], None, stamps[k : k + 10] - 77.0
+        )
     runs += dejitter.flush()
     assert np.array_equal(np.concatenate([run.raw for run in runs]), stamps - 77.0)
 

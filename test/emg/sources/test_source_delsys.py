@@ -17,17 +17,33 @@ END = b"\r\n\r\n"
 
 def frames(first: int, count: int) -> bytes:
     """Sample instants as the EMG port sends them: slot s of instant k holds k + s / 100, in millivolts."""
-    return b"".join(struct.pack("<16f", *(k + s / 100 for s in range(16))) for k in range(first, first + count))
+    return b"".join(
+        struct.pack("<16f", *(k + s / 100 for s in range(16))) for k in range(first, first + count)
+    )
 
 
 class Server:
-    """The Trigno SDK server, as far as a client can see it. `script` decides how the bytes of each session are cut."""
+    """The Trigno SDK server, as far as a client can see it.
 
-    def __init__(self, sessions: list[Callable[[Callable[[bytes], None]], None]], answers: dict[str, str] | None = None,
-                 banner: bytes = b"Delsys Trigno System Digital Protocol Version 3.6.0") -> None:
+    `script` decides how the bytes of each session are cut.
+    """
+
+    def __init__(
+        self,
+        sessions: list[Callable[[Callable[[bytes], None]], None]],
+        answers: dict[str, str] | None = None,
+        banner: bytes = b"Delsys Trigno System Digital Protocol Version 3.6.0",
+    ) -> None:
         self.answers = {
-            "SENSOR 1 PAIRED?": "YES", "SENSOR 4 PAIRED?": "YES", "MAX SAMPLES EMG": "27", "FRAME INTERVAL?": "0.0135",
-            "SENSOR 1 CHANNEL 1 UNITS?": "mV", "SENSOR 4 CHANNEL 1 UNITS?": "mV", "START": "OK", "STOP": "OK", "QUIT": "BYE",
+            "SENSOR 1 PAIRED?": "YES",
+            "SENSOR 4 PAIRED?": "YES",
+            "MAX SAMPLES EMG": "27",
+            "FRAME INTERVAL?": "0.0135",
+            "SENSOR 1 CHANNEL 1 UNITS?": "mV",
+            "SENSOR 4 CHANNEL 1 UNITS?": "mV",
+            "START": "OK",
+            "STOP": "OK",
+            "QUIT": "BYE",
         } | (answers or {})
         self.banner = banner
         self.sessions = sessions
@@ -41,7 +57,10 @@ class Server:
     @property
     def config(self) -> DelsysConfig:
         return DelsysConfig(
-            host="127.0.0.1", command_port=self.command.getsockname()[1], data_port=self.data.getsockname()[1], timeout_s=1.0,
+            host="127.0.0.1",
+            command_port=self.command.getsockname()[1],
+            data_port=self.data.getsockname()[1],
+            timeout_s=1.0,
             retry_s=0.02,
         )
 
@@ -128,7 +147,9 @@ def test_samples_survive_however_tcp_cuts_them(server, run, sizes: list[int]) ->
     assert samples == pytest.approx(np.stack([k, k + 0.03], axis=1) * 1e-3, rel=1e-6)  # slots 1 and 4, mV
     assert running.chunks[0].channels == ("sensor1", "sensor4")
     assert running.infos[0].rate_hz == pytest.approx(2000.0)
-    assert [c.first_index for c in running.chunks] == list(np.cumsum([0] + [len(c.samples) for c in running.chunks[:-1]]))
+    assert [c.first_index for c in running.chunks] == list(
+        np.cumsum([0] + [len(c.samples) for c in running.chunks[:-1]])
+    )
 
 
 def test_a_disconnect_in_the_middle_of_a_frame_is_told_and_streaming_goes_on(server, run) -> None:
@@ -138,7 +159,9 @@ def test_a_disconnect_in_the_middle_of_a_frame_is_told_and_streaming_goes_on(ser
     samples = np.concatenate([chunk.samples for chunk in running.chunks])
     assert samples[100:, 0] == pytest.approx(np.arange(100) * 1e-3, rel=1e-6)
     assert running.chunks[-1].first_index >= 100
-    running.until(lambda: running.source.health().level in (Level.ERROR, Level.STALE), "the second disconnect in health")
+    running.until(
+        lambda: running.source.health().level in (Level.ERROR, Level.STALE), "the second disconnect in health"
+    )
 
 
 def test_a_server_that_refuses_to_start_is_quoted(server, run) -> None:
@@ -167,8 +190,10 @@ def test_no_paired_sensor_and_a_wrong_rate_answer_are_told_apart(server, run) ->
 
 def test_a_server_without_units_is_taken_as_volts_and_says_so(server, run) -> None:
     hold = threading.Event()
-    one = server([lambda send: (send(frames(1, 50)), hold.wait(10))[0]],
-                 answers={"SENSOR 1 CHANNEL 1 UNITS?": "?", "SENSOR 4 CHANNEL 1 UNITS?": "?"})
+    one = server(
+        [lambda send: (send(frames(1, 50)), hold.wait(10))[0]],
+        answers={"SENSOR 1 CHANNEL 1 UNITS?": "?", "SENSOR 4 CHANNEL 1 UNITS?": "?"},
+    )
     running = run(DelsysSource(one.config))
     running.until(lambda: running.received == 50, "samples")
     assert running.chunks[0].samples[0, 0] == pytest.approx(1.0)

@@ -30,11 +30,17 @@ def noise(count: int, channels: int, seed: int = 0) -> np.ndarray:
 
 
 @given(
-    count=st.integers(1, 60), channels=st.integers(1, 5), rate=st.sampled_from([30.0, 100.0, 1000.0, 2048.0, 4096.0]),
-    start=st.integers(0, 2 * 10**18), gap=st.integers(0, 50), seed=st.integers(0, 2**31),
+    count=st.integers(1, 60),
+    channels=st.integers(1, 5),
+    rate=st.sampled_from([30.0, 100.0, 1000.0, 2048.0, 4096.0]),
+    start=st.integers(0, 2 * 10**18),
+    gap=st.integers(0, 50),
+    seed=st.integers(0, 2**31),
 )
 @settings(max_examples=25, deadline=None)
-def test_own_csv_gives_back_exactly_what_was_written(tmp_path_factory, count, channels, rate, start, gap, seed) -> None:
+def test_own_csv_gives_back_exactly_what_was_written(
+    tmp_path_factory, count, channels, rate, start, gap, seed
+) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     stamps = even_stamps(count, rate, start)
     stamps[count // 2 :] += round(gap * NS / rate)
@@ -48,12 +54,20 @@ def test_own_csv_gives_back_exactly_what_was_written(tmp_path_factory, count, ch
     assert back.notes == ()
 
 
-@pytest.mark.parametrize(("header", "volts"), [
-    ("time_s,zyg_V,corr_V", 1.0), ("time_s,zyg_mV,corr_mV", 1e-3), ("time_s,zyg_uV,corr_µV", 1e-6), ("time_s,zyg [mV],corr (mV)", 1e-3),
-])
+@pytest.mark.parametrize(
+    ("header", "volts"),
+    [
+        ("time_s,zyg_V,corr_V", 1.0),
+        ("time_s,zyg_mV,corr_mV", 1e-3),
+        ("time_s,zyg_uV,corr_µV", 1e-6),
+        ("time_s,zyg [mV],corr (mV)", 1e-3),
+    ],
+)
 def test_units_in_the_header_are_understood(tmp_path: Path, header: str, volts: float) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(header + "\n" + "".join(f"{k / 1000:.3f},{k},{-k}\n" for k in range(100)), encoding="utf-8")
+    path.write_text(
+        header + "\n" + "".join(f"{k / 1000:.3f},{k},{-k}\n" for k in range(100)), encoding="utf-8"
+    )
     got = load(path)
     assert got.channels == ("zyg", "corr")
     assert got.rate_hz == 1000.0
@@ -70,7 +84,9 @@ def test_a_csv_without_units_says_what_to_add(tmp_path: Path) -> None:
 
 def test_a_header_rate_that_the_stamps_contradict_is_said_and_the_stamps_win(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("# rate_hz: 1000\n# samples: 77\ntime_s,a_V\n" + "".join(f"{k / 500:.4f},{k}\n" for k in range(200)))
+    path.write_text(
+        "# rate_hz: 1000\n# samples: 77\ntime_s,a_V\n" + "".join(f"{k / 500:.4f},{k}\n" for k in range(200))
+    )
     got = load(path)
     assert got.rate_hz == pytest.approx(500)
     assert any("the header says 1000 Hz but the stamps say 500 Hz" in note for note in got.notes)
@@ -81,22 +97,29 @@ def test_missing_rows_are_a_gap_with_a_count(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     keep = [k for k in range(300) if not 100 <= k < 107]
     path.write_text("time_s,a_V\n" + "".join(f"{k / 1000:.3f},{k}\n" for k in keep))
-    chunks = [e.item for e in FileSource(FileConfig(path=str(path), speed=0)).produce() if e.port == "emg/raw"]
+    chunks = [
+        e.item for e in FileSource(FileConfig(path=str(path), speed=0)).produce() if e.port == "emg/raw"
+    ]
     assert [(c.first_index, c.lost) for c in chunks if c.lost] == [(107, 7)]
     assert all(float(c.samples[0, 0]) == c.first_index for c in chunks)
     assert all(c.stamp == c.first_index * 1_000_000 for c in chunks)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "no rows of numbers"),
-    ("a,b\nx,y\n", "holds no numbers"),
-    ("time_s,a_V\n0,1\n0.001,2,3\n0.002,4\n", "row 2"),
-    ("time_s,a_V\n0,1\n0.001,oops,9\n0.002,1\n", "row 2"),
-    ("time_s,a_V\n0,1\n0,2\n0,3\n", "does not advance"),
-    ("1 2\n3 4\n", "in which unit"),
-    ("# a\n1 2\n3 4\n", "unit"),
-])
-def test_damaged_text_is_refused_in_one_line_that_names_the_file(tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no rows of numbers"),
+        ("a,b\nx,y\n", "holds no numbers"),
+        ("time_s,a_V\n0,1\n0.001,2,3\n0.002,4\n", "row 2"),
+        ("time_s,a_V\n0,1\n0.001,oops,9\n0.002,1\n", "row 2"),
+        ("time_s,a_V\n0,1\n0,2\n0,3\n", "does not advance"),
+        ("1 2\n3 4\n", "in which unit"),
+        ("# a\n1 2\n3 4\n", "unit"),
+    ],
+)
+def test_damaged_text_is_refused_in_one_line_that_names_the_file(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as error:
@@ -188,17 +211,29 @@ def test_a_column_that_is_not_there_is_named_with_its_neighbours(tmp_path: Path)
 # ---- EDF / BDF ----------------------------------------------------------------------------------------------------------
 
 
-def write_edf(path: Path, kind: str = "bdf", unit: str = "uV", rates: tuple[int, ...] = (1000, 1000)) -> np.ndarray:
+def write_edf(
+    path: Path, kind: str = "bdf", unit: str = "uV", rates: tuple[int, ...] = (1000, 1000)
+) -> np.ndarray:
     pyedflib = pytest.importorskip("pyedflib", reason="pyedflib is not installed (extra 'files')")
     data = noise(4 * max(rates), len(rates), 5).astype(np.float64) * 1e6
     file_type = pyedflib.FILETYPE_BDFPLUS if kind == "bdf" else pyedflib.FILETYPE_EDFPLUS
     with pyedflib.EdfWriter(str(path), len(rates), file_type=file_type) as writer:
         for k, rate in enumerate(rates):
             top = 8388607 if kind == "bdf" else 32767
-            writer.setSignalHeader(k, {
-                "label": f"F{k + 1}", "dimension": unit, "sample_frequency": rate, "physical_max": 500.0, "physical_min": -500.0,
-                "digital_max": top, "digital_min": -top - 1, "prefilter": "", "transducer": "",
-            })
+            writer.setSignalHeader(
+                k,
+                {
+                    "label": f"F{k + 1}",
+                    "dimension": unit,
+                    "sample_frequency": rate,
+                    "physical_max": 500.0,
+                    "physical_min": -500.0,
+                    "digital_max": top,
+                    "digital_min": -top - 1,
+                    "prefilter": "",
+                    "transducer": "",
+                },
+            )
         writer.writeSamples([data[: 4 * rate, k].copy() for k, rate in enumerate(rates)])
     return data
 
@@ -223,7 +258,9 @@ def test_signals_of_another_rate_are_left_out_and_said(tmp_path: Path) -> None:
     assert any("F3" in note for note in got.notes)
 
 
-def test_an_edf_whose_header_promises_more_records_than_it_holds_is_refused_with_both_numbers(tmp_path: Path) -> None:
+def test_an_edf_whose_header_promises_more_records_than_it_holds_is_refused_with_both_numbers(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.edf"
     write_edf(path, "edf")
     data = path.read_bytes()
@@ -255,9 +292,18 @@ def _chunk(tag: int, content: bytes) -> bytes:
     return b"\x04" + struct.pack("<I", length) + struct.pack("<H", tag) + content
 
 
-def write_xdf(path: Path, rate: float = 1000.0, declared: float | None = None, count: int = 3000, footer: int | None = None,
-              hole: slice | None = None, unit: str = "microvolts") -> np.ndarray:
-    """A minimal XDF file, byte by byte from the format's specification (github.com/sccn/xdf/wiki/Specifications)."""
+def write_xdf(
+    path: Path,
+    rate: float = 1000.0,
+    declared: float | None = None,
+    count: int = 3000,
+    footer: int | None = None,
+    hole: slice | None = None,
+    unit: str = "microvolts",
+) -> np.ndarray:
+    """A minimal XDF file, byte by byte from the format's specification
+    (github.com/sccn/xdf/wiki/Specifications).
+    """
     stamps = 100.0 + np.arange(count) / rate
     values = np.arange(count, dtype=np.float32)
     if hole is not None:
@@ -269,7 +315,10 @@ def write_xdf(path: Path, rate: float = 1000.0, declared: float | None = None, c
         "</desc></info>"
     )
     sid = struct.pack("<I", 1)
-    data = b"XDF:" + _chunk(1, b"<?xml version='1.0'?><info><version>1.0</version><datetime>2024-05-01T12:00:00+0000</datetime></info>")
+    data = b"XDF:" + _chunk(
+        1,
+        b"<?xml version='1.0'?><info><version>1.0</version><datetime>2024-05-01T12:00:00+0000</datetime></info>",
+    )
     data += _chunk(2, sid + head.encode())
     body = sid + b"\x04" + struct.pack("<I", len(stamps))
     for stamp, value in zip(stamps, values, strict=True):
@@ -277,8 +326,10 @@ def write_xdf(path: Path, rate: float = 1000.0, declared: float | None = None, c
     data += _chunk(3, body)
     for when in (100.0, 100.0 + count / rate):
         data += _chunk(4, sid + struct.pack("<dd", when, 0.0))
-    foot = f"<?xml version='1.0'?><info><first_timestamp>{stamps[0]}</first_timestamp><last_timestamp>{stamps[-1]}</last_timestamp>" \
-           f"<sample_count>{len(stamps) if footer is None else footer}</sample_count></info>"
+    foot = (
+        f"<?xml version='1.0'?><info><first_timestamp>{stamps[0]}</first_timestamp><last_timestamp>{stamps[-1]}</last_timestamp>"
+        f"<sample_count>{len(stamps) if footer is None else footer}</sample_count></info>"
+    )
     data += _chunk(6, sid + foot.encode())
     path.write_bytes(data)
     return values
@@ -386,8 +437,14 @@ def test_a_slow_consumer_is_caught_up_with_not_drifted_from(second: Path) -> Non
 def test_what_comes_out_does_not_depend_on_the_speed(second: Path) -> None:
     def everything(speed: float) -> list:
         time = FakeTime()
-        source = FileSource(FileConfig(path=str(second), speed=speed), monotonic=time.monotonic, wait=time.wait)
-        return [(e.item.stamp, e.item.first_index, e.item.lost, e.item.samples.tobytes()) for e in source.produce() if e.port == "emg/raw"]
+        source = FileSource(
+            FileConfig(path=str(second), speed=speed), monotonic=time.monotonic, wait=time.wait
+        )
+        return [
+            (e.item.stamp, e.item.first_index, e.item.lost, e.item.samples.tobytes())
+            for e in source.produce()
+            if e.port == "emg/raw"
+        ]
 
     fast = everything(0)
     assert fast == everything(1) == everything(37)
@@ -432,7 +489,16 @@ def test_the_first_sample_can_be_put_at_a_given_time(second: Path) -> None:
 
 
 def test_names_and_picks_of_the_user_win(second: Path) -> None:
-    source = FileSource(FileConfig(path=str(second), speed=0, pick=("F2",), channels=("corr",), muscles=("corrugator",), scheme="fridlund"))
+    source = FileSource(
+        FileConfig(
+            path=str(second),
+            speed=0,
+            pick=("F2",),
+            channels=("corr",),
+            muscles=("corrugator",),
+            scheme="fridlund",
+        )
+    )
     info, first = (e.item for e, _ in zip(source.produce(), range(2), strict=False))
     assert (info.channels, info.muscles, info.scheme) == (("corr",), ("corrugator",), "fridlund")
     assert np.array_equal(first.samples[:, 0], noise(900, 2)[:20, 1])
@@ -458,8 +524,12 @@ def test_a_bag_gives_back_the_chunks_that_were_recorded(second: Path, tmp_path: 
     back = list(FileSource(FileConfig(path=str(folder), speed=0)).produce())
     wanted = [e.item for e in emissions if e.port == "emg/raw"]
     got = [e.item for e in back if e.port == "emg/raw"]
-    assert [(c.stamp, c.first_index, c.lost, c.channels) for c in got] == [(c.stamp, c.first_index, c.lost, c.channels) for c in wanted]
-    assert np.array_equal(np.concatenate([c.samples for c in got]), np.concatenate([c.samples for c in wanted]))
+    assert [(c.stamp, c.first_index, c.lost, c.channels) for c in got] == [
+        (c.stamp, c.first_index, c.lost, c.channels) for c in wanted
+    ]
+    assert np.array_equal(
+        np.concatenate([c.samples for c in got]), np.concatenate([c.samples for c in wanted])
+    )
     assert back[0].port == "emg/raw_channels"
 
 
@@ -479,7 +549,9 @@ def test_the_real_openbci_recording_loads_without_a_gap(real_data: Path) -> None
 def test_the_real_facial_and_limb_recordings_load_once_their_units_are_given(real_data: Path) -> None:
     facial = load(real_data / "facial_emg_zyg_corr_100hz.txt", rate_hz=100, unit="mV", columns=("2", "3"))
     assert facial.samples.shape == (26523, 2)
-    assert np.median(np.abs(facial.samples)) == pytest.approx(6e-6, rel=0.3)  # 5.2 and 7.5 uV in the data set's description
+    assert np.median(np.abs(facial.samples)) == pytest.approx(
+        6e-6, rel=0.3
+    )  # 5.2 and 7.5 uV in the data set's description
     with pytest.raises(InputError, match="scale_v"):
         load(real_data / "emg_1000hz.txt")
     limb = load(real_data / "emg_1000hz.txt", scale_v=1e-6)

@@ -15,7 +15,9 @@ from eifer_ros.component import Level
 from eifer_ros.emg.sources.lsl import LslConfig, LslSource
 from eifer_ros.errors import ConfigError
 
-pylsl = pytest.importorskip("pylsl", reason="pylsl is not installed (extra 'lsl')", exc_type=(ImportError, RuntimeError, OSError))
+pylsl = pytest.importorskip(
+    "pylsl", reason="pylsl is not installed (extra 'lsl')", exc_type=(ImportError, RuntimeError, OSError)
+)
 
 
 class Outlet:
@@ -24,7 +26,10 @@ class Outlet:
     def __init__(self, name: str, *options: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("lsl_outlet.py")), name, *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline().strip() == "ready"
@@ -79,8 +84,24 @@ def stamps(chunks: list) -> np.ndarray:
     return np.concatenate([(c.stamp - first) / 1e9 + np.arange(len(c.samples)) / c.rate_hz for c in chunks])
 
 
-def test_a_bursty_jittering_drifting_stream_of_another_process_comes_out_even_and_whole(outlet, name, run) -> None:
-    sender = outlet(name, "--rate", "1000", "--channels", "4", "--burst", "15", "--jitter", "0.008", "--ppm", "200", "--seconds", "8")
+def test_a_bursty_jittering_drifting_stream_of_another_process_comes_out_even_and_whole(
+    outlet, name, run
+) -> None:
+    sender = outlet(
+        name,
+        "--rate",
+        "1000",
+        "--channels",
+        "4",
+        "--burst",
+        "15",
+        "--jitter",
+        "0.008",
+        "--ppm",
+        "200",
+        "--seconds",
+        "8",
+    )
     running = run(source(name))
     _, period, sent = sender.end()
     # the first burst may be pushed before the subscription is complete
@@ -106,7 +127,9 @@ def test_stamps_lie_on_the_wall_clock_of_acquisition(outlet, name, run) -> None:
     sender = outlet(name, "--rate", "1000", "--burst", "5", "--seconds", "2")
     running = run(source(name))
     start, period, _ = sender.end()
-    running.until(lambda: numbers(running.chunks)[-1] >= 1980 if running.chunks else False, "the last samples")
+    running.until(
+        lambda: numbers(running.chunks)[-1] >= 1980 if running.chunks else False, "the last samples"
+    )
     epoch = float(np.median([time.time() - pylsl.local_clock() for _ in range(21)]))
     chunk = running.chunks[-1]
     index = round(float(chunk.samples[0, 0]) * 1e6)
@@ -133,14 +156,20 @@ def test_silence_shows_in_health_within_a_second_and_ends_by_itself(outlet, name
     running.until(lambda: running.source.health().level == Level.STALE, "STALE")
     health = running.source.health()
     assert "no samples for" in health.message
-    assert running.source.config.stale_after_s < 1.0  # health is looked at once a second; silence must show at the next look
+    assert (
+        running.source.config.stale_after_s < 1.0
+    )  # health is looked at once a second; silence must show at the next look
     assert health.values["silent_s"] >= running.source.config.stale_after_s
     sender.say("resume")
     got = running.received
-    running.until(lambda: running.received > got + 100 and running.source.health().level != Level.STALE, "samples again")
+    running.until(
+        lambda: running.received > got + 100 and running.source.health().level != Level.STALE, "samples again"
+    )
 
 
-def test_an_outlet_that_dies_and_comes_back_with_other_channels_and_rate_is_announced_anew(outlet, name, run) -> None:
+def test_an_outlet_that_dies_and_comes_back_with_other_channels_and_rate_is_announced_anew(
+    outlet, name, run
+) -> None:
     first = outlet(name, "--rate", "1000", "--channels", "4")
     running = run(source(name, resolve_s=0.3))
     running.until(lambda: running.received > 200, "samples")
@@ -157,8 +186,13 @@ def test_an_outlet_that_dies_and_comes_back_with_other_channels_and_rate_is_anno
 def test_a_stream_that_declares_twice_its_rate_is_found_out(outlet, name, run) -> None:
     outlet(name, "--rate", "500", "--declared", "1000", "--burst", "1")
     running = run(source(name))
-    running.until(lambda: running.chunks and running.chunks[-1].rate_hz == pytest.approx(500, rel=0.01), "the true rate")
-    assert "declares 1000 Hz but delivers" in running.source.health().message or running.source.health().level == Level.WARN
+    running.until(
+        lambda: running.chunks and running.chunks[-1].rate_hz == pytest.approx(500, rel=0.01), "the true rate"
+    )
+    assert (
+        "declares 1000 Hz but delivers" in running.source.health().message
+        or running.source.health().level == Level.WARN
+    )
     assert running.infos[-1].rate_hz == pytest.approx(500, rel=0.01)
 
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from eifer_ros.emg.sources.packets import CYCLES, PacketCounter
 
 
-def feed(numbers: np.ndarray, block: int, rate: float = 250.0, elapsed: float = 0.004) -> tuple[PacketCounter, list[tuple[int, int]]]:
+def feed(
+    numbers: np.ndarray, block: int, rate: float = 250.0, elapsed: float = 0.004
+) -> tuple[PacketCounter, list[tuple[int, int]]]:
     counter = PacketCounter(rate)
     losses = []
     for k in range(0, len(numbers), block):
@@ -23,21 +25,27 @@ def stream(name: str, count: int, start: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", [name for name in CYCLES if name != "0..65535"])
 @pytest.mark.parametrize("start", [0, 1, 57])
-def test_every_known_numbering_is_recognised_and_loses_nothing_after_its_first_wrap(name: str, start: int) -> None:
+def test_every_known_numbering_is_recognised_and_loses_nothing_after_its_first_wrap(
+    name: str, start: int
+) -> None:
     counter, losses = feed(stream(name, 1500, start), 7)
     assert counter.numbering == name
     assert losses == []
 
 
 @given(
-    name=st.sampled_from([name for name in CYCLES if name != "0..65535"]), at=st.integers(700, 1200), lost=st.integers(1, 40),
+    name=st.sampled_from([name for name in CYCLES if name != "0..65535"]),
+    at=st.integers(700, 1200),
+    lost=st.integers(1, 40),
     block=st.integers(1, 30),
 )
 @settings(max_examples=25, deadline=None)
 def test_a_loss_is_counted_where_it_happened(name: str, at: int, lost: int, block: int) -> None:
     numbers = np.delete(stream(name, 2000, 5), np.s_[at : at + lost])
     _, losses = feed(numbers, block)
-    if name.startswith("0, 1"):  # doubled numbers: which of the two twins is missing cannot be known, how many can
+    if name.startswith(
+        "0, 1"
+    ):  # doubled numbers: which of the two twins is missing cannot be known, how many can
         assert sum(n for _, n in losses) == lost
     else:
         assert losses == [(at, lost)]

@@ -35,19 +35,25 @@ def device(source: SessantaquattroSource) -> tuple[socket.socket, bytes]:
 
 
 def make(**options: object) -> SessantaquattroSource:
-    return SessantaquattroSource(SessantaquattroConfig(port=0, address="127.0.0.1", accept_s=0.2, retry_s=0.02, **options))
+    return SessantaquattroSource(
+        SessantaquattroConfig(port=0, address="127.0.0.1", accept_s=0.2, retry_s=0.02, **options)
+    )
 
 
 def test_the_command_word_puts_every_setting_where_the_protocol_has_it() -> None:
     # GO 1, high-pass bit 6, 64 channels = 3 << 11, 2000 Hz = 2 << 13: the word of the vendor's example
-    assert command_word(SessantaquattroConfig(), go=True) == (1 + 64 + (3 << 11) + (2 << 13)).to_bytes(2, "big")
+    assert command_word(SessantaquattroConfig(), go=True) == (1 + 64 + (3 << 11) + (2 << 13)).to_bytes(
+        2, "big"
+    )
     assert command_word(SessantaquattroConfig(), go=False) == (64 + (3 << 11) + (2 << 13)).to_bytes(2, "big")
-    other = SessantaquattroConfig(bioelectric=16, rate_hz=4000, bits=24, lsb_nv=1.0, mode="bipolar", high_pass=False)
+    other = SessantaquattroConfig(
+        bioelectric=16, rate_hz=4000, bits=24, lsb_nv=1.0, mode="bipolar", high_pass=False
+    )
     assert command_word(other, go=True) == (1 + 128 + (1 << 8) + (1 << 11) + (3 << 13)).to_bytes(2, "big")
 
 
 def test_24_bit_samples_keep_their_sign() -> None:
-    data = b"\x00\x00\x01" b"\xff\xff\xff" b"\x7f\xff\xff" b"\x80\x00\x00"
+    data = b"\x00\x00\x01\xff\xff\xff\x7f\xff\xff\x80\x00\x00"
     assert decode(data, 2, 24).tolist() == [[1, -1], [8388607, -8388608]]
 
 
