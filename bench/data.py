@@ -21,16 +21,16 @@ from eifer_ros.emg.sources.recording import EmgRecording, even_stamps
 from eifer_ros.emg.sources.text_formats import write_csv
 from eifer_ros.evaluation.simulated import write as write_simulated
 from eifer_ros.head.model import load_head
-from eifer_ros.jobs.batch import BatchConfig, BatchResult, batch
-from eifer_ros.jobs.batch_plan import plan
-from eifer_ros.jobs.exports import export
-from eifer_ros.jobs.imports import import_emg
-from eifer_ros.jobs.simulate import simulate_recording
-from eifer_ros.performer.component import PerformerConfig
 from eifer_ros.recording.exports.bids import physical_limits
 from eifer_ros.recording.reader import read
 from eifer_ros.recording.writer import BagWriter
+from eifer_ros.simulation.performer import PerformerConfig
 from eifer_ros.types import ARKIT_52, NS, EmgChunk, FaceState
+from eifer_ros.workflows.batch import BatchConfig, BatchResult, batch
+from eifer_ros.workflows.batch_plan import plan
+from eifer_ros.workflows.exports import export
+from eifer_ros.workflows.imports import import_emg
+from eifer_ros.workflows.simulate import simulate_recording
 
 PEOPLE, SESSIONS, MINUTES = 37, 4, 7.0
 """MaM: 36 participants and the author, four sessions; eleven movements of 22 s and 24 emotions of 6 s are 6.4

@@ -13,8 +13,8 @@ from types import ModuleType
 import numpy as np
 
 import bench
-from eifer_ros.animatronic.component import Animatronic, AnimatronicConfig
-from eifer_ros.avatar.component import Avatar, AvatarConfig, open_avatar
+from eifer_ros.animatronic.animatronic_face import Animatronic, AnimatronicConfig
+from eifer_ros.avatar.avatar_output import Avatar, AvatarConfig, open_avatar
 from eifer_ros.avatar.face import AvatarFace
 from eifer_ros.head import projection
 from eifer_ros.types import ARKIT_52, F64, NS, FaceOrigin, FaceState

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import bench
-from eifer_ros.emg.component import EmgConfig, EmgProcessing
+from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
 from eifer_ros.emg.filters import EnvelopeFilter
 from eifer_ros.types import NS, EmgChunk
 

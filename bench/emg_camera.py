@@ -10,7 +10,7 @@ import numpy as np
 
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.performer.camera import ParticipantCamera
+from eifer_ros.simulation.camera.scene import ParticipantCamera
 
 from . import report
 

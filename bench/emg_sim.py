@@ -9,10 +9,10 @@ import time
 import numpy as np
 from scipy import signal
 
-from eifer_ros.performer.muscles import MuscleTimeline
-from eifer_ros.performer.participant import Participant
-from eifer_ros.performer.script import Script
-from eifer_ros.performer.semg import SAMPLE_BLOCK, Mode, Semg
+from eifer_ros.simulation.muscles import MuscleTimeline
+from eifer_ros.simulation.participant import Participant
+from eifer_ros.simulation.script import Script
+from eifer_ros.simulation.semg import SAMPLE_BLOCK, Mode, Semg
 
 from . import report
 

@@ -21,14 +21,14 @@ from eifer_ros.evaluation import restoration, sensor_sheet
 from eifer_ros.evaluation.face import Scene, Scores, Way, gap_closure, judge, scenes, scores, ways
 from eifer_ros.evaluation.protocol import PARTICIPANTS
 from eifer_ros.head.model import HeadModel, load_head
-from eifer_ros.reconstruction.component import CAMERA, Reconstruction, ReconstructionConfig
-from eifer_ros.reconstruction.encoder import ENCODER, ENCODER_BARE, FaceEncoder, cut
+from eifer_ros.inference.network import installed
+from eifer_ros.reconstruction.encoder.face_crop import POINTS, crop_of
+from eifer_ros.reconstruction.encoder.face_encoder import ENCODER, ENCODER_BARE, FaceEncoder, cut
+from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
+from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
 from eifer_ros.reconstruction.estimators import state_of
-from eifer_ros.reconstruction.face_crop import POINTS, crop_of
-from eifer_ros.reconstruction.networks import installed
-from eifer_ros.reconstruction.restorer import RESTORER, FaceRestorer, paste
-from eifer_ros.reconstruction.sensor_estimator import SensorEstimator
-from eifer_ros.reconstruction.sensor_fit import SensorFitSettings
+from eifer_ros.reconstruction.face_reconstruction import CAMERA, Reconstruction, ReconstructionConfig
+from eifer_ros.reconstruction.restore import RESTORER, FaceRestorer, paste
 from eifer_ros.types import F32, U8, Frame
 
 
@@ -225,8 +225,8 @@ def _against_smirk(head: HeadModel, some: Sequence[Scene], turns: int) -> tuple[
     try:
         import torch
 
-        from eifer_ros.training.smirk_encoder import SIZE as SMIRK_SIZE
-        from eifer_ros.training.smirk_encoder import SmirkEncoder
+        from research.faces.smirk_encoder import SIZE as SMIRK_SIZE
+        from research.faces.smirk_encoder import SmirkEncoder
     except ImportError:
         return None, "torch is not installed", 0
     threads = torch.get_num_threads()

@@ -12,17 +12,24 @@ import numpy as np
 
 from bench import report
 from eifer_ros.component import Component
-from eifer_ros.head import projection, raster
+from eifer_ros.head import projection
 from eifer_ros.head.model import HeadModel, load_head
-from eifer_ros.reconstruction.component import CAMERA, VISION, Reconstruction, ReconstructionConfig, depth_at
-from eifer_ros.reconstruction.detector import FaceDetector
-from eifer_ros.reconstruction.landmark_fit import LandmarkFit, load_table
-from eifer_ros.reconstruction.landmark_model import LandmarkModel
-from eifer_ros.reconstruction.landmarks import FaceLandmarker, Landmarks
-from eifer_ros.reconstruction.tracker import FaceTracker
-from eifer_ros.training.landmark_calibration import Samples, collect
-from eifer_ros.training.random_faces import SIZE, visible_actions
+from eifer_ros.reconstruction.face_reconstruction import (
+    CAMERA,
+    VISION,
+    Reconstruction,
+    ReconstructionConfig,
+    depth_at,
+)
+from eifer_ros.reconstruction.landmarks.attention_mesh import FaceLandmarker, Landmarks
+from eifer_ros.reconstruction.landmarks.detector import FaceDetector
+from eifer_ros.reconstruction.landmarks.landmark_fit import LandmarkFit, load_table
+from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel
+from eifer_ros.reconstruction.landmarks.tracker import FaceTracker
+from eifer_ros.render import rasteriser as raster
 from eifer_ros.types import FaceState, FaceStatus, Frame
+from research.faces.landmark_calibration import Samples, collect
+from research.faces.random_faces import SIZE, visible_actions
 
 SEED = 987_654
 """Of the people and expressions of the figures; no table or prior was made from it."""
@@ -168,7 +175,7 @@ def speed(quick: bool) -> None:
 
 def _portrait() -> np.ndarray:
     """A rendered face, 640 x 480."""
-    from eifer_ros.training import random_faces
+    from research.faces import random_faces
 
     head = load_head()
     rng = np.random.default_rng(SEED)

@@ -21,19 +21,19 @@ import numpy as np
 import eifer_ros.threads  # noqa: F401
 from eifer_ros.component import Emission
 from eifer_ros.emg.calibration import Calibration, calibrate_recording
-from eifer_ros.emg.component import EmgConfig, EmgProcessing
+from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
 from eifer_ros.evaluation.metrics import displacement_basis, smape, spearman, vertex_error_mm
 from eifer_ros.head.model import load_head
-from eifer_ros.jobs.fit import filter_delay_s
-from eifer_ros.mapping.component import EMG_FACE, FUSED, MappingConfig, MuscleMapping
 from eifer_ros.mapping.features import training_pairs
 from eifer_ros.mapping.fit import FitSettings, fit
 from eifer_ros.mapping.lag import estimate
 from eifer_ros.mapping.mapping import Mapping
+from eifer_ros.mapping.muscle_mapping import EMG_FACE, FUSED, MappingConfig, MuscleMapping
 from eifer_ros.mapping.scores import scores
 from eifer_ros.mapping.series import Series, assemble
-from eifer_ros.performer.participant import Participant
+from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import NS, EmgChunk, FaceOrigin, FaceState, MuscleActivity, nanoseconds, seconds
+from eifer_ros.workflows.fit import filter_delay_s
 
 from . import note, report
 

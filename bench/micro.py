@@ -20,15 +20,15 @@ import numpy as np
 
 from bench import micro_spotting, note, report
 from eifer_ros.evaluation.protocol import PARTICIPANTS
-from eifer_ros.head import shade
 from eifer_ros.head.model import HeadModel, load_head
-from eifer_ros.performer.micro import MicroEvent
-from eifer_ros.performer.participant import Participant
+from eifer_ros.micro.geometry import FaceSkin
+from eifer_ros.micro.motion import MicroMotionEstimator, MicroSettings, Modules
+from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
+from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
 from eifer_ros.reconstruction.estimators import state_of
-from eifer_ros.reconstruction.micro import MicroMotionEstimator, MicroSettings, Modules
-from eifer_ros.reconstruction.micro_geometry import FaceSkin
-from eifer_ros.reconstruction.sensor_estimator import SensorEstimator
-from eifer_ros.reconstruction.sensor_fit import SensorFitSettings
+from eifer_ros.render import shade
+from eifer_ros.simulation.micro_expressions import MicroEvent
+from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import F32, F64, FaceState, Frame
 
 LEAD_S, TAIL_S = 0.8, 0.05

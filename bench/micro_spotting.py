@@ -17,15 +17,15 @@ from multiprocessing import get_context
 import numpy as np
 
 from bench import note, report
-from eifer_ros.emg.component import EmgConfig, EmgProcessing
-from eifer_ros.performer.micro import MICRO_CLASSES, MicroEvent
-from eifer_ros.performer.participant import Participant
+from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
+from eifer_ros.micro.event_spotter import Spotter, SpotterConfig
+from eifer_ros.micro.motion import MicroMotionEstimator
+from eifer_ros.micro.scores import Spotting, accuracy, confusion, spotting, unweighted_f1
+from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
+from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
 from eifer_ros.reconstruction.estimators import state_of
-from eifer_ros.reconstruction.micro import MicroMotionEstimator
-from eifer_ros.reconstruction.sensor_estimator import SensorEstimator
-from eifer_ros.reconstruction.sensor_fit import SensorFitSettings
-from eifer_ros.spotting.component import Spotter, SpotterConfig
-from eifer_ros.spotting.scores import Spotting, accuracy, confusion, spotting, unweighted_f1
+from eifer_ros.simulation.micro_expressions import MICRO_CLASSES, MicroEvent
+from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceState, Frame, Item, MuscleActivity, Stamp
 
 FIRST_PERSON = 900_300

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from eifer_ros.performer.component import PerformerConfig, simulate
+from eifer_ros.simulation.performer import PerformerConfig, simulate
 from eifer_ros.types import EmgChannelInfo, EmgChunk, Frame
 from eifer_ros.wire import conversions, messages
 

@@ -22,12 +22,12 @@ import bench
 from eifer_ros.emg.montage import FRIDLUND
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.performer.muscles import ACTUATORS, muscle_index, reference_matrix, saturate
-from eifer_ros.performer.script import FUNCTIONAL
 from eifer_ros.recording.writer import BagWriter
+from eifer_ros.simulation.muscles import ACTUATORS, muscle_index, reference_matrix, saturate
+from eifer_ros.simulation.script import FUNCTIONAL
 from eifer_ros.types import F64, NS, FaceOrigin, FaceState, Frame, Marker, MuscleActivity, Stamp
-from eifer_ros.viewer.report import write_report
 from eifer_ros.viewer.server import ViewConfig, Viewer
+from eifer_ros.viewer.session_report import write_report
 
 T0 = 1_790_000_000 * NS
 

@@ -1,4 +1,4 @@
-"""`eifer ...`: thin commands over jobs/."""
+"""`eifer ...`: thin commands over workflows/."""
 
 from __future__ import annotations
 

@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from eifer_ros import config
-from eifer_ros.animatronic.component import AnimatronicConfig
-from eifer_ros.avatar.component import AvatarConfig
-from eifer_ros.camera.component import CameraConfig
-from eifer_ros.emg.component import EmgConfig
-from eifer_ros.emg.sources.component import EmgInputConfig
-from eifer_ros.mapping.component import MappingConfig
-from eifer_ros.performer.component import PerformerConfig
-from eifer_ros.reconstruction.component import ReconstructionConfig
-from eifer_ros.spotting.component import SpotterConfig
+from eifer_ros.animatronic.animatronic_face import AnimatronicConfig
+from eifer_ros.avatar.avatar_output import AvatarConfig
+from eifer_ros.camera.camera_source import CameraConfig
+from eifer_ros.emg.emg_processing import EmgConfig
+from eifer_ros.emg.sources.emg_input import EmgInputConfig
+from eifer_ros.mapping.muscle_mapping import MappingConfig
+from eifer_ros.micro.event_spotter import SpotterConfig
+from eifer_ros.reconstruction.face_reconstruction import ReconstructionConfig
+from eifer_ros.simulation.performer import PerformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..head import projection, shade
+from ..head import projection
+from ..render import shade
 from ..types import F32, F64, U8
 from .urdf import Urdf, Visual
 

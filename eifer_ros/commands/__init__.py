@@ -1,1 +1,1 @@
-"""The commands of `eifer`, one file per area; thin over jobs/."""
+"""The commands of `eifer`, one file per area; thin over workflows/."""

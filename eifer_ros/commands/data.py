@@ -110,8 +110,8 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Bring recordings of others into rosbag2 recordings of eifer."""
-    from ..jobs.imports import import_emg, import_mmm
-    from ..jobs.micro_imports import import_micro
+    from ..workflows.imports import import_emg, import_mmm
+    from ..workflows.micro_imports import import_micro
 
     kind, path = _named(source)
     dataset = kind in ("mmm", "mam", *MICRO) if kind else path.is_dir()
@@ -180,7 +180,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a recording for other programs."""
-    from ..jobs.exports import export as write
+    from ..workflows.exports import export as write
 
     result = write(
         bag,
@@ -238,7 +238,7 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Find offset and drift between camera and EMG, with a grade."""
-    from ..jobs.sync import sync as find
+    from ..workflows.sync import sync as find
 
     with bar("looking", as_json) as progress:
         result = asdict(
@@ -276,8 +276,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare methods on pinned splits: one table, one figure per result, seeds and versions recorded."""
-    from ..jobs.evaluate import evaluate as run
-    from ..jobs.evaluate import evaluate_all
+    from ..workflows.evaluate import evaluate as run
+    from ..workflows.evaluate import evaluate_all
 
     if area == "all":
         if protocol is not None:
@@ -332,8 +332,8 @@ def batch(
     as_json: Json = False,
 ) -> None:
     """Run import, reconstruct, fit and evaluate over many recordings; go on where an earlier run stopped."""
-    from ..jobs.batch import batch as run
-    from ..jobs.batch import load_config
+    from ..workflows.batch import batch as run
+    from ..workflows.batch import load_config
 
     with until_interrupted() as stop, bar("recordings", as_json) as progress:
         given = {"workers": workers, "address": address}

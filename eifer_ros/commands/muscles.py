@@ -64,8 +64,8 @@ def simulate(
     """Record a simulated participant, camera and sEMG, with the truth beside it."""
     from ..config import build
     from ..errors import ConfigError
-    from ..jobs.simulate import simulate_recording
-    from ..performer.component import PerformerConfig
+    from ..simulation.performer import PerformerConfig
+    from ..workflows.simulate import simulate_recording
 
     if sensors not in ("on", "off"):
         raise ConfigError(f"--sensors {sensors}: write on or off")
@@ -110,8 +110,8 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit muscles to face and face to muscles for one participant, from one recording."""
-    from ..jobs.fit import fit_recording
     from ..mapping.fit import FitSettings
+    from ..workflows.fit import fit_recording
 
     with bar("fitting", as_json) as progress:
         settings = FitSettings(kind=model, ahead_s=ahead)
@@ -156,8 +156,8 @@ def calibrate(
     them.
     """
     from .. import config as configuration
-    from ..emg.component import EmgConfig
-    from ..jobs.calibrate import calibrate_live, calibrate_recording
+    from ..emg.emg_processing import EmgConfig
+    from ..workflows.calibrate import calibrate_live, calibrate_recording
 
     parameters = configuration.load(EmgConfig, "emg_processing", config)
     if Path(source).expanduser().exists():

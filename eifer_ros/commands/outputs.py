@@ -23,7 +23,7 @@ def drive(
     as_json: Json = False,
 ) -> None:
     """Drive avatars and animatronic faces from a recording or live."""
-    from ..jobs.drive import drive as run_drive
+    from ..workflows.drive import drive as run_drive
 
     if animatronic is not None and not arm and not as_json:
         err_console.print(

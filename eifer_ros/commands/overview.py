@@ -25,7 +25,7 @@ def demo(
     """Run everything on a simulated participant: calibration, fit, live reconstruction, mapping and fusion; a
     bag and a page remain.
     """
-    from ..jobs.demo import DemoSettings, run_demo
+    from ..workflows.demo import DemoSettings, run_demo
 
     settings = DemoSettings(seed=seed, sensors=sensors)
     if quick:

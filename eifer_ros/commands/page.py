@@ -40,8 +40,8 @@ def view(
 ) -> None:
     """Serve the live page: faces, muscles, contact, rates; calibrate and record from it, or play a recording."""
     from ..config import build
-    from ..jobs.view import view as serve
     from ..viewer.server import ViewConfig
+    from ..workflows.view import view as serve
 
     config = build(ViewConfig, {"host": host, "port": port, "token": token}, "view")
     with until_interrupted() as stop:
@@ -81,7 +81,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML page about a session: quality, envelopes, movements, faces, lag."""
-    from ..jobs.report import write_report
+    from ..workflows.write_report import write_report
 
     with bar("report", as_json) as progress:
         result = write_report(bag, out, progress)

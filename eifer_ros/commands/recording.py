@@ -49,8 +49,8 @@ def run(
 ) -> None:
     """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
     from .. import config as configuration
-    from ..jobs.camera import run_camera
-    from ..reconstruction.component import ReconstructionConfig
+    from ..reconstruction.face_reconstruction import ReconstructionConfig
+    from ..workflows.run import run_camera
 
     parameters = configuration.load(
         ReconstructionConfig, "reconstruction", config, head_model=head_model, micro=micro
@@ -104,7 +104,7 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Record camera and sEMG as they come, without working on them, into a rosbag2 recording."""
-    from ..jobs.recording import record as write
+    from ..workflows.record import record as write
 
     with until_interrupted() as stop, bar("recording", as_json) as progress:
         result = write(camera, emg, out, duration_s=duration, progress=progress, stop=stop)
@@ -128,8 +128,8 @@ def replay(
     With --out, reconstruct its pictures again: same recording, same result.
     """
     from .. import config as configuration
-    from ..jobs.camera import run_camera
-    from ..reconstruction.component import ReconstructionConfig
+    from ..reconstruction.face_reconstruction import ReconstructionConfig
+    from ..workflows.run import run_camera
 
     if out is not None:
         parameters = configuration.load(ReconstructionConfig, "reconstruction", config)
@@ -137,7 +137,7 @@ def replay(
             summary = run_camera(f"bag:{bag}", out, parameters, progress=progress, stop=stop)
         _show_run(summary, as_json)
         return
-    from ..jobs.recording import play
+    from ..workflows.record import play
 
     with until_interrupted() as stop, bar("playing", as_json) as progress:
         counts = play(bag, speed=speed, loop=loop, progress=progress, stop=stop)

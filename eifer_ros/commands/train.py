@@ -73,10 +73,10 @@ def train_face(
     from ..errors import ConfigError, MissingExtra
 
     try:
-        from ..training.face_runs import Wanted
-        from ..training.face_runs import train_face as train
-        from ..training.losses import Weights
-        from ..training.phase_one import Settings
+        from research.faces.face_runs import Wanted
+        from research.faces.face_runs import train_face as train
+        from research.faces.losses import Weights
+        from research.faces.phase_one import Settings
     except ModuleNotFoundError:
         raise MissingExtra("torch", "train", "training") from None
     if networks not in ("live", "full"):
@@ -146,8 +146,8 @@ def train_refine(
     from ..errors import MissingExtra
 
     try:
-        from ..training.face_runs import Wanted, refine_face
-        from ..training.refine import Refinement
+        from research.faces.face_runs import Wanted, refine_face
+        from research.faces.refine import Refinement
     except ModuleNotFoundError:
         raise MissingExtra("torch", "train", "training") from None
     wanted = Wanted(

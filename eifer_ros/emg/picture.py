@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..head import projection, shade
+from ..head import projection
 from ..head.model import HeadModel
+from ..render import shade
 from ..types import F64, U8
 from .montage import Scheme, contact_points
 

@@ -27,20 +27,22 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..head import projection, shade, show
+from ..head import projection
 from ..head.model import HeadModel, load_head
-from ..performer.participant import Participant
-from ..performer.script import MOVEMENTS
-from ..reconstruction.encoder import ENCODER, ENCODER_BARE, FaceEncoder
+from ..inference.network import installed
+from ..reconstruction.encoder.face_crop import POINTS, crop_of
+from ..reconstruction.encoder.face_encoder import ENCODER, ENCODER_BARE, FaceEncoder
+from ..reconstruction.encoder.sensor_estimator import SensorEstimator
+from ..reconstruction.encoder.sensor_fit import SensorFitSettings
 from ..reconstruction.estimators import Estimator
-from ..reconstruction.face_crop import POINTS, crop_of
-from ..reconstruction.landmark_estimator import LandmarkEstimator
-from ..reconstruction.landmark_fit import FitSettings
-from ..reconstruction.landmarks import Crop
-from ..reconstruction.networks import installed
-from ..reconstruction.restorer import RESTORER, FaceRestorer, paste
-from ..reconstruction.sensor_estimator import SensorEstimator
-from ..reconstruction.sensor_fit import SensorFitSettings
+from ..reconstruction.landmarks.attention_mesh import Crop
+from ..reconstruction.landmarks.landmark_estimator import LandmarkEstimator
+from ..reconstruction.landmarks.landmark_fit import FitSettings
+from ..reconstruction.restore import RESTORER, FaceRestorer, paste
+from ..render import head_sheet as show
+from ..render import shade
+from ..simulation.participant import Participant
+from ..simulation.script import MOVEMENTS
 from ..types import F32, F64, U8, FaceState, Frame
 from .metrics import displacement_basis, rigid_vertex_error_mm, vertex_error_mm
 from .protocol import PARTICIPANTS

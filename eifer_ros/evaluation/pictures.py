@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..reconstruction.detector import FaceDetector
-from ..reconstruction.landmarks import FaceLandmarker
-from ..reconstruction.tracker import FaceTracker
+from ..reconstruction.landmarks.attention_mesh import FaceLandmarker
+from ..reconstruction.landmarks.detector import FaceDetector
+from ..reconstruction.landmarks.tracker import FaceTracker
 from ..types import F64, U8
 
 PEAK = 255.0

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from research.faces.pictures import UNSEEN
+
 from ..errors import InputError
 from ..head import projection
-from ..performer.participant import Participant
-from ..performer.script import MOVEMENTS
-from ..reconstruction.encoder import cut
-from ..reconstruction.face_crop import POINTS, SIZE, crop_of
-from ..reconstruction.landmarks import Crop
-from ..reconstruction.restorer import FaceRestorer, Restored, paste
-from ..training.pictures import UNSEEN
+from ..reconstruction.encoder.face_crop import POINTS, SIZE, crop_of
+from ..reconstruction.encoder.face_encoder import cut
+from ..reconstruction.landmarks.attention_mesh import Crop
+from ..reconstruction.restore import FaceRestorer, Restored, paste
+from ..simulation.participant import Participant
+from ..simulation.script import MOVEMENTS
 from ..types import F64, U8
 from .pictures import SAME_DB, FaceFinder, Mask, face_mask, psnr_db, ssim
 

@@ -20,12 +20,14 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..head import projection, shade, show
+from ..head import projection
 from ..head.model import HeadModel, load_head
-from ..reconstruction.component import CAMERA, Reconstruction, ReconstructionConfig
-from ..reconstruction.encoder import ENCODER, FaceEncoder
-from ..reconstruction.encoder_tracker import SHIFTS, EncoderTracker, mean_of, shifted
-from ..reconstruction.face_crop import POINTS, crop_of
+from ..reconstruction.encoder.encoder_tracker import SHIFTS, EncoderTracker, mean_of, shifted
+from ..reconstruction.encoder.face_crop import POINTS, crop_of
+from ..reconstruction.encoder.face_encoder import ENCODER, FaceEncoder
+from ..reconstruction.face_reconstruction import CAMERA, Reconstruction, ReconstructionConfig
+from ..render import head_sheet as show
+from ..render import shade
 from ..types import F64, U8, FaceState, FaceStatus, Frame
 
 MOVEMENTS = ("rest", "eyes tight", "smile open", "snarl", "nose")

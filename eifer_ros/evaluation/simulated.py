@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..component import Emission
-from ..performer.component import PerformerConfig, PerformerEmg
 from ..recording.writer import BagWriter
+from ..simulation.performer import PerformerConfig, PerformerEmg
 
 FACE = "truth/face"
 

@@ -181,8 +181,10 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
     def _declare(self, name: str, chosen: Sequence[str]) -> Parameters:
         self._sections = {
             part.name: Section(
-                f"{part.name}." if self._composed else "", part.component.config_type, part.name
-            )  # type: ignore[arg-type]
+                f"{part.name}." if self._composed else "",
+                part.component.config_type,  # type: ignore[arg-type]
+                part.name,
+            )
             for part in self._parts.values()
         }
         self._own = {model: Section("", model, name) for model in self._own_models()}
@@ -261,8 +263,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         for part in parts:
             config = at_the_pace_of_time(self._common.config(self._sections[part.name]))
             self.components[part.name] = (
-                part.make(config, self) if part.make is not None else part.component(config)
-            )  # type: ignore[call-arg]
+                part.make(config, self) if part.make is not None else part.component(config)  # type: ignore[call-arg]
+            )
         made = {port.name for component in self.components.values() for port in component.outputs}
         self._ports_in = {
             port.name: port

@@ -15,17 +15,17 @@ import numpy as np
 
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession
-from ..emg.component import EmgProcessing
+from ..emg.emg_processing import EmgProcessing
 from ..errors import EiferError, InputError, did_you_mean
 from ..hosts.ros_part import Extra
-from ..jobs.fit import Fitted, fit_recording, fit_session
-from ..jobs.session import Session
-from ..mapping.component import ACTIVITY, VISION, MuscleMapping
 from ..mapping.fit import KINDS, FitSettings
+from ..mapping.muscle_mapping import ACTIVITY, VISION, MuscleMapping
 from ..types import FaceState, Item, Marker, MuscleActivity, seconds
 from ..wire.conversions import to_wire
 from ..wire.messages import ros_class
 from ..wire.qos import profile
+from ..workflows.fit import Fitted, fit_recording, fit_session
+from ..workflows.session import Session
 
 if TYPE_CHECKING:
     from ..hosts.ros import RosHost

@@ -19,8 +19,8 @@ from ..component import Component, Emission, Health, Level, Port
 from ..config import Config, parameter
 from ..errors import ModelError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
-from ..head.show import Studio
 from ..hosts.ros_part import Extra
+from ..render.head_sheet import Studio
 from ..types import F32, F64, NS, FaceState, FaceStatus, Item, MuscleActivity, Stamp
 from ..viewer import heat
 from ..wire.messages import ROSBAGS, serialise

@@ -15,7 +15,7 @@ from ..errors import EiferError, WireError
 from ..head.model import load_head
 from ..head.retarget import Retarget
 from ..hosts.ros_part import Extra
-from ..reconstruction.component import CAMERA, VISION, Reconstruction
+from ..reconstruction.face_reconstruction import CAMERA, VISION, Reconstruction
 from ..types import ARKIT_52, F32, FaceState, FaceStatus, Frame, Item
 from ..wire import conversions
 from ..wire.messages import ros_class

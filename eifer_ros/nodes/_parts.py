@@ -38,7 +38,7 @@ class NodeClock:
 
 def performer() -> Part:
     """The simulated participant."""
-    from ..performer.component import Performer
+    from ..simulation.performer import Performer
 
     def make(config: Any, host: RosHost) -> Component:
         return Performer(config, NodeClock(host))
@@ -48,16 +48,16 @@ def performer() -> Part:
 
 def camera() -> Part:
     """A camera of any kind, the simulated one included."""
-    from ..camera.component import Camera
-    from ..performer import component as _performer  # noqa: F401  (makes `performer:SEED` known)
+    from ..camera.camera_source import Camera
+    from ..simulation import performer as _performer  # noqa: F401  (makes `performer:SEED` known)
 
     return Part("camera", Camera)
 
 
 def emg_source() -> Part:
     """An amplifier of any kind, the simulated one included."""
-    from ..emg.sources.component import EmgInput
-    from ..performer import component as _performer  # noqa: F401  (makes `performer:SEED` known)
+    from ..emg.sources.emg_input import EmgInput
+    from ..simulation import performer as _performer  # noqa: F401  (makes `performer:SEED` known)
 
     return Part("emg_source", EmgInput)
 
@@ -71,7 +71,7 @@ def replay() -> Part:
 
 def reconstruction() -> Part:
     """Pictures to faces."""
-    from ..reconstruction.component import Reconstruction
+    from ..reconstruction.face_reconstruction import Reconstruction
     from ._humans import Humans
     from ._services import SetReference
 
@@ -80,7 +80,7 @@ def reconstruction() -> Part:
 
 def emg() -> Part:
     """Raw EMG to muscle activity."""
-    from ..emg.component import EmgProcessing
+    from ..emg.emg_processing import EmgProcessing
     from ._actions import Calibrate
 
     return Part("emg", EmgProcessing, (Calibrate,))
@@ -88,7 +88,7 @@ def emg() -> Part:
 
 def mapping() -> Part:
     """Muscles and faces onto each other."""
-    from ..mapping.component import MuscleMapping
+    from ..mapping.muscle_mapping import MuscleMapping
     from ._actions import FitMapping
 
     return Part("mapping", MuscleMapping, (FitMapping,))
@@ -96,21 +96,21 @@ def mapping() -> Part:
 
 def spotter() -> Part:
     """Faces and muscles to micro-expressions."""
-    from ..spotting.component import Spotter
+    from ..micro.event_spotter import Spotter
 
     return Part("spotter", Spotter)
 
 
 def avatar() -> Part:
     """Faces to avatars."""
-    from ..avatar.component import Avatar
+    from ..avatar.avatar_output import Avatar
 
     return Part("avatar", Avatar)
 
 
 def animatronic() -> Part:
     """Faces to joints."""
-    from ..animatronic.component import Animatronic
+    from ..animatronic.animatronic_face import Animatronic
     from ._services import Arming
 
     return Part("animatronic", Animatronic, (Arming,))
@@ -125,7 +125,7 @@ def face_view() -> Part:
 
 def recorder() -> Part:
     """Everything to a bag."""
-    from ..recording.component import Recorder
+    from ..recording.recorder import Recorder
 
     return Part("recorder", Recorder)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..animatronic.component import Animatronic
+from ..animatronic.animatronic_face import Animatronic
 from ..animatronic.guard import SENDING
 from ..errors import EiferError, InputError
 from ..hosts.ros_part import Extra
-from ..reconstruction.component import VISION, Reconstruction
+from ..reconstruction.face_reconstruction import VISION, Reconstruction
 from ..reconstruction.reference import Reference
 from ..types import FaceState, Item, seconds
 from ..wire.messages import ros_class

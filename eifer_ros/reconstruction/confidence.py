@@ -4,7 +4,7 @@ average within 1 mm of the truth.
 Three things are looked at: how far off the encoder itself expects to be, how far its points lie from the
 fitted head, and how sure it is that it sees a face at all. Their weighted sum goes through a monotone table,
 both measured on simulated people that the encoder has not seen (`python -m
-eifer_ros.training.confidence_calibration`), and kept beside the network with its digest. A table of another
+research.faces.confidence_calibration`), and kept beside the network with its digest. A table of another
 network is not used.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from ..errors import InputError, ModelError
 from ..head.model import HeadModel
+from ..inference.network import locate
 from ..types import F64
-from .networks import locate
 
 GOOD_MM = 1.0
 """Mean error of the face's vertices, expression alone, within which an estimate counts as right.

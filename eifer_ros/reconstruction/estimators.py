@@ -12,10 +12,10 @@ import numpy as np
 from ..head.model import HeadModel
 from ..types import F32, F64, FaceOrigin, FaceState, Frame, Stamp
 from .gaze import LOOK_STD, eye_turn
-from .landmark_fit import Fit
-from .landmark_model import LandmarkModel
-from .landmarks import Landmarks
-from .tracker import TrackerCounts
+from .landmarks.attention_mesh import Landmarks
+from .landmarks.landmark_fit import Fit
+from .landmarks.landmark_model import LandmarkModel
+from .landmarks.tracker import TrackerCounts
 
 
 @dataclass(frozen=True)

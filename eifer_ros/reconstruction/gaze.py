@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..types import F64
-from .landmark_model import LandmarkModel
-from .landmarks import IRIS_LEFT, IRIS_RIGHT
+from .landmarks.attention_mesh import IRIS_LEFT, IRIS_RIGHT
+from .landmarks.landmark_model import LandmarkModel
 
 _RING_LEFT = (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
 _RING_RIGHT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession
-from ..emg.component import EmgProcessing
+from ..emg.emg_processing import EmgProcessing
 from ..emg.protocol import PROTOCOL
 from ..errors import EiferError, InputError
 from ..recording.diagnostics import LatencyDiary

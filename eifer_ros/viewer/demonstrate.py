@@ -6,8 +6,8 @@ import numpy as np
 
 from ..head import projection
 from ..head.model import HeadModel
-from ..performer.muscles import ACTUATORS, muscle_index, reference_matrix, saturate
-from ..performer.script import FUNCTIONAL
+from ..simulation.muscles import ACTUATORS, muscle_index, reference_matrix, saturate
+from ..simulation.script import FUNCTIONAL
 from ..types import ARKIT_52, F32
 from .paint import HeadPainter, jpeg
 

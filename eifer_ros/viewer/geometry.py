@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..head.model import HeadModel
-from ..head.show import Studio
+from ..render.head_sheet import Studio
 from ..types import F32
 
 

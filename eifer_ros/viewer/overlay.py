@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from ..errors import RecordingError
-from ..head import projection, shade
+from ..head import projection
 from ..head.model import I32, HeadModel
+from ..render import shade
 from ..types import F32, U8, FaceState, FaceStatus, Frame, Item
 
 WAITING = 16

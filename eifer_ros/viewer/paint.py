@@ -1,7 +1,7 @@
 """Live pictures of a head, fast enough for a page: one pass over the triangles, light computed per vertex
 (Gouraud).
 
-`head/shade.py` lights every pixel and is the better picture; this one takes a fraction of its time, which is
+`render/shade.py` lights every pixel and is the better picture; this one takes a fraction of its time, which is
 what lets a page without a graphics card show several heads at 30 Hz for a tenth of a core: only what moves is
 moved, only what is seen is lit, and teeth, tongue and eyes are looked at after the skin, which mostly hides
 them.
@@ -16,9 +16,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from ..head import projection, raster
+from ..head import projection
 from ..head.model import HeadModel, rotation_matrix
-from ..head.show import Studio
+from ..render import rasteriser as raster
+from ..render.head_sheet import Studio
 from ..types import F32, F64, U8, FaceState, FaceStatus
 
 BACKDROP = ((52, 58, 66), (24, 27, 32))

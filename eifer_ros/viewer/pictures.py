@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..errors import EiferError
 from ..head.model import HeadModel, load_head
-from ..head.show import Studio
+from ..render.head_sheet import Studio
 from ..types import F32, F64, U8, FaceState, FaceStatus, Frame, Item, MuscleActivity, Stamp
 from . import heat
 from .board import Board

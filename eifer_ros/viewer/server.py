@@ -108,8 +108,8 @@ def status_of(host: LocalHost, board: Board, live: bool) -> dict[str, Any]:
     clocks = [
         {"component": entry["name"], "what": key, "value": value}
         for entry in components
-        for key, value in entry["values"].items()
-        if any(word in key for word in words)  # type: ignore[attr-defined]
+        for key, value in entry["values"].items()  # type: ignore[attr-defined]
+        if any(word in key for word in words)
     ]
     dropped = sum(int(entry.values.get("dropped", 0) or 0) for entry in health.values())
     lost = sum(int(entry.values.get("lost_samples", 0) or 0) for entry in health.values())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..emg.component import EmgConfig, EmgProcessing
+from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..emg.protocol import REST, Span, spans
 from ..errors import InputError, WireError
 from ..head.model import load_head

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eifer_ros import config, resources
 from eifer_ros.animatronic import picture
-from eifer_ros.animatronic.component import (
+from eifer_ros.animatronic.animatronic_face import (
     JOINT_STATES,
     TRAJECTORY,
     Animatronic,

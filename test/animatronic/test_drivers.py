@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from servo_models import DynamixelBus, I2cBus, Servo, crc16
 
-from eifer_ros.animatronic.component import Animatronic, AnimatronicConfig
+from eifer_ros.animatronic.animatronic_face import Animatronic, AnimatronicConfig
 from eifer_ros.animatronic.guard import State
 from eifer_ros.animatronic.joint_map import JointMap, load_joint_map
 from eifer_ros.animatronic.pca9685 import Pca9685Driver

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from receivers import Receiver
 
 from eifer_ros import config, resources
-from eifer_ros.avatar.component import Avatar, AvatarConfig
+from eifer_ros.avatar.avatar_output import Avatar, AvatarConfig
 from eifer_ros.avatar.one_euro import OneEuro
 from eifer_ros.avatar.shaping import Shaping
 from eifer_ros.component import Level

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from receivers import Receiver
 from scipy.spatial.transform import Rotation
 
-from eifer_ros.avatar.component import open_avatar
+from eifer_ros.avatar.avatar_output import open_avatar
 from eifer_ros.avatar.face import AvatarFace, quaternion
 from eifer_ros.avatar.sender import Sender
 from eifer_ros.component import Level

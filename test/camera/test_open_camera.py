@@ -9,7 +9,7 @@ import pytest
 
 from eifer_ros import config
 from eifer_ros.camera import list as camera_list
-from eifer_ros.camera.component import Camera, CameraConfig
+from eifer_ros.camera.camera_source import Camera, CameraConfig
 from eifer_ros.camera.folder import FolderSource
 from eifer_ros.camera.open import SCHEMES, open_camera, register
 from eifer_ros.camera.realsense import RealSenseSource, load_sdk

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eifer_ros.emg.calibration import Calibration, calibrate_recording
 from eifer_ros.emg.calibration_session import CalibrationSession
-from eifer_ros.emg.component import EmgProcessing
+from eifer_ros.emg.emg_processing import EmgProcessing
 from eifer_ros.emg.montage import FRIDLUND, KURAMOTO, plain_scheme
 from eifer_ros.emg.protocol import PROTOCOL, REST, Span, expected_channels, movement_named, spans
 from eifer_ros.emg.takes import Take
@@ -445,7 +445,7 @@ def test_start_and_end_markers_pair_by_label_and_loose_ones_say_nothing():
 
 
 def test_a_simulated_participant_can_be_calibrated_and_activation_follows_the_muscles():
-    from eifer_ros.performer.participant import Participant
+    from eifer_ros.simulation.participant import Participant
 
     participant = Participant(
         7, program="calibration", rate_hz=2048.0, artefacts=("white", "mains", "wander")

@@ -7,7 +7,7 @@ from scipy import signal
 from eifer_ros import config
 from eifer_ros.component import Level
 from eifer_ros.emg.calibration import Calibration
-from eifer_ros.emg.component import EmgConfig, EmgProcessing
+from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
 from eifer_ros.emg.filters import EnvelopeFilter
 from eifer_ros.emg.montage import FRIDLUND, MMM_COLUMNS
 from eifer_ros.errors import ConfigError, InputError

@@ -11,7 +11,7 @@ from eifer_ros.evaluation.face import UNSEEN, Readings, gap_closure, judge, scen
 from eifer_ros.evaluation.metrics import displacement_basis, vertex_error_mm
 from eifer_ros.evaluation.protocol import Protocol
 from eifer_ros.head.model import load_head
-from eifer_ros.performer.script import MOVEMENTS
+from eifer_ros.simulation.script import MOVEMENTS
 from eifer_ros.types import FaceOrigin, FaceState
 
 
@@ -165,7 +165,7 @@ def test_readings_keep_what_was_found():
 
 
 def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_by_side(tmp_path, monkeypatch):
-    from eifer_ros.jobs.evaluate import evaluate
+    from eifer_ros.workflows.evaluate import evaluate
 
     def disturbed(face, variant, number):
         return face.expression + (0.3 if variant == "sensors" else 0.05), face.shape

@@ -3,10 +3,10 @@ import pytest
 
 from eifer_ros.evaluation.pictures import SAME_DB, psnr_db, ssim
 from eifer_ros.evaluation.protocol import Protocol
-from eifer_ros.jobs.evaluate import _picture_rows
 from eifer_ros.recording.reader import Bag
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import Frame
+from eifer_ros.workflows.evaluate import _picture_rows
 
 
 def test_pictures_with_a_twin_in_the_reference_are_compared_with_it(tmp_path):

@@ -4,11 +4,11 @@ import pytest
 from eifer_ros.errors import InputError
 from eifer_ros.evaluation import restoration
 from eifer_ros.evaluation.pictures import SAME_DB
-from eifer_ros.performer.script import MOVEMENTS
-from eifer_ros.reconstruction.encoder import cut
-from eifer_ros.reconstruction.face_crop import SIZE
-from eifer_ros.reconstruction.restorer import Restored
-from eifer_ros.training.pictures import UNSEEN
+from eifer_ros.reconstruction.encoder.face_crop import SIZE
+from eifer_ros.reconstruction.encoder.face_encoder import cut
+from eifer_ros.reconstruction.restore import Restored
+from eifer_ros.simulation.script import MOVEMENTS
+from research.faces.pictures import UNSEEN
 
 
 class Untouched:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from eifer_ros import resources
-from eifer_ros.head import build_open_head, contact, embed, oral, raster
 from eifer_ros.head.model import HeadModel, load_head
+from eifer_ros.render import rasteriser as raster
 from eifer_ros.types import ARKIT_52
+from research.open_head import build_open_head, contact, embed, oral
 
 EYEBALLS = tuple(f"{part}_{side}" for part in ("eye", "iris", "pupil") for side in ("left", "right"))
 TEETH_AND_MOUTH = ("teeth_upper", "teeth_lower", "gums_upper", "gums_lower", "mouth", "tongue")

@@ -11,10 +11,10 @@ from mapping_data import START, movements, series
 from scipy import signal
 
 from eifer_ros.errors import InputError
-from eifer_ros.jobs.fit import filter_delay_s
 from eifer_ros.mapping.lag import Lag, estimate, undrifted, weighted_median
 from eifer_ros.mapping.series import EXTRA_NAMES, Series, interpolate
 from eifer_ros.mapping.suspect import swapped
+from eifer_ros.workflows.fit import filter_delay_s
 
 COUPLED = {
     "zygomaticus_major_right": "mouthSmileRight",

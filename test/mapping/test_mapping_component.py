@@ -11,8 +11,8 @@ from mapping_data import PERIOD_NS, START, activity, face, fitted, series
 from eifer_ros import resources
 from eifer_ros.component import Level
 from eifer_ros.config import load
-from eifer_ros.mapping.component import EMG_FACE, ESTIMATED, FUSED, MappingConfig, MuscleMapping
 from eifer_ros.mapping.features import training_pairs
+from eifer_ros.mapping.muscle_mapping import EMG_FACE, ESTIMATED, FUSED, MappingConfig, MuscleMapping
 from eifer_ros.types import FaceState, FaceStatus, MuscleActivity, MuscleOrigin
 
 

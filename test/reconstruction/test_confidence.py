@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from eifer_ros.errors import InputError, ModelError
 from eifer_ros.evaluation.metrics import displacement_basis
 from eifer_ros.head.model import load_head
+from eifer_ros.inference.network import installed, locate
 from eifer_ros.reconstruction import confidence
 from eifer_ros.reconstruction.confidence import Confidence, clues, expected_error
-from eifer_ros.reconstruction.encoder import ENCODER
-from eifer_ros.reconstruction.networks import installed, locate
-from eifer_ros.training.confidence_calibration import GOOD_MM, Samples, learn, reliability
+from eifer_ros.reconstruction.encoder.face_encoder import ENCODER
+from research.faces.confidence_calibration import GOOD_MM, Samples, learn, reliability
 
 
 def table():
@@ -135,5 +135,5 @@ def test_too_few_wrong_faces_are_refused():
 @pytest.mark.skipif(not installed(ENCODER), reason="models/face_encoder.onnx is not here")
 def test_the_shipped_encoder_has_a_table_of_its_own():
     found = Confidence.load(locate(ENCODER))
-    assert found.measured, "run python -m eifer_ros.training.confidence_calibration models/face_encoder.onnx"
+    assert found.measured, "run python -m research.faces.confidence_calibration models/face_encoder.onnx"
     assert found.of(0.4, 0.3, 0.99) > 0.8 > 0.4 > found.of(4.0, 5.0, 0.5)

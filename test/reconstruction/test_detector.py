@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eifer_ros.errors import InputError, ModelError
-from eifer_ros.reconstruction import detector
-from eifer_ros.reconstruction.detector import FaceDetector
-from eifer_ros.reconstruction.landmarks import (
+from eifer_ros.reconstruction.landmarks import detector
+from eifer_ros.reconstruction.landmarks.attention_mesh import (
     COUNT,
     IRIS_LEFT,
     IRIS_RIGHT,
@@ -23,6 +22,7 @@ from eifer_ros.reconstruction.landmarks import (
     crop_from_detection,
     crop_from_landmarks,
 )
+from eifer_ros.reconstruction.landmarks.detector import FaceDetector
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,18 @@ from encoder_files import blob, blob_encoder, resting_layout
 from eifer_ros.errors import MissingExtra, ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.reconstruction.detector import Detection
-from eifer_ros.reconstruction.encoder import FaceEncoder, Reading, cut, ray_rotation
-from eifer_ros.reconstruction.encoder_tracker import SHIFTS, EncoderTracker, exposed, inside, mean_of, shifted
-from eifer_ros.reconstruction.face_crop import POINTS, crop_of
-from eifer_ros.reconstruction.landmarks import Crop
+from eifer_ros.reconstruction.encoder.encoder_tracker import (
+    SHIFTS,
+    EncoderTracker,
+    exposed,
+    inside,
+    mean_of,
+    shifted,
+)
+from eifer_ros.reconstruction.encoder.face_crop import POINTS, crop_of
+from eifer_ros.reconstruction.encoder.face_encoder import FaceEncoder, Reading, cut, ray_rotation
+from eifer_ros.reconstruction.landmarks.attention_mesh import Crop
+from eifer_ros.reconstruction.landmarks.detector import Detection
 
 
 class Blind:

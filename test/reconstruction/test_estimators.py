@@ -14,8 +14,10 @@ from eifer_ros.errors import ModelError
 from eifer_ros.evaluation.metrics import displacement_basis, vertex_error_mm
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.performer.participant import Participant
-from eifer_ros.reconstruction.component import (
+from eifer_ros.inference.network import installed
+from eifer_ros.reconstruction.encoder.face_crop import POINTS, crop_of
+from eifer_ros.reconstruction.encoder.face_encoder import ENCODER, cut
+from eifer_ros.reconstruction.face_reconstruction import (
     CAMERA,
     OCCLUSION,
     RESTORED,
@@ -23,11 +25,9 @@ from eifer_ros.reconstruction.component import (
     Reconstruction,
     ReconstructionConfig,
 )
-from eifer_ros.reconstruction.encoder import ENCODER, cut
-from eifer_ros.reconstruction.face_crop import POINTS, crop_of
-from eifer_ros.reconstruction.networks import installed
 from eifer_ros.reconstruction.reference import Reference
-from eifer_ros.reconstruction.restorer import RESTORER, Restored, occlusion_picture, paste
+from eifer_ros.reconstruction.restore import RESTORER, Restored, occlusion_picture, paste
+from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import FaceStatus, Frame
 
 STEP = 33_000_000
@@ -253,7 +253,7 @@ def test_auto_changes_over_when_sensors_are_put_on_and_not_for_a_single_look(aut
 
 
 def test_auto_without_networks_reads_by_landmarks_and_says_why(monkeypatch):
-    from eifer_ros.reconstruction import component as module
+    from eifer_ros.reconstruction import face_reconstruction as module
 
     monkeypatch.setattr(module, "installed", lambda name: False)
     made = component(estimator="auto")
@@ -332,6 +332,6 @@ def test_paste_puts_back_what_was_cut():
 
 
 def crop_of_square(x, y, side, angle=0.0):
-    from eifer_ros.reconstruction.landmarks import Crop
+    from eifer_ros.reconstruction.landmarks.attention_mesh import Crop
 
     return Crop(x, y, side, angle)

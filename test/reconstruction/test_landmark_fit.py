@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from eifer_ros.errors import ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.reconstruction import landmark_fit
-from eifer_ros.reconstruction.landmark_fit import FitTable, LandmarkFit, linearise, load_table
-from eifer_ros.reconstruction.landmark_model import LandmarkModel
-from eifer_ros.reconstruction.landmarks import MESH, Landmarks
-from eifer_ros.training.landmark_calibration import learn_people
+from eifer_ros.reconstruction.landmarks import landmark_fit
+from eifer_ros.reconstruction.landmarks.attention_mesh import MESH, Landmarks
+from eifer_ros.reconstruction.landmarks.landmark_fit import (
+    FitTable,
+    LandmarkFit,
+    linearise,
+    load_table,
+)
+from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel
+from research.faces.landmark_calibration import learn_people
 
 K = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
 

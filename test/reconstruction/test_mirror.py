@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head, rotation_matrix
-from eifer_ros.performer.participant import Participant
-from eifer_ros.reconstruction.encoder import FaceEncoder, cut
-from eifer_ros.reconstruction.face_crop import POINTS, SIZE, crop_of
-from eifer_ros.reconstruction.landmark_model import LandmarkModel
-from eifer_ros.reconstruction.mirror import Mirror
+from eifer_ros.reconstruction.encoder.face_crop import POINTS, SIZE, crop_of
+from eifer_ros.reconstruction.encoder.face_encoder import FaceEncoder, cut
+from eifer_ros.reconstruction.encoder.mirror import Mirror
+from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel
+from eifer_ros.simulation.participant import Participant
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from eifer_ros.config import build
 from eifer_ros.errors import ConfigError, InputError, ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.reconstruction.component import (
+from eifer_ros.reconstruction.face_reconstruction import (
     CAMERA,
     HEAD_MODEL,
     VISION,

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
-from eifer_ros.reconstruction.encoder import Reading, ray_rotation
-from eifer_ros.reconstruction.face_crop import POINTS, crop_of
+from eifer_ros.reconstruction.encoder.face_crop import POINTS, crop_of
+from eifer_ros.reconstruction.encoder.face_encoder import Reading, ray_rotation
+from eifer_ros.reconstruction.encoder.sensor_fit import PersonShape, SensorFit, SensorFitSettings
 from eifer_ros.reconstruction.gaze import eye_turn
-from eifer_ros.reconstruction.landmark_model import LandmarkModel
-from eifer_ros.reconstruction.sensor_fit import PersonShape, SensorFit, SensorFitSettings
+from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel
 
 K = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
 FUSED, ALONE = SensorFitSettings(point_sigma=2e-3), SensorFitSettings(point_sigma=np.inf)

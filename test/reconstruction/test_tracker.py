@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eifer_ros.reconstruction.detector import FaceDetector
-from eifer_ros.reconstruction.landmarks import FaceLandmarker
-from eifer_ros.reconstruction.tracker import FaceTracker
+from eifer_ros.reconstruction.landmarks.attention_mesh import FaceLandmarker
+from eifer_ros.reconstruction.landmarks.detector import FaceDetector
+from eifer_ros.reconstruction.landmarks.tracker import FaceTracker
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 from eifer_ros import config
 from eifer_ros.component import Level
 from eifer_ros.errors import ConfigError, RecordingError
-from eifer_ros.recording.component import RecordConfig, Recorder
 from eifer_ros.recording.info import info
 from eifer_ros.recording.reader import Bag, read
+from eifer_ros.recording.recorder import RecordConfig, Recorder
 from eifer_ros.recording.source import BagSource, ReplayConfig
 from eifer_ros.recording.topics import PORTS
 from eifer_ros.recording.writer import BagWriter

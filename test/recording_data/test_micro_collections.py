@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import micro_files as files
 
 from eifer_ros.errors import InputError
-from eifer_ros.jobs.imports import UNDATED
-from eifer_ros.jobs.micro_imports import import_micro
 from eifer_ros.recording.imports.micro import read_index, regions_of_units
 from eifer_ros.recording.imports.sheets import read_table
 from eifer_ros.recording.reader import Bag, read
 from eifer_ros.types import NS, FaceEvent, FaceOrigin, Frame, Marker
+from eifer_ros.workflows.imports import UNDATED
+from eifer_ros.workflows.micro_imports import import_micro
 
 
 def items(bag: Path, topic: str) -> list:

@@ -20,11 +20,11 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
-from eifer_ros.emg.component import EmgProcessing
+from eifer_ros.emg.emg_processing import EmgProcessing
 from eifer_ros.head import projection
 from eifer_ros.hosts.ros_part import Part
-from eifer_ros.recording.component import Recorder
 from eifer_ros.recording.reader import Bag
+from eifer_ros.recording.recorder import Recorder
 from eifer_ros.recording.source import BagSource
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import (

@@ -275,8 +275,8 @@ def test_without_autostart_a_node_waits_for_its_lifecycle_and_params_reach_it(
 def test_a_recording_made_without_ros_is_worked_on_again_by_the_replay_launch(
     player: str, launch: Any, peer: Peer, tmp_path: Path
 ) -> None:
-    from eifer_ros.performer.component import Performer, PerformerConfig
     from eifer_ros.recording.writer import BagWriter
+    from eifer_ros.simulation.performer import Performer, PerformerConfig
 
     source = Performer(PerformerConfig(speed=0, duration_s=3.0, width=320, height=240, fps=10.0))
     source.setup()

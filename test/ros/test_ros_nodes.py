@@ -14,8 +14,8 @@ import pytest
 from ros_peer import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, PATIENCE_S, Peer, Process, wait_for
 
 from eifer_ros.head import projection
-from eifer_ros.performer.participant import Participant
 from eifer_ros.recording.writer import BagWriter
+from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import NS, EmgChunk, FaceOrigin, FaceState, Frame, MuscleActivity
 from eifer_ros.wire import conversions, messages
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from ros_peer import ACTIVATE, CONFIGURE, DEACTIVATE, PATIENCE_S, Peer, wait_for
 
-from eifer_ros.animatronic.component import Animatronic
+from eifer_ros.animatronic.animatronic_face import Animatronic
 from eifer_ros.animatronic.guard import SENDING, State
 from eifer_ros.emg.calibration import Calibration
-from eifer_ros.emg.component import EmgProcessing
+from eifer_ros.emg.emg_processing import EmgProcessing
 from eifer_ros.head import projection
 from eifer_ros.hosts.ros_part import Part
-from eifer_ros.mapping.component import MuscleMapping
+from eifer_ros.mapping.muscle_mapping import MuscleMapping
 from eifer_ros.nodes._actions import Calibrate, FitMapping
 from eifer_ros.nodes._services import Arming, SetReference
-from eifer_ros.reconstruction.component import Reconstruction
+from eifer_ros.reconstruction.face_reconstruction import Reconstruction
 from eifer_ros.types import ARKIT_52, NS, EmgChunk, FaceOrigin, FaceState, Frame, MuscleActivity
 from eifer_ros.wire import conversions, messages
 

@@ -16,11 +16,11 @@ from chromium import Browser
 from stage import Stage, micro, movement_level
 
 from eifer_ros.errors import InputError
-from eifer_ros.jobs.view import view
 from eifer_ros.recording.reader import read
 from eifer_ros.types import Frame, Marker
 from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordControl
 from eifer_ros.viewer.server import ViewConfig, Viewer
+from eifer_ros.workflows.view import view
 
 PIXELS = (
     "Array.from(document.getElementById('{0}').getContext('2d')"

@@ -13,13 +13,14 @@ import pytest
 from stage import T0, activity, face, micro, picture
 
 from eifer_ros.errors import InputError, RecordingError
-from eifer_ros.jobs.report import write_report
 from eifer_ros.recording.diagnostics import LatencyDiary
 from eifer_ros.recording.reader import read
 from eifer_ros.recording.sync import Sync
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceOrigin
-from eifer_ros.viewer import report, session_data
+from eifer_ros.viewer import session_data
+from eifer_ros.viewer import session_report as report
+from eifer_ros.workflows.write_report import write_report
 
 
 class _Outline(HTMLParser):

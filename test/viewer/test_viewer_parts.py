@@ -15,8 +15,9 @@ from stage import MUSCLES, T0, activity, face, micro, movement_level, picture
 from eifer_ros.component import Emission
 from eifer_ros.emg.montage import FRIDLUND
 from eifer_ros.errors import InputError, RecordingError
-from eifer_ros.head import projection, raster
+from eifer_ros.head import projection
 from eifer_ros.head.model import load_head, rotation_matrix
+from eifer_ros.render import rasteriser as raster
 from eifer_ros.types import NS, FaceState, Frame, Item, Marker, MuscleActivity
 from eifer_ros.viewer import demonstrate, geometry, heat
 from eifer_ros.viewer.board import HISTORY, Board, Trace
@@ -426,7 +427,7 @@ def test_everything_the_stage_makes_is_what_it_says() -> None:
 
 
 def test_a_view_of_nothing_and_of_two_things_at_once_is_refused_in_words(bag: Path, tmp_path: Path) -> None:
-    from eifer_ros.jobs.view import view
+    from eifer_ros.workflows.view import view
 
     with pytest.raises(InputError, match="nothing to view"):
         view(None)
@@ -437,8 +438,8 @@ def test_a_view_of_nothing_and_of_two_things_at_once_is_refused_in_words(bag: Pa
 
 
 def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
-    from eifer_ros.jobs.view import Estimator
-    from eifer_ros.reconstruction.component import Reconstruction, ReconstructionConfig
+    from eifer_ros.reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+    from eifer_ros.workflows.view import Estimator
 
     estimator = Estimator()
     assert estimator.state()["chosen"] == ReconstructionConfig().estimator in estimator.choices
@@ -456,8 +457,8 @@ def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
 
 
 def test_the_face_is_restored_only_while_a_page_is_open() -> None:
-    from eifer_ros.jobs.view import Estimator
-    from eifer_ros.reconstruction.component import Reconstruction
+    from eifer_ros.reconstruction.face_reconstruction import Reconstruction
+    from eifer_ros.workflows.view import Estimator
 
     class Counting(Reconstruction):
         wanted: frozenset[str] = frozenset()

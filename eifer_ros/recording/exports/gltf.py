@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from ...errors import InputError
 from ...head.model import HeadModel
 from ...head.projection import FACING
-from ...head.show import colours
+from ...render.head_sheet import colours
 from ...types import NS, FaceState, FaceStatus
 
 FLOAT, UINT, USHORT = 5126, 5125, 5123

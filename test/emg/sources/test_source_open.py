@@ -8,8 +8,8 @@ from eifer_ros.emg.sources import lsl as lsl_module
 from eifer_ros.emg.sources import open as open_module
 from eifer_ros.emg.sources.base import volts_per
 from eifer_ros.emg.sources.brainflow import BrainFlowSource
-from eifer_ros.emg.sources.component import EmgInput, EmgInputConfig
 from eifer_ros.emg.sources.delsys import DelsysSource
+from eifer_ros.emg.sources.emg_input import EmgInput, EmgInputConfig
 from eifer_ros.emg.sources.file import FileSource
 from eifer_ros.emg.sources.lsl import LslSource
 from eifer_ros.emg.sources.sessantaquattro import SessantaquattroSource

@@ -1,0 +1,159 @@
+"""Looks at the face and takes the better way to read it: landmarks where it is bare, the encoder where
+sensors cover it.
+
+At acquisition and about every second the restoring network says how much of the face is covered. Two
+thresholds keep a face on their border from switching to and fro; a way that finds no face gives over to the
+other at once. While a face is followed, the look comes after its estimate is on its way (`afterwards`), so
+that it holds up nobody.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import F64, Frame
+from .encoder.encoder_tracker import exposed, inside
+from .encoder.face_crop import POINTS, crop_of
+from .encoder.face_encoder import cut
+from .encoder.sensor_estimator import SensorEstimator
+from .estimators import Estimate
+from .landmarks.landmark_estimator import LandmarkEstimator
+from .landmarks.landmark_model import LandmarkModel
+from .landmarks.tracker import TrackerCounts
+from .restore import FaceRestorer
+
+COVERED, BARE = 0.2, 0.12
+"""Shares of the face covered above which the encoder is taken, and below which landmarks are."""
+LOOK_S = 1.0
+_SELDOM = 3
+"""While no face is in sight, the other way looks in every so many pictures: looking costs more than
+following.
+"""
+_TIMES = 2
+"""So many looks in a row must say the same before a face that is being read well is read another way."""
+
+
+class AutoEstimator:
+    """See `Estimator`. `name` is the way of the moment, `reason` why."""
+
+    def __init__(
+        self, sensors: SensorEstimator, landmarks: LandmarkEstimator, restorer: FaceRestorer
+    ) -> None:
+        self.sensors, self.landmarks = sensors, landmarks
+        self._restorer = restorer
+        self.covered = float("nan")
+        """Share of the face covered at the last look."""
+        self.switches = 0
+        self._counts = TrackerCounts()
+        self.reset()
+
+    @property
+    def counts(self) -> TrackerCounts:
+        """Of both ways together."""
+        return self._counts
+
+    @property
+    def reason(self) -> str:
+        """Why the way of the moment was taken."""
+        return self._why
+
+    @property
+    def model(self) -> LandmarkModel:
+        """That of the head; the same in both ways."""
+        return self.sensors.model
+
+    @property
+    def name(self) -> str:
+        """`sensors` or `landmarks`."""
+        return self._used.name
+
+    def reset(self) -> None:
+        """Forget the face and the person."""
+        self.sensors.reset()
+        self.landmarks.reset()
+        self._used: SensorEstimator | LandmarkEstimator = self.sensors
+        self._why = "no face seen yet"
+        self._since = np.inf
+        self._contrary = 0
+        self._absent = 0
+        self._lost = True
+        self._due: tuple[Frame, F64, float, Estimate] | None = None
+
+    def warm_up(self) -> None:
+        """Both ways and the restoring network."""
+        self.sensors.warm_up()
+        self.landmarks.warm_up()
+        self._restorer.warm_up()
+        self._counts = TrackerCounts()
+        self.reset()
+
+    def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
+        """See `Estimator`."""
+        self.afterwards()
+        self._since += elapsed_s
+        searched = self.sensors.counts.searched + self.landmarks.counts.searched
+        found = self._used.estimate(frame, intrinsics, elapsed_s)
+        self._absent = 0 if found is not None else self._absent + 1
+        if found is None and self._absent % _SELDOM == 1:
+            other = self._other()
+            found = other.estimate(frame, intrinsics, elapsed_s)
+            if found is not None:
+                self._take(other, f"{self._used.name} found no face")
+        if found is not None and self._lost:
+            found = self._look(frame, intrinsics, elapsed_s, found)
+        elif found is not None and self._since >= LOOK_S:
+            self._due = frame, intrinsics, elapsed_s, found
+        self._lost = found is None
+        self._counts.searched += self.sensors.counts.searched + self.landmarks.counts.searched - searched
+        if found is None:
+            self._counts.lost += 1
+        else:
+            self._counts.tracked += 1
+        return found
+
+    def afterwards(self) -> None:
+        """What may wait until the last estimate is on its way; the next estimate does it where nobody asked."""
+        due, self._due = self._due, None
+        if due is not None:
+            self._look(*due)
+
+    def _other(self) -> SensorEstimator | LandmarkEstimator:
+        return self.landmarks if self._used is self.sensors else self.sensors
+
+    def _take(self, way: SensorEstimator | LandmarkEstimator, reason: str) -> None:
+        if way is not self._used:
+            self.switches += 1
+        self._used, self._why = way, reason
+        self._contrary = 0
+
+    def _look(self, frame: Frame, intrinsics: F64, elapsed_s: float, found: Estimate) -> Estimate:
+        """How much is covered, and what follows from it."""
+        acquired = self._lost
+        self._since = 0.0
+        crop = crop_of(found.landmarks.points[list(POINTS), :2])
+        patch = cut(frame.image, crop)
+        if inside(crop, *frame.size) < 0.5 or not exposed(patch):
+            return found
+        self.covered = self._restorer.restore(patch, crop).covered
+        words = f"{100 * self.covered:.0f} % of the face is covered"
+        wanted = (
+            self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
+        )
+        if wanted is self._used:
+            self._contrary, self._why = 0, words
+            return found
+        self._contrary += 1
+        if not acquired and self._contrary < _TIMES:
+            return found
+        wanted.follow(frame, found.landmarks)
+        other = wanted.estimate(frame, intrinsics, elapsed_s)
+        if other is None:
+            self._why = f"{words}, but {wanted.name} finds no face"
+            self._contrary = 0
+            return found
+        self._take(wanted, words)
+        return other
+
+    def times_ms(self) -> dict[str, float]:
+        """Of the way of the moment."""
+        return self._used.times_ms()

@@ -1,0 +1,378 @@
+"""Camera pictures in, FaceState out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from ..component import Component, Emission, Health, Level, Port
+from ..config import Config, parameter
+from ..errors import InputError, ModelError
+from ..head import projection
+from ..head.model import DEFAULT_HEAD, HeadModel, load_head
+from ..inference.network import installed
+from ..micro.motion import MicroMotionEstimator
+from ..types import (
+    F64,
+    FaceDisplacement,
+    FaceOrigin,
+    FaceState,
+    FaceStatus,
+    Frame,
+    HeadModelInfo,
+    Item,
+    seconds,
+)
+from .auto import AutoEstimator
+from .encoder.face_crop import POINTS, crop_of
+from .encoder.face_encoder import ENCODER
+from .encoder.sensor_estimator import SensorEstimator
+from .encoder.sensor_fit import SensorFitSettings
+from .estimators import Estimate, Estimator, depth_at, state_of
+from .landmarks.attention_mesh import Landmarks
+from .landmarks.landmark_estimator import LandmarkEstimator
+from .landmarks.landmark_fit import FitSettings
+from .reference import Reference
+from .restore import RESTORER, FaceRestorer, occlusion_picture, paste
+
+__all__ = [
+    "CAMERA",
+    "DISPLACEMENT",
+    "HEAD_MODEL",
+    "OCCLUSION",
+    "RESTORED",
+    "VISION",
+    "Reconstruction",
+    "ReconstructionConfig",
+    "depth_at",
+]
+
+CAMERA, VISION, HEAD_MODEL = "camera/image_raw", "face/vision", "head_model"
+RESTORED, OCCLUSION = "face/restored", "face/occlusion"
+DISPLACEMENT = "face/displacement"
+
+
+class ReconstructionConfig(Config):
+    """Parameters of the reconstruction."""
+
+    estimator: Literal["auto", "sensors", "landmarks"] = parameter(
+        "auto",
+        "how a face is read: sensors (encoder for faces under electrodes), landmarks (bare faces), auto looks which is better",
+    )
+    head_model: str = parameter(DEFAULT_HEAD, "head model in models/, or the path of an .npz")
+    encoder: str = parameter(ENCODER, "encoder for faces under sensors: a file of models/ or a path (.onnx)")
+    restorer: str = parameter(
+        RESTORER, "network that takes sensors off the picture: a file of models/ or a path (.onnx)"
+    )
+    backend: Literal["onnxruntime", "openvino"] = parameter(
+        "onnxruntime", "what runs encoder and restorer, in float32 either way"
+    )
+    both_ways: bool = parameter(
+        True, "the encoder reads the mirrored face as well and takes the mean: about 2 ms more, errs less"
+    )
+    min_confidence: float = parameter(
+        0.3, "a face below this confidence counts as lost", ge=0.0, le=1.0, read_only=False
+    )
+    min_presence: float = parameter(0.5, "a crop below this is searched anew", ge=0.0, le=1.0)
+    min_detection: float = parameter(0.5, "score a detected face must reach", ge=0.05, le=1.0)
+    memory: int = parameter(
+        60,
+        "pictures during which a face that returns is looked for where it was lost",
+        unit="frames",
+        ge=0,
+        le=100000,
+    )
+    expression_rate: float = parameter(
+        4.0, "how fast a coefficient may wander; smaller is smoother", unit="1/sqrt(s)", gt=0.0, le=100.0
+    )
+    shape_memory: float = parameter(
+        200.0, "pictures over which the person's shape is learnt", unit="frames", ge=1.0, le=1e6
+    )
+    micro: bool = parameter(
+        False,
+        "follow small, fast motion by dense flow: face/vision is corrected by it, face/displacement says where the skin is besides",
+    )
+    micro_stride: int = parameter(
+        1,
+        "with micro, the estimator reads every n-th picture and flow alone those between; 4 suits 100 frames/s or more",
+        ge=1,
+        le=64,
+    )
+
+
+class Reconstruction(Component):
+    """Follows one face and fits the head model to it. 6 to 12 ms a picture on one core."""
+
+    config_type = ReconstructionConfig
+    inputs = (Port(CAMERA, Frame),)
+    outputs = (
+        Port(VISION, FaceState),
+        Port(HEAD_MODEL, HeadModelInfo, latched=True),
+        Port(RESTORED, Frame, lazy=True),
+        Port(OCCLUSION, Frame, lazy=True),
+        Port(DISPLACEMENT, FaceDisplacement, lazy=True),
+    )
+
+    def __init__(self, config: ReconstructionConfig | None = None) -> None:
+        self.config = config if config is not None else ReconstructionConfig()
+        self._announced = False
+        self._stamp: int | None = None
+        self._time_s = 0.0
+        self._confidence = 0.0
+        self._residual = float("nan")
+        self._wanted: frozenset[str] = frozenset()
+        self._estimator: Estimator | None = None
+        self._restorer: FaceRestorer | None = None
+        self._micro: MicroMotionEstimator | None = None
+        self._static: FaceState | None = None
+        """The estimator's last face, before anything was made of it."""
+        self._between = 0
+        self._reason = ""
+        self.head: HeadModel | None = None
+        self.reference: Reference | None = None
+        self.landmarks: Landmarks | None = None
+        """Landmarks of the last picture, None where there was no face; for overlays."""
+
+    def setup(self) -> None:
+        """Load the networks and the head model and run them once.
+
+        Errors: ModelError, InputError, MissingExtra.
+        """
+        self.head = load_head(self.config.head_model)
+        self._estimator = self._make(self.head)
+        self._blink = [
+            self.head.expression_names.index(name)
+            for name in ("eyeBlinkLeft", "eyeBlinkRight")
+            if name in self.head.expression_names
+        ]
+        self._estimator.warm_up()
+        if self.config.micro:
+            self._micro = MicroMotionEstimator(self.head)
+            self._micro.warm_up()
+        self.reset()
+
+    def _make(self, head: HeadModel) -> Estimator:
+        config = self.config
+        fit = FitSettings(expression_rate=config.expression_rate, shape_memory=config.shape_memory)
+        if config.estimator == "landmarks":
+            return LandmarkEstimator(head, fit, config.min_presence, config.min_detection, config.memory)
+        missing = [name for name in (config.encoder, config.restorer) if not installed(name)]
+        if config.estimator == "auto":
+            self._reason = self._cannot_choose(head, missing)
+            if self._reason:
+                return LandmarkEstimator(head, fit, config.min_presence, config.min_detection, config.memory)
+        sensors = SensorEstimator(
+            head,
+            SensorFitSettings(expression_rate=config.expression_rate, shape_memory=config.shape_memory),
+            encoder=config.encoder,
+            backend=config.backend,
+            both_ways=config.both_ways,
+            min_readable=config.min_presence,
+            memory=config.memory,
+        )
+        if config.estimator == "sensors":
+            return sensors
+        self._restorer = FaceRestorer(config.restorer, config.backend)
+        landmarks = LandmarkEstimator(head, fit, config.min_presence, config.min_detection, config.memory)
+        return AutoEstimator(sensors, landmarks, self._restorer)
+
+    def _cannot_choose(self, head: HeadModel, missing: list[str]) -> str:
+        """Why `auto` has only landmarks to choose from, or nothing.
+
+        Files that somebody named must be there; the shipped ones may lack.
+        """
+        named = [
+            name
+            for name, usual in ((self.config.encoder, ENCODER), (self.config.restorer, RESTORER))
+            if name != usual
+        ]
+        if any(name in missing for name in named):
+            return ""
+        if missing:
+            return f"{', '.join(missing)} not installed"
+        if head.id != DEFAULT_HEAD and not named:
+            return f"the shipped encoder knows head model '{DEFAULT_HEAD}', not '{head.id}'"
+        return ""
+
+    def wants(self, listened: frozenset[str]) -> None:
+        """Restore the face only while somebody looks.
+
+        Raises ModelError where the network for it is missing or damaged.
+        """
+        self._wanted = listened & {RESTORED, OCCLUSION, DISPLACEMENT}
+        if (
+            self._wanted & {RESTORED, OCCLUSION}
+            and self._restorer is None
+            and installed(self.config.restorer)
+        ):
+            self._restorer = FaceRestorer(self.config.restorer, self.config.backend)
+            self._restorer.warm_up()
+
+    def reset(self) -> None:
+        """Forget the face and the person."""
+        if self._estimator is not None:
+            self._estimator.reset()
+        if self._micro is not None:
+            self._micro.reset()
+        self._stamp = None
+        self._static = None
+        self._between = 0
+        self.landmarks = None
+
+    def handle(self, port: str, item: Item) -> Iterable[Emission]:
+        """One picture in, one FaceState out; the head model's description once, before the first; the
+        restored face where wanted.
+        """
+        if port != CAMERA or not isinstance(item, Frame):
+            raise InputError(
+                f"reconstruction takes a Frame on '{CAMERA}', not a {type(item).__name__} on '{port}'"
+            )
+        if self.head is None or self._estimator is None:
+            raise ModelError("reconstruction was not set up: call setup() before the first picture")
+        out = []
+        if not self._announced:
+            out.append(Emission(HEAD_MODEL, self.head.info(item.stamp)))
+            self._announced = True
+        if self._stamp is not None and item.stamp < self._stamp:
+            self.reset()  # a bag looped or a clock was set back
+        if (
+            self._micro is not None
+            and self._static is not None
+            and self._between + 1 < self.config.micro_stride
+        ):
+            self._between += 1
+            return out + self._moved(self._micro, item, self._static)
+        self._between = 0
+        found = self._estimate(self._estimator, item)
+        if found is None:
+            state = FaceState.lost(
+                item.stamp, self.head.id, FaceOrigin.VISION, self.head.shape_size, self.head.expression_size
+            )
+        else:
+            state = state_of(self.head, self._estimator.model, item.stamp, found, self._blink)
+        self._static = state if found is not None else None
+        faces = (
+            self._moved(self._micro, item, state)
+            if self._micro is not None
+            else [Emission(VISION, self._referenced(state))]
+        )
+        return self._then_settle(out + faces + self._restored(item, found))
+
+    def _then_settle(self, out: list[Emission]) -> Iterator[Emission]:
+        """The items, and when they are on their way what may wait until then."""
+        yield from out
+        if isinstance(self._estimator, AutoEstimator):
+            self._estimator.afterwards()
+
+    def _referenced(self, state: FaceState) -> FaceState:
+        return state if self.reference is None else self.reference.apply(state)
+
+    def _moved(self, micro: MicroMotionEstimator, frame: Frame, state: FaceState) -> list[Emission]:
+        """The face corrected by flow, and where the skin is besides.
+
+        `state` may be of a picture before; without flow it is carried on.
+        """
+        result = micro.update(frame, state)
+        if result is None:
+            status = (
+                FaceStatus.PREDICTED
+                if state.status == FaceStatus.TRACKING and state.stamp < frame.stamp
+                else state.status
+            )
+            return [Emission(VISION, self._referenced(replace(state, stamp=frame.stamp, status=status)))]
+        out = [Emission(VISION, self._referenced(result.fine))]
+        if DISPLACEMENT in self._wanted:
+            out.append(Emission(DISPLACEMENT, result.field(micro.head)))
+        return out
+
+    def use_reference(self, reference: Reference | None) -> None:
+        """Count expression from this resting face, or from the model's neutral.
+
+        Gaze is left alone: where one looks is no expression.
+
+        Raises InputError for a reference of another head model.
+        """
+        if reference is not None:
+            if reference.head_model != self.config.head_model and (
+                self.head is None or reference.head_model != self.head.id
+            ):
+                mine = self.config.head_model
+                raise InputError(
+                    f"the reference is of head model '{reference.head_model}'; this reconstruction uses '{mine}'"
+                )
+            head = self.head or load_head(self.config.head_model)
+            gaze = np.array([name.startswith("eyeLook") for name in head.expression_names])
+            reference = replace(reference, offset=np.where(gaze, np.float32(0), reference.offset))
+        self.reference = reference
+
+    def _estimate(self, estimator: Estimator, frame: Frame) -> Estimate | None:
+        elapsed_s = seconds(frame.stamp - self._stamp) if self._stamp is not None else 1.0
+        self._stamp = frame.stamp
+        start = time.perf_counter()
+        found = estimator.estimate(frame, self._intrinsics(frame), elapsed_s)
+        self._time_s = time.perf_counter() - start
+        self.landmarks = found.landmarks if found is not None else None
+        self._confidence = found.confidence if found is not None else 0.0
+        if found is None:
+            return None
+        self._residual = found.fit.residual
+        return found if self._confidence >= self.config.min_confidence else None
+
+    @staticmethod
+    def _intrinsics(frame: Frame) -> F64:
+        return (
+            frame.intrinsics if frame.intrinsics is not None else projection.default_intrinsics(*frame.size)
+        )
+
+    def _restored(self, frame: Frame, found: Estimate | None) -> list[Emission]:
+        """The lazy pictures: the camera's own where there is no face to restore, so that who looks on sees a
+        stream.
+        """
+        if not self._wanted & {RESTORED, OCCLUSION} or self._restorer is None:
+            return []
+        restored = None
+        if found is not None:
+            restored = self._restorer.look(frame.image, crop_of(found.landmarks.points[list(POINTS), :2]))
+        out = []
+        if RESTORED in self._wanted:
+            image = frame.image if restored is None else paste(frame.image, restored)
+            out.append(Emission(RESTORED, replace(frame, image=image, depth=None)))
+        if OCCLUSION in self._wanted:
+            image = (
+                np.zeros_like(frame.image) if restored is None else occlusion_picture(frame.image, restored)
+            )
+            out.append(Emission(OCCLUSION, replace(frame, image=image, depth=None)))
+        return out
+
+    def health(self) -> Health:
+        """Milliseconds of the last picture, counts, confidence, residual, and which estimator was used for
+        which reason.
+        """
+        estimator = self._estimator
+        if estimator is None:
+            return Health(Level.WARN, "not set up")
+        counts = estimator.counts
+        seen = self.landmarks is not None
+        values: dict[str, float | int | str] = {
+            **estimator.times_ms(),
+            "inference_ms": round(self._time_s * 1e3, 3),
+            "tracked": counts.tracked,
+            "lost": counts.lost,
+            "searched": counts.searched,
+            "confidence": round(float(self._confidence), 3),
+            "residual_pct_iod": round(100.0 * float(self._residual), 3),
+            "estimator": self.config.estimator,
+            "estimator_used": estimator.name,
+            "estimator_reason": self._reason or estimator.reason,
+        }
+        if self._micro is not None:
+            values |= {"micro_ms": round(1e3 * self._micro.time_s, 3), "micro_keys": self._micro.keys}
+        if isinstance(estimator, AutoEstimator) and np.isfinite(estimator.covered):
+            values["covered_pct"] = round(100.0 * float(estimator.covered), 1)
+        waiting = counts.tracked + counts.lost == 0
+        message = "waiting for pictures" if waiting else "tracking" if seen else "no face in sight"
+        return Health(Level.OK if seen or waiting else Level.WARN, message, values)

@@ -1,0 +1,89 @@
+"""Bare faces: 478 landmarks of a detector's mesh, and the head model fitted to them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ...head import projection
+from ...head.model import HeadModel
+from ...types import F64, Frame
+from ..estimators import Estimate, depth_at, finite
+from .attention_mesh import FaceLandmarker, Landmarks
+from .detector import FaceDetector
+from .landmark_fit import FitSettings, LandmarkFit, load_table
+from .landmark_model import LandmarkModel
+from .tracker import FaceTracker, TrackerCounts
+
+_STRANGER_RESIDUAL = 0.08
+_STRANGER_PICTURES = 20
+"""So many pictures in a row with a residual above this: the shape belongs to somebody else."""
+
+
+class LandmarkEstimator:
+    """Follows one bare face. About 8 ms a picture on one core; see `Estimator`."""
+
+    name = "landmarks"
+    reason = "asked for"
+
+    def __init__(
+        self, head: HeadModel, settings: FitSettings, min_presence: float, min_detection: float, memory: int
+    ) -> None:
+        self._tracker = FaceTracker(FaceDetector(min_detection), FaceLandmarker(), min_presence, memory)
+        self.model = LandmarkModel.of(head)
+        self._fit = LandmarkFit(self.model, load_table(head, self.model), settings)
+        self._times = np.zeros(2)
+        self._strange = 0
+
+    @property
+    def counts(self) -> TrackerCounts:
+        """Pictures with and without a face, and searches."""
+        return self._tracker.counts
+
+    def warm_up(self) -> None:
+        """Run networks and fit on a made-up face."""
+        self._tracker.track(np.full((256, 256, 3), 90, np.uint8))
+        K = projection.default_intrinsics(256, 256)
+        pose = projection.facing_pose(0.6, centre=self.model.template.mean(axis=0))
+        points = projection.project(self.model.template, pose, K)
+        points[:, 2] = 0.0
+        for _ in range(3):
+            self._fit.fit(Landmarks(points.astype(np.float32), 1.0), K, 0.03)
+        self.reset()
+        self._tracker.counts = TrackerCounts()
+
+    def reset(self) -> None:
+        """Forget the face and the person."""
+        self._tracker.reset()
+        self._fit.reset()
+        self._strange = 0
+
+    def follow(self, frame: Frame, seen: Landmarks) -> None:
+        """Take over a face that was found in `frame` another way."""
+        self._fit.forget_motion()
+        self._tracker.follow(frame.image, seen.points)
+
+    def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
+        """See `Estimator`."""
+        start = time.perf_counter()
+        seen = self._tracker.track(frame.image)
+        located = time.perf_counter()
+        self._times[:] = located - start, 0.0
+        if seen is None:
+            self._fit.forget_motion()
+            return None
+        depth = depth_at(frame.depth, seen) if frame.depth is not None else None
+        fit = self._fit.fit(seen, intrinsics, elapsed_s, depth)
+        self._times[1] = time.perf_counter() - located
+        self._strange = self._strange + 1 if fit.residual > _STRANGER_RESIDUAL else 0
+        if self._strange >= _STRANGER_PICTURES or not finite(fit):
+            self._fit.reset()
+            self._strange = 0
+        return (
+            Estimate(fit, seen.presence / (1.0 + (fit.residual / 0.06) ** 2), seen) if finite(fit) else None
+        )
+
+    def times_ms(self) -> dict[str, float]:
+        """`landmarks_ms` and `fit_ms` of the last picture."""
+        return {"landmarks_ms": round(self._times[0] * 1e3, 3), "fit_ms": round(self._times[1] * 1e3, 3)}

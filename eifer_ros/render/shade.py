@@ -1,0 +1,179 @@
+"""Pictures of a mesh: normals, one light, grey or coloured surfaces, and a mesh laid over a photograph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..head import projection
+from ..types import F32, U8
+from . import rasteriser as raster
+
+GREY = (0.62, 0.62, 0.62)
+SKIN = (0.80, 0.60, 0.50)
+_LIGHT = np.array(
+    [0.25, -0.55, -0.80]
+)  # towards the light, camera coordinates: above, a little to the right, behind the camera
+
+
+@raster.compiled
+def _accumulate(v: Any, faces: Any, normals: Any) -> None:
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
+        wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
+        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+        for k in (a, b, c):
+            normals[k, 0] += nx
+            normals[k, 1] += ny
+            normals[k, 2] += nz
+    for i in range(normals.shape[0]):
+        length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2)
+        if length > 0.0:
+            normals[i, 0] /= length
+            normals[i, 1] /= length
+            normals[i, 2] /= length
+
+
+@raster.compiled
+def _light(
+    face_index: Any, bary: Any, faces: Any, normals: Any, colours: Any, light: Any, rays: Any, out: Any
+) -> None:
+    """Half-Lambert light, a weak highlight; a surface seen from behind is lit as if seen from the front."""
+    height, width = face_index.shape
+    for y in range(height):
+        for x in range(width):
+            f = face_index[y, x]
+            if f < 0:
+                continue
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            p, q, r = bary[y, x, 0], bary[y, x, 1], bary[y, x, 2]
+            nx = p * normals[a, 0] + q * normals[b, 0] + r * normals[c, 0]
+            ny = p * normals[a, 1] + q * normals[b, 1] + r * normals[c, 1]
+            nz = p * normals[a, 2] + q * normals[b, 2] + r * normals[c, 2]
+            vx, vy, vz = rays[0] * x + rays[1], rays[2] * y + rays[3], 1.0
+            scale = 1.0 / np.sqrt(vx * vx + vy * vy + vz * vz)
+            vx, vy, vz = -vx * scale, -vy * scale, -vz * scale  # towards the camera
+            facing = nx * vx + ny * vy + nz * vz
+            length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
+            if facing < 0.0:
+                length, facing = -length, -facing
+            nx, ny, nz = nx / length, ny / length, nz / length
+            lambert = nx * light[0] + ny * light[1] + nz * light[2]
+            soft = 0.5 + 0.5 * lambert
+            hx, hy, hz = light[0] + vx, light[1] + vy, light[2] + vz
+            half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-12)
+            gloss = 0.12 * max(half, 0.0) ** 24
+            bright = 0.20 + 1.00 * soft * soft
+            for k in range(3):
+                value = (p * colours[a, k] + q * colours[b, k] + r * colours[c, k]) * bright + gloss
+                out[y, x, k] = np.uint8(min(max(value, 0.0), 1.0) * 255.0 + 0.5)
+
+
+def vertex_normals(vertices: npt.ArrayLike, faces: npt.ArrayLike) -> F32:
+    """(V, 3) float32 unit normals, area-weighted mean of the adjoining triangles; 0 for a vertex of no
+    triangle.
+    """
+    v = np.ascontiguousarray(vertices, np.float32)
+    normals = np.zeros(v.shape, np.float32)
+    _accumulate(v, np.ascontiguousarray(faces, np.int32), normals)
+    return normals
+
+
+def render(
+    head_vertices: npt.ArrayLike,
+    faces: npt.ArrayLike,
+    K: npt.ArrayLike,
+    head_pose: npt.ArrayLike,
+    size: tuple[int, int],
+    *,
+    colour: npt.ArrayLike = GREY,
+    light: npt.ArrayLike | None = None,
+    background: U8 | None = None,
+) -> U8:
+    """A lit picture, (H, W, 3) uint8 RGB, of a mesh in model coordinates.
+
+    size: (width, height). colour: (3,) for all or (V, 3) per vertex, 0..1. light: (3,) direction towards the
+    light in camera coordinates. background: picture of the same size to draw on (copied), else black.
+    """
+    width, height = size
+    camera = np.asarray(projection.to_camera(np.asarray(head_vertices, np.float32), head_pose), np.float32)
+    triangles = np.ascontiguousarray(faces, np.int32)
+    matrix = np.asarray(K, np.float64)
+    face_index, bary, _ = raster.rasterise(
+        projection.project(camera, np.eye(4), matrix), triangles, width, height
+    )
+    if background is not None and background.shape != (height, width, 3):
+        raise InputError(f"the background has shape {background.shape}; it must be {(height, width, 3)}")
+    out = np.zeros((height, width, 3), np.uint8) if background is None else np.array(background, np.uint8)
+    colours = np.ascontiguousarray(np.broadcast_to(np.asarray(colour, np.float32), camera.shape))
+    towards = _LIGHT if light is None else np.asarray(light, np.float64)
+    towards = towards / np.linalg.norm(towards)
+    rays = np.array(
+        [1.0 / matrix[0, 0], -matrix[0, 2] / matrix[0, 0], 1.0 / matrix[1, 1], -matrix[1, 2] / matrix[1, 1]]
+    )
+    _light(face_index, bary, triangles, vertex_normals(camera, triangles), colours, towards, rays, out)
+    return out
+
+
+def render_grey(
+    head_vertices: npt.ArrayLike,
+    faces: npt.ArrayLike,
+    K: npt.ArrayLike,
+    head_pose: npt.ArrayLike,
+    size: tuple[int, int],
+) -> U8:
+    """`render` in plain grey on black, size (width, height): what a landmark detector or a sensor-free loss
+    wants to see.
+    """
+    return render(head_vertices, faces, K, head_pose, size)
+
+
+def overlay(
+    image: U8,
+    vertices: npt.ArrayLike,
+    faces: npt.ArrayLike,
+    K: npt.ArrayLike,
+    head_pose: npt.ArrayLike,
+    alpha: float = 0.5,
+    *,
+    wireframe: bool = False,
+    colour: npt.ArrayLike = (0.45, 0.68, 0.90),
+) -> U8:
+    """`image` (H, W, 3) uint8 RGB with the mesh laid over it; a new picture.
+
+    alpha: 0 picture only .. 1 mesh only, on pixels the mesh covers. wireframe: draw the edges of visible
+    triangles, not surfaces.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise InputError(f"alpha is {alpha}; it must lie in 0..1")
+    height, width = image.shape[:2]
+    if wireframe:
+        mesh = _wires(image, vertices, np.ascontiguousarray(faces, np.int32), K, head_pose, colour)
+    else:
+        mesh = render(vertices, faces, K, head_pose, (width, height), colour=colour, background=image)
+    return np.asarray(cv2.addWeighted(image, 1.0 - alpha, mesh, alpha, 0.0), np.uint8)
+
+
+def _wires(
+    image: U8,
+    vertices: npt.ArrayLike,
+    faces: npt.NDArray[np.int32],
+    K: npt.ArrayLike,
+    head_pose: npt.ArrayLike,
+    colour: npt.ArrayLike,
+) -> U8:
+    height, width = image.shape[:2]
+    pixels = projection.project(np.asarray(vertices, np.float32), head_pose, K)
+    face_index, _, _ = raster.rasterise(pixels, faces, width, height)
+    seen = faces[np.unique(face_index[face_index >= 0])]
+    edges = np.unique(
+        np.sort(np.concatenate([seen[:, [0, 1]], seen[:, [1, 2]], seen[:, [2, 0]]]), axis=1), axis=0
+    )
+    lines = np.round(pixels[edges][:, :, :2] * 16).astype(np.int32)  # 4 fractional bits
+    ink = [round(float(value) * 255) for value in np.asarray(colour, np.float64).reshape(-1)[:3]]
+    return np.asarray(cv2.polylines(np.array(image), list(lines), False, ink, 1, cv2.LINE_AA, 4), np.uint8)

@@ -1,0 +1,1098 @@
+"""The shading kernel of the simulated camera: covered pixels in, linear light out, 8-bit picture written.
+
+Surfaces are rasterised at twice the resolution each way. A pixel whose four samples see one smooth surface is
+shaded once; an edge is shaded sample by sample and averaged in linear light, so edges are smooth and the
+inside is cheap.
+
+What differs from material to material (colour, relief, gloss) is found sample by sample and queued; light
+falls on a whole queue at once, in loops over consecutive numbers that the compiler turns into vector
+instructions.
+
+Light: a few directional lights with wrapped diffuse reflection (more in red, a cheap stand-in for light that
+travels under the skin: Green 2004, GPU Gems ch. 16), spherical-Gaussian highlights with Schlick's Fresnel
+term, a sky-and-ground ambient term, all damped by the share of the surroundings a point sees.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...render.rasteriser import compiled
+from .surface import CABLE, CLOTH, EYE, HAIR, PAD, SHADOW, SKIN, TEETH
+
+ATTRIBUTES = 16
+"""Per vertex: normal 0-2 (camera coordinates), u 3, v 4, openness 5, wrinkle weights 6-8, local 9-11, id 13;
+16 fill a cache line.
+"""
+
+# look: one float32 vector per picture
+(
+    L_AMBIENT,
+    L_GROUND,
+    L_UP,
+    L_EXPOSURE,
+    L_GLOSS,
+    L_ROUGH,
+    L_BUMP,
+    L_COVER,
+    L_COVER_COLOUR,
+    L_HAIR_COLOUR,
+    L_IRIS,
+    L_PUPIL,
+    L_SCLERA,
+    L_SEED,
+    L_AO,
+    L_WET,
+    L_UNIT,
+    L_MICRO,
+    L_TEETH,
+    L_NET,
+    L_SHADE,
+    L_BLOOD,
+) = (0, 3, 6, 9, 10, 11, 12, 13, 14, 17, 20, 23, 24, 27, 28, 29, 30, 31, 32, 35, 36, 37)
+LOOK_SIZE = 40
+
+
+@compiled
+def _hash(h: int) -> Any:
+    h &= 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
+    return float(h ^ (h >> 16)) * (1.0 / 4294967295.0)
+
+
+@compiled
+def value_noise(x: float, y: float, seed: int) -> float:
+    """Smooth noise in 0..1 with unit cells."""
+    left, top = np.floor(x), np.floor(y)
+    fx, fy = x - left, y - top
+    fx, fy = fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy)
+    cell = int(left) * 374761393 + int(top) * 668265263 + seed * 2147483647
+    a, b = _hash(cell), _hash(cell + 374761393)
+    c, d = _hash(cell + 668265263), _hash(cell + 374761393 + 668265263)
+    noise: float = (a + (b - a) * fx) * (1.0 - fy) + (c + (d - c) * fx) * fy
+    return noise
+
+
+@compiled
+def _step(low: float, high: float, x: float) -> float:
+    t = min(max((x - low) / (high - low), 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+QUEUE = 64
+"""Samples that are lit together."""
+
+# the queue: one float32 array, QUEUE numbers of each kind after the other
+(
+    Q_SX,  # where in the supersampled picture
+    Q_SY,
+    Q_WEIGHT,  # share of its pixel
+    Q_WA,  # shares of the triangle's corners
+    Q_WB,
+    Q_WC,
+    Q_NX,  # normal, of any length
+    Q_NY,
+    Q_NZ,
+    Q_OPEN,  # share of the surroundings that is seen
+    Q_L0,  # place on the template or on the thing
+    Q_L1,
+    Q_L2,
+    Q_ACROSS,  # a thread's normal: this much of the above ...
+    Q_LIFT,  # ... and this much of the direction to the camera
+    Q_SIDED,  # 1 where the far side is dark inside (skin), 0 where the normal turns to the camera
+    Q_DU,  # relief: slope to the subject's left, and down
+    Q_DV,
+    Q_TILT_X,  # added to the finished normal
+    Q_TILT_Y,
+    Q_FLESH,  # 1 where light turns red in creases
+    Q_R,
+    Q_G,
+    Q_B,
+    Q_GLOSS,
+    Q_SHARP,
+    Q_WRAP_R,
+    Q_WRAP_G,
+    Q_WRAP_B,
+    # from here on made by _light: direction to the camera, light that falls, light that is mirrored, helpers
+    Q_VX,
+    Q_VY,
+    Q_VZ,
+    Q_DR,
+    Q_DG,
+    Q_DB,
+    Q_SR,
+    Q_SG,
+    Q_SB,
+    Q_DIRECT,
+    Q_OVER_R,
+    Q_OVER_G,
+    Q_OVER_B,
+    Q_FRESNEL,
+) = (QUEUE * row for row in range(43))
+_QUEUED = 43 * QUEUE
+
+_0, _1, _2, _4, _HALF, _TINY, _EIGHTH = (np.float32(x) for x in (0.0, 1.0, 2.0, 4.0, 0.5, 1e-9, 0.125))
+_QUARTER, _3_QUARTERS, _035, _014, _018, _SMALL = (
+    np.float32(x) for x in (0.25, 0.75, 0.35, 0.14, 0.18, 1e-6)
+)
+_015, _042, _022, _016, _20, _LEAST = (np.float32(x) for x in (0.15, 0.42, 0.22, 0.16, 20.0, 1e-30))
+_1_255, _1_65025, _18, _06, _12, _072, _092, _095 = (
+    np.float32(x) for x in (1 / 255, 1 / 65025, 1.8, 0.6, 1.2, 0.72, 0.92, 0.95)
+)
+_062, _002, _26, _RATIO = (np.float32(x) for x in (0.62, 0.02, 26.0, 1.006))
+_256, _1_256, _128, _1_65280 = (np.float32(x) for x in (256.0, 1 / 256, 128.0, 1 / 65280))
+_BYTES = 0x00FF00FF00FF00FF
+_LAST = 0x7FFFFFFF
+"""Low part of a sample: this minus the number of the triangle."""
+
+
+@compiled
+def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
+    """Linear colour of everything queued, times its weight, into Q_R, Q_G, Q_B. ray (4,) float32."""
+    rx, sx, ry, sy = ray[0], ray[1], ray[2], ray[3]
+    ux, uy, uz = look[L_UP], look[L_UP + 1], look[L_UP + 2]
+    for i in range(QUEUE):
+        vx, vy = -(q[Q_SX + i] * rx + sx), -(q[Q_SY + i] * ry + sy)
+        scale = _1 / np.sqrt(vx * vx + vy * vy + _1)
+        vx, vy, vz = vx * scale, vy * scale, -scale
+        q[Q_VX + i], q[Q_VY + i], q[Q_VZ + i] = vx, vy, vz
+        across, lift = q[Q_ACROSS + i], q[Q_LIFT + i]
+        nx, ny, nz = (
+            q[Q_NX + i] * across + vx * lift,
+            q[Q_NY + i] * across + vy * lift,
+            q[Q_NZ + i] * across + vz * lift,
+        )
+        length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
+        facing = nx * vx + ny * vy + nz * vz
+        away = _1 if facing < _0 else _0
+        sided = q[Q_SIDED + i]
+        length = length * (_1 - _2 * away * (_1 - sided))
+        q[Q_OPEN + i] = q[Q_OPEN + i] * (
+            _1 - _3_QUARTERS * away * sided
+        )  # the inside of lips and lids, seen through an opening
+        q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = nx * length, ny * length, nz * length
+    for i in range(QUEUE):
+        nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
+        du, dv = q[Q_DU + i], q[Q_DV + i]
+        ax, ay, az = (
+            uy * nz - uz * ny,
+            uz * nx - ux * nz,
+            ux * ny - uy * nx,
+        )  # to the subject's left along the surface
+        length = _1 / (np.sqrt(ax * ax + ay * ay + az * az) + _SMALL)
+        ax, ay, az = ax * length, ay * length, az * length
+        bx, by, bz = ay * nz - az * ny, az * nx - ax * nz, ax * ny - ay * nx  # down along the surface
+        nx, ny, nz = nx - du * ax - dv * bx, ny - du * ay - dv * by, nz - du * az - dv * bz
+        length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
+        q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = (
+            nx * length + q[Q_TILT_X + i],
+            ny * length + q[Q_TILT_Y + i],
+            nz * length,
+        )
+    occlusion = look[L_AO]
+    ar, ag, ab = look[L_AMBIENT], look[L_AMBIENT + 1], look[L_AMBIENT + 2]
+    gr, gg, gb = look[L_GROUND], look[L_GROUND + 1], look[L_GROUND + 2]
+    for i in range(QUEUE):
+        nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
+        seen = min(max(_1 - occlusion * (_1 - q[Q_OPEN + i]), _0), _1)
+        # blood colours the light that gets into creases of skin
+        dim = q[Q_FLESH + i] * (_1 - seen)
+        up = _HALF + _HALF * (nx * ux + ny * uy + nz * uz)
+        q[Q_DR + i] = (gr + (ar - gr) * up) * seen
+        q[Q_DG + i] = (gg + (ag - gg) * up) * seen * (_1 - _014 * dim)
+        q[Q_DB + i] = (gb + (ab - gb) * up) * seen * (_1 - _018 * dim)
+        q[Q_SR + i] = q[Q_SG + i] = q[Q_SB + i] = _0
+        fresnel = _1 - max(nx * q[Q_VX + i] + ny * q[Q_VY + i] + nz * q[Q_VZ + i], _0)
+        fresnel = fresnel * fresnel
+        direct = _QUARTER * seen + _3_QUARTERS * seen * seen
+        q[Q_DIRECT + i], q[Q_FRESNEL + i] = direct, q[Q_GLOSS + i] * direct * (_035 + _4 * fresnel * fresnel)
+        q[Q_OVER_R + i], q[Q_OVER_G + i] = direct / (_1 + q[Q_WRAP_R + i]), direct / (_1 + q[Q_WRAP_G + i])
+        q[Q_OVER_B + i] = direct / (_1 + q[Q_WRAP_B + i])
+    for k in range(lights.shape[0]):
+        lx, ly, lz = lights[k, 0], lights[k, 1], lights[k, 2]
+        lr, lg, lb = lights[k, 3], lights[k, 4], lights[k, 5]
+        for i in range(QUEUE):
+            nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
+            lit = nx * lx + ny * ly + nz * lz
+            q[Q_DR + i] += lr * (max(lit + q[Q_WRAP_R + i], _0) * q[Q_OVER_R + i])
+            q[Q_DG + i] += lg * (max(lit + q[Q_WRAP_G + i], _0) * q[Q_OVER_G + i])
+            q[Q_DB + i] += lb * (max(lit + q[Q_WRAP_B + i], _0) * q[Q_OVER_B + i])
+            hx, hy, hz = lx + q[Q_VX + i], ly + q[Q_VY + i], lz + q[Q_VZ + i]
+            half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + _TINY)
+            fall = _1 / (_1 + _EIGHTH * q[Q_SHARP + i] * max(_1 - half, _0))
+            fall = fall * fall  # its eighth power is near exp(-sharp (1 - half)), and much cheaper
+            fall = fall * fall
+            spec = q[Q_FRESNEL + i] * fall * fall * min(max(lit, _0) * _4, _1)
+            q[Q_SR + i] += lr * spec
+            q[Q_SG + i] += lg * spec
+            q[Q_SB + i] += lb * spec
+    exposure = look[L_EXPOSURE]
+    for i in range(QUEUE):
+        weight = exposure * q[Q_WEIGHT + i]
+        q[Q_R + i] = weight * (q[Q_R + i] * q[Q_DR + i] + q[Q_SR + i])
+        q[Q_G + i] = weight * (q[Q_G + i] * q[Q_DG + i] + q[Q_SG + i])
+        q[Q_B + i] = weight * (q[Q_B + i] * q[Q_DB + i] + q[Q_SB + i])
+
+
+@compiled
+def _corners(q: Any, found: Any, count: int, faces: Any, v: Any, attr: Any) -> None:
+    """For triangles found[:count]: shares of the corners, normal, openness and place.
+
+    v (3 V,), attr (ATTRIBUTES V,).
+    """
+    for i in range(count):
+        f = found[i]
+        found[QUEUE + i], found[2 * QUEUE + i], found[3 * QUEUE + i] = faces[f, 0], faces[f, 1], faces[f, 2]
+    for i in range(count):
+        a, b, c = 3 * found[QUEUE + i], 3 * found[2 * QUEUE + i], 3 * found[3 * QUEUE + i]
+        sx, sy = q[Q_SX + i], q[Q_SY + i]
+        ax, ay, bx, by, cx, cy = v[a] - sx, v[a + 1] - sy, v[b] - sx, v[b + 1] - sy, v[c] - sx, v[c + 1] - sy
+        # straight in the picture: across a triangle of a few millimetres perspective does not show
+        wa, wb, wc = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
+        turned = _1 if wa + wb + wc > _0 else -_1
+        wa, wb, wc = max(wa * turned, _0), max(wb * turned, _0), max(wc * turned, _0)
+        norm = _1 / max(wa + wb + wc, _LEAST)
+        q[Q_WA + i], q[Q_WB + i], q[Q_WC + i] = wa * norm, wb * norm, wc * norm
+    for i in range(count):
+        a, b, c = (
+            ATTRIBUTES * found[QUEUE + i],
+            ATTRIBUTES * found[2 * QUEUE + i],
+            ATTRIBUTES * found[3 * QUEUE + i],
+        )
+        wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
+        q[Q_NX + i] = wa * attr[a] + wb * attr[b] + wc * attr[c]
+        q[Q_NY + i] = wa * attr[a + 1] + wb * attr[b + 1] + wc * attr[c + 1]
+        q[Q_NZ + i] = wa * attr[a + 2] + wb * attr[b + 2] + wc * attr[c + 2]
+        q[Q_OPEN + i] = wa * attr[a + 5] + wb * attr[b + 5] + wc * attr[c + 5]
+        q[Q_L0 + i] = wa * attr[a + 9] + wb * attr[b + 9] + wc * attr[c + 9]
+        q[Q_L1 + i] = wa * attr[a + 10] + wb * attr[b + 10] + wc * attr[c + 10]
+        q[Q_L2 + i] = wa * attr[a + 11] + wb * attr[b + 11] + wc * attr[c + 11]
+
+
+@compiled
+def _put(q: Any, i: int, row: int, x: Any, y: Any, z: Any) -> None:
+    """Three rows of the queue that follow each other."""
+    q[row + i], q[row + QUEUE + i], q[row + 2 * QUEUE + i] = x, y, z
+
+
+def pack_skin(skin: Any) -> Any:
+    """(H, W, 5) uint8 -> (H, W) int64 with a channel in each byte."""
+    packed = np.zeros((*skin.shape[:2], 8), np.uint8)
+    packed[..., :5] = skin
+    return packed.view("<i8")[..., 0].astype(np.int64)
+
+
+def pack_relief(bump: Any) -> Any:
+    """(H, W, 9 or more) int8 -> (3, H, W) int32: slopes and depth of each set, 128 for 0."""
+    height, width = bump.shape[:2]
+    packed = np.zeros((3, height, width, 4), np.uint8)
+    packed[..., :3] = bump.view(np.uint8)[..., :9].reshape(height, width, 3, 3).transpose(2, 0, 1, 3) ^ 0x80
+    return packed.view("<i4")[..., 0].astype(np.int32)
+
+
+@compiled
+def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: Any) -> None:
+    """Colour, relief and gloss of skin, hair on it and caps.
+
+    tex, bump: as `pack_skin` and `pack_relief` make them.
+    """
+    height, width = np.float32(tex.shape[0]), np.float32(tex.shape[1])
+    columns, style, strength, seed = (
+        tex.shape[1],
+        int(look[L_COVER]),
+        look[L_BUMP] * np.float32(1.0 / 127.0),
+        int(look[L_SEED]),
+    )
+    for i in range(count):
+        a, b, c = (
+            ATTRIBUTES * found[QUEUE + i],
+            ATTRIBUTES * found[2 * QUEUE + i],
+            ATTRIBUTES * found[3 * QUEUE + i],
+        )
+        wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
+        # the skin map; u is unwrapped where a triangle crosses the back of the head
+        ua, ub, uc = attr[a + 3], attr[b + 3], attr[c + 3]
+        if ub - ua > _HALF:
+            ub -= _1
+        elif ua - ub > _HALF:
+            ub += _1
+        if uc - ua > _HALF:
+            uc -= _1
+        elif ua - uc > _HALF:
+            uc += _1
+        tx = (wa * ua + wb * ub + wc * uc) * width - _HALF + width
+        ty = min(
+            max((wa * attr[a + 4] + wb * attr[b + 4] + wc * attr[c + 4]) * height - _HALF, _0),
+            height - np.float32(1.001),
+        )
+        ix, iy = int(tx), int(ty)
+        fx, fy = int((tx - np.float32(ix)) * _256 + _HALF), int((ty - np.float32(iy)) * _256 + _HALF)
+        x0 = ix - columns if ix >= columns else ix
+        x0 = x0 - columns if x0 >= columns else x0
+        x1 = 0 if x0 + 1 >= columns else x0 + 1
+        # four channels of 8 bits are mixed by one multiplication: weights in 1/256, every other byte at a
+        # time
+        w11 = (fx * fy) >> 8
+        w10, w01, w00 = fx - w11, fy - w11, 256 - fx - fy + w11
+        t00, t10, t01, t11 = tex[iy, x0], tex[iy, x1], tex[iy + 1, x0], tex[iy + 1, x1]
+        even = (t00 & _BYTES) * w00 + (t10 & _BYTES) * w10 + (t01 & _BYTES) * w01 + (t11 & _BYTES) * w11
+        odd = (
+            (t00 >> 8 & _BYTES) * w00
+            + (t10 >> 8 & _BYTES) * w10
+            + (t01 >> 8 & _BYTES) * w01
+            + (t11 >> 8 & _BYTES) * w11
+        )
+        r, g, bl = np.float32(even & 0xFFFF), np.float32(odd & 0xFFFF), np.float32(even >> 16 & 0xFFFF)
+        wet, cover = np.float32(odd >> 16 & 0xFFFF) * _1_65280, np.float32(even >> 32 & 0xFFFF) * _1_65280
+        r, g, bl = r * _1_65280, g * _1_65280, bl * _1_65280
+        r, g, bl = r * r, g * g, bl * bl
+        # relief: expression lines (three sets with weights from the vertices)
+        du, dv, crease = _0, _0, _0
+        for k in range(3):
+            weight = wa * attr[a + 6 + k] + wb * attr[b + 6 + k] + wc * attr[c + 6 + k]
+            if weight > _002:
+                b00, b10, b01, b11 = (
+                    bump[k, iy, x0],
+                    bump[k, iy, x1],
+                    bump[k, iy + 1, x0],
+                    bump[k, iy + 1, x1],
+                )
+                even = (
+                    np.int64(b00 & _BYTES) * w00
+                    + (b10 & _BYTES) * w10
+                    + (b01 & _BYTES) * w01
+                    + (b11 & _BYTES) * w11
+                )
+                odd = (
+                    (b00 >> 8 & 0xFF) * w00
+                    + (b10 >> 8 & 0xFF) * w10
+                    + (b01 >> 8 & 0xFF) * w01
+                    + (b11 >> 8 & 0xFF) * w11
+                )
+                du += weight * (np.float32(even & 0xFFFF) * _1_256 - _128)
+                dv += weight * (np.float32(odd) * _1_256 - _128)
+                crease += weight * (np.float32(even >> 16) * _1_256 - _128)
+        q[Q_DU + i], q[Q_DV + i] = du * strength, dv * strength
+        crease = min(max(-crease * strength, -_QUARTER), _062)
+        _put(q, i, Q_R, r * (_1 - _072 * crease), g * (_1 - _092 * crease), bl * (_1 - _095 * crease))
+        q[Q_GLOSS + i] = look[L_GLOSS] * (_1 + _18 * wet) * (_1 - _06 * max(crease, _0))
+        q[Q_SHARP + i] = look[L_ROUGH] * (_1 + _12 * wet)
+        q[Q_WRAP_R + i] = _042
+        q[Q_DR + i] = cover
+    if style == 0:
+        return
+    for i in range(count):
+        cover = q[Q_DR + i]
+        if cover <= 0.02:
+            continue
+        l0, l1, l2 = q[Q_L0 + i], q[Q_L1 + i], q[Q_L2 + i]
+        r, g, bl, gloss, wrap_r = q[Q_R + i], q[Q_G + i], q[Q_B + i], q[Q_GLOSS + i], q[Q_WRAP_R + i]
+        if cover > 0.02 and style > 0:
+            # over the scalp: coordinates round the crown
+            px, py, pz = l0, l1, l2
+            turn = np.arctan2(px, -pz + 0.5 * py)
+            away = np.sqrt(px * px + pz * pz)
+            if style in (1, 4):  # hair: streaks that run from the crown
+                streak = 0.55 * value_noise(turn * 48.0, away * 90.0 + py * 60.0, seed) + 0.45 * value_noise(
+                    turn * 140.0, py * 160.0, seed + 1
+                )
+                tone = 0.35 + 1.15 * streak
+                hr, hg, hb = (
+                    look[L_HAIR_COLOUR] * tone,
+                    look[L_HAIR_COLOUR + 1] * tone,
+                    look[L_HAIR_COLOUR + 2] * tone,
+                )
+                grown = (
+                    cover * (0.45 + 0.9 * value_noise(turn * 90.0, py * 420.0, seed + 2))
+                    if style == 1
+                    else _step(0.25, 0.6, cover)
+                )
+                grown = min(max(grown, 0.0), 1.0)
+                gloss = gloss * (1.0 - grown) + 0.10 * streak * grown
+            elif style == 2:  # netting over hair: two sets of threads
+                tone = 0.45 + 0.9 * value_noise(turn * 60.0, py * 120.0, seed)
+                hr, hg, hb = (
+                    look[L_HAIR_COLOUR] * tone,
+                    look[L_HAIR_COLOUR + 1] * tone,
+                    look[L_HAIR_COLOUR + 2] * tone,
+                )
+                wob = 0.6 * value_noise(px * 60.0, py * 60.0 + pz * 20.0, seed + 3)
+                p1, p2 = (
+                    (turn * 0.05 + py * 0.75) * look[L_NET] + wob,
+                    (turn * 0.05 - py * 0.75) * look[L_NET] + wob,
+                )
+                p3 = px * look[L_NET] * 0.9 + wob
+                e1, e2, e3 = (
+                    abs(p1 - np.floor(p1) - 0.5),
+                    abs(p2 - np.floor(p2) - 0.5),
+                    abs(p3 - np.floor(p3) - 0.5),
+                )
+                thread = max(_step(0.30, 0.44, e1), _step(0.30, 0.44, e2), 0.8 * _step(0.30, 0.44, e3))
+                thread = 0.30 + 0.70 * thread
+                cr, cg, cb = look[L_COVER_COLOUR], look[L_COVER_COLOUR + 1], look[L_COVER_COLOUR + 2]
+                hr, hg, hb = hr + (cr - hr) * thread, hg + (cg - hg) * thread, hb + (cb - hb) * thread
+                grown = _step(0.3, 0.7, cover)
+                gloss *= 1.0 - 0.7 * grown
+                wrap_r += (0.2 - wrap_r) * grown
+            else:  # a cap of cloth with folds
+                fold = value_noise(turn * 7.0, py * 50.0, seed + 4) + 0.5 * value_noise(
+                    turn * 22.0, py * 130.0, seed + 5
+                )
+                tone = 0.72 + 0.34 * fold
+                hr, hg, hb = (
+                    look[L_COVER_COLOUR] * tone,
+                    look[L_COVER_COLOUR + 1] * tone,
+                    look[L_COVER_COLOUR + 2] * tone,
+                )
+                grown = _step(0.4, 0.6, cover)
+                gloss *= 1.0 - 0.8 * grown
+                wrap_r += (0.2 - wrap_r) * grown
+            r, g, bl = r + (hr - r) * grown, g + (hg - g) * grown, bl + (hb - bl) * grown
+        _put(q, i, Q_R, r, g, bl)
+        q[Q_GLOSS + i], q[Q_WRAP_R + i] = gloss, wrap_r
+
+
+@compiled
+def _thread(q: Any, found: Any, count: int, material: Any, attr: Any, styles: Any, seed: int) -> None:
+    """Colour and gloss of cables and hair: a round thread, whose attribute normal is the sideways direction."""
+    for i in range(count):
+        l0, l1 = q[Q_L0 + i], q[Q_L1 + i]
+        across = min(max(l0, -_1), _1)  # l0 runs -1..1 across
+        q[Q_ACROSS + i], q[Q_LIFT + i] = across, np.sqrt(_1 - across * across)
+        style = styles[int(attr[ATTRIBUTES * found[QUEUE + i] + 13])]
+        r, g, b = style[0], style[1], style[2]
+        if material[found[i]] == HAIR:
+            tone = np.float32(
+                0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * found[QUEUE + i] + 13]))
+            )
+            r, g, b = r * tone, g * tone, b * tone
+        elif l1 < style[4] or (
+            style[8] > _0 and l1 > style[8]
+        ):  # insulation turns to a dark plug where it meets the pad
+            r, g, b = style[5], style[6], style[7]
+        _put(q, i, Q_R, r, g, b)
+        q[Q_GLOSS + i], q[Q_SHARP + i] = style[3], _26
+
+
+@compiled
+def _add(q: Any, place: Any, count: int, total: Any) -> None:
+    """Lit samples onto their pixels."""
+    for n in range(count):
+        at = place[n]
+        total[at, 0] += q[Q_R + n]
+        total[at, 1] += q[Q_G + n]
+        total[at, 2] += q[Q_B + n]
+
+
+@compiled
+def _put_skin(
+    q: Any,
+    found: Any,
+    place: Any,
+    count: int,
+    faces: Any,
+    v: Any,
+    attr: Any,
+    tex: Any,
+    bump: Any,
+    rays: Any,
+    look: Any,
+    lights: Any,
+    total: Any,
+) -> None:
+    """A queue of skin onto its pixels."""
+    _corners(q, found, count, faces, v, attr)
+    _skin(q, found, count, attr, tex, bump, look)
+    _light(q, rays, look, lights)
+    _add(q, place, count, total)
+
+
+@compiled
+def _put_threads(
+    q: Any,
+    found: Any,
+    place: Any,
+    count: int,
+    faces: Any,
+    v: Any,
+    attr: Any,
+    material: Any,
+    styles: Any,
+    seed: int,
+    rays: Any,
+    look: Any,
+    lights: Any,
+    total: Any,
+) -> None:
+    """A queue of cables and hair onto its pixels."""
+    _corners(q, found, count, faces, v, attr)
+    _thread(q, found, count, material, attr, styles, seed)
+    _light(q, rays, look, lights)
+    _add(q, place, count, total)
+
+
+@compiled
+def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, cull: int) -> None:
+    """As `head.raster.fill`, into one number per sample: the bits of the inverse depth above _LAST - the
+    number of the triangle.
+
+    Of two such numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing.
+    spans: (H, 2) int64, made wider where needed: the first column of a row that may hold something and the
+    one after the last.
+    """
+    height, width = samples.shape
+    inverse = np.empty(v.shape[0])
+    for i in range(v.shape[0]):
+        inverse[i] = 1.0 / v[i, 2] if v[i, 2] > near else 0.0
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ay, by, cy = np.float64(v[a, 1]), np.float64(v[b, 1]), np.float64(v[c, 1])
+        low, high = min(ay, by, cy), max(ay, by, cy)
+        if (
+            not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high
+        ):  # outside, or between two rows; NaN ends here too
+            continue
+        ax, bx, cx = np.float64(v[a, 0]), np.float64(v[b, 0]), np.float64(v[c, 0])
+        if not (max(ax, bx, cx) >= 0.0 and min(ax, bx, cx) <= width - 1):
+            continue
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if area == 0.0 or not np.isfinite(area) or area * cull < 0.0:
+            continue
+        az, bz, cz = inverse[a], inverse[b], inverse[c]
+        if not (az > 0.0 and bz > 0.0 and cz > 0.0):
+            continue
+        share = 1.0 / area
+        zx = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * share
+        zy = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * share
+        start = az - zy * ay - zx * ax
+        nearest, furthest = max(az, bz, cz), min(az, bz, cz)
+        # from the highest to the lowest corner: one edge runs all the way, two share the other side
+        if ay > by:
+            a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
+        if by > cy:
+            b, c, bx, by, cx, cy = c, b, cx, cy, bx, by
+        if ay > by:
+            a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
+        long_x, long_y, long_slope = _edge(ax, ay, cx, cy, a < c)
+        upper_x, upper_y, upper_slope = _edge(ax, ay, bx, by, a < b)
+        lower_x, lower_y, lower_slope = _edge(bx, by, cx, cy, b < c)
+        tag = _LAST - (f + first)
+        for row in range(max(int(np.ceil(low)), 0), int(np.floor(min(high, height - 1.0))) + 1):
+            y = np.float64(row)
+            left = right = long_x + (y - long_y) * long_slope
+            if y <= by and ay != by:
+                x = upper_x + (y - upper_y) * upper_slope
+                left, right = min(left, x), max(right, x)
+            if y >= by and by != cy:
+                x = lower_x + (y - lower_y) * lower_slope
+                left, right = min(left, x), max(right, x)
+            base = start + zy * y
+            line = samples[row]
+            from_, to = max(int(np.ceil(left)), 0), int(np.floor(min(right, width - 1.0))) + 1
+            if from_ < to:
+                spans[row, 0], spans[row, 1] = min(spans[row, 0], from_), max(spans[row, 1], to)
+            for column in range(from_, to):
+                z = np.float32(min(max(base + zx * column, furthest), nearest))
+                line[column] = max(line[column], (np.int64(z.view(np.int32)) << 32) | tag)
+
+
+@compiled
+def project(v: Any, matrix: Any, first: int, end: int, out: Any) -> None:
+    """Vertices first..end, camera coordinates (V, 3), to (V, 3) [u, v, depth] by a (3, 3) pinhole matrix
+    without rounding in between.
+    """
+    for i in range(first, end):
+        x, y, z = np.float64(v[i, 0]), np.float64(v[i, 1]), np.float64(v[i, 2])
+        out[i, 0] = (matrix[0, 0] * x + matrix[0, 1] * y) / z + matrix[0, 2]
+        out[i, 1] = matrix[1, 1] * y / z + matrix[1, 2]
+        out[i, 2] = v[i, 2]
+
+
+@compiled
+def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, attr: Any) -> None:
+    """Points of the head, raised by bulk (V,) along their normals, into v; normals into attr: both turned (3,
+    3), points shifted (3,).
+    """
+    for i in range(points.shape[0]):
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        x, y, z = points[i, 0] + nx * bulk[i], points[i, 1] + ny * bulk[i], points[i, 2] + nz * bulk[i]
+        for k in range(3):
+            v[i, k] = x * turn[k, 0] + y * turn[k, 1] + z * turn[k, 2] + shift[k]
+            attr[i, k] = nx * turn[k, 0] + ny * turn[k, 1] + nz * turn[k, 2]
+
+
+@compiled
+def _edge(x0: float, y0: float, x1: float, y1: float, forwards: bool) -> tuple[float, float, float]:
+    """x, y, dx/dy of an edge.
+
+    Both triangles that share it start from the same end, so they leave no gap between them.
+    """
+    if forwards:
+        return x0, y0, (x1 - x0) / (y1 - y0)
+    return x1, y1, (x0 - x1) / (y0 - y1)
+
+
+@compiled
+def paint(
+    over: Any,
+    head: Any,
+    over_spans: Any,
+    head_spans: Any,
+    v: Any,
+    faces: Any,
+    material: Any,
+    attr: Any,
+    ray: Any,
+    tex: Any,
+    bump: Any,
+    look: Any,
+    lights: Any,
+    styles: Any,
+    decode: Any,
+    encode: Any,
+    background: Any,
+    copying: bool,
+    wipe: bool,
+    box: Any,
+    image: Any,
+    mask: Any,
+) -> None:
+    """Write the picture inside box (top, bottom, left, right).
+
+    over, head: (2 H, 2 W) samples of sensors and of the head alone, from `fill`, with their spans (2 H, 2);
+    over may be empty (0, 0). image: holds the background, or, where copying, the picture without sensors:
+    then pixels without sensors stay, and mask is 1 in the others. wipe: leave samples and spans of the box
+    empty, while they are at hand. decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
+    """
+    queues, founds, places = (
+        np.zeros((3, _QUEUED), np.float32),
+        np.zeros((2, 4 * QUEUE), np.uint32),
+        np.zeros((3, QUEUE), np.uint32),
+    )
+    skin, thread, other = queues[0], queues[1], queues[2]
+    skin_found, thread_found = founds[0], founds[1]
+    skin_place, thread_place, other_place = places[0], places[1], places[2]
+    for i in range(QUEUE):
+        skin[Q_ACROSS + i] = skin[Q_SIDED + i] = skin[Q_FLESH + i] = _1
+        skin[Q_WRAP_R + i], skin[Q_WRAP_G + i], skin[Q_WRAP_B + i] = _042, _022, _016
+        thread[Q_WRAP_R + i] = thread[Q_WRAP_G + i] = thread[Q_WRAP_B + i] = _015
+        other[Q_ACROSS + i] = _1
+    skins = threads_ = others = 0
+    top_row, end_row, first, end = max(box[0], 0), max(box[1], 0), max(box[2], 0), max(box[3], 0)
+    width, rows = end - first, end_row - top_row
+    total = np.zeros((rows * width, 3), np.float32)
+    drawn = np.zeros(rows * width, np.uint8)
+    tops, unders = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    rays, corners, values = ray.astype(np.float32), v.reshape(-1), attr.reshape(-1)
+    seed, covered = int(look[L_SEED]), over.shape[0] > 0
+    for y in range(top_row, end_row):
+        upper, lower = head[2 * y], head[2 * y + 1]
+        over_upper, over_lower = (over[2 * y], over[2 * y + 1]) if covered else (upper, lower)
+        least = min(head_spans[2 * y, 0], head_spans[2 * y + 1, 0])
+        most = max(head_spans[2 * y, 1], head_spans[2 * y + 1, 1])
+        if covered:
+            least = min(least, over_spans[2 * y, 0], over_spans[2 * y + 1, 0])
+            most = max(most, over_spans[2 * y, 1], over_spans[2 * y + 1, 1])
+        begin, stop = max(least // 2, first), min((most + 1) // 2, end)
+        line = (y - top_row) * width - first
+        for x in range(begin, stop):
+            bp, bq, bs, bt = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
+            p, q, s, t = over_upper[2 * x], over_upper[2 * x + 1], over_lower[2 * x], over_lower[2 * x + 1]
+            p, q, s, t = max(p, bp), max(q, bq), max(s, bs), max(t, bt)
+            if (p | q | s | t) == 0:  # the picture holds the background already
+                continue
+            if copying:
+                if p == bp and q == bq and s == bs and t == bt:
+                    continue
+                mask[y, x] = 1
+            at = line + x
+            drawn[at] = 1
+            nearest, furthest = max(p, q, s, t), min(p, q, s, t)
+            whole = furthest > 0
+            if whole:
+                fp, fq, fs, ft = (
+                    _LAST - (p & _LAST),
+                    _LAST - (q & _LAST),
+                    _LAST - (s & _LAST),
+                    _LAST - (t & _LAST),
+                )
+                one = (fp == fq) & (fp == fs) & (fp == ft)
+                m = material[fp]
+                # without branches: which of it holds changes from pixel to pixel
+                flat = _depth(nearest) < _RATIO * _depth(furthest)
+                whole = one | (flat & (m == material[fq]) & (m == material[fs]) & (m == material[ft]))
+                if m >= PAD and whole and not one:  # two pads or two cables are an edge too
+                    style = attr[faces[fp, 0], 13]
+                    whole = (
+                        style == attr[faces[fq, 0], 13]
+                        and style == attr[faces[fs, 0], 13]
+                        and style == attr[faces[ft, 0], 13]
+                    )
+                if whole and m == SKIN:  # most of a face
+                    _put(skin, skins, Q_SX, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1)
+                    skin_found[skins], skin_place[skins] = fp, at
+                    skins += 1
+                    if skins == QUEUE:
+                        _put_skin(
+                            skin,
+                            skin_found,
+                            skin_place,
+                            skins,
+                            faces,
+                            corners,
+                            values,
+                            tex,
+                            bump,
+                            rays,
+                            look,
+                            lights,
+                            total,
+                        )
+                        skins = 0
+                    continue
+            tops[0], tops[1], tops[2], tops[3] = p, q, s, t
+            unders[0], unders[1], unders[2], unders[3] = bp, bq, bs, bt
+            done = 0
+            for k in range(1 if whole else 4):
+                if done >> k & 1:
+                    continue
+                top, under = tops[k], unders[k]
+                count, sx, sy = 4, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF
+                if not whole:  # samples of the same surface share one shading, at the first of them
+                    count, sx, sy = 1, np.float32(2 * x + k % 2), np.float32(2 * y + k // 2)
+                    for n in range(k + 1, 4):
+                        if _alike(top, tops[n], under, unders[n], material, attr, faces):
+                            done |= 1 << n
+                            count += 1
+                left = _QUARTER * np.float32(
+                    count
+                )  # what shines through to the next layer: sensor, head, background
+                for layer in range(2):
+                    key = top if layer == 0 else under
+                    if key == 0 or (layer == 1 and key == top):
+                        break
+                    f = _LAST - (key & _LAST)
+                    m = material[f]
+                    if m == SKIN:
+                        _put(skin, skins, Q_SX, sx, sy, left)
+                        skin_found[skins], skin_place[skins] = f, at
+                        skins += 1
+                        if skins == QUEUE:
+                            _put_skin(
+                                skin,
+                                skin_found,
+                                skin_place,
+                                skins,
+                                faces,
+                                corners,
+                                values,
+                                tex,
+                                bump,
+                                rays,
+                                look,
+                                lights,
+                                total,
+                            )
+                            skins = 0
+                        left = _0
+                        break
+                    if m in (CABLE, HAIR):
+                        _put(thread, threads_, Q_SX, sx, sy, left)
+                        thread_found[threads_], thread_place[threads_] = f, at
+                        threads_ += 1
+                        if threads_ == QUEUE:
+                            _put_threads(
+                                thread,
+                                thread_found,
+                                thread_place,
+                                threads_,
+                                faces,
+                                corners,
+                                values,
+                                material,
+                                styles,
+                                seed,
+                                rays,
+                                look,
+                                lights,
+                                total,
+                            )
+                            threads_ = 0
+                        left = _0
+                        break
+                    a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+                    ax, ay, bx, by, cx, cy = (
+                        v[a, 0] - sx,
+                        v[a, 1] - sy,
+                        v[b, 0] - sx,
+                        v[b, 1] - sy,
+                        v[c, 0] - sx,
+                        v[c, 1] - sy,
+                    )
+                    wa, wb, wc = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
+                    turned = _1 if wa + wb + wc > _0 else -_1
+                    wa, wb, wc = max(wa * turned, _0), max(wb * turned, _0), max(wc * turned, _0)
+                    norm = _1 / max(wa + wb + wc, _LEAST)
+                    wa, wb, wc = wa * norm, wb * norm, wc * norm
+                    l0 = wa * attr[a, 9] + wb * attr[b, 9] + wc * attr[c, 9]
+                    l1 = wa * attr[a, 10] + wb * attr[b, 10] + wc * attr[c, 10]
+                    open_ = wa * attr[a, 5] + wb * attr[b, 5] + wc * attr[c, 5]
+                    alpha = _1
+                    if m == CLOTH:  # large and dark: no more than ambient light and folds
+                        k = int(attr[a, 13])
+                        up = 0.5 + 0.5 * (
+                            attr[a, 0] * look[L_UP]
+                            + attr[a, 1] * look[L_UP + 1]
+                            + attr[a, 2] * look[L_UP + 2]
+                        )
+                        tone = (
+                            (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13))
+                            * up
+                            * open_
+                            * look[L_EXPOSURE]
+                            * left
+                        )
+                        for e in range(3):
+                            total[at, e] += (
+                                styles[k, e] * tone * (look[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
+                            )
+                    elif m == SHADOW:
+                        near = max(1.0 - (max(abs(l0), abs(l1)) - 1.0) / styles[int(attr[a, 13]), 11], 0.0)
+                        alpha = np.float32(0.42 * near * near)
+                    else:
+                        nx = wa * attr[a, 0] + wb * attr[b, 0] + wc * attr[c, 0]
+                        ny = wa * attr[a, 1] + wb * attr[b, 1] + wc * attr[c, 1]
+                        nz = wa * attr[a, 2] + wb * attr[b, 2] + wc * attr[c, 2]
+                        l2 = wa * attr[a, 11] + wb * attr[b, 11] + wc * attr[c, 11]
+                        flesh, tilt_x, tilt_y = 0.0, 0.0, 0.0
+                        wrap_r, wrap_g, wrap_b = 0.15, 0.15, 0.15
+                        if m == EYE:
+                            length = np.sqrt(l0 * l0 + l1 * l1 + l2 * l2) + 1e-9
+                            off = (
+                                np.sqrt(l0 * l0 + l1 * l1) / length
+                            )  # sine of the angle to the axis of the eye
+                            if l2 < 0.0:
+                                off = 1.0
+                            rim, hole = 0.475, look[L_PUPIL]
+                            turn = np.arctan2(l1, l0)
+                            vein = value_noise(turn * 9.0 + off * 6.0, off * 14.0, seed + 7)
+                            red = 0.16 * _step(0.50, 0.85, off) + 0.14 * max(vein - 0.55, 0.0)
+                            r, g, bl = (
+                                look[L_SCLERA] * (1.0 - 0.6 * red),
+                                look[L_SCLERA + 1] * (1.0 - red * 1.5),
+                                look[L_SCLERA + 2] * (1.0 - red * 1.6),
+                            )
+                            if off < rim + 0.05:
+                                share = min(off / rim, 1.0)
+                                fibre = (
+                                    0.60
+                                    + 0.55 * value_noise(turn * 14.0 + 40.0, share * 2.5, seed + 8)
+                                    + 0.25 * value_noise(turn * 34.0 + 90.0, share * 5.0, seed + 9)
+                                )
+                                ring = 1.0 - 0.75 * _step(0.78, 1.0, share)  # the dark limbus
+                                inner = 1.0 + 0.5 * (1.0 - _step(hole / rim, hole / rim + 0.35, share))
+                                ir, ig, ib = (
+                                    look[L_IRIS] * fibre * ring * inner,
+                                    look[L_IRIS + 1] * fibre * ring,
+                                    look[L_IRIS + 2] * fibre * ring,
+                                )
+                                edge = _step(rim - 0.03, rim + 0.05, off)
+                                r, g, bl = ir + (r - ir) * edge, ig + (g - ig) * edge, ib + (bl - ib) * edge
+                                dark = 1.0 - _step(hole - 0.025, hole + 0.025, off)
+                                r, g, bl = (
+                                    r * (1.0 - dark) + 0.004 * dark,
+                                    g * (1.0 - dark) + 0.004 * dark,
+                                    bl * (1.0 - dark) + 0.004 * dark,
+                                )
+                            # lids and lashes shade the upper part of the ball
+                            high = (nx * look[L_UP] + ny * look[L_UP + 1] + nz * look[L_UP + 2]) / (
+                                np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
+                            )
+                            vx, vy = -(sx * ray[0] + ray[1]), -(sy * ray[2] + ray[3])
+                            if nx * vx + ny * vy - nz < 0.0:
+                                high = -high
+                            open_ = (0.15 + 0.75 * open_) * (1.0 - 0.70 * _step(-0.15, 0.45, high))
+                            gloss, sharp = look[L_WET], 900.0
+                            wrap_r, wrap_g, wrap_b = 0.35, 0.25, 0.25
+                        elif m != PAD:
+                            r, g, bl = l0, l1, l2
+                            if m == TEETH:
+                                r, g, bl = r * look[L_TEETH], g * look[L_TEETH + 1], bl * look[L_TEETH + 2]
+                                gloss, sharp = 0.10, 90.0
+                                open_ = 0.30 + 0.70 * open_
+                            else:
+                                gloss, sharp = 0.14, 60.0
+                                flesh = 1.0
+                                open_ = open_ * open_
+                        else:
+                            k = int(attr[a, 13])
+                            # a square of white tape, paper or foam
+                            edge = max(abs(l0), abs(l1))
+                            size = styles[k, 3]
+                            grain = value_noise(l0 * size * 900.0, l1 * size * 900.0, seed + k)
+                            crinkle = value_noise(l0 * 3.0 + k, l1 * 3.0, seed + 11)
+                            tone = 0.90 + 0.10 * grain + 0.12 * (crinkle - 0.5)
+                            rim = _step(0.80, 1.05, edge)
+                            r, g, bl = styles[k, 0] * tone, styles[k, 1] * tone, styles[k, 2] * tone
+                            # tape lets the skin shine through, most at the rim
+                            alpha = np.float32(1.0 - styles[k, 10] * (0.35 + 0.65 * rim))
+                            gloss, sharp = 0.05, 30.0
+                            # the electrode under it: a grey disc with a dark ring and a metal snap, and a dot
+                            dx, dy = (l0 - styles[k, 4]) * size, (l1 - styles[k, 5]) * size
+                            d = np.sqrt(dx * dx + dy * dy) / styles[k, 6]
+                            if d < 1.35:
+                                ring = _step(1.35, 1.05, d)
+                                r, g, bl = (
+                                    r * (1.0 - 0.45 * ring),
+                                    g * (1.0 - 0.40 * ring),
+                                    bl * (1.0 - 0.30 * ring),
+                                )
+                                alpha = max(alpha, np.float32(ring))
+                                if d < 1.0:
+                                    tilt = 0.55 * np.sin(d * 3.1416)
+                                    tilt_x, tilt_y = tilt * dx / styles[k, 6], tilt * dy / styles[k, 6]
+                                    metal = 0.30 + 0.32 * _step(0.75, 0.35, d)
+                                    r, g, bl = metal * 0.95, metal * 0.97, metal * 1.05
+                                    gloss, sharp = 0.55, 40.0
+                            ex, ey = (l0 - styles[k, 7]) * size, (l1 - styles[k, 8]) * size
+                            dot = _step(0.0011, 0.0007, np.sqrt(ex * ex + ey * ey)) * styles[k, 9]
+                            r, g, bl = r * (1.0 - 0.9 * dot), g * (1.0 - 0.85 * dot), bl * (1.0 - 0.55 * dot)
+                        _put(other, others, Q_SX, sx, sy, left * alpha)
+                        _put(other, others, Q_NX, nx, ny, nz)
+                        _put(other, others, Q_R, r, g, bl)
+                        _put(other, others, Q_WRAP_R, wrap_r, wrap_g, wrap_b)
+                        other[Q_OPEN + others], other[Q_FLESH + others], other[Q_GLOSS + others] = (
+                            open_,
+                            flesh,
+                            gloss,
+                        )
+                        other[Q_SHARP + others], other[Q_TILT_X + others], other[Q_TILT_Y + others] = (
+                            sharp,
+                            tilt_x,
+                            tilt_y,
+                        )
+                        other_place[others] = at
+                        others += 1
+                        if others == QUEUE:
+                            _light(other, rays, look, lights)
+                            _add(other, other_place, others, total)
+                            others = 0
+                    left *= _1 - alpha
+                    if left < 0.008 * count:
+                        break
+                for e in range(3):
+                    total[at, e] += left * decode[background[y, x, e]]
+        if wipe and begin < stop:
+            upper[2 * begin : 2 * stop] = 0
+            lower[2 * begin : 2 * stop] = 0
+            over_upper[2 * begin : 2 * stop] = 0
+            over_lower[2 * begin : 2 * stop] = 0
+            for row in (2 * y, 2 * y + 1):
+                head_spans[row, 0], head_spans[row, 1] = head.shape[1], 0
+                if covered:
+                    over_spans[row, 0], over_spans[row, 1] = head.shape[1], 0
+    if skins:
+        _put_skin(
+            skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total
+        )
+    if threads_:
+        _put_threads(
+            thread,
+            thread_found,
+            thread_place,
+            threads_,
+            faces,
+            corners,
+            values,
+            material,
+            styles,
+            seed,
+            rays,
+            look,
+            lights,
+            total,
+        )
+    if others:
+        _light(other, rays, look, lights)
+        _add(other, other_place, others, total)
+    for y in range(top_row, end_row):
+        line = (y - top_row) * width - first
+        for x in range(first, end):
+            if drawn[line + x]:
+                for e in range(3):
+                    image[y, x, e] = encode[int(min(max(total[line + x, e], _0), _1) * 4095.0 + 0.5)]
+
+
+@compiled
+def _depth(key: int) -> Any:
+    """Inverse depth of a sample."""
+    return np.int32(key >> 32).view(np.float32)
+
+
+@compiled
+def _alike(top: int, other: int, under: int, beneath: int, material: Any, attr: Any, faces: Any) -> Any:
+    """Whether two samples of a pixel see the same smooth surface."""
+    if top & _LAST == other & _LAST and under & _LAST == beneath & _LAST:
+        return True
+    if top == 0 or other == 0:
+        return False
+    f, g = _LAST - (top & _LAST), _LAST - (other & _LAST)
+    if material[f] != material[g]:
+        return False
+    if material[f] >= PAD:
+        return attr[faces[f, 0], 13] == attr[faces[g, 0], 13]
+    z = _depth(top)
+    return abs(z - _depth(other)) < 0.008 * z
+
+
+@compiled
+def threads(
+    points: Any, radius: Any, first: int, style: Any, openness: float, least: float, v: Any, attr: Any
+) -> None:
+    """Ribbons that face the camera along threads.
+
+    points (N, S, 3) camera coordinates, radius (N, S) m; writes vertices `first` .. first + 2 N S into v
+    (camera coordinates) and attr. style (N,) row of the style table; least: smallest half width as a share of
+    depth, so that no thread falls between samples.
+    """
+    count, steps = points.shape[0], points.shape[1]
+    for n in range(count):
+        along = 0.0
+        for s in range(steps):
+            i, j = max(s - 1, 0), min(s + 1, steps - 1)
+            tx, ty, tz = (
+                points[n, j, 0] - points[n, i, 0],
+                points[n, j, 1] - points[n, i, 1],
+                points[n, j, 2] - points[n, i, 2],
+            )
+            x, y, z = points[n, s, 0], points[n, s, 1], points[n, s, 2]
+            sx, sy, sz = ty * z - tz * y, tz * x - tx * z, tx * y - ty * x
+            length = np.sqrt(sx * sx + sy * sy + sz * sz)
+            if length < 1e-12:
+                sx, sy, sz, length = 1.0, 0.0, 0.0, 1.0
+            sx, sy, sz = sx / length, sy / length, sz / length
+            if s > 0:
+                gx, gy, gz = x - points[n, s - 1, 0], y - points[n, s - 1, 1], z - points[n, s - 1, 2]
+                along += np.sqrt(gx * gx + gy * gy + gz * gz)
+            half = max(radius[n, s], least * z)
+            for side in range(2):
+                k = first + 2 * (n * steps + s) + side
+                sign = 1.0 if side == 1 else -1.0
+                v[k, 0], v[k, 1], v[k, 2] = x + sign * half * sx, y + sign * half * sy, z + sign * half * sz
+                attr[k, 0], attr[k, 1], attr[k, 2] = sx, sy, sz
+                attr[k, 5] = openness
+                attr[k, 9], attr[k, 10] = sign, along
+                attr[k, 13] = style[n]
+
+
+def ribbon_faces(count: int, steps: int, first: int) -> Any:
+    """Triangles (count * (steps - 1) * 2, 3) of what `threads` writes."""
+    start = first + 2 * (np.arange(count)[:, None] * steps + np.arange(steps - 1)[None])
+    a = start.reshape(-1)
+    return (
+        np.stack([np.stack([a, a + 1, a + 2], -1), np.stack([a + 1, a + 3, a + 2], -1)], 1)
+        .reshape(-1, 3)
+        .astype(np.int32)
+    )

@@ -1,0 +1,361 @@
+"""The whole pipeline on a simulated participant in one process: calibrate, fit, run, compare with the truth,
+leave a bag and a page.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..component import Component, Emission, Port
+from ..emg.emg_processing import EmgConfig, EmgProcessing
+from ..evaluation.metrics import displacement_basis, vertex_error_mm
+from ..head.model import HeadModel, load_head
+from ..hosts.local import LocalHost
+from ..mapping.muscle_mapping import MappingConfig, MuscleMapping
+from ..mapping.scores import scores
+from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from ..recording.writer import BagWriter
+from ..simulation.performer import Performer, PerformerConfig
+from ..types import F32, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, seconds
+from .common import new_folder
+from .fit import Fitted, fit_session
+from .session import Session
+
+Told = Callable[[str, float], None]
+"""Called with the stage's name and the share of it that is done."""
+
+BLIND_S = (12.0, 17.0)
+"""When the camera of the live part is covered."""
+SCHEME = "fridlund"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Who performs, how long each part is, and whether electrodes are seen. Times in s."""
+
+    seed: int = 7
+    calibration_s: float = 62.0
+    live_s: float = 30.0
+    sensors: bool = True
+    size: tuple[int, int] = (640, 480)
+    fps: float = 30.0
+    rate_hz: float = 2048.0
+
+
+@dataclass
+class DemoResult:
+    """What the demo came to: `values` for machines, `table` for people."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> list[tuple[str, str]]:
+        """Rows for people."""
+
+        def known(key: str, unit: str = "", digits: int = 2) -> str:
+            return f"{self.values[key]:.{digits}f}{unit}" if key in self.values else "none"
+
+        rows = [
+            ("a face that never moves", f"{known('resting_face_vertex_mm')} mm from the truth on average"),
+        ]
+        for name, words in (
+            ("vision", "from the camera"),
+            ("emg", "from EMG alone"),
+            ("fused", "camera and EMG fused"),
+        ):
+            covered = known(f"{name}_vertex_blind_mm", " mm")
+            figures = (
+                f"{known(f'{name}_vertex_mm')} mm, {covered} while the camera is covered",
+                f"r {known(f'{name}_r')}",
+                f"R2 {known(f'{name}_r2')}",
+                known(f"{name}_hz", " Hz", 1),
+            )
+            rows.append((words, "; ".join(figures)))
+        rows += [
+            (
+                "pictures with a face",
+                f"{known('vision_tracked', digits=0)} of {known('vision_frames', digits=0)}",
+            ),
+            (
+                "fit",
+                f"{known('fit_s', ' s', 1)}; held-out r {known('cv_r')}, R2 {known('cv_r2')} against the camera's faces",
+            ),
+            ("skin follows muscle by", f"{known('lag_ms', ' ms', 0)} (grade {known('lag_grade', digits=0)})"),
+            (
+                "picture to face",
+                f"median {known('vision_latency_p50_ms')} ms, p99 {known('vision_latency_p99_ms')} ms",
+            ),
+            (
+                "EMG chunk to face",
+                f"median {known('emg_latency_p50_ms')} ms, p99 {known('emg_latency_p99_ms')} ms",
+            ),
+            (
+                "lost",
+                f"{known('emg_lost', digits=0)} EMG samples, {known('recording_dropped', digits=0)} recorded items",
+            ),
+            ("took", known("seconds", " s", 0)),
+        ]
+        return rows
+
+
+class Cover(Component):
+    """Covers the camera for a while: what a hand or a headset does. Pictures pass unchanged otherwise."""
+
+    inputs = (Port("camera/image_raw", Frame),)
+    outputs = (Port("camera/seen", Frame),)
+
+    def __init__(self, start_s: float, end_s: float) -> None:
+        self._span = start_s, end_s
+        self._first: int | None = None
+
+    def handle(self, port: str, item: Item) -> list[Emission]:
+        """A black picture while covered."""
+        assert isinstance(item, Frame)
+        self._first = item.stamp if self._first is None else self._first
+        covered = self._span[0] <= seconds(item.stamp - self._first) < self._span[1]
+        return [Emission("camera/seen", replace(item, image=np.zeros_like(item.image)) if covered else item)]
+
+
+class _Seeing(Reconstruction):
+    """The reconstruction, listening to what is left of the picture behind the cover."""
+
+    inputs = (Port("camera/seen", Frame),)
+
+    def handle(self, port: str, item: Item) -> Any:
+        return super().handle("camera/image_raw", item)
+
+
+@dataclass
+class Log:
+    """What a run left behind, by port."""
+
+    faces: dict[str, list[FaceState]] = field(default_factory=dict)
+    muscles: dict[str, list[MuscleActivity]] = field(default_factory=dict)
+    markers: list[Marker] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    keep_frames_s: float = 1.0
+
+    def take(self, port: str, item: Item) -> None:
+        """Keep states and activities, and a picture now and then."""
+        if isinstance(item, FaceState):
+            self.faces.setdefault(port, []).append(item)
+        elif isinstance(item, MuscleActivity):
+            self.muscles.setdefault(port, []).append(item)
+        elif isinstance(item, Marker):
+            self.markers.append(item)
+        elif isinstance(item, Frame) and port == "camera/seen" and self._due(item):
+            self.frames.append(item)
+
+    def _due(self, frame: Frame) -> bool:
+        return not self.frames or seconds(frame.stamp - self.frames[-1].stamp) >= self.keep_frames_s - 1e-6
+
+
+def run_demo(
+    out: Path,
+    settings: DemoSettings | None = None,
+    *,
+    told: Told | None = None,
+    stop: threading.Event | None = None,
+) -> DemoResult:
+    """Run it. `out` must be new or empty. told: progress."""
+    settings = settings or DemoSettings()
+    tell: Told = told or (lambda stage, share: None)
+    new_folder(out)
+    result = DemoResult()
+    begin = time.perf_counter()
+    fitted = _calibrate(out, settings, tell, stop, result)
+    log, host, bag = _perform(out, settings, fitted, tell, stop)
+    result.values["seconds"] = time.perf_counter() - begin
+    _judge(result, fitted, log, host)
+    _bag_figures(result, bag)
+    result.files |= {
+        "calibration recording": str(out / "calibration"),
+        "recording": str(out / "recording"),
+        "mapping": str(out / "mapping.npz"),
+        "summary": str(out / "summary.json"),
+    }
+    from .demo_page import write_page  # the drawing is not needed before
+
+    tell("report", 0.0)
+    write_page(out / "report.html", result, log, load_head(fitted.mapping.head_model), BLIND_S)
+    result.files["report"] = str(out / "report.html")
+    (out / "summary.json").write_text(
+        json.dumps({"values": result.values, "notes": result.notes}, indent=2) + "\n", encoding="utf-8"
+    )
+    tell("report", 1.0)
+    return result
+
+
+def _config(settings: DemoSettings, session: int, program: str, duration_s: float) -> PerformerConfig:
+    return PerformerConfig.model_validate(
+        {
+            "seed": settings.seed,
+            "session": session,
+            "program": program,
+            "speed": 0,
+            "duration_s": duration_s,
+            "sensors": settings.sensors,
+            "width": settings.size[0],
+            "height": settings.size[1],
+            "fps": settings.fps,
+            "scheme": SCHEME,
+            "rate_hz": settings.rate_hz,
+        }
+    )
+
+
+def _watch(host: LocalHost, stage: str, duration_s: float, tell: Told, stop: threading.Event | None) -> None:
+    first: list[int] = []
+
+    def look(port: str, item: Item) -> None:
+        first[:] = first or [item.stamp]
+        tell(stage, min(1.0, seconds(item.stamp - first[0]) / duration_s))
+        if stop is not None and stop.is_set():
+            host.stop()
+
+    host.tap(look, "camera/image_raw")
+
+
+def _calibrate(
+    out: Path, settings: DemoSettings, tell: Told, stop: threading.Event | None, result: DemoResult
+) -> Fitted:
+    """The 11 movements, recorded, calibrated and fitted to."""
+    processing, reconstruction = (
+        EmgProcessing(EmgConfig(scheme=SCHEME)),
+        Reconstruction(ReconstructionConfig()),
+    )
+    performer = Performer(_config(settings, 0, "calibration", settings.calibration_s))
+    host = LocalHost({"performer": performer, "emg": processing, "reconstruction": reconstruction})
+    log = Log()
+    host.tap(log.take)
+    host.setup()
+    _watch(host, "calibration: 11 movements, camera and sEMG", settings.calibration_s, tell, stop)
+    with BagWriter(
+        out / "calibration",
+        session={"participant": f"simulated {settings.seed}", "part": "calibration"},
+        wait=True,
+    ) as bag:
+        host.tap(bag.write)
+        host.run_offline()
+    host.close()
+    tell("fit: muscles to face and back", 0.0)
+    session = Session(
+        out / "calibration", log.muscles["emg/activity"], log.faces["face/vision"], log.markers, "face/vision"
+    )
+    start = time.perf_counter()
+    session = session.calibrated(participant=f"simulated {settings.seed}").referenced()
+    assert session.calibration is not None
+    session.calibration.save(out / "calibration.yaml")
+    fitted = fit_session(session)
+    result.values["fit_s"] = time.perf_counter() - start
+    fitted.mapping.save(out / "mapping.npz")
+    tell("fit: muscles to face and back", 1.0)
+    return fitted
+
+
+def _perform(
+    out: Path, settings: DemoSettings, fitted: Fitted, tell: Told, stop: threading.Event | None
+) -> tuple[Log, LocalHost, BagWriter]:
+    """The live part: another session of the same person, everything running, the camera covered for a while."""
+    processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), _Seeing(ReconstructionConfig())
+    processing.use_calibration(fitted.session.calibration)
+    reconstruction.use_reference(fitted.session.reference)
+    host = LocalHost(
+        {
+            "performer": Performer(_config(settings, 1, "emotions", settings.live_s)),
+            "cover": Cover(*BLIND_S),
+            "emg": processing,
+            "reconstruction": reconstruction,
+            "mapping": MuscleMapping(MappingConfig(), fitted.mapping),
+        }
+    )
+    log = Log()
+    host.tap(log.take)
+    host.setup()
+    _watch(host, "live: reconstruction, mapping, fusion", settings.live_s, tell, stop)
+    with BagWriter(
+        out / "recording", session={"participant": f"simulated {settings.seed}", "part": "live"}, wait=True
+    ) as bag:
+        host.tap(lambda port, item: None if port == "camera/seen" else bag.write(port, item))
+        host.run_offline()
+    host.close()
+    return log, host, bag
+
+
+def aligned(
+    states: list[FaceState], truth: list[FaceState]
+) -> tuple[F32, F32, np.ndarray[Any, np.dtype[np.float64]]]:
+    """(T, E) estimated and true expression at the stamps of `states`, and (T,) seconds since the first truth;
+    lost ones left out.
+    """
+    kept = [state for state in states if state.status != FaceStatus.LOST]
+    base = truth[0].stamp
+    known = np.array([seconds(state.stamp - base) for state in truth])
+    values = np.stack([state.expression for state in truth])
+    times = np.array([seconds(state.stamp - base) for state in kept])
+    inside = (times >= known[0]) & (times <= known[-1])
+    true = np.stack([np.interp(times, known, values[:, column]) for column in range(values.shape[1])], axis=1)
+    estimated = np.stack([state.expression for state in kept])
+    return estimated[inside], true[inside].astype(np.float32), times[inside]
+
+
+def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> None:
+    head: HeadModel = load_head(fitted.mapping.head_model)
+    basis = displacement_basis(head)
+    truth = log.faces["truth/face"]
+    values = result.values
+    rest = np.median(np.stack([state.expression for state in truth]), axis=0)
+    for port, name in (("face/vision", "vision"), ("face/emg", "emg"), ("face/fused", "fused")):
+        states = log.faces.get(port, [])
+        if not any(state.status != FaceStatus.LOST for state in states):
+            result.notes.append(f"{port}: nothing came out")
+            continue
+        estimated, true, times = aligned(states, truth)
+        blind = (times >= BLIND_S[0]) & (times < BLIND_S[1])
+        error = vertex_error_mm(basis, estimated[::3], true[::3])
+        r, r2 = scores(true, estimated)
+        moving = true.std(axis=0) > 0.03
+        values[f"{name}_vertex_mm"] = float(error[~blind[::3]].mean())
+        if blind.any():
+            values[f"{name}_vertex_blind_mm"] = float(error[blind[::3]].mean())
+        values[f"{name}_r"], values[f"{name}_r2"] = (
+            float(np.nanmedian(r[moving])),
+            float(np.nanmedian(r2[moving])),
+        )
+        values[f"{name}_hz"] = (len(states) - 1) / max(seconds(states[-1].stamp - states[0].stamp), 1e-9)
+        if port == "face/vision":
+            values["vision_tracked"] = sum(state.status != FaceStatus.LOST for state in states)
+            values["vision_frames"] = len(states)
+    true = np.stack([state.expression for state in truth])[::3]
+    values["resting_face_vertex_mm"] = float(
+        vertex_error_mm(basis, np.tile(rest, (len(true), 1)), true).mean()
+    )
+    values["cv_r"], values["cv_r2"] = (
+        fitted.mapping.statistics["emg2exp"]["r"],
+        fitted.mapping.statistics["emg2exp"]["r2"],
+    )
+    values["lag_ms"], values["lag_grade"] = 1e3 * fitted.mapping.lag.lag_s, fitted.mapping.lag.grade
+    for port in ("face/vision", "face/emg"):
+        if port in host.latency:
+            values[f"{port.split('/')[1]}_latency_p50_ms"] = 1e3 * host.latency[port].percentile(50)
+            values[f"{port.split('/')[1]}_latency_p99_ms"] = 1e3 * host.latency[port].percentile(99)
+    health = host.health()
+    values["emg_lost"] = int(health["emg"].values.get("lost_samples", 0))
+    seeing = health["reconstruction"].values
+    result.notes.append(f"faces were read by {seeing['estimator_used']}: {seeing['estimator_reason']}")
+
+
+def _bag_figures(result: DemoResult, bag: BagWriter) -> None:
+    stats = bag.stats
+    result.values["recorded_items"] = sum(stats.written.values())
+    result.values["recording_dropped"] = sum(stats.dropped.values()) + stats.rejected
+    result.values["recording_mb"] = stats.bytes / 1e6

@@ -1,0 +1,745 @@
+"""Mappings, faces and envelopes against the truth or against peers, by a protocol that others can repeat."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+import eifer_ros
+
+from .. import __version__
+from ..component import Emission
+from ..emg.emg_processing import EmgConfig, EmgProcessing
+from ..errors import EiferError, InputError
+from ..evaluation import face as under_sensors
+from ..evaluation.evaluation_report import dots_figure, markdown, traces_figure, write_csv
+from ..evaluation.metrics import displacement_basis, rigid_vertex_error_mm, smape, spearman, vertex_error_mm
+from ..evaluation.paper_metrics import PictureNetwork, agreement, frechet_distance, mse, rms
+from ..evaluation.peers import SEEDED, Prediction, predict
+from ..evaluation.pictures import SAME_DB, psnr_db, ssim
+from ..evaluation.problems import Problem, from_mmm, from_series
+from ..evaluation.protocol import Data, Protocol, load_protocol
+from ..evaluation.simulated import items as simulated_items
+from ..head.model import load_head
+from ..mapping.scores import scores
+from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from ..recording.reader import Bag
+from ..simulation.performer import PerformerConfig, simulate
+from ..types import NS, EmgChunk, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
+from .common import Progress, new_folder
+from .fit import series_of
+from .session import Session, load_session
+
+AREAS = ("mapping", "face", "emg")
+BENCH = {"mapping": ("mapping",), "face": ("foundation", "face", "micro"), "emg": ("emg",)}
+"""Benchmarks whose figures belong to an area."""
+BENCHES = ("foundation", "emg", "mapping", "face", "drive", "view", "data", "ros", "micro")
+"""Every benchmark; those whose file is in the source tree are run."""
+PACKAGES = ("numpy", "scipy", "onnxruntime", "opencv-python-headless", "torch", "numba")
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation came to. rows: the table. each: every single value, for the figures.
+
+    figures: names of the files.
+    """
+
+    protocol: Protocol
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    each: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    bench: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: NaN becomes None."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: plain(inner) for key, inner in value.items()}
+            if isinstance(value, list):
+                return [plain(inner) for inner in value]
+            return None if isinstance(value, float) and np.isnan(value) else value
+
+        return {
+            "protocol": self.protocol.name,
+            "protocol_digest": self.protocol.digest,
+            "area": self.protocol.area,
+            "eifer": __version__,
+            "versions": versions(),
+            "machine": platform.machine(),
+            "seeds": self.protocol.seeds,
+            "rows": plain(self.rows),
+            "bench": plain(self.bench),
+            "figures": self.figures,
+            "notes": self.notes,
+        }
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that compute."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def evaluate(
+    area: str,
+    out: Path,
+    protocol: Path | Protocol | None = None,
+    *,
+    bench: bool = False,
+    quick: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate `area` (mapping, face or emg) by a protocol file, or the default one on simulated
+    participants.
+
+    Leaves in `out`: protocol.yaml (everything that was asked, pinned), table.csv, table.md, each.csv,
+    figures/*.svg, results.json. bench: run the benchmarks of the area as well and put their figures beside
+    (from a source tree; quick: the short ones). Raises ConfigError, InputError, ModelError, MissingExtra
+    (torch, for networks).
+    """
+    if area not in AREAS:
+        raise InputError(f"area '{area}': evaluate mapping, face or emg")
+    asked = protocol.with_data() if isinstance(protocol, Protocol) else load_protocol(protocol, area)
+    new_folder(out)
+    (out / "figures").mkdir()
+    (out / "protocol.yaml").write_text(
+        f"# digest {asked.digest}; repeat with: eifer evaluate {area} --protocol protocol.yaml\n"
+        + yaml.safe_dump(asked.model_dump(mode="json"), sort_keys=False),
+        encoding="utf-8",
+    )
+    result = Evaluation(asked)
+    tell = progress or (lambda done, total, words: None)
+    {"mapping": _mapping, "face": _face, "emg": _emg}[area](result, out / "figures", tell)
+    if bench:
+        for name in BENCH[area]:
+            result.bench += bench_figures(name, quick, tell)
+        if result.bench:
+            write_csv(out / "bench.csv", result.bench)
+    write_csv(out / "table.csv", result.rows)
+    write_csv(out / "each.csv", result.each)
+    heading = f"# {asked.name}: {area} (protocol {asked.digest}, eifer {__version__})\n\n"
+    benched = f"\n## Benchmarks\n\n{markdown(result.bench)}" if result.bench else ""
+    (out / "table.md").write_text(heading + markdown(result.rows) + benched, encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+@dataclass
+class Everything:
+    """Every area and benchmark. failures: what could not be done, and why; the rest went on."""
+
+    areas: dict[str, Evaluation] = field(default_factory=dict)
+    bench: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "areas": {name: found.as_dict() for name, found in self.areas.items()},
+            "bench": self.bench,
+            "failures": self.failures,
+        }
+
+
+def evaluate_all(
+    out: Path,
+    *,
+    bench: bool = False,
+    quick: bool = True,
+    areas: tuple[str, ...] = AREAS,
+    benches: tuple[str, ...] = BENCHES,
+    progress: Progress | None = None,
+) -> Everything:
+    """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of
+    the source tree.
+
+    Leaves in `out` besides: results.json, and with `bench` bench.csv, bench.jsonl (what `python -m
+    bench.table` reads), bench.md. One that fails does not keep the others from running. Raises InputError
+    where `out` is not empty, or benchmarks are asked for outside a source tree.
+    """
+    new_folder(out)
+    result = Everything()
+    tell = progress or (lambda done, total, words: None)
+    for name in areas:
+        try:
+            result.areas[name] = evaluate(name, out / name, progress=progress)
+        except EiferError as error:
+            result.failures[name] = str(error)
+    for name in benches if bench else ():
+        try:
+            result.bench += bench_figures(name, quick, tell)
+        except InputError as error:
+            if not (_tree() / "bench").is_dir():
+                raise
+            result.failures[f"bench {name}"] = str(error)
+        if result.bench:  # after each, so that a run that is stopped leaves what it has
+            write_csv(out / "bench.csv", result.bench)
+            (out / "bench.md").write_text(markdown(result.bench), encoding="utf-8")
+            (out / "bench.jsonl").write_text(
+                "".join(json.dumps(row) + "\n" for row in result.bench), encoding="utf-8"
+            )
+    (out / "results.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+# ---- mapping ----------------------------------------------------------------------------------------------------------------
+
+
+def _mapping(result: Evaluation, figures: Path, tell: Progress) -> None:
+    asked = result.protocol
+    problems = [problem for data in asked.data for problem in problems_of(data, asked.spaces)]
+    runs = [
+        (p, d, m, s)
+        for p in problems
+        for d in asked.directions
+        for m in asked.models
+        for s in _seeds(asked, m)
+    ]
+    kept: dict[tuple[str, str, str], Prediction] = {}
+    for done, (problem, direction, model, seed) in enumerate(runs):
+        learnt, judged = asked.split.rows(problem.times)
+        found = predict(model, direction, problem, learnt, judged, seed)
+        row, each = mapping_scores(problem, direction, found)
+        key = {
+            "data": problem.name,
+            "space": problem.space,
+            "direction": direction,
+            "model": model,
+            "seed": seed,
+        }
+        result.rows.append(
+            {**key, **row, "late_ms": 1e3 * found.late_s, "judged_s": len(found.rows) * problem.period_s}
+        )
+        result.each += [{**key, **one} for one in each]
+        if direction == "exp2emg" and problem is problems[0] and seed == asked.seeds[0]:
+            kept[(problem.name, problem.space, model)] = found
+        tell(done + 1, len(runs), f"{problem.name} {problem.space} {direction} {model}")
+    _mapping_figures(result, figures, problems[0], kept)
+
+
+def _seeds(asked: Protocol, model: str) -> list[int]:
+    return asked.seeds if model in SEEDED else asked.seeds[:1]
+
+
+def problems_of(data: Data, spaces: list[str]) -> list[Problem]:
+    """The mapping problems of one recording: one, or one per parameter space of an MMM session."""
+    if data.mmm:
+        return from_mmm(Path(data.mmm), data.session, spaces)
+    session = session_of(data)
+    series, envelope = series_of(session)
+    return [from_series(data.name, series, envelope, session.head)]
+
+
+def session_of(data: Data) -> Session:
+    """Activity, faces and movements of a recording, calibrated."""
+    if data.bag:
+        return load_session(Path(data.bag), faces=data.faces).calibrated()
+    assert data.simulated is not None
+    processing = EmgProcessing(EmgConfig())
+    processing.setup()
+    session = Session(Path(data.name), faces_from="truth/face")
+    for _, item in _simulated(data):
+        if isinstance(item, EmgChunk):
+            session.activity += [
+                made.item
+                for made in processing.handle("emg/raw", item)
+                if isinstance(made.item, MuscleActivity)
+            ]
+        elif isinstance(item, FaceState):
+            session.faces.append(item)
+        elif isinstance(item, Marker):
+            session.markers.append(item)
+    return session.calibrated()
+
+
+def _simulated(data: Data) -> Iterator[Emission]:
+    asked = data.simulated
+    assert asked is not None
+    config = PerformerConfig(
+        seed=asked.seed,
+        session=asked.session,
+        program=asked.program,
+        rate_hz=asked.rate_hz,
+        chunk_samples=256,
+    )
+    return simulated_items(config, asked.seconds)
+
+
+def mapping_scores(
+    problem: Problem, direction: str, found: Prediction
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The table's row and one entry per output.
+
+    emg2exp: Pearson r and R2 per coefficient (medians in the row), vertex error in mm where the space has a
+    head here, beside that of the mean face. exp2emg: per muscle MSE and RMS in uV of the envelope (activation
+    put back onto the muscle's own range), SMAPE in per cent, Spearman's rho, r and R2.
+    """
+    r, r2 = scores(found.truth, found.estimate)
+    names = problem.face_names if direction == "emg2exp" else problem.muscle_names
+    each: list[dict[str, Any]] = [
+        {"output": name, "r": float(a), "r2": float(b)} for name, a, b in zip(names, r, r2, strict=True)
+    ]
+    row = {"r": _median(r), "r2": _median(r2)}
+    if direction == "emg2exp":
+        if problem.basis is not None:
+            every = slice(None, None, max(1, len(found.truth) // 1000))
+            row["vertex_mm"] = float(
+                vertex_error_mm(problem.basis, found.estimate[every], found.truth[every]).mean()
+            )
+            mean = np.tile(found.truth.mean(axis=0), (len(found.truth), 1))
+            row["vertex_mean_face_mm"] = float(
+                vertex_error_mm(problem.basis, mean[every], found.truth[every]).mean()
+            )
+        return row, each
+    estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
+    rho = spearman(estimate, truth)
+    columns = {
+        "mse_uv2": mse(estimate, truth),
+        "rms_uv": rms(estimate, truth),
+        "smape_pct": smape(estimate, truth),
+        "spearman": rho,
+    }
+    for name, values in columns.items():
+        row[name] = _median(values)
+        for one, value in zip(each, values, strict=True):
+            one[name] = float(value)
+    return row, each
+
+
+def microvolts(problem: Problem, activation: Any) -> Any:
+    """(N, M) envelopes in uV of activations: envelope^2 = (activation P99)^2 + rest^2, both fitted to the
+    problem's own rows.
+    """
+    a2, e2 = np.clip(problem.muscles, 0, 1).astype(np.float64) ** 2, problem.envelope.astype(np.float64) ** 2
+    centred = a2 - a2.mean(axis=0)
+    slope = np.maximum((centred * e2).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-12), 0.0)
+    rest = np.maximum(e2.mean(axis=0) - slope * a2.mean(axis=0), 0.0)
+    return np.sqrt(np.clip(activation, 0, 1).astype(np.float64) ** 2 * slope + rest)
+
+
+def _median(values: Any) -> float:
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _mapping_figures(
+    result: Evaluation, figures: Path, problem: Problem, kept: dict[tuple[str, str, str], Prediction]
+) -> None:
+    for direction, metric, label in (
+        ("emg2exp", "r", "Pearson r, one dot per coefficient, bar: median"),
+        ("emg2exp", "r2", "R2, one dot per coefficient, bar: median"),
+        ("exp2emg", "spearman", "Spearman rho, one dot per muscle, bar: median"),
+        ("exp2emg", "smape_pct", "SMAPE in per cent"),
+    ):
+        groups: dict[str, list[float]] = {}
+        several = len({(one["space"]) for one in result.each}) > 1
+        for one in result.each:
+            if one["direction"] == direction and metric in one:
+                name = f"{one['model']} {one['space']}" if several else one["model"]
+                groups.setdefault(name, []).append(one[metric])
+        if groups:
+            path = figures / f"{direction}_{metric}.svg"
+            words = "Muscles to face" if direction == "emg2exp" else "Face to muscles"
+            dots_figure(
+                path,
+                f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}",
+                label,
+                list(groups.items()),
+            )
+            result.figures.append(path.name)
+    for (name, space, model), found in list(kept.items())[-1:]:
+        estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
+        moves = np.argsort(-truth.std(axis=0))[:4]
+        curves = [
+            (problem.muscle_names[k].replace("_", " "), "uV", truth[:, k], estimate[:, k])
+            for k in moves.tolist()
+        ]
+        path = figures / "exp2emg_traces.svg"
+        traces_figure(
+            path, f"{model} on {name} ({space}), judged rows only", problem.times[found.rows], curves
+        )
+        result.figures.append(path.name)
+
+
+# ---- face -------------------------------------------------------------------------------------------------------------------
+
+
+def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
+    asked = result.protocol
+    networks = {
+        name: PictureNetwork(Path(path))
+        for name, path in (("features", asked.feature_network), ("classes", asked.classifier))
+        if path
+    }
+    result.notes += [f"{name}: network of SHA-256 {network.digest}" for name, network in networks.items()]
+    if asked.participants:
+        _faces_under_sensors(result, figures, tell)
+    for index, data in enumerate(asked.data):
+        if data.mmm:
+            raise InputError(
+                "area face needs a truth beside the faces; MMM has none (eifer evaluate mapping compares its methods)"
+            )
+        faces, pictures = _faces_and_pictures(data, asked, bool(networks or asked.reference))
+        truth = faces.pop("truth/face", [])
+        if not truth:
+            raise InputError(
+                f"{data.name}: no truth/face in this recording; area face needs one (eifer simulate makes it)"
+            )
+        for topic, states in faces.items():
+            if asked.topics and topic not in asked.topics:
+                continue
+            row, each = face_scores(states, truth)
+            key = {"data": data.name, "topic": topic}
+            result.rows.append({**key, **row})
+            result.each += [{**key, **one} for one in each]
+        if asked.reference:
+            result.rows += _picture_rows(data.name, pictures, asked, networks)
+        tell(index + 1, len(asked.data), data.name)
+    groups: dict[str, list[float]] = {}
+    for one in result.each:
+        if "topic" in one:
+            groups.setdefault(one["topic"], []).append(one["r"])
+    if groups:
+        label = "Pearson r, one dot per coefficient, bar: median"
+        dots_figure(figures / "face_r.svg", "Face against the truth", label, list(groups.items()))
+        result.figures.append("face_r.svg")
+
+
+def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> None:
+    """Every estimator on simulated people, bare and under sensors; a table, dots by movement, and the faces
+    side by side.
+    """
+    asked = result.protocol
+    head = load_head()
+    chosen = under_sensors.ways(head, asked.encoder, asked.encoder_bare, asked.restorer)
+    lacking = [name for name in ("E_N", "E_S", "restored") if name not in chosen]
+    if lacking:
+        result.notes.append(f"not judged, as their networks are not installed: {', '.join(lacking)}")
+    total = len(asked.participants)
+    judged = under_sensors.judge(
+        asked.participants,
+        chosen,
+        asked.moments,
+        source=under_sensors.scenes,
+        tell=lambda done, _: tell(done, total, f"{done} of {total} participants"),
+    )
+    found = under_sensors.scores(judged, head)
+    result.rows += under_sensors.rows(found)
+    result.each += under_sensors.each(found)
+    closure = under_sensors.gap_closure(found)
+    if np.isfinite(closure):
+        alone = under_sensors.gap_closure(found, "expression_mm")
+        result.notes.append(
+            f"gap closure of the vertex error {closure:.3f}, of the expression alone {alone:.3f}"
+        )
+    path = figures / "movements.svg"
+    dots_figure(
+        path,
+        "Faces under sensors",
+        "vertex error in mm, one dot per movement, bar: median",
+        [(f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in found],
+    )
+    result.figures.append(path.name)
+    for seed in asked.participants[:3]:
+        some = list(under_sensors.scenes(seed, 1))
+        path = figures / f"faces_{seed}.png"
+        cv2.imwrite(str(path), under_sensors.side_by_side(some, chosen, head)[:, :, ::-1])
+        result.figures.append(path.name)
+
+
+def _faces_and_pictures(
+    data: Data, asked: Protocol, want_pictures: bool
+) -> tuple[dict[str, list[FaceState]], dict[str, dict[Stamp, Any]]]:
+    faces: dict[str, list[FaceState]] = {}
+    pictures: dict[str, dict[Stamp, Any]] = {}
+
+    def take(topic: str, item: Item) -> None:
+        if isinstance(item, FaceState):
+            faces.setdefault(topic, []).append(item)
+        elif isinstance(item, Frame) and want_pictures:
+            pictures.setdefault(topic, {})[item.stamp] = item.image
+
+    if data.bag:
+        with Bag(Path(data.bag)) as bag:
+            for _, topic, item in bag.items():
+                take(topic, item)
+        return faces, pictures
+    assert data.simulated is not None
+    one = data.simulated
+    config = PerformerConfig(
+        seed=one.seed, session=one.session, program=one.program, width=320, height=240, fps=15.0
+    )
+    reconstruction = Reconstruction(ReconstructionConfig())
+    reconstruction.setup()
+    for topic, item in simulate(min(one.seconds, 30.0) / 60, config, emg=False):
+        take(topic, item)
+        if isinstance(item, Frame):
+            for made in reconstruction.handle(topic, item):
+                take(made.port, made.item)
+    return faces, pictures
+
+
+def face_scores(
+    states: list[FaceState], truth: list[FaceState]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """tracked: share of faces that are not lost.
+
+    vertex_mm: expression alone, against `vertex_resting_mm` of a face that never moves.
+
+    rigid_mm: shape and expression after the best rigid alignment, mean over up to 60 faces. r, r2: medians
+    over coefficients that move.
+    """
+    head = load_head(truth[0].head_model)
+    seen = [state for state in states if state.status != FaceStatus.LOST]
+    if not seen or seen[0].head_model != head.id:
+        return {"faces": len(states), "tracked": 0.0}, []
+    base = truth[0].stamp
+    known = np.array([(state.stamp - base) / NS for state in truth])
+    values = np.stack([state.expression for state in truth])
+    times = np.array([(state.stamp - base) / NS for state in seen])
+    inside = (times >= known[0] - 1e-6) & (times <= known[-1] + 1e-6)
+    seen = [state for state, kept in zip(seen, inside, strict=True) if kept]
+    times = times[inside]
+    true = np.stack([np.interp(times, known, column) for column in values.T], axis=1)
+    estimate = np.stack([state.expression for state in seen])
+    basis = displacement_basis(head)
+    r, r2 = scores(true, estimate)
+    moving = true.std(axis=0) > 0.03
+    rest = np.tile(np.median(values, axis=0), (len(true), 1))
+    region = head.regions["face"]
+    sample = np.unique(np.linspace(0, len(seen) - 1, min(60, len(seen))).astype(int))
+    nearest = [truth[int(np.argmin(np.abs(known - times[k])))] for k in sample]
+    rigid = [
+        rigid_vertex_error_mm(head.state_vertices(seen[k])[region], head.state_vertices(other)[region])
+        for k, other in zip(sample.tolist(), nearest, strict=True)
+    ]
+    row = {
+        "faces": len(states),
+        "tracked": len(seen) / len(states),
+        "vertex_mm": float(vertex_error_mm(basis, estimate, true).mean()),
+        "vertex_resting_mm": float(vertex_error_mm(basis, rest, true).mean()),
+        "rigid_mm": float(np.mean(rigid)),
+        "r": _median(r[moving]),
+        "r2": _median(r2[moving]),
+    }
+    names = head.expression_names
+    each = [
+        {"output": names[k], "r": float(r[k]), "r2": float(r2[k])} for k in np.flatnonzero(moving).tolist()
+    ]
+    return row, each
+
+
+def _picture_rows(
+    name: str, pictures: dict[str, dict[Stamp, Any]], asked: Protocol, networks: dict[str, PictureNetwork]
+) -> list[dict[str, Any]]:
+    """Pictures with electrodes and restored ones against those of the same person without.
+
+    psnr_db, ssim: means over the pictures that have a twin, one of the same stamp and size; a simulated
+    participant can give one.
+    """
+    with Bag(Path(asked.reference)) as bag:
+        bare = {
+            stamp: item.image
+            for stamp, _, item in bag.items(topics=["camera/image_raw"])
+            if isinstance(item, Frame)
+        }
+    rows = []
+    for topic, found in pictures.items():
+        row: dict[str, Any] = {"data": name, "topic": topic}
+        if "features" in networks:
+            row["frechet"] = frechet_distance(
+                networks["features"](found.values()), networks["features"](bare.values())
+            )
+        both = sorted(set(found) & set(bare))
+        if "classes" in networks and both:
+            classes = networks["classes"]
+            row["agreement"] = agreement(classes(found[s] for s in both), classes(bare[s] for s in both))
+        twins = [stamp for stamp in both if found[stamp].shape == bare[stamp].shape]
+        if twins:
+            row["pairs"] = len(twins)
+            row["psnr_db"] = float(np.mean([min(psnr_db(found[s], bare[s]), SAME_DB) for s in twins]))
+            row["ssim"] = float(np.mean([ssim(found[s], bare[s]) for s in twins]))
+        rows.append(row)
+    return rows
+
+
+# ---- emg --------------------------------------------------------------------------------------------------------------------
+
+
+def _emg(result: Evaluation, figures: Path, tell: Progress) -> None:
+    asked = result.protocol
+    total = len(asked.data) * len(asked.profiles)
+    for index, data in enumerate(asked.data):
+        chunks, truth, markers = _raw_and_truth(data)
+        for number, profile in enumerate(asked.profiles):
+            row, each = emg_scores(chunks, truth, markers, profile)
+            key = {"data": data.name, "profile": profile}
+            result.rows.append({**key, **row})
+            result.each += [{**key, **one} for one in each]
+            tell(index * len(asked.profiles) + number + 1, total, f"{data.name} {profile}")
+    for metric, label in (
+        ("r", "Pearson r of envelope and true activation, one dot per muscle"),
+        ("snr_db", "P99 over rest in dB"),
+    ):
+        groups: dict[str, list[float]] = {}
+        for one in result.each:
+            if metric in one:
+                groups.setdefault(one["profile"], []).append(one[metric])
+        if groups:
+            dots_figure(
+                figures / f"emg_{metric}.svg", "Envelopes by filter profile", label, list(groups.items())
+            )
+            result.figures.append(f"emg_{metric}.svg")
+
+
+def _raw_and_truth(data: Data) -> tuple[list[EmgChunk], list[MuscleActivity], list[Marker]]:
+    chunks: list[EmgChunk] = []
+    truth: list[MuscleActivity] = []
+    markers: list[Marker] = []
+
+    def take(topic: str, item: Item) -> None:
+        if isinstance(item, EmgChunk):
+            chunks.append(item)
+        elif isinstance(item, MuscleActivity) and topic == "truth/muscles":
+            truth.append(item)
+        elif isinstance(item, Marker):
+            markers.append(item)
+
+    if data.mmm:
+        raise InputError("area emg needs raw EMG; MMM publishes envelopes only")
+    if data.bag:
+        with Bag(Path(data.bag)) as bag:
+            for _, topic, item in bag.items():
+                take(topic, item)
+    else:
+        for topic, item in _simulated(data):
+            take(topic, item)
+    if not chunks:
+        raise InputError(f"{data.name}: no emg/raw in this recording; area emg needs raw EMG")
+    return chunks, truth, markers
+
+
+def emg_scores(
+    chunks: list[EmgChunk], truth: list[MuscleActivity], markers: list[Marker], profile: str
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """r: Pearson r of envelope and true activation at the lag at which it is greatest, `delay_ms` (truth
+    known only in simulation).
+
+    snr_db: 20 log10 of 99th percentile over median envelope. quality: mean contact score.
+    """
+    processing = EmgProcessing(EmgConfig.model_validate({"profile": profile}))
+    processing.setup()
+    activity = [
+        made.item
+        for chunk in chunks
+        for made in processing.handle("emg/raw", chunk)
+        if isinstance(made.item, MuscleActivity)
+    ]
+    known = [item for item in activity if np.isfinite(item.envelope).all()]
+    if len(known) < 200:
+        raise InputError(
+            f"profile {profile}: {len(known)} instants with an envelope on every channel; at least 200 are needed"
+        )
+    envelope = np.stack([item.envelope for item in known]).astype(np.float64)
+    base = known[0].stamp
+    times = np.array([(item.stamp - base) / NS for item in known])
+    middle, top = np.median(envelope, axis=0), np.percentile(envelope, 99, axis=0)
+    snr = 20 * np.log10(np.maximum(top, 1e-12) / np.maximum(middle, 1e-12))
+    each: list[dict[str, Any]] = [
+        {"output": name, "snr_db": float(v)} for name, v in zip(known[0].muscles, snr, strict=True)
+    ]
+    quality = np.stack([item.quality for item in known])
+    row = {
+        "snr_db": _median(snr),
+        "quality": float(np.nanmean(quality)) if np.isfinite(quality).any() else float("nan"),
+    }
+    shared = [name for name in known[0].muscles if truth and name in truth[0].muscles]
+    if shared:
+        at = np.array([(item.stamp - base) / NS for item in truth])
+        values = np.stack([item.activation for item in truth])[
+            :, [truth[0].muscles.index(name) for name in shared]
+        ]
+        seen = envelope[:, [known[0].muscles.index(name) for name in shared]]
+        best, delay = _best_lag(times, seen, at, values)
+        row |= {"r": _median(best), "delay_ms": 1e3 * _median(delay)}
+        by_name = {one["output"]: one for one in each}
+        for name, value, late in zip(shared, best, delay, strict=True):
+            by_name[name] |= {"r": float(value), "delay_ms": 1e3 * float(late)}
+    return row, each
+
+
+def _best_lag(times: Any, seen: Any, at: Any, values: Any) -> tuple[Any, Any]:
+    """Per column the greatest correlation over delays 0..200 ms of `seen` behind `values`, and that delay in
+    s.
+    """
+    delays = np.arange(0.0, 0.201, 0.005)
+    found = np.stack(
+        [
+            scores(np.stack([np.interp(times - delay, at, column) for column in values.T], axis=1), seen)[0]
+            for delay in delays
+        ]
+    )
+    filled = np.where(np.isfinite(found), found, -np.inf)
+    best = filled.argmax(axis=0)
+    top = filled[best, np.arange(found.shape[1])]
+    return np.where(np.isfinite(top), top, np.nan), np.where(np.isfinite(top), delays[best], np.nan)
+
+
+def _tree() -> Path:
+    """The folder that the package lies in: the source tree, where there is one."""
+    return Path(eifer_ros.__file__).resolve().parent.parent
+
+
+# ---- benchmarks -------------------------------------------------------------------------------------------------------------
+
+
+def bench_figures(area: str, quick: bool = True, tell: Progress | None = None) -> list[dict[str, Any]]:
+    """The figures of `python -m bench AREA`, one dictionary each. Empty where this area has no benchmark.
+
+    Raises InputError outside a source tree: benchmarks are not installed.
+    """
+    root = _tree()
+    if not (root / "bench" / "__main__.py").is_file():
+        raise InputError(
+            "benchmarks are part of the source tree, not of the installed package; run this from a clone"
+        )
+    if not (root / "bench" / f"{area}.py").is_file():
+        return []
+    command = [sys.executable, "-m", "bench", area, *(["--quick"] if quick else [])]
+    start = time.perf_counter()
+    found: list[dict[str, Any]] = []
+    with subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                found.append({"area": area, **json.loads(line)})
+                if tell is not None:
+                    tell(len(found), 0, f"bench {area}: {found[-1]['figure']}")
+        said = process.stderr.read() if process.stderr is not None else ""
+    if process.returncode:
+        last = said.strip().splitlines()[-1] if said.strip() else f"exit code {process.returncode}"
+        raise InputError(f"python -m bench {area} failed after {time.perf_counter() - start:.0f} s: {last}")
+    return found

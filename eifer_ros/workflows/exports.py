@@ -1,0 +1,134 @@
+"""A recording for other people's tools: BIDS, CSV, Parquet, EIFER rows, FLAME sequences, glTF, Live Link CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..avatar.avatar_output import Avatar, AvatarConfig
+from ..errors import InputError, did_you_mean
+from ..head.model import HeadModel, load_head
+from ..recording.exports.bids import export_bids
+from ..recording.exports.flame import export_rows, export_sequence
+from ..recording.exports.gltf import export_gltf
+from ..recording.exports.tables import export_tables
+from ..recording.reader import Bag
+from ..types import FaceState
+
+KINDS = {
+    "csv": "every stream as a CSV table",
+    "parquet": "every stream as a Parquet table",
+    "bids": "EMG as BIDS (BDF and sidecars), video beside it",
+    "eifer-rows": "361 columns per face (.csv, .csv.gz, .npy), FLAME heads only",
+    "flame": "parameter sequence (.npz)",
+    "gltf": "animated head (.glb)",
+    "livelink": "CSV as the Live Link Face application writes it",
+}
+"""What can be written, in words."""
+FACES = ("face/fused", "face/vision", "face/emg", "truth/face")
+
+
+def export(
+    bag: Path,
+    to: str,
+    out: Path,
+    *,
+    topic: str = "",
+    head_model: str = "",
+    topics: tuple[str, ...] = (),
+    subject: str = "",
+    session: str = "",
+    task: str = "facial",
+    mains_hz: float = 50.0,
+    pose: bool = True,
+    pictures: bool = True,
+) -> dict[str, Any]:
+    """Write the recording `bag` as `to` (see `KINDS`) to `out`, a folder for csv, parquet and bids, else a
+    file.
+
+    topic: whose faces; empty takes the best there are (face/fused, face/vision, face/emg, truth/face).
+    head_model: file of a head that is not in models/. topics: streams for csv and parquet; empty for all.
+    Nothing that exists is overwritten. Raises InputError, ModelError, RecordingError, MissingExtra. Returns
+    what was written.
+    """
+    if to not in KINDS:
+        raise InputError(f"export to '{to}'?{did_you_mean(to, KINDS)} Known are {', '.join(KINDS)}")
+    if to in ("csv", "parquet"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"{out}: exists and is not empty; an export is never overwritten, give another --out"
+            )
+        return {"out": str(out), "rows": export_tables(bag, out, to, topics)}
+    if to == "bids":
+        files = export_bids(
+            bag, out, subject=subject, session=session, task=task, mains_hz=mains_hz, pictures=pictures
+        )
+        return {"out": str(out), "files": files}
+    source, states = faces_of(bag, topic)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if to == "livelink":
+        return {"out": str(out), "topic": source, "frames": _livelink(states, out, head_model)}
+    head = head_of(states, head_model, bag)
+    if to == "gltf":
+        return {
+            "out": str(out),
+            "topic": source,
+            **export_gltf(states, head, _suffix(out, ".glb"), pose=pose),
+        }
+    if to == "flame":
+        return {
+            "out": str(out),
+            "topic": source,
+            "frames": export_sequence(states, head, _suffix(out, ".npz")),
+        }
+    return {
+        "out": str(out),
+        "topic": source,
+        "rows": export_rows(states, head, _suffix(out, ".csv", ".csv.gz", ".npy")),
+    }
+
+
+def _suffix(path: Path, *allowed: str) -> Path:
+    if not path.name.endswith(allowed):
+        raise InputError(f"{path}: the file's name must end in {' or '.join(allowed)}")
+    return path
+
+
+def faces_of(bag: Path, topic: str = "") -> tuple[str, list[FaceState]]:
+    """The topic and its faces in stamp order. Raises InputError where there are none."""
+    with Bag(bag) as recording:
+        present = {stream.port for _, stream in recording.streams}
+        name = topic or next((known for known in FACES if known in present), "")
+        if not name or name not in present:
+            raise InputError(
+                f"{bag}: no {topic or 'faces'} in this recording; it has {', '.join(sorted(present))}. eifer run makes faces"
+            )
+        states = [item for _, _, item in recording.items(topics=[name]) if isinstance(item, FaceState)]
+    if not states:
+        raise InputError(f"{bag}: '{name}' holds no face")
+    return name, states
+
+
+def head_of(states: list[FaceState], head_model: str, bag: Path) -> HeadModel:
+    """The head model of the faces. Raises InputError where `head_model` is another one."""
+    head = load_head(head_model or states[0].head_model)
+    for state in states:
+        if state.head_model != head.id:
+            raise InputError(f"{bag}: its faces are of head model '{state.head_model}', not '{head.id}'")
+    return head
+
+
+def _livelink(states: list[FaceState], out: Path, head_model: str) -> int:
+    _suffix(out, ".csv")
+    head = head_model or states[0].head_model
+    avatar = Avatar(
+        AvatarConfig(targets=(f"livelink-csv:{out}?rate=1000",), head_model=head, smoothing=False)
+    )
+    avatar.setup()
+    try:
+        for state in states:
+            for _ in avatar.handle("export", state):
+                pass
+        return avatar.senders[0].sent
+    finally:
+        avatar.close()

@@ -1,0 +1,265 @@
+"""Trains faces under sensors: EIFER's phase 1 on a person's bare and covered pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eifer_ros.errors import InputError, MissingExtra
+from eifer_ros.head.model import HeadModel, load_head
+from eifer_ros.reconstruction.encoder.face_crop import SIZE
+from eifer_ros.reconstruction.encoder.face_encoder import FaceEncoder as LiveEncoder
+from eifer_ros.workflows.common import Progress
+from research.common.ranks import Ranks
+from research.faces.face_data import Domain, TorchReader, Unpaired, gather
+from research.faces.face_encoder import FaceEncoder, export
+from research.faces.face_models import OpenFace
+from research.faces.phase_one import Settings, Trainer, for_this_machine
+from research.faces.refine import Marked, Refinement, Refiner
+from research.faces.smirk_encoder import export as export_smirk
+from research.faces.start_encoders import face_model, load_start
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to train on and how. start: an encoder's file, or None for the shipped one.
+
+    frames: about how many pictures of each side.
+
+    tensorboard: write curves and pictures for TensorBoard as well. threads: of torch; 0 leaves its default.
+    """
+
+    reference: str
+    sensors: str
+    run: Path
+    start: Path | None = None
+    head_model: str = "open_head"
+    frames: int = 2000
+    check_reference: bool = True
+    device: str = "auto"
+    tensorboard: bool = False
+    threads: int = 0
+
+
+def train_face(
+    wanted: Wanted,
+    settings: Settings | None = None,
+    *,
+    amp: bool | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Collect, train (or go on), export. amp: bfloat16; None lets the device decide. Returns what came of it.
+
+    Raises as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
+    """
+    both = wanted.reference.startswith("performer:") or any(
+        Path(wanted.reference).expanduser().glob("*.csv")
+    )  # MMM holds both sides
+    if wanted.reference == wanted.sensors and not both:
+        raise InputError(
+            f"--reference and --sensors are both {wanted.reference}; give the bare recording and the one under sensors"
+        )
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    ranks = Ranks.join(wanted.device)
+    how = settings if settings is not None else Settings()
+    how = for_this_machine(how, ranks.device) if amp is None else replace(how, amp=amp)
+    how.check()
+    head = load_head(wanted.head_model)
+    encoder = load_start(wanted.start, head)
+    wanted.run.mkdir(parents=True, exist_ok=True)
+    bare, sensors = (
+        _collect(wanted, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True)
+    )
+    data = Unpaired(bare, sensors, how.size, how.seed)
+    about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
+    trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, wanted.run, ranks, about)
+    resumed = trainer.resume()
+    begun, first = time.monotonic(), trainer.step
+    board = _board(wanted) if wanted.tensorboard and ranks.first else None
+
+    def told(step: int, means: dict[str, float]) -> None:
+        if progress is not None and ranks.first:
+            progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in means.items()))
+
+    def log(step: int, means: dict[str, float]) -> None:
+        if board is not None:
+            for name, value in means.items():
+                board.add_scalar(f"loss/{name}", value, step)
+            board.add_image("pictures", trainer.pictures(), step, dataformats="HWC")
+            board.flush()
+
+    try:
+        complete = trainer.train(told, stop, log)
+        files = _export(trainer, wanted) if ranks.first else {}
+    finally:
+        if board is not None:
+            board.close()
+        ranks.leave()
+    return {
+        "run": str(wanted.run),
+        "steps": trainer.step,
+        "complete": complete,
+        "resumed_at": first if resumed else None,
+        "seconds": round(time.monotonic() - begun, 1),
+        "device": str(ranks.device),
+        "processes": ranks.world,
+        "pictures": {"reference": len(bare.crops), "sensors": len(sensors.crops)},
+        "skipped": {"reference": bare.skipped, "sensors": sensors.skipped},
+        "people": list(data.people),
+        "left_out": list(data.left_out),
+        "files": files,
+    }
+
+
+def _collect(
+    wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, ranks: Ranks, told: Progress | None
+) -> Domain:
+    """Crops of one side; collected once by the first process and kept in the run's folder."""
+    where, name = (wanted.sensors, "sensors") if covered else (wanted.reference, "reference")
+    key = json.dumps([where, covered, wanted.frames, size, seed, wanted.check_reference])
+    path = wanted.run / f"faces_{name}.npz"
+    if ranks.first and not _kept(path, key):
+
+        def report(seen: int, clip: str) -> None:
+            if told is not None:
+                told(seen, wanted.frames, f"{name}: {clip}")
+
+        reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
+        found = gather(
+            where,
+            covered,
+            reader,
+            size=size,
+            count=wanted.frames,
+            seed=seed,
+            check=wanted.check_reference,
+            told=report,
+        )
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                key=np.array(key),
+                crops=found.crops,
+                person=found.person,
+                people=np.array(found.people),
+                skipped=np.array(json.dumps(found.skipped)),
+            )
+        partial.replace(path)
+    ranks.wait()
+    return _load(path)
+
+
+def _shipped_reader() -> Any:
+    """The shipped encoder finds the crops for an encoder that cannot say where a face is (SMIRK's)."""
+    return LiveEncoder(load_head())
+
+
+def _kept(path: Path, key: str) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return str(data["key"]) == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _load(path: Path) -> Domain:
+    with np.load(path, allow_pickle=False) as data:
+        people = tuple(str(person) for person in data["people"])
+        return Domain(data["crops"], data["person"], people, json.loads(str(data["skipped"])))
+
+
+def _board(wanted: Wanted) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("tensorboard", "tensorboard", "--tensorboard") from None
+    return SummaryWriter(str(wanted.run / "tensorboard"))
+
+
+def _export(trainer: Trainer, wanted: Wanted) -> dict[str, str]:
+    """Both encoders as ONNX, where they run live, and as weights."""
+    nets = trainer.averaged().cpu()
+    start = wanted.start.name if wanted.start else "models/face_encoder.onnx"
+    about: dict[str, object] = {"trained": "EIFER phase 1", "steps": trainer.step, "start": start}
+    return {
+        name: str(_write(model.encoder, trainer.head, wanted.run / f"{name}.onnx", about))
+        for name, model in (("encoder_n", nets.encoder_n), ("encoder_s", nets.encoder_s))
+    }
+
+
+def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) -> Path:
+    """An encoder as ONNX at `path`, and as weights beside it."""
+    if isinstance(encoder, FaceEncoder):
+        sizes = [encoder.expression_size, encoder.shape_size]
+        torch.save(
+            {"average": encoder.state_dict(), "widths": list(encoder.widths), "sizes": sizes},
+            path.with_suffix(".pt"),
+        )
+        export(encoder, head, path, about)
+    else:
+        torch.save(
+            {f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()},
+            path.with_suffix(".pt"),
+        )
+        export_smirk(encoder, path, head, about)
+    return path
+
+
+def refine_face(
+    wanted: Wanted,
+    settings: Refinement | None = None,
+    *,
+    stop: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Collect bare pictures, refine (or go on), export.
+
+    Only `reference`, `run`, `start`, `frames` and `threads` of `wanted` count.
+    """
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    how = settings if settings is not None else Refinement()
+    head, device = load_head(wanted.head_model), torch.device("cpu")
+    encoder = load_start(wanted.start, head)
+    if not isinstance(encoder, FaceEncoder):
+        raise InputError(
+            f"{wanted.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is"
+        )
+    wanted.run.mkdir(parents=True, exist_ok=True)
+    bare = _collect(wanted, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
+    start = face_model(encoder, head, device)()
+    assert isinstance(start, OpenFace)
+    marked = Marked.of(bare)
+    refiner = Refiner(start, head, marked, how, wanted.run)
+    resumed = refiner.resume()
+
+    def told(step: int, terms: dict[str, float]) -> None:
+        if progress is not None:
+            progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in terms.items()))
+
+    first, begun = refiner.step, time.monotonic()
+    complete = refiner.train(told, stop)
+    about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.step}
+    file = _write(refiner.averaged().encoder, head, wanted.run / "encoder.onnx", about)
+    return {
+        "run": str(wanted.run),
+        "steps": refiner.step,
+        "complete": complete,
+        "resumed_at": first if resumed else None,
+        "seconds": round(time.monotonic() - begun, 1),
+        "pictures": len(marked.pictures),
+        "skipped": bare.skipped,
+        "encoder": str(file),
+    }
