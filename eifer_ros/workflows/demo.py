@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from ..mapping.scores import scores
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
 from ..recording.writer import BagWriter
 from ..simulation.performer import Performer, PerformerConfig
-from ..types import F32, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, seconds
+from ..types import F32, FaceState, FaceStatus, Frame, Item, seconds
 from .common import new_folder
+from .demo_page import write_page
+from .demo_result import DemoResult, Log
 from .fit import Fitted, fit_session
 from .session import Session
 
@@ -48,63 +50,6 @@ class DemoSettings:
     size: tuple[int, int] = (640, 480)
     fps: float = 30.0
     rate_hz: float = 2048.0
-
-
-@dataclass
-class DemoResult:
-    """What the demo came to: `values` for machines, `table` for people."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-
-    def table(self) -> list[tuple[str, str]]:
-        """Rows for people."""
-
-        def known(key: str, unit: str = "", digits: int = 2) -> str:
-            return f"{self.values[key]:.{digits}f}{unit}" if key in self.values else "none"
-
-        rows = [
-            ("a face that never moves", f"{known('resting_face_vertex_mm')} mm from the truth on average"),
-        ]
-        for name, words in (
-            ("vision", "from the camera"),
-            ("emg", "from EMG alone"),
-            ("fused", "camera and EMG fused"),
-        ):
-            covered = known(f"{name}_vertex_blind_mm", " mm")
-            figures = (
-                f"{known(f'{name}_vertex_mm')} mm, {covered} while the camera is covered",
-                f"r {known(f'{name}_r')}",
-                f"R2 {known(f'{name}_r2')}",
-                known(f"{name}_hz", " Hz", 1),
-            )
-            rows.append((words, "; ".join(figures)))
-        rows += [
-            (
-                "pictures with a face",
-                f"{known('vision_tracked', digits=0)} of {known('vision_frames', digits=0)}",
-            ),
-            (
-                "fit",
-                f"{known('fit_s', ' s', 1)}; held-out r {known('cv_r')}, R2 {known('cv_r2')} against the camera's faces",
-            ),
-            ("skin follows muscle by", f"{known('lag_ms', ' ms', 0)} (grade {known('lag_grade', digits=0)})"),
-            (
-                "picture to face",
-                f"median {known('vision_latency_p50_ms')} ms, p99 {known('vision_latency_p99_ms')} ms",
-            ),
-            (
-                "EMG chunk to face",
-                f"median {known('emg_latency_p50_ms')} ms, p99 {known('emg_latency_p99_ms')} ms",
-            ),
-            (
-                "lost",
-                f"{known('emg_lost', digits=0)} EMG samples, {known('recording_dropped', digits=0)} recorded items",
-            ),
-            ("took", known("seconds", " s", 0)),
-        ]
-        return rows
 
 
 class Cover(Component):
@@ -134,31 +79,6 @@ class _Seeing(Reconstruction):
         return super().handle("camera/image_raw", item)
 
 
-@dataclass
-class Log:
-    """What a run left behind, by port."""
-
-    faces: dict[str, list[FaceState]] = field(default_factory=dict)
-    muscles: dict[str, list[MuscleActivity]] = field(default_factory=dict)
-    markers: list[Marker] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
-    keep_frames_s: float = 1.0
-
-    def take(self, port: str, item: Item) -> None:
-        """Keep states and activities, and a picture now and then."""
-        if isinstance(item, FaceState):
-            self.faces.setdefault(port, []).append(item)
-        elif isinstance(item, MuscleActivity):
-            self.muscles.setdefault(port, []).append(item)
-        elif isinstance(item, Marker):
-            self.markers.append(item)
-        elif isinstance(item, Frame) and port == "camera/seen" and self._due(item):
-            self.frames.append(item)
-
-    def _due(self, frame: Frame) -> bool:
-        return not self.frames or seconds(frame.stamp - self.frames[-1].stamp) >= self.keep_frames_s - 1e-6
-
-
 def run_demo(
     out: Path,
     settings: DemoSettings | None = None,
@@ -183,8 +103,6 @@ def run_demo(
         "mapping": str(out / "mapping.npz"),
         "summary": str(out / "summary.json"),
     }
-    from .demo_page import write_page  # the drawing is not needed before
-
     tell("report", 0.0)
     write_page(out / "report.html", result, log, load_head(fitted.mapping.head_model), BLIND_S)
     result.files["report"] = str(out / "report.html")

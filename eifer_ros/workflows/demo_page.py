@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,11 +15,7 @@ from ..head.model import HeadModel
 from ..render import shade
 from ..render.head_sheet import colours as head_colours
 from ..types import F32, U8, FaceState, FaceStatus, Stamp, seconds
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from .demo import DemoResult, Log
+from .demo_result import DemoResult, Log
 
 SIZE = (220, 250)
 _COLOURS = {"truth/face": "#8a8f98", "face/vision": "#d97706", "face/emg": "#2563eb", "face/fused": "#059669"}
