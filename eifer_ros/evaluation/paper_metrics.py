@@ -8,15 +8,17 @@ classifier names the same expression.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
 from ..errors import InputError, ModelError
+from ..inference.network import open_network
 from ..types import F64, U8
 
 
@@ -60,32 +62,27 @@ class PictureNetwork:
     """
 
     def __init__(self, path: Path) -> None:
-        import hashlib
-
-        import onnxruntime
-
-        try:
-            self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
-            raise ModelError(f"{path}: not a readable ONNX network ({error})") from None
-        entry = self._session.get_inputs()[0]
-        shape = [size if isinstance(size, int) else 0 for size in entry.shape]
+        self._network = open_network(path)
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._input, declared = next(iter(self._network.inputs.items()))
+        self._output = next(iter(self._network.outputs))
+        shape = [size if isinstance(size, int) else 0 for size in declared]
         if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-            raise ModelError(f"{path}: its input is {entry.shape}; N x 3 x H x W or N x H x W x 3 is needed")
-        self._name, self._first = entry.name, shape[1] == 3
+            raise ModelError(
+                f"{path}: its input is {list(declared)}; N x 3 x H x W or N x H x W x 3 is needed"
+            )
+        self._first = shape[1] == 3
         height, width = (shape[2], shape[3]) if self._first else (shape[1], shape[2])
         self.size = (width or 224, height or 224)
 
     def __call__(self, pictures: Iterable[U8]) -> F64:
         """(N, D) of RGB pictures."""
-        import cv2
-
         rows = []
         for picture in pictures:
             small = cv2.resize(picture, self.size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
             batch = (small.transpose(2, 0, 1) if self._first else small)[None]
-            rows.append(np.asarray(self._session.run(None, {self._name: batch})[0], np.float64).reshape(-1))
+            (row,) = self._network.run([self._output], {self._input: batch})
+            rows.append(np.asarray(row, np.float64).reshape(-1))
         return np.stack(rows) if rows else np.zeros((0, 0))
 
 

@@ -1,7 +1,9 @@
-"""Networks as files: opened on one thread, checked against what the caller needs before the first picture.
+"""Networks from files and from bytes: the one place that opens a session.
 
-onnxruntime runs them. OpenVINO (extra `openvino`) may, with its precision pinned to float32: left alone it
-computes in bfloat16 where the processor can, and two machines no longer agree.
+They run on one thread, so that every machine and every run gives the same numbers, and are checked against
+what the caller needs before the first picture. onnxruntime runs them. OpenVINO (extra `openvino`) may, with
+its precision pinned to float32: left alone it computes in bfloat16 where the processor can, and two machines
+no longer agree.
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ Sizes = Mapping[str, tuple[int | str | None, ...]]
 
 
 class Network(Protocol):
-    """What runs: one input, named outputs, a description as the file states it."""
+    """What runs: named inputs and outputs, a description as the file states it.
 
-    path: Path
+    name: its file, or what it is part of, for messages.
+    """
+
+    name: str
     inputs: Sizes
     outputs: Sizes
     about: Mapping[str, Any]
@@ -53,29 +58,72 @@ def installed(name: str) -> bool:
         return False
 
 
-def open_network(name: str, backend: Backend = "onnxruntime") -> Network:
-    """The network `name` (in models/, or a path).
+def open_network(source: str | Path, backend: Backend = "onnxruntime") -> Network:
+    """Open a network.
 
-    Raises ModelError for a file that is no network, MissingExtra for OpenVINO.
+    Parameters
+    ----------
+    source
+        A file; a plain string may also name one of models/.
+    backend
+        What runs it.
+
+    Raises
+    ------
+    ModelError
+        Where there is no such file, or it is no network.
+    MissingExtra
+        Where OpenVINO is not installed.
     """
-    path = locate(name)
-    return _Openvino(path) if backend == "openvino" else _Onnx(path)
+    path = locate(source) if isinstance(source, str) else source
+    return _Openvino(path) if backend == "openvino" else _Onnx(str(path), str(path))
 
 
-def _about(path: Path, text: str) -> Mapping[str, Any]:
+def open_shipped(name: str) -> Network:
+    """The network models/`name`, whatever lies in the working directory.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+    ModelError
+        Where it is no network.
+    """
+    return open_network(resources.find("models", name))
+
+
+def open_bytes(graph: bytes, name: str) -> Network:
+    """Open a network that is part of another file.
+
+    Parameters
+    ----------
+    graph
+        The ONNX file's content.
+    name
+        What it is part of, for messages.
+
+    Raises
+    ------
+    ModelError
+        Where the bytes are no network.
+    """
+    return _Onnx(name, graph)
+
+
+def _about(name: str, text: str) -> Mapping[str, Any]:
     if not text:
         return {}
     try:
         about = json.loads(text)
     except ValueError as error:
-        raise ModelError(f"{path}: its description is not JSON ({error})") from None
+        raise ModelError(f"{name}: its description is not JSON ({error})") from None
     if not isinstance(about, dict):
-        raise ModelError(f"{path}: its description is a {type(about).__name__}; it must be an object")
+        raise ModelError(f"{name}: its description is a {type(about).__name__}; it must be an object")
     return about
 
 
 class _Onnx:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str, source: str | bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -84,16 +132,14 @@ class _Onnx:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        self.path = path
+        self.name = name
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class
-            raise ModelError(f"{path}: not a readable network ({str(error).splitlines()[0]})") from None
+            raise ModelError(f"{name}: not a readable network ({str(error).splitlines()[0]})") from None
         self.inputs: Sizes = {one.name: tuple(one.shape) for one in self._session.get_inputs()}
         self.outputs: Sizes = {one.name: tuple(one.shape) for one in self._session.get_outputs()}
-        self.about = _about(path, self._session.get_modelmeta().custom_metadata_map.get("eifer", ""))
+        self.about = _about(name, self._session.get_modelmeta().custom_metadata_map.get("eifer", ""))
 
     def run(self, names: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         return [np.asarray(value) for value in self._session.run(list(names), dict(feed))]
@@ -105,8 +151,8 @@ class _Openvino:
             import openvino
         except ImportError:
             raise MissingExtra("openvino", "openvino", "running networks with OpenVINO") from None
-        self.path = path
-        plain = _Onnx(path)  # the description is read where it was written
+        self.name = str(path)
+        plain = _Onnx(self.name, self.name)  # the description is read where it was written
         self.inputs, self.outputs, self.about = plain.inputs, plain.outputs, plain.about
         core = openvino.Core()
         settings = {
@@ -131,7 +177,7 @@ def require(
 
     Raises ModelError that names the first thing that does not fit and what to do.
     """
-    path, about = network.path, network.about
+    path, about = network.name, network.about
     if about.get("kind") != kind:
         said = f"a '{about['kind']}'" if "kind" in about else "of unknown kind"
         raise ModelError(

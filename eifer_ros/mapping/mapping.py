@@ -19,6 +19,7 @@ from ..errors import ModelError
 from ..types import F32
 from .features import FeatureSpec, Trust
 from .lag import Lag
+from .network import Network
 from .regression import Basis, Curve, Linear
 
 FORMAT = 1
@@ -249,10 +250,7 @@ def regressor_of(kind: str, arrays: MappingType[str, npt.NDArray[Any]]) -> Regre
     if kind in ("ridge", "rff"):
         return linear_of(arrays)
     if kind in ("mlp", "tcn"):
-        from .network import Network
-
-        network: Regressor = Network.of(arrays)
-        return network
+        return Network.of(arrays)
     raise ModelError(f"unknown kind of mapping '{kind}'; known are ridge, rff, mlp, tcn")
 
 

@@ -1,4 +1,4 @@
-"""A small network as a regressor: ONNX bytes inside the mapping file, run by onnxruntime on one thread.
+"""A small network as a regressor: ONNX bytes inside the mapping file, run by `inference/`.
 
 The graph takes standardised features (N, F) called `features` and gives standardised targets (N, K) called
 `targets`; it is made by `training/mapping_networks.py`. Nothing but onnxruntime is needed to run it.
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from ..errors import ModelError
+from ..inference.network import Network as Graph
+from ..inference.network import open_bytes
 from ..types import F32
 
 
@@ -34,17 +34,10 @@ class Network:
     target_deviation: F32
     noise: F32
     reach: float
-    _session: Any = field(init=False, repr=False, compare=False)
+    _graph: Graph = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(self.onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base in Python
-            raise ModelError(f"the network of this mapping cannot be run ({error})") from None
-        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_graph", open_bytes(self.onnx, "the network of this mapping"))
 
     def predict(self, features: npt.NDArray[np.floating]) -> F32:
         """(N, K) of (N, F)."""
@@ -61,7 +54,7 @@ class Network:
         return np.asarray((features - self.mean) / self.deviation, np.float32)
 
     def _run(self, standard: F32) -> F32:
-        (raw,) = self._session.run(["targets"], {"features": standard})
+        (raw,) = self._graph.run(["targets"], {"features": standard})
         return np.asarray(raw * self.target_deviation + self.target_mean, np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

@@ -71,7 +71,7 @@ class DynamicNetwork:
         about = network.about
         if about.get("kind") != "micro_dynamic" or about.get("version") != VERSION:
             raise ModelError(
-                f"{network.path} is not a 'micro_dynamic' of version {VERSION}: python -m research.micro.micro_networks"
+                f"{network.name} is not a 'micro_dynamic' of version {VERSION}: python -m research.micro.micro_networks"
             )
 
     def correction(self, motion: Motion, expression: npt.ArrayLike, shape: npt.ArrayLike, pose: F64) -> F64:

@@ -22,6 +22,8 @@ from scipy.spatial import cKDTree
 from eifer_ros.errors import ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import Embedding, HeadModel
+from eifer_ros.inference.network import open_shipped
+from eifer_ros.reconstruction.landmarks.attention_mesh import LANDMARKER
 from eifer_ros.render import head_sheet as show
 from eifer_ros.render import rasteriser as raster
 from eifer_ros.render import shade
@@ -82,19 +84,11 @@ KURAMOTO_MIDDLE = {19: 9, 20: 164, 24: 168}
 
 def face_mesh() -> Detector:
     """MediaPipe's network (`models/face_landmarks.onnx`) on a picture that is already the right crop."""
-    import onnxruntime
-
-    from eifer_ros import resources
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(resources.model("face_landmarks.onnx")), options, providers=["CPUExecutionProvider"]
-    )
+    network = open_shipped(LANDMARKER)
 
     def detect(image: U8) -> F32 | None:
         small = cv2.resize(image, (192, 192), interpolation=cv2.INTER_AREA)
-        points, presence = session.run(["landmarks", "presence"], {"image": small[None]})
+        points, presence = network.run(["landmarks", "presence"], {"image": small[None]})
         return np.asarray(points * (image.shape[0] / 192.0), np.float32) if float(presence[0]) > 0.5 else None
 
     return detect

@@ -10,6 +10,7 @@ import pytest
 from mapping_data import MUSCLES, fitted, series
 
 from eifer_ros.errors import InputError, ModelError
+from eifer_ros.inference.network import open_bytes
 from eifer_ros.mapping.features import training_pairs
 from eifer_ros.mapping.fit import FitSettings, fit_linear
 from eifer_ros.mapping.mapping import Mapping
@@ -77,15 +78,12 @@ def test_the_same_seed_gives_the_same_mapping(kind: str) -> None:
 def test_the_onnx_graph_computes_what_torch_computes() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    import onnxruntime
-
     from eifer_ros.training.mapping_networks import Mlp, Tcn, to_onnx
 
     torch.manual_seed(0)
     for model, width in ((Mlp(12, 5, 0.0), 12), (Tcn(3, 16, 5, 0.0), 48)):
         rows = torch.randn(7, width)
-        session = onnxruntime.InferenceSession(to_onnx(model))
-        (got,) = session.run(None, {"features": rows.numpy()})
+        (got,) = open_bytes(to_onnx(model), "a test").run(["targets"], {"features": rows.numpy()})
         np.testing.assert_allclose(got, model.eval()(rows).detach().numpy(), atol=1e-5)
 
 

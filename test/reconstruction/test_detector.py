@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eifer_ros.errors import InputError, ModelError
+from eifer_ros.inference.network import open_shipped
 from eifer_ros.reconstruction.landmarks import detector
 from eifer_ros.reconstruction.landmarks.attention_mesh import (
     COUNT,
@@ -104,18 +105,18 @@ def test_letterbox_keeps_proportions_and_points_return_to_the_picture():
 
 def test_a_missing_or_damaged_network_says_which_file(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"models/missing\.onnx"):
-        detector.session("missing.onnx")
+        open_shipped("missing.onnx")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "bad.onnx").write_bytes(b"not a network")
     monkeypatch.setenv("EIFER_SHARE", str(tmp_path))
     with pytest.raises(ModelError, match=r"bad\.onnx"):
-        detector.session("bad.onnx")
+        open_shipped("bad.onnx")
 
 
 def test_a_file_of_the_same_name_in_the_working_directory_is_no_network(tmp_path, monkeypatch):
     (tmp_path / detector.DETECTOR).write_bytes(b"something else")
     monkeypatch.chdir(tmp_path)
-    assert detector.session(detector.DETECTOR).get_inputs()[0].name == "image"
+    assert list(open_shipped(detector.DETECTOR).inputs) == ["image"]
 
 
 def test_landmarks_of_the_astronaut_lie_on_her_features(astronaut, face_detector, landmarker):
@@ -197,7 +198,7 @@ def test_the_detector_agrees_with_tensorflow_lite(astronaut, recordings):
         interpreter.get_input_details()[0]["index"], (square[None] / 127.5 - 1.0).astype(np.float32)
     )
     interpreter.invoke()
-    ours = detector.session(detector.DETECTOR).run(None, {"image": square[None]})
+    ours = open_shipped(detector.DETECTOR).run(["regressors", "classificators"], {"image": square[None]})
     theirs = {tuple(d["shape"]): interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
     for value in ours:
         reference = theirs[value.shape]

@@ -100,7 +100,7 @@ def test_a_users_network_gives_features_and_classes(tmp_path: Path) -> None:
     assert agreement(network([red, blue]), network([red, red])) == 0.5
     assert len(network.digest) == 64
     (tmp_path / "bad.onnx").write_bytes(b"no")
-    with pytest.raises(ModelError, match="not a readable ONNX"):
+    with pytest.raises(ModelError, match="not a readable network"):
         PictureNetwork(tmp_path / "bad.onnx")
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ...inference.network import open_shipped
 from ...types import F32, F64, U8
-from .detector import Detection, session
+from .detector import Detection
 
 LANDMARKER = "face_landmarks.onnx"
 INPUT = 192
@@ -85,7 +86,7 @@ class FaceLandmarker:
     """Places 478 landmarks in a crop. About 4 ms on one core."""
 
     def __init__(self) -> None:
-        self._session = session(LANDMARKER)
+        self._network = open_shipped(LANDMARKER)
 
     def locate(self, image: U8, crop: Crop) -> Landmarks:
         """Landmarks of the face inside `crop` of `image` (H, W, 3) RGB."""
@@ -97,7 +98,7 @@ class FaceLandmarker:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        points, presence = self._session.run(["landmarks", "presence"], {"image": patch[None]})
+        points, presence = self._network.run(["landmarks", "presence"], {"image": patch[None]})
         placed = np.empty((COUNT, 3), np.float32)
         placed[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         placed[:, 2] = points[:, 2] * (crop.side / INPUT)

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ... import resources
-from ...errors import ModelError
+from ...inference.network import open_shipped
 from ...types import F32, F64, U8
 
 DETECTOR = "face_detector.onnx"
@@ -35,25 +34,6 @@ class Detection:
     box: F64
     keypoints: F64
     score: float
-
-
-def session(name: str) -> Any:
-    """An onnxruntime session on models/`name`, one thread, so that every machine and every run gives the same
-    numbers.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    path = resources.find("models", name)
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise ModelError(f"{path}: not a readable network ({str(error).splitlines()[0]})") from None
 
 
 def anchors() -> F32:
@@ -121,14 +101,14 @@ class FaceDetector:
     """Finds faces in a whole picture. About 2 ms on one core."""
 
     def __init__(self, min_score: float = 0.5) -> None:
-        self._session = session(DETECTOR)
+        self._network = open_shipped(DETECTOR)
         self._anchors = anchors()
         self._min_score = min_score
 
     def detect(self, image: U8) -> list[Detection]:
         """Faces in `image` (H, W, 3) RGB, best first; an empty list where there is none."""
         square, scale, corner = letterbox(image)
-        regressors, logits = self._session.run(["regressors", "classificators"], {"image": square[None]})
+        regressors, logits = self._network.run(["regressors", "classificators"], {"image": square[None]})
         values, scores = decode(regressors, logits, self._anchors, self._min_score)
         found = []
         for value, score in merge(values, scores):
