@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Optional parts that the tests exercise. Without PyTorch (a large download on some machines): make test TORCH=0
-EXTRAS := test,lsl,brainflow,realsense,files,animatronic,viewer,bids,batch
+EXTRAS := test,standard
 TORCH ?= 1
 ifeq ($(TORCH),1)
 EXTRAS := $(EXTRAS),train

@@ -8,46 +8,34 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from . import resources, threads
-from .errors import EiferError
+from .errors import EiferError, InputError
 from .head.model import load_head
 
-BASE = (
-    "numpy",
-    "scipy",
-    "onnxruntime",
-    "opencv-python-headless",
-    "numba",
-    "transforms3d",
-    "rosbags",
-    "mcap",
-    "pydantic",
-    "PyYAML",
-    "typer",
-    "rich",
-)
-
-# fmt: off
-EXTRAS: dict[str, tuple[tuple[tuple[str, str], ...], str]] = {
-    "realsense": ((("pyrealsense2", "pyrealsense2"),), "Intel RealSense cameras: colour, aligned depth, metric head pose"),
-    "lsl": ((("pylsl", "pylsl"), ("pyxdf", "pyxdf")), "Lab Streaming Layer: live EMG from most lab amplifiers, and XDF files"),
-    "brainflow": ((("brainflow", "brainflow"),), "OpenBCI, ANT and other boards through BrainFlow"),
-    "files": ((("pyxdf", "pyxdf"), ("pyedflib", "pyedflib")), "XDF, EDF and BDF recordings"),
-    "animatronic": ((("dynamixel-sdk", "dynamixel_sdk"), ("smbus2", "smbus2")), "Dynamixel servos, PCA9685 boards"),
-    "bids": ((("mne-bids", "mne_bids"), ("pyedflib", "pyedflib")), "BIDS export, checked by mne-bids"),
-    "batch": ((("dask", "dask"), ("distributed", "distributed"), ("pyarrow", "pyarrow")), "many recordings at once, Parquet tables"),
-    "viewer": ((("aiohttp", "aiohttp"),), "the live page in a browser"),
-    "depth": ((("open3d", "open3d"),), "point clouds and mesh export"),
-    "openvino": ((("openvino", "openvino"),), "faster networks on Intel processors"),
-    "tensorboard": ((("tensorboard", "tensorboard"),), "curves and pictures of a training run in TensorBoard"),
-    "train": ((("torch", "torch"), ("anny", "anny"), ("onnx", "onnx")), "training networks and rebuilding the open head"),
+PACKAGE = "eifer_ros"
+PURPOSES = {
+    "realsense": "Intel RealSense cameras: colour, aligned depth, metric head pose",
+    "lsl": "Lab Streaming Layer: live EMG from most lab amplifiers, and XDF files",
+    "brainflow": "OpenBCI, ANT and other boards through BrainFlow",
+    "files": "XDF, EDF and BDF recordings",
+    "animatronic": "Dynamixel servos, PCA9685 boards",
+    "bids": "BIDS export, checked by mne-bids",
+    "batch": "many recordings at once, Parquet tables",
+    "viewer": "the live page in a browser",
+    "depth": "point clouds and mesh export",
+    "openvino": "faster networks on Intel processors",
+    "tensorboard": "curves and pictures of a training run in TensorBoard",
+    "train": "training networks and rebuilding the open head",
 }
-# fmt: on
-"""Extra -> ((distribution, module) ..., what it adds)."""
+"""Extra -> what it adds. What it consists of is written in pyproject.toml and read from the installed metadata."""
 
 MODELS = ("open_head.npz", "face_detector.onnx", "face_landmarks.onnx")
 
@@ -82,26 +70,74 @@ class Report:
         return {"healthy": self.healthy, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def _version(distribution: str) -> str | None:
+def requirements(extra: str = "") -> list[Requirement]:
+    """What the installed package depends on: its base, or what `extra` adds to it.
+
+    Raises
+    ------
+    InputError
+        The package runs from a folder without having been installed.
+    """
     try:
-        return importlib.metadata.version(distribution)
+        texts = importlib.metadata.requires(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
-        return None
+        raise InputError(
+            f"{PACKAGE} is not installed, only on the path: pip install . in its folder"
+        ) from None
+
+    def applies(requirement: Requirement, extra: str) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+    every = [Requirement(text) for text in texts]
+    return [one for one in every if applies(one, extra) and not (extra and applies(one, ""))]
+
+
+def _shortfall(requirement: Requirement) -> str:
+    """What is wrong with a distribution: absent or too old. Empty where nothing is."""
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+    if requirement.specifier.contains(version, prereleases=True):
+        return ""
+    return f"{version}, but {requirement.specifier} is needed"
+
+
+def _import_error(name: str, modules: Mapping[str, Sequence[str]]) -> str:
+    """Why the module of an installed distribution cannot be imported. Empty where it can."""
+    public = sorted(module for module in modules.get(canonicalize_name(name), ()) if module[0] != "_")
+    public.sort(key=lambda module: canonicalize_name(module) != canonicalize_name(name))
+    try:
+        for module in public[:1]:
+            importlib.import_module(module)
+    except Exception as error:  # a broken binary must become a line, not a crash
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def examine() -> Report:
     """Look at everything. Nothing here raises: a device that cannot be asked becomes a line."""
     report = Report()
     _machine(report)
-    for distribution in BASE:
-        version = _version(distribution)
-        state, detail = ("ok", version) if version else ("problem", "not installed: pip install eifer_ros")
-        report.add("base", distribution, state, str(detail))
-    _extras(report)
+    try:
+        _base(report)
+        _extras(report)
+    except InputError as error:
+        report.add("base", PACKAGE, "problem", str(error))
     _models(report)
     _ros(report)
     _devices(report)
     return report
+
+
+def _base(report: Report) -> None:
+    for requirement in requirements():
+        shortfall = _shortfall(requirement)
+        if shortfall:
+            detail = f"{shortfall}: pip install '{requirement.name}{requirement.specifier}'"
+            report.add("base", requirement.name, "problem", detail)
+        else:
+            report.add("base", requirement.name, "ok", importlib.metadata.version(requirement.name))
 
 
 def _machine(report: Report) -> None:
@@ -131,25 +167,19 @@ def _machine(report: Report) -> None:
 
 
 def _extras(report: Report) -> None:
-    for extra, (modules, purpose) in EXTRAS.items():
-        absent = []
-        for distribution, module in modules:
-            try:
-                importlib.import_module(module)
-            except Exception as error:  # a broken binary must become a line, not a crash
-                why = (
-                    ""
-                    if isinstance(error, ModuleNotFoundError) and error.name == module
-                    else f" ({type(error).__name__}: {error})"
-                )
-                absent.append(distribution + why)
-        if absent:
-            report.add(
-                "extras",
-                extra,
-                "missing",
-                f"adds {purpose}: pip install 'eifer_ros[{extra}]' ({', '.join(absent)} not usable)",
-            )
+    modules: dict[str, list[str]] = {}
+    for module, distributions in importlib.metadata.packages_distributions().items():
+        for distribution in distributions:
+            modules.setdefault(canonicalize_name(distribution), []).append(module)
+    for extra, purpose in PURPOSES.items():
+        unusable = []
+        for requirement in requirements(extra):
+            why = _shortfall(requirement) or _import_error(requirement.name, modules)
+            if why:
+                unusable.append(requirement.name + (f" ({why})" if why != "not installed" else ""))
+        if unusable:
+            detail = f"adds {purpose}: pip install 'eifer_ros[{extra}]' ({', '.join(unusable)} not usable)"
+            report.add("extras", extra, "missing", detail)
         else:
             report.add("extras", extra, "ok", purpose)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import pickle
@@ -252,6 +253,28 @@ def test_doctor_tells_what_is_there_and_what_an_extra_would_add(eifer: Eifer) ->
     assert "eifer_ros[" in eifer("doctor").out or all(
         f["state"] == "ok" for f in report["findings"] if f["group"] == "extras"
     )
+
+
+def test_doctor_names_what_is_absent_too_old_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eifer_ros import doctor
+
+    versions = {"numpy": "1.26.4", "rich": None}
+    actual = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if versions.get(name, "") is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions.get(name) or actual(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)  # its import raises
+    lines = {(one.group, one.name): one for one in doctor.examine().findings}
+    assert lines["base", "numpy"].state == lines["base", "rich"].state == "problem"
+    assert lines["base", "numpy"].detail.startswith("1.26.4, but >=2.0 is needed: pip install 'numpy")
+    assert lines["base", "rich"].detail.startswith("not installed: pip install 'rich>=")
+    assert lines["base", "scipy"].state == "ok"
+    assert lines["extras", "viewer"].state == "missing"
+    assert "aiohttp (ModuleNotFoundError" in lines["extras", "viewer"].detail
 
 
 def test_an_interrupted_recording_is_closed_whole(tmp_path: Path) -> None:

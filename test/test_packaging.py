@@ -62,10 +62,35 @@ def test_every_pinned_version_satisfies_what_the_package_asks_for(root: Path) ->
     ]
     pinned = {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}
     for requirement in wanted:
+        if requirement.name == project["name"]:  # an extra made of others
+            continue
         pin = pinned.get(requirement.name.lower())
         assert pin is not None, f"{requirement.name} has no pin in constraints.txt"
         (version,) = [specifier.version for specifier in pin.specifier]
         assert requirement.specifier.contains(version), f"{requirement} is not met by the pin {version}"
+
+
+NO_ROS_KEY = {"mcap", "onnxruntime", "rosbags", "zstandard"}
+ROS_KEYS = {"opencv-python-headless": "python3-opencv", "PyYAML": "python3-yaml"}
+
+
+def test_the_ros_package_names_every_base_dependency_that_ros_has(root: Path) -> None:
+    from packaging.requirements import Requirement
+
+    base = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {Requirement(text).name for text in base} - NO_ROS_KEY
+    listed = re.findall(r"<exec_depend>(python3-[\w-]+)</exec_depend>", (root / "package.xml").read_text())
+    assert sorted(listed) == sorted(ROS_KEYS.get(name, f"python3-{name}") for name in names)
+
+
+def test_the_doctor_describes_every_extra_that_a_run_may_use(root: Path) -> None:
+    from eifer_ros.doctor import PURPOSES
+
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(PURPOSES) == set(extras) - {"standard", "test", "lint", "docs"}
+    standard = re.fullmatch(r"eifer_ros\[(.*)\]", *extras["standard"])
+    assert standard is not None
+    assert set(standard[1].split(",")) == set(PURPOSES) - {"train", "tensorboard", "depth"}
 
 
 def test_the_base_asks_for_no_torch_and_no_old_numpy(root: Path) -> None:

@@ -89,7 +89,8 @@ def test_openvino_gives_the_same_numbers_or_says_what_to_install(path, encoder):
         return
     crop = Crop(160.0, 120.0, 150.0, 0.1)
     a, b = encoder.read(blob(), [crop])[0], other.read(blob(), [crop])[0]
-    np.testing.assert_allclose(a.points, b.points, atol=1e-3)
+    # pixels: this network is a sum of 49,152 float32 values, whose order differs; bfloat16 would be off by 0.3
+    np.testing.assert_allclose(a.points, b.points, atol=1e-2)
 
 
 # --- geometry

@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -384,7 +385,8 @@ def test_file_names_are_valid_for_bids(bids: Path) -> None:
 def test_the_official_validator_finds_no_error(bids: Path) -> None:
     # the validator that knows EMG is `pip install bids-validator-deno`; the older one of npm (1.15) knows no
     # such folder
-    command = os.environ.get("EIFER_BIDS_VALIDATOR") or shutil.which("bids-validator-deno")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = os.environ.get("EIFER_BIDS_VALIDATOR") or shutil.which("bids-validator-deno", path=path)
     if command is None:
         pytest.skip(
             "no bids-validator-deno here: pip install bids-validator-deno, or name it in EIFER_BIDS_VALIDATOR"
