@@ -30,18 +30,12 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from .wire.qos import TOPICS
+from .topics import TOPICS, Kept
 
 PACKAGE = "eifer_ros"
-NEVER_RECORDED = frozenset({"camera/image_raw", "face/restored", "face/occlusion"})
+NEVER_RECORDED = frozenset(name for name, topic in TOPICS.items() if topic.kept is Kept.NEVER)
 """Raw pictures (the compressed ones are recorded) and pictures that are only made while somebody looks."""
-SENSORS = (
-    "camera/image_raw/compressed",
-    "camera/camera_info",
-    "camera/depth/image_raw",
-    "emg/raw",
-    "emg/raw_channels",
-)
+SENSORS = tuple(name for name, topic in TOPICS.items() if topic.kept is Kept.SENSED)
 """What comes from devices; everything else can be made again from it."""
 
 _COMMON = {
@@ -201,14 +195,14 @@ def qos_overrides(namespace: str) -> dict[str, Mapping[str, Any]]:
     while the disk works.
     """
     return {
-        absolute(namespace, topic): {
+        absolute(namespace, name): {
             "history": "keep_last",
-            "depth": max(10, standard.value.depth),
+            "depth": max(10, topic.qos.value.depth),
             "reliability": "reliable",
-            "durability": "transient_local" if standard.value.latched else "volatile",
+            "durability": "transient_local" if topic.latched else "volatile",
         }
-        for topic, standard in TOPICS.items()
-        if topic not in NEVER_RECORDED
+        for name, topic in TOPICS.items()
+        if name not in NEVER_RECORDED
     }
 
 

@@ -11,6 +11,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import ExecuteProcess, OpaqueFunction
 
 from eifer_ros import launching
+from eifer_ros.topics import CAMERA_IMAGE, EMG_RAW, EMG_RAW_CHANNELS
 
 WORKERS = ["reconstruction", "emg", "mapping"]
 
@@ -43,7 +44,7 @@ def compose(context: LaunchContext) -> list[Any]:
                     "path": launching.value(context, "bag"),
                     "speed": float(launching.value(context, "rate")),
                     "loop": launching.is_true(context, "loop"),
-                    "topics": ["camera/image_raw", "emg/raw", "emg/raw_channels"] if rework else [""],
+                    "topics": [CAMERA_IMAGE.name, EMG_RAW.name, EMG_RAW_CHANNELS.name] if rework else [""],
                 },
             ],
         )

@@ -109,7 +109,7 @@ def test_launch_files_need_nothing_that_the_python_of_ros_lacks() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""] if not node.level else []
-                assert not node.level or node.module == "wire.qos", f"{path.name}: {node.module}"
+                assert not node.level or node.module == "topics", f"{path.name}: {node.module}"
                 assert node.module != "eifer_ros" or [alias.name for alias in node.names] == ["launching"], (
                     path.name
                 )
@@ -121,7 +121,7 @@ def test_launch_files_need_nothing_that_the_python_of_ros_lacks() -> None:
 def test_topics_and_quality_of_service_load_with_the_standard_library_alone() -> None:
     import subprocess
 
-    script = "import eifer_ros.wire.qos as qos; print(len(qos.TOPICS))"
+    script = "import eifer_ros.topics as topics; print(len(topics.TOPICS))"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}"],
         capture_output=True,
@@ -161,7 +161,7 @@ def test_the_parameter_file_of_the_pipeline_is_valid_for_every_node() -> None:
 @pytest.mark.parametrize("name", ["eifer.rviz", "example_face.rviz"])
 def test_rviz_shows_topics_that_exist(name: str) -> None:
     from eifer_ros.nodes._face_view import MESH, MUSCLE_MAP
-    from eifer_ros.wire.qos import TOPICS
+    from eifer_ros.topics import TOPICS
 
     made = {*TOPICS, MESH, MUSCLE_MAP, "robot_description"}
     displays = yaml.safe_load((ROOT / "config" / name).read_text())["Visualization Manager"]["Displays"]

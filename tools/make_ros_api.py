@@ -14,13 +14,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from eifer_ros import topics  # noqa: E402
 from eifer_ros.component import Port  # noqa: E402
 from eifer_ros.config import Config, parameter_fields  # noqa: E402
 from eifer_ros.hosts.ros_part import CompositionConfig, HostConfig, Part, PictureInConfig, PictureOutConfig  # noqa: E402
 from eifer_ros.nodes._parts import PARTS as MAKERS  # noqa: E402
 from eifer_ros.nodes.pipeline import CHOSEN  # noqa: E402
 from eifer_ros.types import Frame  # noqa: E402
-from eifer_ros.wire import conversions, qos  # noqa: E402
+from eifer_ros.wire import conversions  # noqa: E402
 
 TARGET = ROOT / "docs" / "ros_api.md"
 PARTS: dict[str, Part] = {name: make() for name, make in MAKERS.items()}
@@ -81,7 +82,7 @@ def _port_type(port: Port) -> str:
 
 
 def _quality(topic: str) -> str:
-    profile = qos.profile(topic)
+    profile = topics.profile(topic)
     return ", ".join(
         [
             "reliable" if profile.reliable else "best effort",

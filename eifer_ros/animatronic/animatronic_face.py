@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import resources
+from .. import resources, topics
 from ..avatar.avatar_output import Avatar, AvatarConfig
 from ..component import Component, Emission, Health, Level, Port
 from ..config import Config, parameter
@@ -22,12 +22,12 @@ from .joint_map import JointMap, load_joint_map
 from .limiter import Limiter
 from .solver import JointSolver
 
-_FACES = ("face/fused", "face/vision", "face/emg")
+_FACES = topics.faces()
 _GIVE_WAY = NS // 2
 _STALL = 3 * NS // 20
 """A pause in the commands after which servos are switched on anew: their watchdog may have stopped them."""
-TRAJECTORY = "animatronic/joint_trajectory"
-JOINT_STATES = "joint_states"
+TRAJECTORY = topics.JOINT_TRAJECTORY.name
+JOINT_STATES = topics.JOINT_STATES.name
 
 
 class AnimatronicConfig(Config):
@@ -58,8 +58,8 @@ class Animatronic(Component):
     """
 
     config_type = AnimatronicConfig
-    inputs = (Port("face/blendshapes", Blendshapes), *(Port(name, FaceState) for name in _FACES))
-    outputs = (Port(TRAJECTORY, JointTargets), Port(JOINT_STATES, JointTargets))
+    inputs = (topics.FACE_BLENDSHAPES.port, *(topics.TOPICS[name].port for name in _FACES))
+    outputs = (topics.JOINT_TRAJECTORY.port, Port(JOINT_STATES, JointTargets))
     tick_hz = 200.0
 
     def __init__(

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..component import Component, Emission, Health, Level, Port
+from .. import topics
+from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import EiferError, ModelError
 from ..head.model import load_head
@@ -30,7 +31,7 @@ SENDERS: dict[str, type[Sender]] = {
     "ifacialmocap": IFacialMocapSender,
     "livelink-csv": LiveLinkCsvSender,
 }
-_BEST_FIRST = ("face/fused", "face/vision", "face/emg")
+_BEST_FIRST = topics.faces()
 _GIVE_WAY = NS // 2
 """A poorer source is listened to when a better one has been silent this long."""
 
@@ -77,8 +78,8 @@ class Avatar(Component):
     """Follows a face; publishes its ARKit weights and sends them to avatars."""
 
     config_type = AvatarConfig
-    inputs = tuple(Port(name, FaceState) for name in _BEST_FIRST)
-    outputs = (Port("face/blendshapes", Blendshapes),)
+    inputs = tuple(topics.TOPICS[name].port for name in _BEST_FIRST)
+    outputs = (topics.FACE_BLENDSHAPES.port,)
 
     def __init__(self, config: AvatarConfig) -> None:
         self.config = config
@@ -137,7 +138,7 @@ class Avatar(Component):
             return
         self._last = face
         self._deliver(face)
-        yield Emission("face/blendshapes", Blendshapes(item.stamp, face.weights))
+        yield Emission(topics.FACE_BLENDSHAPES.name, Blendshapes(item.stamp, face.weights))
 
     def face(self, state: FaceState) -> AvatarFace | None:
         """What the avatar is to show, or None where the face is lost or cannot be read."""

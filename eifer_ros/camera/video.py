@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from .. import topics
 from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, parameter
 from ..errors import InputError
@@ -22,7 +23,7 @@ from .pacing import Pacer
 # its first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-OUTPUT = Port("camera/image_raw", Frame)
+OUTPUT = topics.CAMERA_IMAGE.port
 """The output of every camera."""
 
 

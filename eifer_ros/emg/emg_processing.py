@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..component import Component, Emission, Health, Level, Port
+from .. import topics
+from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import EiferError, InputError
-from ..types import F64, NS, EmgChannelInfo, EmgChunk, Item, MuscleActivity, Stamp
+from ..types import F64, NS, EmgChunk, Item, MuscleActivity, Stamp
 from .calibration import Calibration
 from .filters import LIMIT_V, Envelope, EnvelopeFilter, design, profile_named
 from .montage import Montage, Scheme, build_montage, guess_scheme, load_scheme, plain_scheme
@@ -74,8 +75,8 @@ class EmgProcessing(Component):
     """
 
     config_type = EmgConfig
-    inputs = (Port("emg/raw", EmgChunk, keep_all=True),)
-    outputs = (Port("emg/activity", MuscleActivity), Port("emg/channels", EmgChannelInfo, latched=True))
+    inputs = (topics.EMG_RAW.port,)
+    outputs = (topics.EMG_ACTIVITY.port, topics.EMG_CHANNELS.port)
     tick_hz = 2.0
 
     def __init__(self, config: EmgConfig | None = None) -> None:
@@ -294,7 +295,7 @@ class EmgProcessing(Component):
                 )
             except InputError as error:
                 self._calibration_fault = str(error)
-        yield Emission("emg/channels", montage.info(chunk.stamp, chunk.rate_hz))
+        yield Emission(topics.EMG_CHANNELS.name, montage.info(chunk.stamp, chunk.rate_hz))
 
     def _montage_for(self, chunk: EmgChunk) -> Montage:
         scheme = self._scheme
@@ -366,7 +367,7 @@ class EmgProcessing(Component):
         self._counts["instants"] += len(envelope.stamps)
         for row, stamp in enumerate(envelope.stamps.tolist()):
             yield Emission(
-                "emg/activity",
+                topics.EMG_ACTIVITY.name,
                 MuscleActivity(
                     stamp,
                     montage.scheme.name,

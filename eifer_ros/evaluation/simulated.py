@@ -9,11 +9,12 @@ import heapq
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import topics
 from ..component import Emission
 from ..recording.writer import BagWriter
 from ..simulation.performer import PerformerConfig, PerformerEmg
 
-FACE = "truth/face"
+FACE = topics.TRUE_FACE.name
 
 
 def items(config: PerformerConfig, duration_s: float, face_topic: str = FACE) -> Iterator[Emission]:
@@ -26,7 +27,7 @@ def items(config: PerformerConfig, duration_s: float, face_topic: str = FACE) ->
         for number in range(int(duration_s * config.fps)):
             yield Emission(face_topic, participant.face_at(config.start_s + number / config.fps))
 
-    yield Emission("head_model", participant.head.info(participant.stamp(config.start_s)))
+    yield Emission(topics.HEAD_MODEL.name, participant.head.info(participant.stamp(config.start_s)))
     yield from heapq.merge(source.produce(), faces(), key=lambda emission: emission.item.stamp)
 
 

@@ -34,11 +34,11 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from .. import topics
 from ..component import Component, Port, Source
 from ..config import Config
 from ..errors import ConfigError, EiferError, did_you_mean
 from ..types import NS, Item, Stamp
-from ..wire import qos
 from .local import LiveRun, LocalHost
 from .ros_parameters import Parameters, Section, overrides, sections_of_file
 from .ros_part import CompositionConfig, Extra, HostConfig, Part, PictureInConfig, PictureOutConfig
@@ -149,7 +149,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         """`unconfigured`, `inactive`, `active`, ..."""
         return str(self._state_machine.current_state[1])
 
-    def publisher(self, topic: str, type_name: str, wanted: qos.Profile) -> Outlet:
+    def publisher(self, topic: str, type_name: str, wanted: topics.Profile) -> Outlet:
         """A topic of a type that is no item; closed by whoever asked for it."""
         return Outlet(self, topic, type_name, wanted)
 
@@ -380,9 +380,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         for extra in self._extras:
             extra.close()
         self._extras = []
-        for topics in (self._inlets, self._outlets):
-            if topics is not None:
-                topics.close()
+        for side in (self._inlets, self._outlets):
+            if side is not None:
+                side.close()
         self._inlets = self._outlets = None
         for component in self.components.values():
             component.close()

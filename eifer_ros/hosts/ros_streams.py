@@ -24,14 +24,16 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from .. import topics
 from ..component import Port
 from ..errors import WireError
+from ..topics import Profile, Standard, profile
 from ..types import NS, FaceState, Frame, Item, Stamp
 from ..wire import conversions
 from ..wire.messages import deserialise, ros_class, serialise
-from ..wire.qos import Profile, Standard, profile
 
-CAMERA_INFO, DEPTH = "camera/camera_info", "camera/depth/image_raw"
+CAMERA_INFO = topics.CAMERA_INFO.name
+DEPTH = topics.CAMERA_DEPTH.name
 OVERRIDES = QoSOverridingOptions(
     (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 )
@@ -65,7 +67,7 @@ class Glances(ReentrantCallbackGroup):  # type: ignore[misc]
 
 
 def ros_qos(wanted: Profile) -> QoSProfile:
-    """A profile of `wire/qos.py` in rclpy's words."""
+    """A profile of `topics.py` in rclpy's words."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=wanted.depth,

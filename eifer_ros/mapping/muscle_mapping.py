@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..component import Component, Emission, Health, Level, Port
+from .. import topics
+from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import ModelError
 from ..types import (
@@ -30,13 +31,11 @@ from .fusion import Fusion, FusionSettings, Measurement
 from .mapping import Direction, Mapping
 from .series import face_vector
 
-ACTIVITY, VISION, EMG_FACE, FUSED, ESTIMATED = (
-    "emg/activity",
-    "face/vision",
-    "face/emg",
-    "face/fused",
-    "muscles/estimated",
-)
+ACTIVITY = topics.EMG_ACTIVITY.name
+VISION = topics.FACE_VISION.name
+EMG_FACE = topics.FACE_EMG.name
+FUSED = topics.FACE_FUSED.name
+ESTIMATED = topics.MUSCLES_ESTIMATED.name
 STALE_VISION_S = 0.15
 """Without a picture for so long, the fused face counts as predicted."""
 LOST_S = 1.0
@@ -75,8 +74,8 @@ class MuscleMapping(Component):
     """
 
     config_type = MappingConfig
-    inputs = (Port(ACTIVITY, MuscleActivity, keep_all=True), Port(VISION, FaceState))
-    outputs = (Port(EMG_FACE, FaceState), Port(FUSED, FaceState), Port(ESTIMATED, MuscleActivity))
+    inputs = (topics.EMG_ACTIVITY.port, topics.FACE_VISION.port)
+    outputs = (topics.FACE_EMG.port, topics.FACE_FUSED.port, topics.MUSCLES_ESTIMATED.port)
 
     def __init__(self, config: MappingConfig | None = None, mapping: Mapping | None = None) -> None:
         self.config = config or MappingConfig()

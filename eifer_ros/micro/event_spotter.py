@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..component import Component, Emission, Health, Level, Port
+from .. import topics
+from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..emg.filters import design, profile_named
 from ..errors import InputError
@@ -28,8 +29,11 @@ from .senses import EmgRows, VisionRows, brightness
 from .spotter import EventSpotter, SpotterSettings
 from .verifier import Verifiers
 
-FACE, DISPLACEMENT, ACTIVITY, IMAGE = "face/vision", "face/displacement", "emg/activity", "camera/image_raw"
-EVENTS = Port("face/events", FaceEvent, keep_all=True)
+FACE = topics.FACE_VISION.name
+DISPLACEMENT = topics.FACE_DISPLACEMENT.name
+ACTIVITY = topics.EMG_ACTIVITY.name
+IMAGE = topics.CAMERA_IMAGE.name
+EVENTS = topics.FACE_EVENTS.port
 FAST_HZ = 95.0
 """Pictures a second from which short events are seen whole; a little below 100, because cameras are."""
 NOMINAL_RATE_HZ = 2048.0
@@ -68,10 +72,10 @@ class Spotter(Component):
 
     config_type = SpotterConfig
     inputs = (
-        Port(FACE, FaceState),
-        Port(DISPLACEMENT, FaceDisplacement, lazy=True),
-        Port(ACTIVITY, MuscleActivity, keep_all=True),
-        Port(IMAGE, Frame),
+        topics.FACE_VISION.port,
+        topics.FACE_DISPLACEMENT.port,
+        topics.EMG_ACTIVITY.port,
+        topics.CAMERA_IMAGE.port,
     )
     outputs = (EVENTS,)
 

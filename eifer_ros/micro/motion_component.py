@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from .. import topics
 from ..component import Component, Emission, Health, Level, Port
 from ..config import Config, parameter
 from ..errors import InputError, ModelError
@@ -17,8 +18,10 @@ from ..head.model import DEFAULT_HEAD, load_head
 from ..types import FaceDisplacement, FaceState, FaceStatus, Frame, Item
 from .motion import MicroMotionEstimator, MicroSettings
 
-CAMERA, VISION = "camera/image_raw", "face/vision"
-FINE, DISPLACEMENT = "face/vision_fine", "face/displacement"
+CAMERA = topics.CAMERA_IMAGE.name
+VISION = topics.FACE_VISION.name
+FINE = "face/vision_fine"
+DISPLACEMENT = topics.FACE_DISPLACEMENT.name
 
 
 class MicroMotionConfig(Config):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import topics
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession
 from ..emg.emg_processing import EmgProcessing
@@ -20,10 +21,10 @@ from ..errors import EiferError, InputError, did_you_mean
 from ..hosts.ros_part import Extra
 from ..mapping.fit import KINDS, FitSettings
 from ..mapping.muscle_mapping import ACTIVITY, VISION, MuscleMapping
+from ..topics import profile
 from ..types import FaceState, Item, Marker, MuscleActivity, seconds
 from ..wire.conversions import to_wire
 from ..wire.messages import ros_class
-from ..wire.qos import profile
 from ..workflows.fit import Fitted, fit_recording, fit_session
 from ..workflows.session import Session
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ..hosts.ros import RosHost
 
 TURN_S = 0.1
-MARKERS = "markers"
+MARKERS = topics.MARKERS.name
 KEPT_S = 600.0
 """A fit to what was received looks back so far, at most."""
 

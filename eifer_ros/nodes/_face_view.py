@@ -15,24 +15,27 @@ import numpy as np
 import numpy.typing as npt
 import transforms3d
 
+from .. import topics
 from ..component import Component, Emission, Health, Level, Port
 from ..config import Config, parameter
 from ..errors import ModelError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
 from ..hosts.ros_part import Extra
 from ..render.head_sheet import Studio
+from ..topics import Profile
 from ..types import F32, F64, NS, FaceState, FaceStatus, Item, MuscleActivity, Stamp
 from ..viewer import heat
 from ..wire.messages import ROSBAGS, serialise
-from ..wire.qos import Profile
 
 if TYPE_CHECKING:
     from ..hosts.ros import RosHost
     from ..hosts.ros_streams import Outlet
 
-FACES = ("face/fused", "face/vision", "face/emg")
-MUSCLES = ("emg/activity", "muscles/estimated")
-MESH, MUSCLE_MAP, TF = "face/mesh", "face/muscle_map", "/tf"
+FACES = topics.faces()
+MUSCLES = (topics.EMG_ACTIVITY.name, topics.MUSCLES_ESTIMATED.name)
+MESH = topics.FACE_MESH.name
+MUSCLE_MAP = topics.FACE_MUSCLE_MAP.name
+TF = "/tf"
 MARKER, TF_MESSAGE = "visualization_msgs/msg/Marker", "tf2_msgs/msg/TFMessage"
 _GIVE_WAY = NS // 2
 """A poorer source is shown when a better one has been silent this long."""
@@ -63,10 +66,7 @@ class FaceView(Component):
     """
 
     config_type = FaceViewConfig
-    inputs: ClassVar[tuple[Port, ...]] = (
-        *(Port(name, FaceState) for name in FACES),
-        *(Port(name, MuscleActivity) for name in MUSCLES),
-    )
+    inputs: ClassVar[tuple[Port, ...]] = (*(topics.TOPICS[name].port for name in (*FACES, *MUSCLES)),)
 
     def __init__(self, config: FaceViewConfig | None = None) -> None:
         self.config = config or FaceViewConfig()

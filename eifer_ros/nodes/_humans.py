@@ -16,10 +16,10 @@ from ..head.model import load_head
 from ..head.retarget import Retarget
 from ..hosts.ros_part import Extra
 from ..reconstruction.face_reconstruction import CAMERA, VISION, Reconstruction
+from ..topics import Profile, Standard
 from ..types import ARKIT_52, F32, FaceState, FaceStatus, Frame, Item
 from ..wire import conversions
 from ..wire.messages import ros_class
-from ..wire.qos import Profile, Standard
 
 if TYPE_CHECKING:
     from ..hosts.ros import RosHost

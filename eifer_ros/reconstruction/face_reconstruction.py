@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..component import Component, Emission, Health, Level, Port
+from .. import topics
+from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import InputError, ModelError
 from ..head import projection
@@ -18,12 +19,10 @@ from ..inference.network import installed
 from ..micro.motion import MicroMotionEstimator
 from ..types import (
     F64,
-    FaceDisplacement,
     FaceOrigin,
     FaceState,
     FaceStatus,
     Frame,
-    HeadModelInfo,
     Item,
     seconds,
 )
@@ -51,9 +50,12 @@ __all__ = [
     "depth_at",
 ]
 
-CAMERA, VISION, HEAD_MODEL = "camera/image_raw", "face/vision", "head_model"
-RESTORED, OCCLUSION = "face/restored", "face/occlusion"
-DISPLACEMENT = "face/displacement"
+CAMERA = topics.CAMERA_IMAGE.name
+VISION = topics.FACE_VISION.name
+HEAD_MODEL = topics.HEAD_MODEL.name
+RESTORED = topics.FACE_RESTORED.name
+OCCLUSION = topics.FACE_OCCLUSION.name
+DISPLACEMENT = topics.FACE_DISPLACEMENT.name
 
 
 class ReconstructionConfig(Config):
@@ -108,13 +110,13 @@ class Reconstruction(Component):
     """Follows one face and fits the head model to it. 6 to 12 ms a picture on one core."""
 
     config_type = ReconstructionConfig
-    inputs = (Port(CAMERA, Frame),)
+    inputs = (topics.CAMERA_IMAGE.port,)
     outputs = (
-        Port(VISION, FaceState),
-        Port(HEAD_MODEL, HeadModelInfo, latched=True),
-        Port(RESTORED, Frame, lazy=True),
-        Port(OCCLUSION, Frame, lazy=True),
-        Port(DISPLACEMENT, FaceDisplacement, lazy=True),
+        topics.FACE_VISION.port,
+        topics.HEAD_MODEL.port,
+        topics.FACE_RESTORED.port,
+        topics.FACE_OCCLUSION.port,
+        topics.FACE_DISPLACEMENT.port,
     )
 
     def __init__(self, config: ReconstructionConfig | None = None) -> None:

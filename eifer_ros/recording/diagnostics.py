@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import topics
 from ..types import F64, NS, Item, Stamp
 from ..wire import messages
 
@@ -24,7 +25,8 @@ EVERY_NS = NS
 MOST = 1000
 """Latencies of one stream that a message holds; more a second than that are thinned out."""
 _PREFIX = "latency "
-_LATCHED = ("head_model", "emg/channels", "emg/raw_channels", "markers", "truth/movement")
+_NO_STREAM = frozenset(topic.name for topic in topics.items() if topic.latched or topic.item == "Marker")
+"""What comes once, or when somebody marks it: its latency says nothing."""
 
 
 class Timed(Protocol):
@@ -66,7 +68,7 @@ class LatencyDiary:
 
     def take(self, port: str, item: Item) -> None:
         """Note how late an item is; once a second, write it down."""
-        if port in _LATCHED:
+        if port in _NO_STREAM:
             return
         if self._live:
             self._found.setdefault(port, []).append((self._wall() - item.stamp) / 1e6)

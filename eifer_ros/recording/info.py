@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..types import NS, Stamp
 from ..wire import messages
 from .reader import Bag
-from .topics import Role
+from .streams import Role
 
 _GAP = 3.0
 """A silence of this many usual intervals counts as a gap."""

@@ -25,7 +25,7 @@ from ..errors import RecordingError, WireError
 from ..types import NS, Item, Stamp
 from ..wire import messages
 from ..wire.conversions import FrameAssembler, from_wire
-from .topics import PORTS, Role, Stream, mismatch, recognise
+from .streams import PORTS, Role, Stream, mismatch, recognise
 
 MAGIC = b"\x89MCAP0\r\n"
 _WINDOW_NS = 2 * NS

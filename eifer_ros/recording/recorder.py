@@ -11,9 +11,9 @@ from typing import ClassVar
 from ..component import Component, Emission, Health, Level, Port
 from ..config import Config, parameter
 from ..errors import ConfigError, RecordingError, did_you_mean
+from ..topics import NAMESPACE
 from ..types import Item, Stamp
-from ..wire import qos
-from .topics import PORTS
+from .streams import PORTS
 from .writer import BagWriter
 
 
@@ -24,7 +24,7 @@ class RecordConfig(Config):
         "", "folder of the recording; %Y %m %d %H %M %S stand for the time; empty for eifer_<time>"
     )
     topics: list[str] = parameter([], "relative names of what to record; empty for everything that is made")
-    namespace: str = parameter(qos.NAMESPACE, "put before every topic")
+    namespace: str = parameter(NAMESPACE, "put before every topic")
     jpeg_quality: int = parameter(
         92, "quality of recorded pictures; 0 keeps them raw (about ten times the size)", ge=0, le=100
     )

@@ -30,7 +30,7 @@ from ..errors import RecordingError, WireError
 from ..types import NS, Stamp
 from ..wire import messages
 from .reader import MAGIC, storage_files
-from .topics import Role, recognise
+from .streams import Role, recognise
 from .writer import open_bag
 
 _RECORD_HEAD = 9  # opcode and length

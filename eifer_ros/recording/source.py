@@ -11,8 +11,8 @@ from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, parameter
 from ..types import Stamp
 from .reader import Bag
+from .streams import PORTS, Role
 from .sync import Sync, items_synced
-from .topics import PORTS, Role
 
 
 class ReplayConfig(Config):

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import topics
 from ..errors import InputError
-from ..types import F64, NS, Frame, Stamp
+from ..types import F64, NS, FaceEvent, FaceOrigin, Frame, Item, Stamp
 from .reader import Bag, Recorded
-from .topics import Role
+from .streams import Role
 
 FILE = "sync.json"
 FORMAT = 1
@@ -117,10 +118,20 @@ def place(recording: Path) -> Path:
 
 # ---- reading with it --------------------------------------------------------------------------------------------------------
 
-CAMERA_CLOCK = frozenset(
-    ("camera/image_raw", "face/vision", "face/restored", "face/occlusion", "face/blendshapes")
-)
+CAMERA_CLOCK = frozenset(topic.name for topic in topics.items() if topic.synced)
 """What carries the camera's stamps; everything else is on the amplifier's clock."""
+
+
+def restamped(item: Item, clocks: Sync) -> Item:
+    """An item of the camera's clock on the amplifier's; what EMG alone saw is there already."""
+    if getattr(item, "origin", None) is FaceOrigin.EMG:
+        return item
+    stamp = clocks.correct(item.stamp)
+    if isinstance(item, FaceEvent):
+        return replace(
+            item, stamp=stamp, onset=clocks.correct(item.onset), offset=clocks.correct(item.offset)
+        )
+    return replace(item, stamp=stamp)
 
 
 def items_synced(
@@ -138,7 +149,7 @@ def items_synced(
         return
     camera, others = sorted(wanted & CAMERA_CLOCK), sorted(wanted - CAMERA_CLOCK)
     moved = (
-        Recorded(stamp := clocks.correct(entry.stamp), entry.topic, replace(entry.item, stamp=stamp))
+        Recorded((item := restamped(entry.item, clocks)).stamp, entry.topic, item)
         for entry in bag.items(topics=camera, start=None if start is None else clocks.undo(start))
     )
     rest = bag.items(topics=others, start=start) if others else iter(())

@@ -31,13 +31,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.rosbag2.storage_mcap import McapWriter
 
-from .. import __version__
+from .. import __version__, topics
 from ..errors import RecordingError, WireError
 from ..types import Frame, Item, Stamp
-from ..wire import conversions, messages, qos
-from .topics import SESSION, SESSION_TYPE
+from ..wire import conversions, messages
+from .streams import SESSION, SESSION_TYPE
 
-_LATCHED = qos.Profile(depth=1, latched=True)
+_LATCHED = topics.Profile(depth=1, latched=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class BagWriter:
         path: str | Path,
         *,
         session: Mapping[str, object] | None = None,
-        namespace: str = qos.NAMESPACE,
+        namespace: str = topics.NAMESPACE,
         jpeg_quality: int = 92,
         queue_bytes: int = 256 << 20,
         wait: bool = False,
@@ -310,7 +310,9 @@ class BagWriter:
             self._write_session(item.stamp)
         for wire, data in parts:
             self._writer.write(
-                self._connection(wire.topic, wire.type_name, qos.profile(_base(wire.topic))), item.stamp, data
+                self._connection(wire.topic, wire.type_name, topics.profile(_base(wire.topic))),
+                item.stamp,
+                data,
             )
         self._last_stamp = item.stamp
         with self._condition:
@@ -321,7 +323,9 @@ class BagWriter:
         if not self._session_written:
             self._write_session(stamp)
         self._writer.write(
-            self._connection(topic, type_name, qos.Standard.STATE.value), stamp, messages.serialise(message)
+            self._connection(topic, type_name, topics.Standard.STATE.value),
+            stamp,
+            messages.serialise(message),
         )
         with self._condition:
             self._unsafe += 1
@@ -333,7 +337,7 @@ class BagWriter:
         )
         self._session_written = True
 
-    def _connection(self, port: str, type_name: str, profile: qos.Profile) -> Connection:
+    def _connection(self, port: str, type_name: str, profile: topics.Profile) -> Connection:
         topic = port if port.startswith("/") else f"{self.namespace}/{port}"
         connection = self._connections.get(topic)
         if connection is None:

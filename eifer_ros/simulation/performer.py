@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from .. import topics
 from ..camera import open as camera_open
 from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, build, parameter
@@ -26,28 +27,23 @@ from ..emg.sources import open as emg_open
 from ..errors import ConfigError
 from ..types import (
     NS,
-    EmgChannelInfo,
     EmgChunk,
     FaceEvent,
-    FaceState,
-    Frame,
-    HeadModelInfo,
     Marker,
-    MuscleActivity,
     Stamp,
     nanoseconds,
 )
 from .artefacts import BURST_S, USUAL, choose, dropped
 from .participant import START, Participant
 
-IMAGE = Port("camera/image_raw", Frame)
-HEAD = Port("head_model", HeadModelInfo, latched=True)
-TRUE_FACE = Port("truth/face", FaceState)
-TRUE_EVENTS = Port("truth/events", FaceEvent, keep_all=True)
-RAW = Port("emg/raw", EmgChunk, keep_all=True)
-CHANNELS = Port("emg/raw_channels", EmgChannelInfo, latched=True)
-TRUE_MUSCLES = Port("truth/muscles", MuscleActivity)
-MOVEMENT = Port("truth/movement", Marker, keep_all=True)
+IMAGE = topics.CAMERA_IMAGE.port
+HEAD = topics.HEAD_MODEL.port
+TRUE_FACE = topics.TRUE_FACE.port
+TRUE_EVENTS = topics.TRUE_EVENTS.port
+RAW = topics.EMG_RAW.port
+CHANNELS = topics.EMG_RAW_CHANNELS.port
+TRUE_MUSCLES = topics.TRUE_MUSCLES.port
+MOVEMENT = topics.TRUE_MOVEMENT.port
 
 _FAR = 400 * 365 * 86400.0
 _WINDOW_S = 10.0

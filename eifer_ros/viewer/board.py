@@ -16,13 +16,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from .. import topics
 from ..types import F32, NS, FaceEvent, Item, Marker, MuscleActivity, Stamp, seconds
 
 HISTORY = 1500
 """Instants kept of each trace: 15 s at 100 Hz."""
 RATE_WINDOW_S = 3.0
 MARKERS = 400
-EVENTS = "face/events"
+EVENTS = topics.FACE_EVENTS.name
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,9 @@ class Board:
             for trace in self._traces.values():
                 trace.epoch, trace.count = trace.epoch + 1, 0
             self._newest = {
-                port: entry for port, entry in self._newest.items() if port in ("head_model", "emg/channels")
+                port: entry
+                for port, entry in self._newest.items()
+                if port in (topics.HEAD_MODEL.name, topics.EMG_CHANNELS.name)
             }
             self._arrivals.clear()
             self._ages.clear()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from .. import topics
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession
 from ..emg.emg_processing import EmgProcessing
@@ -73,7 +74,7 @@ class RecordControl:
 
     def take(self, port: str, item: Item) -> None:
         """Write an item where a recording runs."""
-        if port in ("head_model", "emg/channels", "emg/raw_channels"):
+        if port in topics.LATCHED:
             self._latched[port] = item
         writer = self._writer
         if writer is None:
@@ -147,10 +148,10 @@ class RecordControl:
     def mark(self, marker: Marker) -> None:
         """Record a marker and show it."""
         if self._writer is not None:
-            self._writer.write("markers", marker)
+            self._writer.write(topics.MARKERS.name, marker)
             self._count += 1
         if self.tell is not None:
-            self.tell("markers", marker)
+            self.tell(topics.MARKERS.name, marker)
 
     def close(self) -> None:
         """Finish a recording that still runs."""

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .. import topics
 from ..errors import EiferError
 from ..head.model import HeadModel, load_head
 from ..render.head_sheet import Studio
@@ -24,15 +25,13 @@ from . import heat
 from .board import Board
 from .paint import HeadPainter, jpeg
 
-FACES: tuple[str, ...] = ("face/fused", "face/vision", "truth/face")
-"""What the main head shows: the best there is."""
-EMG_FACE, MEASURED, ESTIMATED, CAMERA, RESTORED = (
-    "face/emg",
-    "emg/activity",
-    "muscles/estimated",
-    "camera/image_raw",
-    "face/restored",
-)
+EMG_FACE = topics.FACE_EMG.name
+FACES: tuple[str, ...] = tuple(name for name in topics.faces(truth=True) if name != EMG_FACE)
+"""What the main head shows: the best there is. EMG's own face has a head of its own."""
+MEASURED = topics.EMG_ACTIVITY.name
+ESTIMATED = topics.MUSCLES_ESTIMATED.name
+CAMERA = topics.CAMERA_IMAGE.name
+RESTORED = topics.FACE_RESTORED.name
 STALE_S = 1.5
 """A face that has not come for so long is shown as lost."""
 

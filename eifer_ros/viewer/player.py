@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 from ..component import Emission, Health, Level, Port, Source
 from ..errors import InputError
 from ..recording.reader import Bag
+from ..recording.streams import PORTS, Role
 from ..recording.sync import Sync, items_synced
-from ..recording.topics import PORTS, Role
+from ..topics import LATCHED, MARKERS, TRUE_MOVEMENT
 from ..types import Frame, Item, Marker, Stamp, nanoseconds, seconds
 
 LEAD_S = 0.6
 """A seek starts reading so much earlier, so that traces and the picture are there when it lands."""
 SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-_LATCHED = ("head_model", "emg/channels", "emg/raw_channels")
 
 
 class BagPlayer(Source):
@@ -67,7 +67,7 @@ class BagPlayer(Source):
             self.available = tuple(sorted({stream.port for _, stream in known}))
             self.session = bag.session
             self.start, self.end = bag.span
-            marked = sorted({s.port for _, s in known if s.port in ("markers", "truth/movement")})
+            marked = sorted({s.port for _, s in known if s.port in (MARKERS.name, TRUE_MOVEMENT.name)})
             self.markers = (
                 [item for _, _, item in bag.items(topics=marked) if isinstance(item, Marker)]
                 if marked
@@ -182,7 +182,7 @@ class BagPlayer(Source):
         with Bag(self.path) as bag:
             wanted = [
                 port
-                for port in _LATCHED
+                for port in sorted(LATCHED)
                 if port in self.available and (self._topics is None or port in self._topics)
             ]
             if wanted:
@@ -205,7 +205,7 @@ class BagPlayer(Source):
             ):
                 if self._interrupted():
                     return
-                if port in _LATCHED:
+                if port in LATCHED:
                     continue
                 if stamp < at:
                     if isinstance(item, Frame):

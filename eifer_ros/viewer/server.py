@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, topics
 from ..config import Config, parameter
 from ..emg.protocol import movement_named
 from ..errors import ConfigError, DeviceError, EiferError, InputError, MissingExtra
@@ -454,7 +454,10 @@ class Viewer:
 
     def hello(self) -> dict[str, Any]:
         """What a page must know first."""
-        channels, head = self.board.newest("emg/channels"), self.board.newest("head_model")
+        channels, head = (
+            self.board.newest(topics.EMG_CHANNELS.name),
+            self.board.newest(topics.HEAD_MODEL.name),
+        )
         return {
             "t": "hello",
             "version": __version__,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import topics
 from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..emg.protocol import REST, Span, spans
 from ..errors import InputError, WireError
@@ -23,8 +24,8 @@ from ..mapping.series import assemble
 from ..recording import diagnostics
 from ..recording.diagnostics import Latency
 from ..recording.reader import Bag
+from ..recording.streams import Role
 from ..recording.sync import CAMERA_CLOCK, Sync, items_synced
-from ..recording.topics import Role
 from ..types import (
     F32,
     F64,
@@ -44,24 +45,33 @@ from ..wire import messages
 from ..wire.conversions import from_wire
 
 Progress = Callable[[int, int, str], None]
-ACTIVITY, ESTIMATED, RAW, CAMERA, RESTORED = (
-    "emg/activity",
-    "muscles/estimated",
-    "emg/raw",
-    "camera/image_raw",
-    "face/restored",
-)
-EVENTS, TRUE_EVENTS = "face/events", "truth/events"
-FACES = ("face/fused", "face/vision", "face/emg", "truth/face")
-_EVERY_S = {
-    ACTIVITY: 0.0399,
-    ESTIMATED: 0.0599,
-    RAW: 1.0,
-    "face/vision": 0.0599,
-    "truth/face": 0.0599,
-    "face/fused": 0.99,
-    "face/emg": 0.99,
-}
+ACTIVITY = topics.EMG_ACTIVITY.name
+ESTIMATED = topics.MUSCLES_ESTIMATED.name
+RAW = topics.EMG_RAW.name
+CAMERA = topics.CAMERA_IMAGE.name
+RESTORED = topics.FACE_RESTORED.name
+EVENTS = topics.FACE_EVENTS.name
+TRUE_EVENTS = topics.TRUE_EVENTS.name
+FACES = topics.faces(truth=True)
+CHART_S = 0.0399
+"""Muscle activity is charted this often."""
+CURVE_S = 0.0599
+"""Curves of the face, and what is estimated from it."""
+GLANCE_S = 0.99
+"""What is only sampled: raw EMG and the faces made at its rate."""
+
+
+def _thinned_s(topic: topics.Topic) -> float | None:
+    """Of a stream that the report reads, so often one item is taken; None for one that it does not read."""
+    if topic.name == ACTIVITY:
+        return CHART_S
+    if topic.item in ("Marker", "FaceEvent"):
+        return 0.0
+    if topic.name == ESTIMATED or topic.prefer:
+        return GLANCE_S if topic.clock is topics.Clock.AMPLIFIER else CURVE_S
+    return GLANCE_S if topic.name == RAW else None
+
+
 NEAR_NS = 120_000_000
 
 
@@ -214,9 +224,11 @@ def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
             message.stamp < due.get(port, 0) and not (port == RAW and make is not None)
         ):
             continue
-        if port not in _EVERY_S and port not in ("markers", "truth/movement", EVENTS, TRUE_EVENTS):
+        topic = topics.TOPICS.get(port)
+        period_s = None if topic is None else _thinned_s(topic)
+        if period_s is None:
             continue
-        due[port] = message.stamp + round(_EVERY_S.get(port, 0.0) * NS)
+        due[port] = message.stamp + round(period_s * NS)
         try:
             item = from_wire(
                 messages.deserialise(message.data, message.connection.msgtype), message.connection.msgtype
@@ -249,7 +261,9 @@ def _sort_in(
             item = replace(item, stamp=data.clocks.correct(item.stamp))
         data.faces.setdefault(port, []).append(item)
     elif isinstance(item, Marker) and (
-        port == "markers" or not any(m.phase != "note" for m in data.markers) or port == "truth/movement"
+        port == topics.MARKERS.name
+        or not any(m.phase != "note" for m in data.markers)
+        or port == topics.TRUE_MOVEMENT.name
     ):
         data.markers.append(item)
     elif isinstance(item, FaceEvent):
@@ -303,9 +317,7 @@ def _find_moments(data: SessionData) -> None:
     level = strength(data.measured).mean(axis=1) if data.measured is not None else None
     times = data.measured.times if data.measured is not None else None
     if level is None or times is None:
-        port = next(
-            (p for p in ("face/vision", "face/fused", "truth/face", "face/emg") if data.faces.get(p)), None
-        )
+        port = next((p for p in (topics.FACE_VISION.name, *FACES) if data.faces.get(p)), None)
         if port is not None:
             kept = [state for state in data.faces[port] if state.status != FaceStatus.LOST]
             times = np.array([data.seconds(state.stamp) for state in kept])
@@ -354,14 +366,16 @@ def _fetch_pictures(bag: Bag, data: SessionData, tell: Progress) -> None:
         camera, restored = nearest.get(CAMERA), nearest.get(RESTORED)
         moment.camera = camera if isinstance(camera, Frame) else None
         moment.restored = restored if isinstance(restored, Frame) else None
-        face = next((nearest[p] for p in ("face/fused", "face/vision", "truth/face") if p in nearest), None)
+        face = next((nearest[p] for p in FACES if p in nearest and p != topics.FACE_EMG.name), None)
         moment.face = face if isinstance(face, FaceState) else None
-        emg = nearest.get("face/emg")
+        emg = nearest.get(topics.FACE_EMG.name)
         moment.emg_face = emg if isinstance(emg, FaceState) else None
 
 
 def _synchronise(data: SessionData) -> None:
-    port = next((p for p in ("face/vision", "truth/face") if len(data.faces.get(p, ())) > 20), None)
+    port = next(
+        (p for p in (topics.FACE_VISION.name, topics.TRUE_FACE.name) if len(data.faces.get(p, ())) > 20), None
+    )
     muscles = data.measured
     if port is None or muscles is None or len(muscles.times) < 50:
         data.notes.append("muscles and face cannot be compared in time: one of them is not in this recording")

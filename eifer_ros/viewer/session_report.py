@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .. import __version__
+from .. import __version__, topics
 from ..errors import InputError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
 from ..micro.scores import spotting
@@ -181,7 +181,7 @@ def _summary(data: SessionData) -> str:
                 "",
             )
         )
-    vision = data.faces.get("face/vision", [])
+    vision = data.faces.get(topics.FACE_VISION.name, [])
     if vision:
         seen = float(np.mean([state.status != FaceStatus.LOST for state in vision]))
         tiles.append((f"{100 * seen:.0f} %", "of pictures with a face", "" if seen > 0.95 else "warn"))
@@ -192,7 +192,7 @@ def _summary(data: SessionData) -> str:
     if matched:
         tiles.append((f"{np.median(matched):.2f}", "median r, measured against estimated", ""))
     lost = sum(chunk[3] for chunk in data.chunks)
-    gaps = sum(len(data.topics[port].gaps) for port in ("emg/raw", CAMERA) if port in data.topics)
+    gaps = sum(len(data.topics[port].gaps) for port in (topics.EMG_RAW.name, CAMERA) if port in data.topics)
     tiles.append(
         (
             str(gaps),
@@ -233,9 +233,9 @@ def _timeline(data: SessionData) -> str:
         body.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="38" stroke="currentColor" stroke-width="1"/>'
         )
-    states = data.faces.get("face/vision") or data.faces.get("truth/face") or []
+    states = data.faces.get(topics.FACE_VISION.name) or data.faces.get(topics.TRUE_FACE.name) or []
     body += _bands(data, [(s.stamp, s.status != FaceStatus.LOST) for s in states], 50.0, left, scale, RIGHT)
-    topic = data.topics.get("emg/raw") or data.topics.get("emg/activity")
+    topic = data.topics.get(topics.EMG_RAW.name) or data.topics.get(topics.EMG_ACTIVITY.name)
     if topic is not None and len(topic.stamps) > 2:
         usual = float(np.median(np.diff(topic.stamps)))
         steps = np.diff(topic.stamps, append=topic.stamps[-1]) <= 3 * usual
@@ -699,7 +699,13 @@ def _latencies(data: SessionData, latency: Mapping[str, Sequence[float]]) -> str
     if not charts:
         shown = [
             port
-            for port in (CAMERA, "emg/raw", "emg/activity", "face/vision", "face/fused")
+            for port in (
+                CAMERA,
+                topics.EMG_RAW.name,
+                topics.EMG_ACTIVITY.name,
+                topics.FACE_VISION.name,
+                topics.FACE_FUSED.name,
+            )
             if port in data.topics
         ]
         charts = [
@@ -716,7 +722,7 @@ def _topics(data: SessionData) -> str:
     rows = []
     for port, topic in data.topics.items():
         rate = f"{topic.rate_hz:.1f} Hz" if np.isfinite(topic.rate_hz) else "–"
-        regular = port not in ("markers", EVENTS, TRUE_EVENTS)
+        regular = port not in (topics.MARKERS.name, EVENTS, TRUE_EVENTS)
         gaps = (
             f"{len(topic.gaps)}, longest {topic.gaps.max():.2f} s" if len(topic.gaps) and regular else "none"
         )

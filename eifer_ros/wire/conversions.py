@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import transforms3d
 
+from .. import topics
 from ..errors import InputError, WireError
 from ..types import (
     F64,
@@ -829,7 +830,7 @@ _TO: dict[type, tuple[str, Callable[[Any, Family, str], Any], str]] = {
     FaceEvent: ("eifer_msgs/msg/FaceEvent", _event_to, "face"),
 }
 
-JOINT_STATES = "joint_states"
+JOINT_STATES = topics.JOINT_STATES.name
 """The one port on which JointTargets leave as sensor_msgs/JointState."""
 _JOINT_STATE: tuple[str, Callable[[Any, Family, str], Any], str] = (
     "sensor_msgs/msg/JointState",

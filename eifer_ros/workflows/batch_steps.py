@@ -34,12 +34,13 @@ from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionC
 from ..recording.reader import Bag
 from ..recording.writer import BagWriter
 from ..simulation.performer import PerformerConfig
+from ..topics import CAMERA_IMAGE, FACE_VISION
 from ..types import FaceState, Frame
 from .fit import fit_recording
 from .imports import import_emg, import_mmm
 
 STEPS = ("import", "reconstruct", "fit", "evaluate")
-PICTURES = "camera/image_raw"
+PICTURES = CAMERA_IMAGE.name
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _reconstruct(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
     source = _bag_of(previous)
     with Bag(source) as bag:
         topics = {stream.port for _, stream in bag.streams}
-    if PICTURES not in topics or "face/vision" in topics:
+    if PICTURES not in topics or FACE_VISION.name in topics:
         return {"bag": str(source.absolute())}
     reconstruction = Reconstruction(ReconstructionConfig.model_validate(unit.settings.get("reconstruct", {})))
     reconstruction.setup()

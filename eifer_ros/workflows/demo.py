@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import topics
 from ..component import Component, Emission, Port
 from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..evaluation.metrics import displacement_basis, vertex_error_mm
@@ -55,7 +56,7 @@ class DemoSettings:
 class Cover(Component):
     """Covers the camera for a while: what a hand or a headset does. Pictures pass unchanged otherwise."""
 
-    inputs = (Port("camera/image_raw", Frame),)
+    inputs = (Port(topics.CAMERA_IMAGE.name, Frame),)
     outputs = (Port("camera/seen", Frame),)
 
     def __init__(self, start_s: float, end_s: float) -> None:
@@ -76,7 +77,7 @@ class _Seeing(Reconstruction):
     inputs = (Port("camera/seen", Frame),)
 
     def handle(self, port: str, item: Item) -> Any:
-        return super().handle("camera/image_raw", item)
+        return super().handle(topics.CAMERA_IMAGE.name, item)
 
 
 def run_demo(
@@ -140,7 +141,7 @@ def _watch(host: LocalHost, stage: str, duration_s: float, tell: Told, stop: thr
         if stop is not None and stop.is_set():
             host.stop()
 
-    host.tap(look, "camera/image_raw")
+    host.tap(look, topics.CAMERA_IMAGE.name)
 
 
 def _calibrate(
@@ -167,7 +168,11 @@ def _calibrate(
     host.close()
     tell("fit: muscles to face and back", 0.0)
     session = Session(
-        out / "calibration", log.muscles["emg/activity"], log.faces["face/vision"], log.markers, "face/vision"
+        out / "calibration",
+        log.muscles[topics.EMG_ACTIVITY.name],
+        log.faces[topics.FACE_VISION.name],
+        log.markers,
+        topics.FACE_VISION.name,
     )
     start = time.perf_counter()
     session = session.calibrated(participant=f"simulated {settings.seed}").referenced()
@@ -229,10 +234,14 @@ def aligned(
 def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> None:
     head: HeadModel = load_head(fitted.mapping.head_model)
     basis = displacement_basis(head)
-    truth = log.faces["truth/face"]
+    truth = log.faces[topics.TRUE_FACE.name]
     values = result.values
     rest = np.median(np.stack([state.expression for state in truth]), axis=0)
-    for port, name in (("face/vision", "vision"), ("face/emg", "emg"), ("face/fused", "fused")):
+    for port, name in (
+        (topics.FACE_VISION.name, "vision"),
+        (topics.FACE_EMG.name, "emg"),
+        (topics.FACE_FUSED.name, "fused"),
+    ):
         states = log.faces.get(port, [])
         if not any(state.status != FaceStatus.LOST for state in states):
             result.notes.append(f"{port}: nothing came out")
@@ -250,7 +259,7 @@ def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> Non
             float(np.nanmedian(r2[moving])),
         )
         values[f"{name}_hz"] = (len(states) - 1) / max(seconds(states[-1].stamp - states[0].stamp), 1e-9)
-        if port == "face/vision":
+        if port == topics.FACE_VISION.name:
             values["vision_tracked"] = sum(state.status != FaceStatus.LOST for state in states)
             values["vision_frames"] = len(states)
     true = np.stack([state.expression for state in truth])[::3]
@@ -262,7 +271,7 @@ def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> Non
         fitted.mapping.statistics["emg2exp"]["r2"],
     )
     values["lag_ms"], values["lag_grade"] = 1e3 * fitted.mapping.lag.lag_s, fitted.mapping.lag.grade
-    for port in ("face/vision", "face/emg"):
+    for port in (topics.FACE_VISION.name, topics.FACE_EMG.name):
         if port in host.latency:
             values[f"{port.split('/')[1]}_latency_p50_ms"] = 1e3 * host.latency[port].percentile(50)
             values[f"{port.split('/')[1]}_latency_p99_ms"] = 1e3 * host.latency[port].percentile(99)

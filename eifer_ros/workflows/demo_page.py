@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .. import topics
 from ..head import projection
 from ..head.model import HeadModel
 from ..render import shade
@@ -18,8 +19,13 @@ from ..types import F32, U8, FaceState, FaceStatus, Stamp, seconds
 from .demo_result import DemoResult, Log
 
 SIZE = (220, 250)
-_COLOURS = {"truth/face": "#8a8f98", "face/vision": "#d97706", "face/emg": "#2563eb", "face/fused": "#059669"}
-_LABELS = {"truth/face": "truth", "face/vision": "camera", "face/emg": "EMG alone", "face/fused": "fused"}
+_COLOURS = {
+    topics.TRUE_FACE.name: "#8a8f98",
+    topics.FACE_VISION.name: "#d97706",
+    topics.FACE_EMG.name: "#2563eb",
+    topics.FACE_FUSED.name: "#059669",
+}
+_LABELS = {name: topics.TOPICS[name].label for name in _COLOURS}
 
 
 def picture(
@@ -86,7 +92,7 @@ def _moments(log: Log, blind_s: tuple[float, float], count: int = 7) -> list[int
     """Indices of kept pictures worth showing: the strongest expressions, one of them while the camera is
     covered.
     """
-    truth = log.faces["truth/face"]
+    truth = log.faces[topics.TRUE_FACE.name]
     start = truth[0].stamp
     strength = []
     for frame in log.frames:
@@ -109,7 +115,7 @@ def _moments(log: Log, blind_s: tuple[float, float], count: int = 7) -> list[int
 
 def _film(log: Log, head: HeadModel, blind_s: tuple[float, float]) -> str:
     colours = head_colours(head)
-    truth = log.faces["truth/face"]
+    truth = log.faces[topics.TRUE_FACE.name]
     rows: list[tuple[str, list[str]]] = [("camera", []), *((_LABELS[port], []) for port in _COLOURS)]
     heads: list[str] = []
     for index in _moments(log, blind_s):
@@ -137,7 +143,7 @@ def _sideless(name: str) -> str:
 
 
 def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int = 5) -> str:
-    truth = log.faces["truth/face"]
+    truth = log.faces[topics.TRUE_FACE.name]
     start, end = truth[0].stamp, truth[-1].stamp
     span = seconds(end - start)
     values = np.stack([state.expression for state in truth])
@@ -165,7 +171,9 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
                 x = width * seconds(state.stamp - start) / span
                 y = height * (1.0 - min(float(state.expression[index]), top) / top)
                 runs[-1].append(f"{x:.1f},{y:.1f}")
-            stroke = 'stroke-width="4" opacity="0.55"' if port == "truth/face" else 'stroke-width="1.4"'
+            stroke = (
+                'stroke-width="4" opacity="0.55"' if port == topics.TRUE_FACE.name else 'stroke-width="1.4"'
+            )
             lines += [
                 f'<polyline fill="none" stroke="{colour}" {stroke} points="{" ".join(run[::3])}"/>'
                 for run in runs

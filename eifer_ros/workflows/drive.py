@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import topics
 from ..animatronic.animatronic_face import Animatronic, open_animatronic
 from ..avatar.avatar_output import Avatar, AvatarConfig
 from ..component import Component, Source
@@ -17,7 +18,7 @@ from ..recording.source import BagSource, ReplayConfig
 from ..types import FaceState, Item, seconds
 from .common import Progress, open_pictures
 
-FACES = ("face/fused", "face/vision", "face/emg")
+FACES = topics.faces()
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
@@ -83,7 +84,7 @@ def drive(
             result.seconds = seconds(item.stamp - first)
             if progress is not None and result.faces % 10 == 0:
                 progress(result.faces, 0, f"{result.seconds:.1f} s")
-        elif port == "animatronic/joint_trajectory":
+        elif port == topics.JOINT_TRAJECTORY.name:
             result.commands += 1
         if stop is not None and stop.is_set():
             host.stop()

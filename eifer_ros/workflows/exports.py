@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .. import topics
 from ..avatar.avatar_output import Avatar, AvatarConfig
 from ..errors import InputError, did_you_mean
 from ..head.model import HeadModel, load_head
@@ -25,7 +26,7 @@ KINDS = {
     "livelink": "CSV as the Live Link Face application writes it",
 }
 """What can be written, in words."""
-FACES = ("face/fused", "face/vision", "face/emg", "truth/face")
+FACES = topics.faces(truth=True)
 
 
 def export(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import topics
 from ..camera.folder import read_picture
 from ..component import Emission
 from ..errors import EiferError, InputError, did_you_mean
@@ -19,7 +20,9 @@ from .imports import GAP_S, UNDATED, Imported
 LICENCE = "{}: for research by those who signed its owner's agreement; redistribution not permitted"
 JPEG_QUALITY = 98
 """Higher than usual: compression must not move what moves by a tenth of a pixel."""
-PICTURES, EVENTS, MARKERS = "camera/image_raw", "truth/events", "markers"
+PICTURES = topics.CAMERA_IMAGE.name
+EVENTS = topics.TRUE_EVENTS.name
+MARKERS = topics.MARKERS.name
 
 
 def import_micro(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import topics
 from ..emg.calibration import Calibration, calibrate_recording
 from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..errors import InputError
@@ -18,9 +19,12 @@ from ..recording.sync import Sync
 from ..types import EmgChunk, FaceState, Frame, Marker, MuscleActivity
 from .common import Progress
 
-ACTIVITY, RAW, PICTURES = "emg/activity", "emg/raw", "camera/image_raw"
-MARKERS = ("markers", "truth/movement")
-FACES = ("face/vision", "truth/face")
+ACTIVITY = topics.EMG_ACTIVITY.name
+RAW = topics.EMG_RAW.name
+PICTURES = topics.CAMERA_IMAGE.name
+MARKERS = (topics.MARKERS.name, topics.TRUE_MOVEMENT.name)
+FACES = (topics.FACE_VISION.name, topics.TRUE_FACE.name)
+"""What a mapping may be fitted to: no face that a mapping made."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import topics
 from ..errors import InputError
 from ..mapping.lag import estimate
 from ..mapping.series import Series, assemble
@@ -27,7 +28,8 @@ from .fit import filter_delay_s
 from .session import load_session
 
 METHODS = ("auto", "led", "audio", "consensus")
-RAW, PICTURES = "emg/raw", "camera/image_raw"
+RAW = topics.EMG_RAW.name
+PICTURES = topics.CAMERA_IMAGE.name
 SKIN_LAG_S = 0.07
 """Skin behind muscle (emg2face: median of 25 participants); what the consensus cannot tell from an offset."""
 SKIN_LAG_SD_S = 0.02

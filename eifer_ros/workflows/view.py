@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from .. import topics
 from ..animatronic.animatronic_face import open_animatronic
 from ..camera.open import open_camera
 from ..component import Component, Emission, Health, Source
@@ -27,14 +28,13 @@ from ..viewer.server import ViewConfig, Viewer, status_of
 from .common import open_pictures
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
-ACTIVITY, RAW, PICTURES, VISION, FUSED = (
-    "emg/activity",
-    "emg/raw",
-    "camera/image_raw",
-    "face/vision",
-    "face/fused",
-)
-RESTORED, EVENTS = "face/restored", "face/events"
+ACTIVITY = topics.EMG_ACTIVITY.name
+RAW = topics.EMG_RAW.name
+PICTURES = topics.CAMERA_IMAGE.name
+VISION = topics.FACE_VISION.name
+FUSED = topics.FACE_FUSED.name
+RESTORED = topics.FACE_RESTORED.name
+EVENTS = topics.FACE_EVENTS.name
 PERFORMER_SIZE = (480, 360)
 """Drawing the participant is the most expensive part of looking at one: two thirds of what 640 x 480 take."""
 RESTORED_NS = 95_000_000

@@ -202,7 +202,7 @@ def _camera(url: str, count: int) -> Iterator[U8]:
 
 def _bag(path: Path, count: int) -> Clip:
     from eifer_ros.recording.reader import Bag, read
-    from eifer_ros.recording.topics import Role
+    from eifer_ros.recording.streams import Role
 
     with Bag(path) as bag:
         total = sum(

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eifer_ros import config
+from eifer_ros import config, topics
 from eifer_ros.component import Level
 from eifer_ros.errors import ConfigError, RecordingError
 from eifer_ros.recording.info import info
 from eifer_ros.recording.reader import Bag, read
 from eifer_ros.recording.recorder import RecordConfig, Recorder
 from eifer_ros.recording.source import BagSource, ReplayConfig
-from eifer_ros.recording.topics import PORTS
+from eifer_ros.recording.streams import PORTS
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import NS, EmgChunk, Frame
-from eifer_ros.wire import qos
 
 START = 1_700_000_000 * NS
 
@@ -108,9 +107,9 @@ def test_the_config_file_holds_the_defaults(root: Path) -> None:
 
 
 def test_every_port_that_can_be_recorded_has_a_quality_of_service() -> None:
-    assert {port.name for port in PORTS} <= set(qos.TOPICS)
+    assert {port.name for port in PORTS} <= set(topics.TOPICS)
     assert {port.name for port in PORTS if port.latched} == {
-        n for n, q in qos.TOPICS.items() if q is qos.Standard.LATCHED
+        n for n, q in topics.TOPICS.items() if q.qos is topics.Standard.LATCHED
     }
 
 

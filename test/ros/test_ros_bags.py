@@ -20,6 +20,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
+from eifer_ros import topics
 from eifer_ros.emg.emg_processing import EmgProcessing
 from eifer_ros.head import projection
 from eifer_ros.hosts.ros_part import Part
@@ -40,7 +41,7 @@ from eifer_ros.types import (
     Marker,
     MuscleActivity,
 )
-from eifer_ros.wire import conversions, messages, qos
+from eifer_ros.wire import conversions, messages
 
 T0 = 1_760_000_000 * NS
 NAMES = tuple(f"F{i + 1}" for i in range(4))
@@ -152,7 +153,7 @@ class RclpyRecorder:
         for topic, type_name in topics.items():
             durability = (
                 DurabilityPolicy.TRANSIENT_LOCAL
-                if qos.profile(qos.relative(topic) or "").latched
+                if topics.profile(topics.relative(topic) or "").latched
                 else DurabilityPolicy.VOLATILE
             )
             peer.node.create_subscription(
@@ -177,8 +178,8 @@ class RclpyRecorder:
                 (offered,) = [
                     info.qos_profile for info in self._peer.node.get_publishers_info_by_topic(topic)
                 ]
-                profile = qos.Profile(
-                    offered.depth or qos.profile(qos.relative(topic) or "").depth,
+                profile = topics.Profile(
+                    offered.depth or topics.profile(topics.relative(topic) or "").depth,
                     offered.reliability.name == "RELIABLE",
                     offered.durability.name == "TRANSIENT_LOCAL",
                 )

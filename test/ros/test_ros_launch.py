@@ -177,7 +177,7 @@ def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_
     from launch import LaunchContext
 
     from eifer_ros import launching
-    from eifer_ros.wire.qos import TOPICS
+    from eifer_ros.topics import TOPICS
 
     context = LaunchContext()
     context.launch_configurations.update(namespace="/lab/", use_sim_time="false")
@@ -197,8 +197,8 @@ def test_rosbag2_is_asked_for_every_topic_but_raw_and_lazy_pictures_with_queues_
     profiles = yaml.safe_load(Path(command[command.index("--qos-profile-overrides-path") + 1]).read_text())
     assert set(profiles) == {f"/lab/{topic}" for topic in wanted}
     for topic in wanted:
-        assert profiles[f"/lab/{topic}"]["depth"] >= TOPICS[topic].value.depth
-        assert (profiles[f"/lab/{topic}"]["durability"] == "transient_local") == TOPICS[topic].value.latched
+        assert profiles[f"/lab/{topic}"]["depth"] >= TOPICS[topic].qos.value.depth
+        assert (profiles[f"/lab/{topic}"]["durability"] == "transient_local") == TOPICS[topic].latched
 
 
 # ---------------------------------------------------------------- running

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 import strategies
 
+from eifer_ros import topics
 from eifer_ros import types as t
 from eifer_ros.errors import InputError, WireError
 from eifer_ros.wire import conversions as c
-from eifer_ros.wire import messages, qos
+from eifer_ros.wire import messages
 
 
 def same(left: object, right: object) -> bool:
@@ -70,7 +71,7 @@ def test_a_compressed_frame_keeps_the_picture_within_jpeg_loss_and_depth_within_
         "camera/depth/image_raw",
         "camera/image_raw/compressed",
     ]
-    assert all(out.topic in qos.TOPICS for out in outs)
+    assert all(out.topic in topics.TOPICS for out in outs)
     back = [assembler.add(out.message) for out in outs][-1]
     assert back is not None and back.depth is not None
     assert np.abs(back.image.astype(int) - image).mean() < 3
@@ -315,7 +316,7 @@ def test_a_displacement_beyond_its_contract_is_refused() -> None:
 
 
 def test_relative_topic_names_are_found_under_any_namespace() -> None:
-    assert qos.relative("/eifer/camera/image_raw/compressed") == "camera/image_raw/compressed"
-    assert qos.relative("/lab/p07/face/fused") == "face/fused"
-    assert qos.relative("head_model") == "head_model"
-    assert qos.relative("/turtle1/cmd_vel") is None
+    assert topics.relative("/eifer/camera/image_raw/compressed") == "camera/image_raw/compressed"
+    assert topics.relative("/lab/p07/face/fused") == "face/fused"
+    assert topics.relative("head_model") == "head_model"
+    assert topics.relative("/turtle1/cmd_vel") is None

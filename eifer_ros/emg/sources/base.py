@@ -16,14 +16,15 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import field_validator
 
+from ... import topics
 from ...component import Emission, Health, Level, Port, Source
 from ...config import Config, parameter
 from ...errors import ConfigError, DeviceError, InputError, did_you_mean
 from ...types import F32, F64, NS, EmgChannelInfo, EmgChunk, Stamp
 from ..montage import SCHEMES, guess_scheme, load_scheme
 
-RAW = Port("emg/raw", EmgChunk, keep_all=True)
-CHANNELS = Port("emg/raw_channels", EmgChannelInfo, latched=True)
+RAW = topics.EMG_RAW.port
+CHANNELS = topics.EMG_RAW_CHANNELS.port
 
 # fmt: off
 _VOLTS = {

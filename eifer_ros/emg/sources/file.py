@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from ... import topics
 from ...component import Emission
 from ...config import parameter
 from ...errors import InputError, did_you_mean
@@ -58,7 +59,7 @@ class FileConfig(EmgSourceConfig):
         (), "columns or signals to read, by name or number from 1; empty: what looks like EMG"
     )
     stream: str = parameter("", "name or type of the stream of an XDF file")
-    topic: str = parameter("emg/raw", "topic of the EMG in a bag, without namespace")
+    topic: str = parameter(topics.EMG_RAW.name, "topic of the EMG in a bag, without namespace")
 
 
 def read_recording(config: FileConfig) -> EmgRecording:

@@ -27,17 +27,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ... import __version__
+from ... import __version__, topics
 from ...emg.montage import SCHEMES
 from ...errors import InputError, MissingExtra
 from ...types import F32, NS, EmgChannelInfo, EmgChunk, Frame, Marker, Stamp
 from ..reader import Bag
 
 RAW, CHANNELS, MARKERS, PICTURES = (
-    "emg/raw",
-    ("emg/raw_channels", "emg/channels"),
-    ("markers", "truth/movement"),
-    "camera/image_raw",
+    topics.EMG_RAW.name,
+    (topics.EMG_RAW_CHANNELS.name, topics.EMG_CHANNELS.name),
+    (topics.MARKERS.name, topics.TRUE_MOVEMENT.name),
+    topics.CAMERA_IMAGE.name,
 )
 BIDS_VERSION = "1.11.0"
 DIGITAL = (-8388607, 8388607)

@@ -7,53 +7,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .. import topics
 from ..component import Port
-from ..types import (
-    Blendshapes,
-    EmgChannelInfo,
-    EmgChunk,
-    FaceDisplacement,
-    FaceEvent,
-    FaceState,
-    Frame,
-    HeadModelInfo,
-    JointTargets,
-    Marker,
-    MuscleActivity,
-)
-from ..wire import conversions, qos
+from ..types import Frame
+from ..wire import conversions
 
 SESSION = "session"
 """Relative topic of the session record."""
 SESSION_TYPE = "std_msgs/msg/String"
 
-PORTS: tuple[Port, ...] = (
-    Port("camera/image_raw", Frame),
-    Port("emg/raw", EmgChunk, keep_all=True),
-    Port("emg/channels", EmgChannelInfo, latched=True),
-    Port("emg/raw_channels", EmgChannelInfo, latched=True),
-    Port("emg/activity", MuscleActivity),
-    Port("face/vision", FaceState),
-    Port("face/vision_fine", FaceState),
-    Port("face/emg", FaceState),
-    Port("face/fused", FaceState),
-    Port("face/restored", Frame, lazy=True),
-    Port("face/occlusion", Frame, lazy=True),
-    Port("face/blendshapes", Blendshapes),
-    Port("face/displacement", FaceDisplacement, lazy=True),
-    Port("face/events", FaceEvent, keep_all=True),
-    Port("muscles/estimated", MuscleActivity),
-    Port("animatronic/joint_trajectory", JointTargets),
-    Port("head_model", HeadModelInfo, latched=True),
-    Port("markers", Marker),
-    Port("truth/face", FaceState),
-    Port("truth/muscles", MuscleActivity),
-    Port("truth/movement", Marker),
-    Port("truth/events", FaceEvent, keep_all=True),
-)
+PORTS: tuple[Port, ...] = tuple(topic.port for topic in topics.items())
 """Every item a recording can hold, by port."""
 
-_DEPTH = "depth/image_raw"
+_DEPTH = topics.CAMERA_DEPTH.name.partition("/")[2]
 _ITEM_TYPES = {conversions.wire_type(port.item) for port in PORTS if port.item is not Frame}
 
 
@@ -88,7 +54,7 @@ def recognise(topic: str, type_name: str, namespace: str | None) -> Stream | Non
         return Stream(Role.SESSION, SESSION) if topic.rsplit("/", 1)[-1] == SESSION else None
     picture = type_name.rsplit("/", 1)[-1]
     name = topic.removesuffix("/compressed") if picture == "CompressedImage" else topic
-    port = qos.relative(name)
+    port = topics.relative(name)
     if port is None and namespace is not None and name.startswith(namespace + "/"):
         port = name[len(namespace) + 1 :]
     if port is None:
@@ -104,7 +70,7 @@ def recognise(topic: str, type_name: str, namespace: str | None) -> Stream | Non
 
 def mismatch(topic: str, type_name: str) -> str | None:
     """What is wrong where a topic has the name of one of eifer's but another type; None where nothing is."""
-    port = next((port for port in PORTS if port.name == qos.relative(topic)), None)
+    port = next((port for port in PORTS if port.name == topics.relative(topic)), None)
     if port is None:
         return None
     accepted = (
