@@ -26,7 +26,6 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
-from ..errors import InputError
 from ..head import projection
 from ..head.model import HeadModel, load_head
 from ..inference.network import installed
@@ -43,12 +42,10 @@ from ..render import head_sheet as show
 from ..render import shade
 from ..simulation.participant import Participant
 from ..simulation.script import MOVEMENTS
+from ..simulation.seeds import check_held_out
 from ..types import F32, F64, U8, FaceState, Frame
 from .metrics import displacement_basis, rigid_vertex_error_mm, vertex_error_mm
-from .protocol import PARTICIPANTS
 
-UNSEEN = PARTICIPANTS[0]
-"""First seed of people that no network may be trained on."""
 REGIONS = ("brows", "eyelids", "nose", "cheeks", "lips", "jaw", "forehead")
 Variant = Literal["bare", "sensors"]
 VARIANTS: tuple[Variant, ...] = ("bare", "sensors")
@@ -79,10 +76,7 @@ def scenes(seed: int, moments: int = 4, size: tuple[int, int] = (480, 360)) -> I
 
     Raises InputError for a seed that may have been trained on.
     """
-    if seed < UNSEEN:
-        raise InputError(
-            f"participant {seed} may have been seen in training; evaluation takes seeds from {UNSEEN} on"
-        )
+    check_held_out(seed)
     person = Participant(seed, size=size)
     done = set()
     for take in person.script.takes(0.0, person.script.cycle_s):

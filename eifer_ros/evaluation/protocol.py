@@ -16,10 +16,11 @@ from pydantic import Field, model_validator
 
 from ..config import Config, build, parameter
 from ..errors import ConfigError, InputError
+from ..simulation.seeds import HELD_OUT_FROM
 
 Rows = npt.NDArray[np.bool_]
-PARTICIPANTS = tuple(range(900_000, 900_012))
-"""Simulated people that area face judges by default; no network may be trained on seeds from 900000."""
+PARTICIPANTS = tuple(range(HELD_OUT_FROM, HELD_OUT_FROM + 12))
+"""Simulated people that area face judges by default."""
 
 
 class SimulatedData(Config):

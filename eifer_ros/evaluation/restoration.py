@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from research.faces.pictures import UNSEEN
-
 from ..errors import InputError
 from ..head import projection
 from ..reconstruction.encoder.face_crop import POINTS, SIZE, crop_of
@@ -26,6 +24,7 @@ from ..reconstruction.landmarks.attention_mesh import Crop
 from ..reconstruction.restore import FaceRestorer, Restored, paste
 from ..simulation.participant import Participant
 from ..simulation.script import MOVEMENTS
+from ..simulation.seeds import HELD_OUT_FROM, check_held_out
 from ..types import F64, U8
 from .pictures import SAME_DB, FaceFinder, Mask, face_mask, psnr_db, ssim
 
@@ -83,10 +82,7 @@ def moments(seed: int, size: tuple[int, int] = (480, 360)) -> Iterator[Moment]:
 
     Raises InputError for a seed used in training.
     """
-    if seed < UNSEEN:
-        raise InputError(
-            f"participant {seed} may have been seen in training; evaluation takes seeds from {UNSEEN} on"
-        )
+    check_held_out(seed)
     person = Participant(seed, size=size)
     done = set()
     for take in person.script.takes(0.0, person.script.cycle_s):
@@ -117,7 +113,7 @@ def evaluate(
     network = FaceRestorer() if restorer is None else restorer
     find = FaceFinder()
     rows = []
-    for seed in range(UNSEEN, UNSEEN + people):
+    for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + people):
         for moment in moments(seed):
             bare, sensors, face = cut(moment.bare, moment.crop), cut(moment.sensors, moment.crop), moment.face
             restored, again = network.restore(sensors, moment.crop), network.restore(bare, moment.crop)

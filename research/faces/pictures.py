@@ -28,7 +28,7 @@ from eifer_ros.reconstruction.encoder.face_encoder import ray_rotation
 from eifer_ros.simulation.camera.materials import Profile
 from eifer_ros.simulation.camera.scene import ParticipantCamera
 from eifer_ros.simulation.muscles import MuscleMap
-from eifer_ros.simulation.seeds import generator
+from eifer_ros.simulation.seeds import HELD_OUT_FROM, generator
 from eifer_ros.types import F32, F64, U8
 from research.faces.random_faces import random_expression
 
@@ -36,8 +36,6 @@ SIDE = 160
 """Side of the stored pictures in pixels."""
 AROUND = 1.25
 """Side of a stored picture over the side of the face's crop: room to move the crop."""
-UNSEEN = 900_000
-"""First seed that no network may be trained on."""
 PEOPLE_PER_SHARD, PICTURES_PER_PERSON = 25, 8
 
 
@@ -118,9 +116,9 @@ def expression_of_a_moment(rng: np.random.Generator, head: HeadModel, muscles: M
 
 def person(head: HeadModel, seed: int, pictures: int = PICTURES_PER_PERSON) -> Shard:
     """Pictures of one random person. Raises InputError for a seed kept for evaluation."""
-    if not 0 <= seed < UNSEEN:
+    if not 0 <= seed < HELD_OUT_FROM:
         raise InputError(
-            f"seed {seed} is kept for evaluation; training pictures take seeds from 0 to {UNSEEN - 1}"
+            f"seed {seed} is kept for evaluation; training pictures take seeds from 0 to {HELD_OUT_FROM - 1}"
         )
     rng = generator(seed, "training pictures")
     shape = np.clip(rng.normal(0.0, rng.uniform(0.6, 1.1), head.shape_size), -2.5, 2.5)

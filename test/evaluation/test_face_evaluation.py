@@ -7,11 +7,12 @@ import pytest
 
 from eifer_ros.errors import InputError
 from eifer_ros.evaluation import face as under_sensors
-from eifer_ros.evaluation.face import UNSEEN, Readings, gap_closure, judge, scenes, scores, side_by_side
+from eifer_ros.evaluation.face import Readings, gap_closure, judge, scenes, scores, side_by_side
 from eifer_ros.evaluation.metrics import displacement_basis, vertex_error_mm
 from eifer_ros.evaluation.protocol import Protocol
 from eifer_ros.head.model import load_head
 from eifer_ros.simulation.script import MOVEMENTS
+from eifer_ros.simulation.seeds import HELD_OUT_FROM
 from eifer_ros.types import FaceOrigin, FaceState
 
 
@@ -127,12 +128,12 @@ def test_gap_closure_is_one_where_sensors_no_longer_matter_and_zero_where_nothin
 def test_people_that_networks_may_have_seen_are_refused():
     with pytest.raises(InputError, match="900000"):
         next(iter(scenes(7)))
-    assert min(Protocol(area="face").with_data().participants) >= UNSEEN
+    assert min(Protocol(area="face").with_data().participants) >= HELD_OUT_FROM
 
 
 @pytest.fixture(scope="module")
 def rendered():
-    return list(scenes(UNSEEN + 77, 1, size=(240, 180)))
+    return list(scenes(HELD_OUT_FROM + 77, 1, size=(240, 180)))
 
 
 def test_scenes_show_every_movement_twice_equal_where_no_sensor_is(rendered):
@@ -176,7 +177,9 @@ def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_b
     }
     monkeypatch.setattr(under_sensors, "ways", lambda *names: chosen)
     monkeypatch.setattr(under_sensors, "scenes", moments_of)
-    result = evaluate("face", tmp_path / "out", Protocol(area="face", participants=[UNSEEN], moments=1))
+    result = evaluate(
+        "face", tmp_path / "out", Protocol(area="face", participants=[HELD_OUT_FROM], moments=1)
+    )
     rows = {(row["way"], row["pictures"]): row for row in result.rows}
     assert (
         rows[("E_S", "sensors")]["vertex_mm"]
@@ -190,7 +193,7 @@ def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_b
         "restored" in note for note in result.notes
     )
     made = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert made == {"movements.svg", f"faces_{UNSEEN}.png"}
+    assert made == {"movements.svg", f"faces_{HELD_OUT_FROM}.png"}
     assert (
         "vertex_mm" in (tmp_path / "out" / "table.md").read_text()
         and "900000" in (tmp_path / "out" / "protocol.yaml").read_text()

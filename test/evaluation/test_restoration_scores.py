@@ -8,7 +8,7 @@ from eifer_ros.reconstruction.encoder.face_crop import SIZE
 from eifer_ros.reconstruction.encoder.face_encoder import cut
 from eifer_ros.reconstruction.restore import Restored
 from eifer_ros.simulation.script import MOVEMENTS
-from research.faces.pictures import UNSEEN
+from eifer_ros.simulation.seeds import HELD_OUT_FROM
 
 
 class Untouched:
@@ -36,13 +36,13 @@ class Oracle:
 
 def test_people_that_a_network_may_have_seen_are_refused():
     with pytest.raises(InputError, match="900000"):
-        next(restoration.moments(UNSEEN - 1))
+        next(restoration.moments(HELD_OUT_FROM - 1))
     with pytest.raises(InputError, match="at least one person"):
         restoration.evaluate(Untouched(), people=0)
 
 
 def test_a_moment_is_the_same_each_time_and_differs_only_by_the_sensors():
-    first, again = (next(restoration.moments(UNSEEN + 3)) for _ in range(2))
+    first, again = (next(restoration.moments(HELD_OUT_FROM + 3)) for _ in range(2))
     assert np.array_equal(first.bare, again.bare)
     assert np.array_equal(first.sensors, again.sensors)
     differs = np.any(first.bare != first.sensors, axis=2)
@@ -53,7 +53,7 @@ def test_a_moment_is_the_same_each_time_and_differs_only_by_the_sensors():
 
 
 def test_every_movement_of_the_protocol_is_judged_once():
-    found = [moment.movement for moment in restoration.moments(UNSEEN, size=(64, 48))]
+    found = [moment.movement for moment in restoration.moments(HELD_OUT_FROM, size=(64, 48))]
     assert sorted(found) == sorted(MOVEMENTS)
 
 
@@ -69,7 +69,7 @@ def test_leaving_the_picture_as_it_is_scores_what_the_sensors_score_and_the_trut
     assert nothing.unchanged_db == SAME_DB
     assert nothing.covered == nothing.covered_bare == 0.0
     assert restoration.side_by_side(*shown[0]).shape == (SIZE, 4 * SIZE, 3)
-    everything = restoration.evaluate(Oracle([UNSEEN]), people=1)
+    everything = restoration.evaluate(Oracle([HELD_OUT_FROM]), people=1)
     assert everything.psnr_db == np.inf
     assert everything.ssim == pytest.approx(1.0)
     assert everything.detect_pct >= nothing.sensors_detect_pct

@@ -14,7 +14,8 @@ from eifer_ros.errors import InputError, ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import load_head
 from eifer_ros.reconstruction.encoder.face_crop import MARGIN, POINTS, SIZE, crop_of
-from research.faces.pictures import AROUND, SIDE, UNSEEN, Shard, person, shard_paths
+from eifer_ros.simulation.seeds import HELD_OUT_FROM
+from research.faces.pictures import AROUND, SIDE, Shard, person, shard_paths
 
 torch = pytest.importorskip("torch")
 
@@ -78,7 +79,7 @@ def test_points_and_rotation_agree_with_the_expression_and_shape(shards: Path) -
 
 def test_seeds_of_the_evaluation_are_refused() -> None:
     with pytest.raises(InputError, match="kept for evaluation"):
-        person(load_head(), UNSEEN)
+        person(load_head(), HELD_OUT_FROM)
 
 
 def test_a_file_that_is_no_shard_is_named(tmp_path: Path) -> None:
