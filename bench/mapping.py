@@ -32,6 +32,7 @@ from eifer_ros.mapping.muscle_mapping import EMG_FACE, FUSED, MappingConfig, Mus
 from eifer_ros.mapping.scores import scores
 from eifer_ros.mapping.series import Series, assemble
 from eifer_ros.simulation.participant import Participant
+from eifer_ros.training.trainers import network_trainer
 from eifer_ros.types import NS, EmgChunk, FaceOrigin, FaceState, MuscleActivity, nanoseconds, seconds
 from eifer_ros.workflows.fit import filter_delay_s
 
@@ -238,6 +239,7 @@ def _fit(series: Series, envelope: Any, person: Participant, settings: FitSettin
         envelope=envelope,
         filter_delay_s=DELAY_S,
         settings=settings,
+        train_network=network_trainer(settings.kind),
     )[0]
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, MissingExtra, did_you_mean
+from ..errors import InputError, did_you_mean
 from ..mapping.features import FeatureSpec, lag_steps, lagged
 from ..mapping.fit import FitSettings, fit_linear
+from ..training.trainers import network_trainer
 from ..types import F32
 from .problems import Problem
 
@@ -84,19 +85,16 @@ def predict(
     kind = {"mlp_frame": "mlp", "tcn_centred": "tcn"}.get(model, model)
     settings = FitSettings(kind=kind, seed=seed)
     gap = max(steps) + ahead
-    if kind in ("ridge", "rff"):
-        regressor = fit_linear(features[train], targets[train], gap, settings, max(1, round(0.03 / period)))[
-            0
-        ]
-        estimate = regressor.predict(features[rows])
-    else:
-        try:
-            from ..training.mapping_networks import fit_network
-        except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "torch", "train", f"evaluating '{model}'") from None
-        estimate = fit_network(features[train], targets[train], gap, settings, spec)[0].predict(
-            features[rows]
+    train_network = network_trainer(kind, f"evaluating '{model}'")
+    if train_network is None:
+        regressor, _, _ = fit_linear(
+            features[train], targets[train], gap, settings, max(1, round(0.03 / period))
         )
+    else:
+        regressor, _, _ = train_network(
+            features[train], targets[train], gap, settings, spec, lambda share: None
+        )
+    estimate = regressor.predict(features[rows])
     return Prediction(rows, targets[rows], np.asarray(estimate, np.float32), ahead * period)
 
 

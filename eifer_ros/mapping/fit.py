@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, MissingExtra, did_you_mean
+from ..errors import InputError, did_you_mean
 from ..types import F32, F64
 from .features import FeatureSpec, Trust, lag_steps, training_pairs
 from .lag import estimate, undrifted
@@ -25,7 +25,8 @@ from .regression import Basis, Curve, Linear, Normal, with_noise
 from .scores import scores
 from .series import Series
 
-KINDS = ("ridge", "rff", "mlp", "tcn")
+NETWORK_KINDS = ("mlp", "tcn")
+KINDS = ("ridge", "rff", *NETWORK_KINDS)
 FOLDS = 5
 STRENGTHS = (1e-3, 1e-2, 1e-1, 3e-1)
 WIDTHS = (0.5, 1.0, 2.0)
@@ -129,22 +130,31 @@ Trainer = Callable[
 ]
 
 
-def _trainer(kind: str) -> Trainer:
-    if kind in ("ridge", "rff"):
-        return lambda features, targets, gap, settings, spec, told: fit_linear(
-            features, targets, gap, settings, max(1, round(THIN_S / spec.period_s))
+"""Features (N, F), targets (N, K), rows left out around held-out ones, settings, layout of the features and a callback
+for the share done, to a regressor, its quality on held-out rows and what was selected."""
+
+
+def _linear(
+    features: F32,
+    targets: F32,
+    gap: int,
+    settings: FitSettings,
+    spec: FeatureSpec,
+    progress: Callable[[float], None],
+) -> tuple[Linear, Judged, dict[str, Any]]:
+    return fit_linear(features, targets, gap, settings, max(1, round(THIN_S / spec.period_s)))
+
+
+def _trainer(kind: str, train_network: Trainer | None) -> Trainer:
+    if kind not in KINDS:
+        raise InputError(
+            f"unknown kind of mapping '{kind}'; known are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
         )
-    if kind in ("mlp", "tcn"):
-        try:
-            from ..training.mapping_networks import fit_network
-        except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "torch", "train", f"fitting a '{kind}' mapping") from None
-        return lambda features, targets, gap, settings, spec, told: fit_network(
-            features, targets, gap, settings, spec, progress=told
-        )
-    raise InputError(
-        f"unknown kind of mapping '{kind}'; known are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
-    )
+    if kind not in NETWORK_KINDS:
+        return _linear
+    if train_network is None:
+        raise InputError(f"a '{kind}' mapping is a network: pass fit() a train_network (training.trainers)")
+    return train_network
 
 
 def fit(
@@ -157,15 +167,17 @@ def fit(
     envelope: F32,
     filter_delay_s: float = 0.0,
     settings: FitSettings | None = None,
+    train_network: Trainer | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> tuple[Mapping, dict[str, Judged]]:
     """Both directions from one recording.
 
     lower, upper: (E,) bounds of the head model's expression. envelope: (T, M) envelopes in V beside
-    `series.activation`. filter_delay_s: delay of the envelope filter, for the lag's account. Raises
-    InputError where there is too little to learn from.
+    `series.activation`. filter_delay_s: delay of the envelope filter, for the lag's account. train_network: trains kinds `mlp` and `tcn`
+    (`training.trainers.network_trainer`). Raises InputError where there is too little to learn from.
     """
     settings = settings or FitSettings()
+    trainer = _trainer(settings.kind, train_network)
     told = progress or (lambda stage, share: None)
     told("lag", 0.0)
     lag = estimate(series, filter_delay_s)
@@ -181,10 +193,10 @@ def fit(
     def learning_back(share: float) -> None:
         told("face to muscles", 0.7 + 0.3 * share)
 
-    there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings, learning)
+    there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings, trainer, learning)
     told("face to muscles", 0.7)
     seen_lag = lag.lag_s - filter_delay_s if lag.grade else 0.0
-    back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings, learning_back)
+    back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings, train_network, learning_back)
     told("done", 1.0)
     statistics = {
         "seconds": float(len(series.times) * series.period_s),
@@ -218,7 +230,13 @@ def learnable(series: Series) -> npt.NDArray[np.bool_]:
 
 
 def _emg2exp(
-    series: Series, clean: F32, low: F32, high: F32, settings: FitSettings, told: Callable[[float], None]
+    series: Series,
+    clean: F32,
+    low: F32,
+    high: F32,
+    settings: FitSettings,
+    trainer: Trainer,
+    told: Callable[[float], None],
 ) -> tuple[Direction, Judged, dict[str, Any]]:
     learnt = learnable(series)
     if not learnt.any():
@@ -232,7 +250,7 @@ def _emg2exp(
     features, targets, rows = training_pairs(series, spec, clean, series.face[:, learnt])
     _enough(rows, series)
     gap = spec.context + spec.ahead_steps
-    regressor, judged, chosen = _trainer(settings.kind)(features, targets, gap, settings, spec, told)
+    regressor, judged, chosen = trainer(features, targets, gap, settings, spec, told)
     rest = np.where(
         np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))
     ).astype(np.float32)
@@ -254,19 +272,24 @@ def _emg2exp(
 
 
 def _exp2emg(
-    series: Series, clean: F32, lag_s: float, settings: FitSettings, told: Callable[[float], None]
+    series: Series,
+    clean: F32,
+    lag_s: float,
+    settings: FitSettings,
+    train_network: Trainer | None,
+    told: Callable[[float], None],
 ) -> tuple[Direction, Judged, dict[str, Any]]:
     """Muscles at t from the face at t + lag + LOOK_BACK_S and shortly before: differences of lagged faces are
     its velocities.
     """
-    kind = settings.kind if settings.kind in ("ridge", "rff", "mlp") else "rff"
+    kind = "rff" if settings.kind == "tcn" else settings.kind
     delay = max(0, round((lag_s + LOOK_BACK_S) / series.period_s))
     learnt = np.ones(len(series.muscles), bool)
     moved = replace_rows(clean, series, delay)
     spec = FeatureSpec((0, 3, 7, 12), series.period_s, 0.0)
     features, targets, rows = training_pairs(series, spec, series.face, moved)
     _enough(rows, series)
-    regressor, judged, chosen = _trainer(kind)(
+    regressor, judged, chosen = _trainer(kind, train_network)(
         features, targets, spec.context + delay, replace(settings, kind=kind), spec, told
     )
     count = len(series.muscles)

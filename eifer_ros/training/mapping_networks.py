@@ -105,8 +105,8 @@ def fit_network(
     gap: int,
     settings: FitSettings,
     spec: FeatureSpec,
-    training: Training | None = None,
     progress: Callable[[float], None] | None = None,
+    training: Training | None = None,
 ) -> tuple[Network, Judged, dict[str, Any]]:
     """A network of `settings.kind` from (N, F) features and (N, K) targets in time order.
 

@@ -18,6 +18,7 @@ from ..mapping.fit import FitSettings, Judged, fit
 from ..mapping.mapping import Mapping
 from ..mapping.series import Series, assemble
 from ..mapping.suspect import swapped
+from ..training.trainers import network_trainer
 from .common import Progress
 from .session import Session, load_session
 
@@ -130,6 +131,7 @@ def fit_session(
         envelope=envelope,
         filter_delay_s=filter_delay_s(profile),
         settings=settings,
+        train_network=network_trainer(settings.kind) if settings is not None else None,
         progress=told,
     )
     visible = mapping.lag.lag_s - filter_delay_s(profile) if mapping.lag.grade else 0.0

@@ -9,6 +9,7 @@ import numpy as np
 from eifer_ros.mapping.fit import FitSettings, Judged, fit
 from eifer_ros.mapping.mapping import Mapping
 from eifer_ros.mapping.series import EXTRA_NAMES, Series
+from eifer_ros.training.trainers import network_trainer
 from eifer_ros.types import FaceOrigin, FaceState, MuscleActivity
 
 MUSCLES = ("zygomaticus_major_right", "zygomaticus_major_left", "lateral_frontalis_right")
@@ -71,6 +72,7 @@ def fitted(
         shape=np.zeros(2, np.float32),
         envelope=data.activation * 1e-4,
         settings=FitSettings(kind=kind, features=64, ahead_s=ahead_s),
+        train_network=network_trainer(kind),
     )
 
 

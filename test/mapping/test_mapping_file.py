@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 from mapping_data import MUSCLES, fitted, series
 
-from eifer_ros.errors import InputError, ModelError
+from eifer_ros.errors import InputError, MissingExtra, ModelError
 from eifer_ros.inference.network import open_bytes
 from eifer_ros.mapping.features import training_pairs
-from eifer_ros.mapping.fit import FitSettings, fit_linear
+from eifer_ros.mapping.fit import FitSettings, fit, fit_linear
 from eifer_ros.mapping.mapping import Mapping
 from eifer_ros.mapping.scores import scores
+from eifer_ros.training.trainers import network_trainer
 
 KINDS = ["ridge", "rff", "mlp", "tcn"]
 
@@ -211,3 +213,35 @@ def test_thinned_rows_are_the_rows_reported() -> None:
     _, judged, _ = fit_linear(features, targets, 15, FitSettings(kind="ridge"), stride=3)
     np.testing.assert_array_equal(judged.truth, targets[judged.rows])
     assert (np.diff(judged.rows) == 3).all()
+
+
+def test_a_network_without_a_trainer_is_refused_before_anything_is_computed() -> None:
+    stages: list[str] = []
+    data = series(20.0)
+    with pytest.raises(InputError, match="train_network"):
+        fit(
+            data,
+            profile="live",
+            lower=np.zeros(3, np.float32),
+            upper=np.ones(3, np.float32),
+            shape=np.zeros(2, np.float32),
+            envelope=data.activation * 1e-4,
+            settings=FitSettings(kind="tcn"),
+            progress=lambda stage, share: stages.append(stage),
+        )
+    assert stages == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"), [("ridge", False), ("rff", False), ("mlp", True), ("tcn", True)]
+)
+def test_only_networks_need_torch_and_the_error_names_its_extra(
+    kind: str, network: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "eifer_ros.training.mapping_networks", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    if not network:
+        assert network_trainer(kind) is None
+        return
+    with pytest.raises(MissingExtra, match=rf"fitting a '{kind}' mapping needs .* 'eifer_ros\[train\]'"):
+        network_trainer(kind)
