@@ -17,6 +17,7 @@ import numpy as np
 from .. import topics
 from ..component import Component, Emission, Port
 from ..emg.emg_processing import EmgConfig, EmgProcessing
+from ..errors import InputError
 from ..evaluation.metrics import displacement_basis, vertex_error_mm
 from ..head.model import HeadModel, load_head
 from ..hosts.local import LocalHost
@@ -166,6 +167,10 @@ def _calibrate(
         host.tap(bag.write)
         host.run_offline()
     host.close()
+    if stop is not None and stop.is_set():
+        raise InputError(
+            f"the demo was interrupted during the calibration; {out / 'calibration'} holds what was recorded"
+        )
     tell("fit: muscles to face and back", 0.0)
     session = Session(
         out / "calibration",
