@@ -23,7 +23,8 @@ from eifer_ros.mapping.mapping import Mapping
 from eifer_ros.recording.reader import Bag
 from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import FaceState, Frame, seconds
-from eifer_ros.workflows.demo import BLIND_S, DemoResult, DemoSettings, run_demo
+from eifer_ros.workflows.demo import BLIND_S, DemoSettings, run_demo
+from eifer_ros.workflows.demo_result import DemoResult
 
 SHORT = DemoSettings(calibration_s=30.0, live_s=14.0, size=(256, 192), fps=15.0, rate_hz=1024.0)
 """Six of the eleven movements, and two seconds under cover."""
