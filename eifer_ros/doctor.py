@@ -25,7 +25,7 @@ PURPOSES = {
     "realsense": "Intel RealSense cameras: colour, aligned depth, metric head pose",
     "lsl": "Lab Streaming Layer: live EMG from most lab amplifiers, and XDF files",
     "brainflow": "OpenBCI, ANT and other boards through BrainFlow",
-    "files": "XDF, EDF and BDF recordings",
+    "files": "XDF, EDF and BDF recordings, Excel workbooks",
     "animatronic": "Dynamixel servos, PCA9685 boards",
     "bids": "BIDS export, checked by mne-bids",
     "batch": "many recordings at once, Parquet tables",

@@ -80,8 +80,20 @@ def write_xlsx(
         f'<Relationship Id="rId{k}" Type="{office}/worksheet" Target="worksheets/sheet{k}.xml"/>'
         for k in range(1, len(names) + 1)
     )
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    parts = [("workbook", "sheet.main"), ("sharedStrings", "sharedStrings")]
+    parts += [(f"worksheets/sheet{k}", "worksheet") for k in range(1, len(names) + 1)]
+    kinds = "".join(
+        f'<Override PartName="/xl/{part}.xml" ContentType="{kind}.{name}+xml"/>'
+        for part, name in parts
+        if strings or part != "sharedStrings"
+    )
     empty = f'{head}<worksheet xmlns="{main}"><sheetData/></worksheet>'
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            "[Content_Types].xml",
+            f'{head}<Types xmlns="{package.replace("relationships", "content-types")}">{kinds}</Types>',
+        )
         archive.writestr(
             "xl/workbook.xml",
             f'{head}<workbook xmlns="{main}" xmlns:r="{office}"><sheets>{listed}</sheets></workbook>',

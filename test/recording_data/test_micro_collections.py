@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 import micro_files as files
 
-from eifer_ros.errors import InputError
+from eifer_ros.errors import InputError, MissingExtra
 from eifer_ros.recording.imports.micro import read_index, regions_of_units
-from eifer_ros.recording.imports.sheets import read_table
+from eifer_ros.recording.imports.sheets import MOST_ROWS, read_table
 from eifer_ros.recording.reader import Bag, read
 from eifer_ros.types import NS, FaceEvent, FaceOrigin, Frame, Marker
 from eifer_ros.workflows.imports import UNDATED
@@ -115,6 +115,25 @@ def test_what_is_no_workbook_is_refused_by_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             read_table(tmp_path / name)
+
+
+def test_a_workbook_without_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write_xlsx(tmp_path / "w.xlsx", [("a", 1)])
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(MissingExtra, match=r"w\.xlsx.*eifer_ros\[files\]"):
+        read_table(tmp_path / "w.xlsx")
+
+
+def test_a_row_of_any_number_ends_the_table(tmp_path: Path) -> None:
+    files.write_xlsx(tmp_path / "w.xlsx", [("a", 1), ("b", 2)])
+    with zipfile.ZipFile(tmp_path / "w.xlsx") as whole, zipfile.ZipFile(tmp_path / "far.xlsx", "w") as far:
+        for part in whole.infolist():
+            data = whole.read(part)
+            far.writestr(part, data.replace(b'<row r="2">', b'<row r="99999999999">').replace(b'r="A2"', b""))
+    rows = read_table(tmp_path / "far.xlsx")
+    assert rows[0] == ["a", "1"]
+    assert len(rows) <= MOST_ROWS
+    assert not any(rows[1:])
 
 
 @given(st.binary(max_size=200))
