@@ -46,7 +46,7 @@ class SpotterConfig(Config):
 
     model: str = parameter(
         "",
-        "weights of the spotter (.npz from research.micro.spotting); empty: those that come with eifer",
+        "networks of the spotter (.onnx from research.micro.spotting); empty: those that come with eifer",
     )
     head: str = parameter(DEFAULT_HEAD, "head model the face is described in")
     threshold: float = parameter(0.33, "probability from which a brief movement is an event", gt=0, lt=1)

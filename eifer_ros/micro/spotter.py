@@ -27,7 +27,7 @@ from .senses import (
     emg_regions,
     vision_regions,
 )
-from .verifier import Verifier, Verifiers, features
+from .verifier import Verifiers, features
 
 KNOWN_AFTER = AHEAD + NEIGHBOURS
 """Instants after its apex at which an event is decided: 0.3 s."""
@@ -94,13 +94,11 @@ def disturbed(pulse: Pulse) -> str:
 
 @dataclass
 class _Sense:
-    """One stream: its grid, its detector, its network."""
+    """One stream: its grid and its detector."""
 
     grid: Grid
     detector: PulseDetector
     unit: F64
-    verifier: Verifier
-    origin: FaceOrigin
     pending: deque[Pulse] = field(default_factory=deque)
 
     def restart(self) -> None:
@@ -118,8 +116,8 @@ class EventSpotter:
         candidate = self.settings.candidate
         see = PulseDetector(vision_regions(), candidate, VISION_FLOOR)
         feel = PulseDetector(emg_regions(), candidate, EMG_FLOOR)
-        self.vision = _Sense(Grid(len(VISION_UNIT)), see, VISION_UNIT, verifiers.vision, FaceOrigin.VISION)
-        self.emg = _Sense(Grid(len(EMG_UNIT)), feel, EMG_UNIT, verifiers.emg, FaceOrigin.EMG)
+        self.vision = _Sense(Grid(len(VISION_UNIT)), see, VISION_UNIT)
+        self.emg = _Sense(Grid(len(EMG_UNIT)), feel, EMG_UNIT)
         self.restart()
 
     def restart(self) -> None:
@@ -203,10 +201,10 @@ class EventSpotter:
         )
         if vision is None and emg is None:
             return None
-        answers: dict[FaceOrigin, tuple[F64, F64]] = {}
-        for one, what in ((self.vision, vision), (self.emg, emg)):
-            if what is not None:
-                answers[one.origin] = one.verifier.judge(features(what, one.unit))
+        answers = self.verifiers.judge(
+            None if vision is None else features(vision, self.vision.unit),
+            None if emg is None else features(emg, self.emg.unit),
+        )
         if len(answers) == 2:
             log_p = self.verifiers.fuse(answers[FaceOrigin.VISION][0], answers[FaceOrigin.EMG][0])
             origin = FaceOrigin.FUSED

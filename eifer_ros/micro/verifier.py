@@ -5,26 +5,25 @@ A small network for each sense.
 The network reads the pattern of a pulse over the channels (in floors and in the channels' own unit), its
 energy by region and length, how restless the region was before, and its course. It gives the probability of
 each class and of none, and of each region. It was trained on simulated people (`research/micro/spotting.py`) and
-calibrated on others; its weights are arrays in one `.npz`.
+calibrated on others; both senses are one ONNX file.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import ModelError
-from ..resources import model as model_file
-from ..types import EVENT_REGIONS, F32, F64
+from ..inference.network import Network, open_network, open_shipped
+from ..types import EVENT_REGIONS, F32, F64, FaceOrigin
 from .pulses import Pulse
 
-FORMAT = 1
-SENSES = ("vision", "emg")
+SPOTTER = "spotter.onnx"
+VERSION = 2
+_ORIGINS = {"vision": FaceOrigin.VISION, "emg": FaceOrigin.EMG}
+SENSES = tuple(_ORIGINS)
 
 
 def features(pulse: Pulse, unit: F64) -> F32:
@@ -41,61 +40,46 @@ def features(pulse: Pulse, unit: F64) -> F32:
 
 
 @dataclass(frozen=True)
-class Verifier:
-    """Two layers.
-
-    mean, deviation: (F,) of the features; (w1, b1), (w2, b2): weights; K classes, output 0 is "none".
-
-    temperature: of the class output, fitted on people that took no part in training.
-    """
-
-    classes: tuple[str, ...]
-    mean: F32
-    deviation: F32
-    w1: F32
-    b1: F32
-    w2: F32
-    b2: F32
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        outputs = 1 + len(self.classes) + len(EVENT_REGIONS)
-        if self.w2.shape != (self.w1.shape[1], outputs) or len(self.mean) != self.w1.shape[0]:
-            raise ModelError(
-                f"spotting network has layers {self.w1.shape} and {self.w2.shape}; it must end in {outputs} outputs"
-            )
-
-    def judge(self, row: npt.NDArray[np.floating]) -> tuple[F64, F64]:
-        """Features (F,) -> (K + 1,) log probabilities, "none" first, and (4,) probability of each region."""
-        standard = np.clip((row - self.mean) / self.deviation, -6.0, 6.0)
-        hidden = np.maximum(standard @ self.w1 + self.b1, 0.0)
-        out = (hidden @ self.w2 + self.b2).astype(np.float64)
-        split = 1 + len(self.classes)
-        logits = out[:split] / self.temperature
-        logits = logits - logits.max()
-        return logits - np.log(np.exp(logits).sum()), 1.0 / (1.0 + np.exp(-out[split:]))
-
-    def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """For a file."""
-        return {
-            f"{prefix}/{name}": np.asarray(getattr(self, name), np.float32)
-            for name in ("mean", "deviation", "w1", "b1", "w2", "b2", "temperature")
-        }
-
-
-@dataclass(frozen=True)
 class Verifiers:
-    """The networks of both senses, and how their answers are weighed when both are asked.
+    """The networks of both senses, and how their answers are weighed when both have one.
 
-    prior: (K + 1,) log share of each outcome among the candidates of training. weights: (2,) of vision and
-    EMG; bias: (K + 1,) added.
+    network: takes the features of both senses and answers for each: log probabilities, and regions. weights:
+    (2,) of vision and EMG; bias: (K + 1,) added.
     """
 
     classes: tuple[str, ...]
-    vision: Verifier
-    emg: Verifier
+    network: Network
     weights: F64
     bias: F64
+
+    def judge(self, vision: F32 | None, emg: F32 | None) -> dict[FaceOrigin, tuple[F64, F64]]:
+        """What each sense makes of its pulse.
+
+        Parameters
+        ----------
+        vision, emg
+            (F,) features of either sense; None where it has none.
+
+        Returns
+        -------
+        dict
+            By sense that has features: (K + 1,) log probabilities, "none" first, and (4,) probability of each
+            region.
+        """
+        rows = {"vision": vision, "emg": emg}
+        # the graph answers for both at once; a sense without features gets zeros, and its answer is dropped
+        feed = {
+            name: np.zeros((1, _width(self.network, name)), np.float32)
+            if row is None
+            else row[None].astype(np.float32)
+            for name, row in rows.items()
+        }
+        present = [name for name, row in rows.items() if row is not None]
+        names = [f"{name}_{what}" for name in present for what in ("classes", "regions")]
+        values = [value[0].astype(np.float64) for value in self.network.run(names, feed)]
+        return {
+            _ORIGINS[name]: (values[2 * place], values[2 * place + 1]) for place, name in enumerate(present)
+        }
 
     def fuse(self, vision: F64, emg: F64) -> F64:
         """(K + 1,) log probabilities from those of the two senses, taken as independent given the class."""
@@ -103,39 +87,55 @@ class Verifiers:
         total = total - total.max()
         return np.asarray(total - np.log(np.exp(total).sum()), np.float64)
 
-    def save(self, path: Path) -> None:
-        """Write the `.npz`."""
-        meta = json.dumps({"format": FORMAT, "classes": list(self.classes)})
-        arrays: dict[str, Any] = {"meta": np.array(meta), "weights": self.weights, "bias": self.bias}
-        arrays |= self.vision.arrays("vision") | self.emg.arrays("emg")
-        np.savez_compressed(path, **arrays)
-
     @staticmethod
     def load(path: Path | None = None) -> Verifiers:
-        """Read the `.npz`; the one that ships with the package where none is given. Raises ModelError."""
-        chosen = path or model_file("spotter.npz")
-        try:
-            with np.load(chosen, allow_pickle=False) as archive:
-                data = {name: archive[name] for name in archive.files}
-            meta = json.loads(str(data["meta"]))
-            if meta["format"] != FORMAT:
-                raise ModelError(
-                    f"{chosen}: spotter format {meta['format']}; this version reads format {FORMAT}"
-                )
-            classes = tuple(str(name) for name in meta["classes"])
-            vision, emg = (
-                Verifier(
-                    classes,
-                    data[f"{sense}/mean"],
-                    data[f"{sense}/deviation"],
-                    data[f"{sense}/w1"],
-                    data[f"{sense}/b1"],
-                    data[f"{sense}/w2"],
-                    data[f"{sense}/b2"],
-                    float(data[f"{sense}/temperature"]),
-                )
-                for sense in SENSES
+        """Open the networks.
+
+        Parameters
+        ----------
+        path
+            The file; the one that ships with the package where it is None.
+
+        Raises
+        ------
+        ModelError
+            Where it is no spotter's file, or one of another version.
+        """
+        if path is not None and path.suffix == ".npz":
+            raise ModelError(
+                f"{path}: spotters are ONNX files now; `python -m research.micro.spotting NEW.onnx --weights {path}` "
+                "writes it as one"
             )
-            return Verifiers(classes, vision, emg, data["weights"], data["bias"])
-        except (OSError, ValueError, EOFError, KeyError) as error:
-            raise ModelError(f"{chosen}: not the weights of a spotter ({error})") from None
+        return Verifiers.of(open_shipped(SPOTTER) if path is None else open_network(path))
+
+    @staticmethod
+    def of(network: Network) -> Verifiers:
+        """The spotter that `network` holds. Raises ModelError where it holds none of this version."""
+        about = network.about
+        if about.get("kind") != "spotter" or about.get("version") != VERSION:
+            raise ModelError(f"{network.name} is not a 'spotter' of version {VERSION}: train it anew")
+        try:
+            classes = tuple(str(name) for name in about["classes"])
+            weights = np.asarray(about["weights"], np.float64)
+            bias = np.asarray(about["bias"], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{network.name}: its description lacks classes or fusion ({error})") from None
+        expected = {"classes": 1 + len(classes), "regions": len(EVENT_REGIONS)}
+        for name in SENSES:
+            _width(network, name)
+            for what, count in expected.items():
+                shape = network.outputs.get(f"{name}_{what}", ())
+                if shape[-1:] != (count,):
+                    raise ModelError(
+                        f"{network.name}: output '{name}_{what}' must hold {count} numbers a pulse"
+                    )
+        if weights.shape != (2,) or bias.shape != (1 + len(classes),):
+            raise ModelError(f"{network.name}: its fusion has shapes {weights.shape} and {bias.shape}")
+        return Verifiers(classes, network, weights, bias)
+
+
+def _width(network: Network, name: str) -> int:
+    width = network.inputs.get(name, (None,))[-1]
+    if not isinstance(width, int):
+        raise ModelError(f"{network.name} has no input '{name}' of a fixed width")
+    return width

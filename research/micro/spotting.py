@@ -1,6 +1,6 @@
 """Trains the networks that tell micro-expressions from what else is brief, on simulated people.
 
-    python -m research.micro.spotting models/spotter.npz --people 16 --minutes 4
+    python -m research.micro.spotting models/spotter.onnx --people 16 --minutes 4
 
 Each person performs micro-expressions over rest and over talking, the movements of the protocol, and
 conversation. The picture is drawn for eighteen other people, half a minute each; for the rest what a
@@ -17,6 +17,7 @@ person with networks that have not seen them.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from eifer_ros.emg.filters import EnvelopeFilter
+from eifer_ros.errors import ModelError
 from eifer_ros.micro.channels import ACTIONS, MUSCLE_CHANNELS
 from eifer_ros.micro.grid import GRID_HZ, Grid
 from eifer_ros.micro.motion import MicroMotionEstimator
@@ -45,7 +48,7 @@ from eifer_ros.micro.senses import (
     vision_regions,
 )
 from eifer_ros.micro.spotter import SLACK, SpotterSettings
-from eifer_ros.micro.verifier import Verifier, Verifiers, features
+from eifer_ros.micro.verifier import VERSION, features
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
 from eifer_ros.reconstruction.estimators import state_of
@@ -429,6 +432,114 @@ def join(parts: Sequence[Rows]) -> Rows:
     )
 
 
+@dataclass(frozen=True)
+class Perceptron:
+    """Two layers.
+
+    mean, deviation: (F,) of the features; (w1, b1), (w2, b2): weights; K classes, output 0 is "none".
+    temperature: of the class output.
+    """
+
+    classes: tuple[str, ...]
+    mean: F32
+    deviation: F32
+    w1: F32
+    b1: F32
+    w2: F32
+    b2: F32
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Networks of both senses, and the weights (2,) and bias (K + 1,) of their fusion."""
+
+    vision: Perceptron
+    emg: Perceptron
+    weights: F64
+    bias: F64
+
+    def graph(self) -> bytes:
+        """As ONNX: inputs `vision` and `emg` (rows, F); of each the outputs `_classes` (rows, K + 1) log
+        probabilities and `_regions` (rows, 4) probabilities.
+        """
+        from onnx import TensorProto, checker, helper, numpy_helper
+
+        nodes, constants, inputs, outputs = [], [], [], []
+        for sense, network in (("vision", self.vision), ("emg", self.emg)):
+            split = 1 + len(network.classes)
+            values = {
+                "mean": network.mean,
+                "deviation": network.deviation,
+                "low": np.float32(-6.0),
+                "high": np.float32(6.0),
+                "w1": network.w1,
+                "b1": network.b1,
+                "w2": network.w2,
+                "b2": network.b2,
+                "temperature": np.float32(network.temperature),
+                "sizes": np.array([split, len(EVENT_REGIONS)]),
+            }
+            constants += [
+                numpy_helper.from_array(np.asarray(value), f"{sense}/{name}")
+                for name, value in values.items()
+            ]
+            steps: list[tuple[str, list[str], list[str], dict[str, int]]] = [
+                ("Sub", [sense, "/mean"], ["/centred"], {}),
+                ("Div", ["/centred", "/deviation"], ["/scaled"], {}),
+                ("Clip", ["/scaled", "/low", "/high"], ["/standard"], {}),
+                ("Gemm", ["/standard", "/w1", "/b1"], ["/into"], {}),
+                ("Relu", ["/into"], ["/hidden"], {}),
+                ("Gemm", ["/hidden", "/w2", "/b2"], ["/out"], {}),
+                ("Split", ["/out", "/sizes"], ["/logits", "/places"], {"axis": 1}),
+                ("Div", ["/logits", "/temperature"], ["/tempered"], {}),
+                ("LogSoftmax", ["/tempered"], ["_classes"], {"axis": 1}),
+                ("Sigmoid", ["/places"], ["_regions"], {}),
+            ]
+            for kind, taken, given, options in steps:
+                names = [
+                    [name if name == sense else sense + name for name in part] for part in (taken, given)
+                ]
+                nodes.append(helper.make_node(kind, *names, **options))
+            shape = ["rows", len(network.mean)]
+            inputs.append(helper.make_tensor_value_info(sense, TensorProto.FLOAT, shape))
+            for name, count in (("_classes", split), ("_regions", len(EVENT_REGIONS))):
+                outputs.append(
+                    helper.make_tensor_value_info(sense + name, TensorProto.FLOAT, ["rows", count])
+                )
+        graph = helper.make_graph(nodes, "spotter", inputs, outputs, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        about = {
+            "kind": "spotter",
+            "version": VERSION,
+            "classes": list(self.vision.classes),
+            "weights": self.weights.tolist(),
+            "bias": self.bias.tolist(),
+        }
+        model.metadata_props.add(key="eifer", value=json.dumps(about))
+        checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+
+def from_weights(path: Path) -> Trained:
+    """Read a spotter of before it was ONNX: arrays in an `.npz`. Raises ModelError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data = {name: archive[name] for name in archive.files}
+        classes = tuple(json.loads(str(data["meta"]))["classes"])
+        vision, emg = (
+            Perceptron(
+                classes,
+                temperature=float(data[f"{sense}/temperature"]),
+                **{name: data[f"{sense}/{name}"] for name in ("mean", "deviation", "w1", "b1", "w2", "b2")},
+            )
+            for sense in ("vision", "emg")
+        )
+        return Trained(vision, emg, data["weights"], data["bias"])
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise ModelError(f"{path}: not the weights of a spotter ({error})") from None
+
+
 def train_network(
     x: F32,
     label: npt.NDArray[np.int64],
@@ -438,7 +549,7 @@ def train_network(
     seed: int,
     epochs: int,
     hidden: int = HIDDEN,
-) -> Verifier:
+) -> Perceptron:
     """Fit one network: cross-entropy of the classes plus binary cross-entropy of the regions where there is
     an event.
     """
@@ -478,12 +589,15 @@ def train_network(
     w1, b1, w2, b2 = (
         value.detach().numpy().copy() for value in (first.weight.T, first.bias, last.weight.T, last.bias)
     )
-    return Verifier(classes, mean.astype(np.float32), deviation.astype(np.float32), w1, b1, w2, b2)
+    return Perceptron(classes, mean.astype(np.float32), deviation.astype(np.float32), w1, b1, w2, b2)
 
 
-def log_probabilities(network: Verifier, x: F32) -> F64:
+def log_probabilities(network: Perceptron, x: F32) -> F64:
     """(N, K + 1) of (N, F)."""
-    return np.array([network.judge(row)[0] for row in x])
+    standard = np.clip((x - network.mean) / network.deviation, -6.0, 6.0)
+    hidden = np.maximum(standard @ network.w1 + network.b1, 0.0)
+    logits = (hidden @ network.w2 + network.b2).astype(np.float64)[:, : 1 + len(network.classes)]
+    return np.asarray(log_softmax(logits / network.temperature, axis=1))
 
 
 def fit_fusion(vision: F64, emg: F64, label: npt.NDArray[np.int64]) -> tuple[F64, F64]:
@@ -504,7 +618,7 @@ def fit_fusion(vision: F64, emg: F64, label: npt.NDArray[np.int64]) -> tuple[F64
     return np.asarray(best.x[:2], np.float64), bias
 
 
-def fit_temperature(network: Verifier, x: F32, label: npt.NDArray[np.int64]) -> Verifier:
+def fit_temperature(network: Perceptron, x: F32, label: npt.NDArray[np.int64]) -> Perceptron:
     """The network with the temperature that makes its probabilities most likely on rows it was not trained
     on.
     """
@@ -519,7 +633,7 @@ def fit_temperature(network: Verifier, x: F32, label: npt.NDArray[np.int64]) -> 
     return replace(network, temperature=best)
 
 
-def committee(networks: Sequence[Verifier]) -> Verifier:
+def committee(networks: Sequence[Perceptron]) -> Perceptron:
     """One network that answers with the mean of the logits of several of the same training set."""
     one, share = networks[0], 1.0 / len(networks)
     return replace(
@@ -531,7 +645,7 @@ def committee(networks: Sequence[Verifier]) -> Verifier:
     )
 
 
-def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> Verifiers:
+def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> Trained:
     """Networks, temperatures and fusion from rows of several people.
 
     Temperatures and fusion are fitted on every fourth person with networks that have not seen them; then
@@ -540,7 +654,7 @@ def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> V
     people = np.unique(rows.person)
     apart = np.isin(rows.person, people[:: 4 if len(people) > 4 else 2])
 
-    def learnt(sense: str, chosen: npt.NDArray[np.bool_]) -> Verifier:
+    def learnt(sense: str, chosen: npt.NDArray[np.bool_]) -> Perceptron:
         x = getattr(rows, sense)[chosen]
         return committee(
             [
@@ -563,7 +677,7 @@ def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> V
         answers.append(log_probabilities(trial, x))
         networks[sense] = replace(learnt(sense, np.ones(len(apart), bool)), temperature=trial.temperature)
     weights, bias = fit_fusion(answers[0], answers[1], rows.label[apart])
-    return Verifiers(MICRO_CLASSES, networks["vision"], networks["emg"], weights, bias)
+    return Trained(networks["vision"], networks["emg"], weights, bias)
 
 
 DRAWN = (
@@ -600,7 +714,7 @@ def gather(people: Sequence[int], minutes: float, *, drawn: bool = True, say: An
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m research.micro.spotting", description=__doc__)
-    parser.add_argument("out", type=Path, help="where the weights go (.npz)")
+    parser.add_argument("out", type=Path, help="where the networks go (.onnx)")
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--minutes", type=float, default=4.0, help="of each person")
     parser.add_argument(
@@ -613,14 +727,19 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=22)
     parser.add_argument("--members", type=int, default=5, help="networks whose mean answers")
+    parser.add_argument("--weights", type=Path, help="train nothing: write this older .npz as ONNX")
     arguments = parser.parse_args()
+    if arguments.weights is not None:
+        arguments.out.write_bytes(from_weights(arguments.weights).graph())
+        return
     rows = gather(
         range(arguments.first, arguments.first + arguments.people),
         arguments.minutes,
         drawn=not arguments.no_pictures,
         say=lambda text: print(text, file=sys.stderr),
     )
-    train(rows, epochs=arguments.epochs, members=arguments.members).save(arguments.out)
+    trained = train(rows, epochs=arguments.epochs, members=arguments.members)
+    arguments.out.write_bytes(trained.graph())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eifer_ros import resources
 from eifer_ros.component import Level
 from eifer_ros.emg.filters import design, profile_named
 from eifer_ros.emg.montage import FRIDLUND
@@ -235,17 +236,50 @@ def test_time_that_goes_back_forgets_everything(head: HeadModel, component: Spot
     assert not spotter.vision.detector.settled
 
 
-def test_damaged_weights_are_refused_with_their_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    path = tmp_path / "broken.npz"
-    path.write_bytes(b"not weights")
-    with pytest.raises(ModelError, match=re.escape("broken.npz")):
+def test_a_damaged_network_is_refused_with_its_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(ModelError, match=re.escape("broken.onnx")):
         Spotter(SpotterConfig(model=str(path))).setup()
 
 
-def test_weights_survive_their_file(tmp_path, verifiers: Verifiers) -> None:  # type: ignore[no-untyped-def]
-    verifiers.save(tmp_path / "again.npz")
-    again = Verifiers.load(tmp_path / "again.npz")
-    row = np.random.default_rng(0).normal(size=len(verifiers.vision.mean)).astype(np.float32)
-    for one, other in zip(verifiers.vision.judge(row), again.vision.judge(row), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-    assert again.classes == verifiers.classes
+def test_weights_of_an_older_spotter_are_refused_with_the_command_that_converts_them(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ModelError, match=r"research\.micro\.spotting NEW\.onnx --weights .*mine\.npz"):
+        Verifiers.load(tmp_path / "mine.npz")
+
+
+def test_another_network_is_no_spotter() -> None:
+    with pytest.raises(ModelError, match="not a 'spotter'"):
+        Verifiers.load(resources.find("models", "micro_dynamic.onnx"))
+
+
+def test_the_shipped_network_computes_the_two_layers_of_its_weights(verifiers: Verifiers) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(resources.find("models", "spotter.onnx")).graph
+    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    rng = np.random.default_rng(0)
+    rows = {
+        sense: arrays[f"{sense}/mean"]
+        + 4.0 * rng.standard_normal((50, len(arrays[f"{sense}/mean"]))) * arrays[f"{sense}/deviation"]
+        for sense in ("vision", "emg")
+    }
+    for vision, emg in zip(rows["vision"], rows["emg"], strict=True):
+        answers = verifiers.judge(vision, emg)
+        for sense, row, origin in (("vision", vision, FaceOrigin.VISION), ("emg", emg, FaceOrigin.EMG)):
+            w = {name: arrays[f"{sense}/{name}"] for name in ("mean", "deviation", "w1", "b1", "w2", "b2")}
+            standard = np.clip((row - w["mean"]) / w["deviation"], -6.0, 6.0)
+            out = np.maximum(standard @ w["w1"] + w["b1"], 0.0) @ w["w2"] + w["b2"]
+            logits = out[:9] / arrays[f"{sense}/temperature"]
+            logits -= logits.max()
+            np.testing.assert_allclose(
+                answers[origin][0], logits - np.log(np.exp(logits).sum()), rtol=1e-5, atol=1e-5
+            )
+            np.testing.assert_allclose(answers[origin][1], 1.0 / (1.0 + np.exp(-out[9:])), atol=1e-5)
+
+
+def test_a_sense_without_a_pulse_has_no_answer_and_does_not_change_the_other(verifiers: Verifiers) -> None:
+    row = np.random.default_rng(1).normal(size=verifiers.network.inputs["emg"][-1]).astype(np.float32)
+    other = np.ones(verifiers.network.inputs["vision"][-1], np.float32)
+    alone = verifiers.judge(None, row)
+    assert list(alone) == [FaceOrigin.EMG]
+    np.testing.assert_array_equal(alone[FaceOrigin.EMG][0], verifiers.judge(other, row)[FaceOrigin.EMG][0])

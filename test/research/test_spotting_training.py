@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eifer_ros.inference.network import open_bytes
 from eifer_ros.micro.channels import ACTIONS, MUSCLE_CHANNELS
 from eifer_ros.micro.senses import VISION_CHANNELS
+from eifer_ros.micro.verifier import Verifiers
 from eifer_ros.simulation.micro_expressions import MICRO_CLASSES
+from eifer_ros.types import FaceOrigin
 from research.micro.spotting import (
     CameraFaults,
     Rows,
@@ -88,6 +91,7 @@ def test_camera_faults_belong_to_the_seed_and_keep_what_moves() -> None:
 
 def test_networks_learn_what_tells_classes_apart_and_both_senses_know_more_than_one() -> None:
     pytest.importorskip("torch")
+    pytest.importorskip("onnx")
     rng = np.random.default_rng(0)
     count = 1600
     label = rng.integers(0, 3, count)
@@ -105,13 +109,17 @@ def test_networks_learn_what_tells_classes_apart_and_both_senses_know_more_than_
         np.arange(count) % 8,
         np.ones((count, 2), bool),
     )
-    verifiers = train(rows, epochs=60)
+    trained = train(rows, epochs=60)
+    verifiers = Verifiers.of(open_bytes(trained.graph(), "what was trained"))
     assert verifiers.classes == MICRO_CLASSES
     apart = rows.person < 2
     answers = [
         log_probabilities(network, x[apart])
-        for network, x in ((verifiers.vision, rows.vision), (verifiers.emg, rows.emg))
+        for network, x in ((trained.vision, rows.vision), (trained.emg, rows.emg))
     ]
+    given = [verifiers.judge(v, e) for v, e in zip(rows.vision[apart], rows.emg[apart], strict=True)]
+    for origin, answer in zip((FaceOrigin.VISION, FaceOrigin.EMG), answers, strict=True):
+        np.testing.assert_allclose([one[origin][0] for one in given], answer, rtol=1e-5, atol=1e-5)
     both = np.array([verifiers.fuse(v, e) for v, e in zip(*answers, strict=True)])
     right = [(log_p.argmax(axis=1) == label[apart]).mean() for log_p in (*answers, both)]
     assert min(right[:2]) > 0.7 and right[2] > max(right[:2])
