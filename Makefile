@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Optional parts that the tests exercise. Without PyTorch (a large download on some machines): make test TORCH=0
-EXTRAS := test,standard
+EXTRAS := test,docs,standard
 TORCH ?= 1
 ifeq ($(TORCH),1)
 EXTRAS := $(EXTRAS),train
@@ -16,12 +16,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint types check setup setup-test bench clean
+.PHONY: help demo test lint types check docs setup setup-test bench clean
 
 help:
 	@echo "make demo    set up and run the main job (results in $(OUT)/)"
 	@echo "make test    set up and run every test (TORCH=0 leaves PyTorch out)"
 	@echo "make check   lint and types"
+	@echo "make docs    the documentation as a site, in build/site (a broken link is an error)"
 	@echo "make bench   all figures of docs/benchmarks.md, quick"
 
 $(VENV)/.base: pyproject.toml setup.py constraints.txt
@@ -41,6 +42,13 @@ $(VENV)/.test: $(VENV)/.base Makefile
 $(VENV)/.lint: $(VENV)/.base Makefile
 	@$(PIP) install -c constraints.txt -e '.[lint,viewer]'
 	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base Makefile
+	@$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 setup: $(VENV)/.base
 

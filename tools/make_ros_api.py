@@ -137,8 +137,8 @@ def _code(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text for a table: no column ends, no tags."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    """Text for a table: no column ends, no tags, no links."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
 
 
 KINDS = {

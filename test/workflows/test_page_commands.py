@@ -15,7 +15,7 @@ import pytest
 import typer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
