@@ -99,11 +99,34 @@ class Component:
         """Release devices and files. Safe to call twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that is there now.
+
+    url: opens it. name: what it calls itself. detail: where it is, or how many channels it has.
+    """
+
+    url: str
+    name: str
+    detail: str = ""
+
+
 class Source(Component):
     """A component that makes items of its own accord: a camera, an amplifier, a bag."""
 
     live: bool = True
     """False where items may be taken as fast as they can be used (files, simulation)."""
+
+    @classmethod
+    def discover(cls) -> tuple[Device, ...]:
+        """Devices of this kind that can be opened now, for `eifer doctor`.
+
+        Raises
+        ------
+        EiferError
+            The kind cannot be used on this machine, with what would help: an extra, a library, a permission.
+        """
+        return ()
 
     def produce(self) -> Iterator[Emission]:
         """Items in stamp order until the source ends or `stop` is called.

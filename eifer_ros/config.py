@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import ConfigError, did_you_mean
 
@@ -34,6 +34,56 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DeviceConfig(Config):
+    """Base of the parameters of whatever a URL opens (`registry.py`): what a URL says is text, and becomes the
+    list, number or choice that the parameter holds.
+    """
+
+    usage: ClassVar[str] = ""
+    """How the URL is written, such as `gaze:HOST`; a plug-in says it here."""
+    url_field: ClassVar[str] = ""
+    """The parameter that takes what follows the colon of the URL."""
+    aliases: ClassVar[dict[str, str]] = {"rate": "rate_hz"}
+    """Short names of parameters, for URLs only."""
+
+    @classmethod
+    def from_address(cls, address: str) -> dict[str, Any]:
+        """Parameters that the address sets, for a device whose address is more than one of them.
+
+        Parameters
+        ----------
+        address : str
+            What stands between the colon and the question mark of the URL; may be empty.
+
+        Returns
+        -------
+        dict of str to Any
+            Values by parameter name.
+
+        Raises
+        ------
+        ValueError
+            The address cannot be understood; the message says what would be right.
+        """
+        if address and not cls.url_field:
+            raise ValueError(f"takes no address, '{address}' is left over")
+        return {cls.url_field: address} if address else {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        origin = get_origin(annotation)
+        if origin in (tuple, list):
+            if isinstance(value, str):
+                return [part.strip() for part in value.split(",") if part.strip()]
+            # a ROS parameter file cannot hold an empty list; it writes [""]
+            return [] if isinstance(value, list) and value == [""] else value
+        if origin is Literal and isinstance(value, str):
+            return next((choice for choice in get_args(annotation) if str(choice) == value), value)
+        return value
 
 
 def parameter(

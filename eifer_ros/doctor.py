@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from . import resources, threads
-from .errors import EiferError, InputError
+from .component import Device
+from .errors import EiferError, InputError, MissingExtra
 from .head.model import load_head
+from .registry import BUILT_IN, registries
 
 PACKAGE = "eifer_ros"
 PURPOSES = {
@@ -126,7 +128,7 @@ def examine() -> Report:
         report.add("base", PACKAGE, "problem", str(error))
     _models(report)
     _ros(report)
-    _devices(report)
+    _kinds(report)
     return report
 
 
@@ -214,23 +216,26 @@ def _ros(report: Report) -> None:
         )
 
 
-def _devices(report: Report) -> None:
-    from .camera.list import list_devices
-    from .emg.sources.open import list_sources
-
-    for device in list_devices():
-        report.add("cameras", device.name, "ok", f"--camera {device.url}")
-    if not any(finding.group == "cameras" for finding in report.findings):
-        report.add(
-            "cameras",
-            "cameras",
-            "none",
-            "none found; a video file or the simulated participant serves as well",
-        )
-    for source in list_sources():
-        if source.problem:
-            report.add("emg", source.name, "missing" if not source.installed else "none", source.problem)
-        elif source.found:
-            report.add("emg", source.name, "ok", f"{source.adds}; found: {', '.join(source.found)}")
-        else:
-            report.add("emg", source.name, "ok", f"{source.adds}; nothing found now")
+def _kinds(report: Report) -> None:
+    """Every kind of device, and what is there of it now."""
+    for group, registry in registries().items():
+        problems = registry.problems()
+        for entry in registry.entries():
+            try:
+                device = registry.load(entry.scheme)
+                registry.config_type(entry.scheme)
+                discover: Callable[[], tuple[Device, ...]] = getattr(device, "discover", tuple)
+                present = discover()
+            except EiferError as error:
+                if str(error) not in problems:
+                    missing = isinstance(error, MissingExtra)
+                    report.add(group, entry.scheme, "missing" if missing else "none", str(error))
+                continue
+            entry = registry.entry(entry.scheme)  # a plug-in says more once it is imported
+            extra = f" (extra {entry.extra})" if entry.extra else ""
+            origin = f" (from {entry.origin})" if entry.origin != BUILT_IN else ""
+            report.add(group, entry.scheme, "ok", f"{entry.usage}: {entry.what}{extra}{origin}")
+            for one in present:
+                report.add(group, one.url, "ok", ", ".join(text for text in (one.name, one.detail) if text))
+        for problem in problems:
+            report.add(group, "plug-in", "missing", problem)

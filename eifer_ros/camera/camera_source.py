@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..component import Emission, Health, Level, Port, Source
 from ..config import Config, parameter
-from .open import open_camera
+from ..registry import CAMERAS
 from .video import OUTPUT
 
 
@@ -16,7 +16,7 @@ class CameraConfig(Config):
 
     url: str = parameter(
         "webcam:0",
-        "what to open: webcam:0, video:FILE, folder:DIR, realsense[:SERIAL or :FILE.db3]",
+        f"what to open: {CAMERAS.usage()}",
         min_length=1,
     )
     width: int = parameter(640, "picture width (webcam, realsense)", unit="px", ge=16, le=8192)
@@ -40,15 +40,9 @@ class Camera(Source):
 
     def __init__(self, config: CameraConfig) -> None:
         self.config = config
-        probe = open_camera(config.url)
-        wanted: dict[str, Any] = {
-            name: getattr(config, name)
-            for name in probe.config_type.model_fields
-            if name in config.model_fields_set
-        }
-        if "fps" in wanted and wanted["fps"] == int(wanted["fps"]):
-            wanted["fps"] = int(wanted["fps"])  # the RealSense SDK counts in whole frames
-        self._source = open_camera(config.url, **wanted)
+        parameters = CAMERAS.config_type(CAMERAS.scheme(config.url)).model_fields
+        options = {name: getattr(config, name) for name in config.model_fields_set if name in parameters}
+        self._source = CAMERAS.open(config.url, **options)
         self.live = self._source.live
         self._set_up = False
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class CameraDevice:
-    """A camera that can be opened: url for `open_camera`, its name, and where it is."""
-
-    url: str
-    name: str
-    detail: str = ""
+from ..component import Device
 
 
-def webcams(root: Path = Path("/sys/class/video4linux")) -> list[CameraDevice]:
+def webcams(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
     """Video capture devices in the order of their numbers; `root` is the kernel's listing."""
     found = []
     for entry in root.glob("video*") if root.is_dir() else ():
@@ -30,7 +22,7 @@ def webcams(root: Path = Path("/sys/class/video4linux")) -> list[CameraDevice]:
         found.append(
             (
                 number,
-                CameraDevice(f"webcam:{number}", _text(entry / "name") or "camera", f"/dev/video{number}"),
+                Device(f"webcam:{number}", _text(entry / "name") or "camera", f"/dev/video{number}"),
             )
         )
     return [device for _, device in sorted(found, key=lambda pair: pair[0])]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..component import Emission, Health, Level, Port, Source
-from ..config import Config, parameter
+from ..config import DeviceConfig, parameter
 from ..errors import InputError
 from ..types import NS, U8, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
@@ -22,8 +22,10 @@ from .video import OUTPUT
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
-class FolderConfig(Config):
+class FolderConfig(DeviceConfig):
     """Parameters of a folder of pictures as a camera."""
+
+    url_field: ClassVar[str] = "path"
 
     path: str = parameter("", "folder of pictures")
     fps: float = parameter(30.0, "pictures per second", unit="Hz", gt=0, le=1000)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..clock import DeviceClock, steady_epoch
-from ..component import Emission, Health, Level, Port, Source
-from ..config import Config, parameter
+from ..component import Device, Emission, Health, Level, Port, Source
+from ..config import DeviceConfig, parameter
 from ..errors import DeviceError, InputError, MissingExtra
 from ..types import F32, F64, U8, Frame, Stamp
 from .pacing import Pacer
@@ -21,7 +21,7 @@ from .video import OUTPUT
 RECORDING_SUFFIXES = (".db3", ".bag")
 
 
-class RealSenseConfig(Config):
+class RealSenseConfig(DeviceConfig):
     """Parameters of a RealSense camera."""
 
     serial: str = parameter("", "serial number of the camera; empty takes the first one found")
@@ -35,6 +35,11 @@ class RealSenseConfig(Config):
     )
     speed: float = parameter(0.0, "recording: 1 plays in real time, 0 as fast as frames are taken", ge=0)
     silence_s: float = parameter(0.5, "no frame for this long shows in health", unit="s", gt=0, le=1)
+
+    @classmethod
+    def from_address(cls, address: str) -> dict[str, str]:
+        """The file of a recording, or a serial number."""
+        return {"path" if address.lower().endswith(RECORDING_SUFFIXES) else "serial": address}
 
 
 def load_sdk() -> Any:
@@ -96,6 +101,11 @@ class RealSenseSource(Source):
         self._last_stamp: Stamp = 0
         self._last_seen: float | None = None
         self._seen = self._missed = self._attempt = 0
+
+    @classmethod
+    def discover(cls) -> tuple[Device, ...]:
+        """RealSense cameras on USB. Raises MissingExtra, DeviceError where the SDK does not load."""
+        return tuple(Device(f"realsense:{serial}", name, "USB") for serial, name in devices(load_sdk()))
 
     def setup(self) -> None:
         """Load the SDK and start the pipeline."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import topics
 from ..component import Emission, Health, Level, Port, Source
-from ..config import Config, parameter
+from ..config import DeviceConfig, parameter
 from ..errors import InputError
 from ..types import NS, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
@@ -27,8 +27,10 @@ OUTPUT = topics.CAMERA_IMAGE.port
 """The output of every camera."""
 
 
-class VideoConfig(Config):
+class VideoConfig(DeviceConfig):
     """Parameters of a video file as a camera."""
+
+    url_field: ClassVar[str] = "path"
 
     path: str = parameter("", "video file")
     start_stamp: int = parameter(

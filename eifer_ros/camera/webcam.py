@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
+from pydantic import field_validator
 
 from ..clock import steady_epoch
-from ..component import Emission, Health, Level, Port, Source
-from ..config import Config, parameter
+from ..component import Device, Emission, Health, Level, Port, Source
+from ..config import DeviceConfig, parameter
 from ..errors import ConfigError, DeviceError
 from ..types import NS, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
@@ -22,8 +23,10 @@ from .devices import webcams
 from .video import OUTPUT
 
 
-class WebcamConfig(Config):
+class WebcamConfig(DeviceConfig):
     """Parameters of a webcam."""
+
+    url_field: ClassVar[str] = "device"
 
     device: str = parameter("0", "number or path of the device: 0, /dev/video0, /dev/v4l/by-id/...")
     width: int = parameter(640, "picture width asked of the camera", unit="px", ge=16, le=8192)
@@ -36,6 +39,12 @@ class WebcamConfig(Config):
     calibration: str = parameter(
         "", "camera calibration YAML as camera_calibration writes it; empty where unknown"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        device_number(device)
+        return device
 
 
 class Capture(Protocol):
@@ -93,6 +102,11 @@ class WebcamSource(Source):
         self._last_stamp: Stamp = 0
         self._last_seen: float | None = None
         self._seen = self._skipped = self._reconnects = self._attempt = 0
+
+    @classmethod
+    def discover(cls) -> tuple[Device, ...]:
+        """Webcams that Linux knows of."""
+        return tuple(webcams())
 
     def setup(self) -> None:
         """Open the camera and wait for its first picture."""

@@ -27,6 +27,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..registry import CAMERAS, EMG_SOURCES
+
 out_console = Console(soft_wrap=True)
 err_console = Console(stderr=True, soft_wrap=True)
 
@@ -37,10 +39,8 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; mu
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Parameters in ROS 2 YAML format (see config/).")
 ]
-CAMERA_HELP = (
-    "video:FILE, webcam:0, folder:DIR, bag:DIR, performer:SEED, realsense or realsense:SERIAL_OR_FILE"
-)
-EMG_HELP = "lsl:NAME, brainflow:BOARD, delsys:HOST, sessantaquattro, file:PATH, performer:SEED"
+CAMERA_HELP = CAMERAS.usage()
+EMG_HELP = EMG_SOURCES.usage()
 
 
 @contextmanager

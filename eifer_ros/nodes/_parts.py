@@ -49,7 +49,6 @@ def performer() -> Part:
 def camera() -> Part:
     """A camera of any kind, the simulated one included."""
     from ..camera.camera_source import Camera
-    from ..simulation import performer as _performer  # noqa: F401  (makes `performer:SEED` known)
 
     return Part("camera", Camera)
 
@@ -57,7 +56,6 @@ def camera() -> Part:
 def emg_source() -> Part:
     """An amplifier of any kind, the simulated one included."""
     from ..emg.sources.emg_input import EmgInput
-    from ..simulation import performer as _performer  # noqa: F401  (makes `performer:SEED` known)
 
     return Part("emg_source", EmgInput)
 

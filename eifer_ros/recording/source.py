@@ -8,15 +8,17 @@ from typing import ClassVar
 
 from ..camera.pacing import Pacer
 from ..component import Emission, Health, Level, Port, Source
-from ..config import Config, parameter
+from ..config import DeviceConfig, parameter
 from ..types import Stamp
 from .reader import Bag
 from .streams import PORTS, Role
 from .sync import Sync, items_synced
 
 
-class ReplayConfig(Config):
+class ReplayConfig(DeviceConfig):
     """Parameters of a replay."""
+
+    url_field: ClassVar[str] = "path"
 
     path: str = parameter("", "recording: its folder or its .mcap file")
     topics: list[str] = parameter(
@@ -110,3 +112,16 @@ class BagSource(Source):
         """Nothing is held open between items."""
         self._pacer.stop()
         self._ready = False
+
+
+class PictureReplayConfig(ReplayConfig):
+    """Parameters of a recording as a camera."""
+
+    topics: list[str] = parameter(["camera/image_raw"], "relative names of what to replay")
+    synced: bool = parameter(False, "bring the camera onto the amplifier's clock, as sync.json says how")
+
+
+class PictureReplay(BagSource):
+    """The pictures of a recording."""
+
+    config_type = PictureReplayConfig

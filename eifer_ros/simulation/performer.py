@@ -14,16 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
-from urllib.parse import parse_qsl
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
 from .. import topics
-from ..camera import open as camera_open
 from ..component import Emission, Health, Level, Port, Source
-from ..config import Config, build, parameter
-from ..emg.sources import open as emg_open
+from ..config import DeviceConfig, parameter
 from ..errors import ConfigError
 from ..types import (
     NS,
@@ -49,11 +46,13 @@ _FAR = 400 * 365 * 86400.0
 _WINDOW_S = 10.0
 
 
-class PerformerConfig(Config):
+class PerformerConfig(DeviceConfig):
     """Parameters of the simulated participant.
 
     Two processes with the same values show the same performance.
     """
+
+    url_field: ClassVar[str] = "seed"
 
     seed: int = parameter(7, "who performs", ge=0, le=2**31 - 1)
     session: int = parameter(
@@ -433,22 +432,3 @@ def simulate(
             progress(1.0)
     finally:
         source.close()
-
-
-def _seeded(rest: str, options: dict[str, Any]) -> PerformerConfig:
-    seed = {"seed": rest} if rest else {}
-    if isinstance(options.get("artefacts"), str):
-        options = {**options, "artefacts": tuple(name for name in options["artefacts"].split(",") if name)}
-    return build(PerformerConfig, {**seed, **options}, f"performer:{rest}")
-
-
-def _open_emg(rest: str, options: str) -> Source:
-    return PerformerEmg(_seeded(rest, dict(parse_qsl(options, keep_blank_values=True))))
-
-
-def _open_camera(rest: str, options: dict[str, Any]) -> Source:
-    return PerformerCamera(_seeded(rest, options))
-
-
-emg_open.register("performer", _open_emg)
-camera_open.register("performer", _open_camera, "performer:SEED")

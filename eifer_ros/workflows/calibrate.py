@@ -11,12 +11,12 @@ from pathlib import Path
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession, Prompt
 from ..emg.emg_processing import EmgConfig, EmgProcessing
-from ..emg.sources.open import open_emg
 from ..errors import DeviceError, InputError
 from ..hosts.local import LocalHost
 from ..recording.writer import BagWriter
+from ..registry import CAMERAS, EMG_SOURCES
 from ..types import Item, Marker, MuscleActivity
-from .common import Progress, new_folder, open_pictures
+from .common import Progress, new_folder
 from .session import load_session
 
 Show = Callable[[Prompt], None]
@@ -56,9 +56,9 @@ def calibrate_live(
     the movements fail.
     """
     processing = EmgProcessing(config or EmgConfig())
-    sources = {"source": open_emg(emg), "emg": processing}
+    sources = {"source": EMG_SOURCES.open(emg), "emg": processing}
     if camera is not None:
-        sources["camera"] = open_pictures(camera)
+        sources["camera"] = CAMERAS.open(camera)
     host = LocalHost(sources)
     arrived: deque[MuscleActivity] = deque()
     first = threading.Event()

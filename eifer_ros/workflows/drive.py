@@ -15,8 +15,9 @@ from ..errors import InputError
 from ..hosts.local import LocalHost
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
 from ..recording.source import BagSource, ReplayConfig
+from ..registry import CAMERAS
 from ..types import FaceState, Item, seconds
-from .common import Progress, open_pictures
+from .common import Progress
 
 FACES = topics.faces()
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
@@ -63,7 +64,7 @@ def drive(
         bag.live = True  # outputs run against the clock
         components["source"] = bag
     else:
-        components["source"] = open_pictures(source if not path.exists() else f"video:{path}")
+        components["source"] = CAMERAS.open(source if not path.exists() else f"video:{path}")
         components["reconstruction"] = Reconstruction(ReconstructionConfig())
     outputs: dict[str, Component] = {}
     if avatars:

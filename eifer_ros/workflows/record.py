@@ -9,14 +9,14 @@ from typing import Any
 
 from ..component import Component, Source
 from ..config import build
-from ..emg.sources.open import open_emg
 from ..errors import InputError
 from ..hosts.local import LocalHost
 from ..recording.diagnostics import LatencyDiary
 from ..recording.source import BagSource, ReplayConfig
 from ..recording.writer import BagWriter
+from ..registry import CAMERAS, EMG_SOURCES
 from ..types import Item, seconds
-from .common import Progress, open_pictures
+from .common import Progress
 
 
 def record(
@@ -34,9 +34,9 @@ def record(
     """
     sources: dict[str, Component] = {}
     if camera is not None:
-        sources["camera"] = open_pictures(camera)
+        sources["camera"] = CAMERAS.open(camera)
     if emg is not None:
-        sources["emg"] = open_emg(emg)
+        sources["emg"] = EMG_SOURCES.open(emg)
     if not sources:
         raise InputError("nothing to record: give --camera, --emg or both")
     host = LocalHost(sources)

@@ -20,9 +20,10 @@ from ..micro.event_spotter import Spotter, SpotterConfig
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
 from ..recording.diagnostics import LatencyDiary
 from ..recording.writer import BagWriter
+from ..registry import CAMERAS
 from ..types import FaceEvent, FaceState, FaceStatus, Item, seconds
 from ..viewer.overlay import OverlayWriter
-from .common import Progress, new_folder, open_pictures
+from .common import Progress, new_folder
 
 FACE_PORT = "face/vision"
 
@@ -81,7 +82,7 @@ def run_camera(
     another thread to end early; what was recorded is kept. Errors: EiferError; the bag is closed properly
     first.
     """
-    source = open_pictures(camera) if isinstance(camera, str) else camera
+    source = CAMERAS.open(camera) if isinstance(camera, str) else camera
     component = Reconstruction(config or ReconstructionConfig())
     components: dict[str, Component] = {"camera": source, "reconstruction": component}
     spotter = (

@@ -10,22 +10,20 @@ from typing import Any, get_args
 
 from .. import topics
 from ..animatronic.animatronic_face import open_animatronic
-from ..camera.open import open_camera
 from ..component import Component, Emission, Health, Source
 from ..emg.calibration import Calibration
 from ..emg.emg_processing import EmgConfig, EmgProcessing
-from ..emg.sources.open import open_emg
 from ..errors import InputError
 from ..hosts.local import LocalHost
 from ..mapping.mapping import Mapping as Fitted
 from ..mapping.muscle_mapping import MappingConfig, MuscleMapping
 from ..micro.event_spotter import Spotter, SpotterConfig
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from ..registry import CAMERAS, EMG_SOURCES
 from ..types import Item, Stamp
 from ..viewer.controls import ArmControl, CalibrateControl, Control, RecordControl
 from ..viewer.player import BagPlayer
 from ..viewer.server import ViewConfig, Viewer, status_of
-from .common import open_pictures
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 ACTIVITY = topics.EMG_ACTIVITY.name
@@ -256,10 +254,10 @@ def _at_its_pace(camera: str) -> Source:
     """
     kind = camera.partition(":")[0]
     if kind in ("video", "folder"):
-        return open_camera(camera, speed=1.0)
+        return CAMERAS.open(camera, speed=1.0)
     if kind == "performer":
-        return open_camera(camera, width=PERFORMER_SIZE[0], height=PERFORMER_SIZE[1])
-    return open_pictures(camera)
+        return CAMERAS.open(camera, width=PERFORMER_SIZE[0], height=PERFORMER_SIZE[1])
+    return CAMERAS.open(camera)
 
 
 def _end(stop: threading.Event, host: LocalHost) -> None:
@@ -322,7 +320,7 @@ def _live(
         components["reconstruction"] = controls["estimator"] = Estimator(ReconstructionConfig(micro=micro))
     calibrate: CalibrateControl | None = None
     if emg is not None:
-        components["amplifier"] = open_emg(emg)
+        components["amplifier"] = EMG_SOURCES.open(emg)
         components["emg"] = processing = EmgProcessing(EmgConfig())
         if calibration is not None:
             processing.use_calibration(Calibration.load(calibration))

@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 
 from eifer_ros.camera.folder import SUFFIXES
-from eifer_ros.camera.open import open_camera
 from eifer_ros.component import Source
 from eifer_ros.errors import InputError
 from eifer_ros.reconstruction.encoder.encoder_tracker import (
@@ -33,6 +32,7 @@ from eifer_ros.reconstruction.encoder.encoder_tracker import (
 from eifer_ros.reconstruction.encoder.face_crop import POINTS, SIZE, crop_of
 from eifer_ros.reconstruction.encoder.face_encoder import Reading, as_input, cut
 from eifer_ros.reconstruction.landmarks.attention_mesh import Crop
+from eifer_ros.registry import CAMERAS
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F64, U8, Frame
 
@@ -189,7 +189,7 @@ def _performers(where: str, sensors: bool, count: int) -> list[Clip]:
 
 def _camera(url: str, count: int) -> Iterator[U8]:
     """About `count` pictures, evenly through the file."""
-    camera: Source = open_camera(url)
+    camera: Source = CAMERAS.open(url)
     camera.setup()
     try:
         step = max(int(getattr(camera, "frame_count", 0)) // max(count, 1), 1)

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from eifer_ros import config
-from eifer_ros.camera import list as camera_list
 from eifer_ros.camera.camera_source import Camera, CameraConfig
 from eifer_ros.camera.folder import FolderSource
-from eifer_ros.camera.open import SCHEMES, open_camera, register
 from eifer_ros.camera.realsense import RealSenseSource, load_sdk
 from eifer_ros.camera.video import VideoSource
 from eifer_ros.camera.webcam import WebcamSource
 from eifer_ros.component import Level
 from eifer_ros.errors import ConfigError, DeviceError, InputError, MissingExtra
+from eifer_ros.registry import CAMERAS, Entry
 from eifer_ros.types import NS
 
 
@@ -34,13 +33,13 @@ from eifer_ros.types import NS
     ],
 )
 def test_a_url_names_kind_and_device(url: str, kind: type, field: str, value: str) -> None:
-    source = open_camera(url)
+    source = CAMERAS.open(url)
     assert isinstance(source, kind)
     assert getattr(source.config, field) == value
 
 
 def test_what_follows_a_question_mark_is_configuration_and_goes_before_options(tmp_path: Path) -> None:
-    source = open_camera("folder:pictures?fps=200&speed=1", fps=50.0, start_stamp=7)
+    source = CAMERAS.open("folder:pictures?fps=200&speed=1", fps=50.0, start_stamp=7)
     assert isinstance(source, FolderSource)
     assert (source.config.path, source.config.fps, source.config.speed, source.config.start_stamp) == (
         "pictures",
@@ -49,15 +48,15 @@ def test_what_follows_a_question_mark_is_configuration_and_goes_before_options(t
         7,
     )
     with pytest.raises(ConfigError, match="did you mean 'fps'"):
-        open_camera("folder:pictures?fp=200")
+        CAMERAS.open("folder:pictures?fp=200")
     (tmp_path / "why?fps=9.mp4").write_bytes(b"")
-    taken = open_camera(f"video:{tmp_path / 'why?fps=9.mp4'}")
+    taken = CAMERAS.open(f"video:{tmp_path / 'why?fps=9.mp4'}")
     assert isinstance(taken, VideoSource) and taken.config.path.endswith("why?fps=9.mp4")
 
 
 def test_only_cameras_are_live() -> None:
     assert [
-        open_camera(url).live for url in ("video:a", "folder:a", "realsense:a.db3", "webcam:0", "realsense")
+        CAMERAS.open(url).live for url in ("video:a", "folder:a", "realsense:a.db3", "webcam:0", "realsense")
     ] == [
         False,
         False,
@@ -69,23 +68,23 @@ def test_only_cameras_are_live() -> None:
 
 def test_an_unknown_kind_is_refused_with_what_would_be_right() -> None:
     with pytest.raises(ConfigError, match=r"unknown kind 'webcm'; did you mean 'webcam'.*video:FILE"):
-        open_camera("webcm:0")
+        CAMERAS.open("webcm:0")
 
 
 def test_a_bare_file_name_is_refused_with_what_would_be_right() -> None:
     with pytest.raises(ConfigError, match="video:FILE"):
-        open_camera("take1.mp4")
+        CAMERAS.open("take1.mp4")
 
 
 def test_an_option_that_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="unknown key 'widht'; did you mean 'width'"):
-        open_camera("webcam:0", widht=640)
+        CAMERAS.open("webcam:0", widht=640)
 
 
 def test_a_further_kind_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eifer_ros.camera.open.SCHEMES", dict(SCHEMES))
-    register("still", lambda rest, options: open_camera(f"folder:{rest}", **options), "still:DIR")
-    source = open_camera("still:x", fps=2.0)
+    monkeypatch.setattr(CAMERAS, "_entries", dict(CAMERAS._entries))
+    CAMERAS.register(Entry("still", "eifer_ros.camera.folder:FolderSource", "still:DIR", "one picture"))
+    source = CAMERAS.open("still:x", fps=2.0)
     assert isinstance(source, FolderSource)
     assert source.config.fps == 2.0
 
@@ -130,8 +129,9 @@ def block_import(monkeypatch: pytest.MonkeyPatch, error: ImportError) -> None:
 def test_a_missing_realsense_sdk_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     block_import(monkeypatch, ModuleNotFoundError("No module named 'pyrealsense2'"))
     with pytest.raises(MissingExtra, match=r"pip install 'eifer_ros\[realsense\]'"):
-        open_camera("realsense").setup()
-    assert isinstance(camera_list.list_devices(), list)
+        CAMERAS.open("realsense").setup()
+    with pytest.raises(MissingExtra, match=r"pip install 'eifer_ros\[realsense\]'"):
+        RealSenseSource.discover()
 
 
 def test_a_realsense_sdk_without_libusb_names_the_system_package(monkeypatch: pytest.MonkeyPatch) -> None:

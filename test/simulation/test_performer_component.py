@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eifer_ros.camera.open import open_camera
 from eifer_ros.component import Emission, Level
 from eifer_ros.config import build, load
 from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
-from eifer_ros.emg.sources.open import open_emg
 from eifer_ros.errors import ConfigError
 from eifer_ros.hosts.local import LocalHost
 from eifer_ros.recording.reader import read
 from eifer_ros.recording.writer import BagWriter
+from eifer_ros.registry import CAMERAS, EMG_SOURCES
 from eifer_ros.simulation.participant import START
 from eifer_ros.simulation.performer import Performer, PerformerCamera, PerformerConfig, PerformerEmg, simulate
 from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceOrigin, FaceState, Marker, MuscleActivity, Stamp
@@ -316,23 +315,23 @@ def test_an_empty_simulation_is_refused(minutes: float, streams: dict[str, bool]
 
 
 def test_urls_open_the_participant() -> None:
-    emg = open_emg("performer:5?program=calibration&artefacts=white,mains&scheme=kuramoto&speed=0")
+    emg = EMG_SOURCES.open("performer:5?program=calibration&artefacts=white,mains&scheme=kuramoto&speed=0")
     assert isinstance(emg, PerformerEmg)
     assert emg.config.seed == 5
     assert emg.config.artefacts == ("white", "mains")
     assert emg.config.scheme == "kuramoto"
     assert not emg.live
-    camera = open_camera("performer:5", width=80, height=60)
+    camera = CAMERAS.open("performer:5", width=80, height=60)
     assert isinstance(camera, PerformerCamera)
     assert camera.participant.size == (80, 60)
     both = "performer:5?program=micro&artefacts=white&fps=200"
-    one, other = open_camera(both, width=80, height=60), open_emg(both)
+    one, other = CAMERAS.open(both, width=80, height=60), EMG_SOURCES.open(both)
     assert isinstance(one, PerformerCamera) and isinstance(other, PerformerEmg)
     assert one.config.program == other.config.program == "micro" and one.config.fps == 200.0
     with pytest.raises(ConfigError, match=r"program = .*nonsense"):
-        open_emg("performer:5?program=nonsense")
+        EMG_SOURCES.open("performer:5?program=nonsense")
     with pytest.raises(ConfigError, match="artefact 'whit'"):
-        open_emg("performer:5?artefacts=whit")
+        EMG_SOURCES.open("performer:5?artefacts=whit")
 
 
 def test_the_configuration_file_lists_every_parameter_with_its_default(root: Path) -> None:

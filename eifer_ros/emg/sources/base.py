@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import field_validator
 
 from ... import topics
 from ...component import Emission, Health, Level, Port, Source
-from ...config import Config, parameter
+from ...config import DeviceConfig, parameter
 from ...errors import ConfigError, DeviceError, InputError, did_you_mean
 from ...types import F32, F64, NS, EmgChannelInfo, EmgChunk, Stamp
 from ..montage import SCHEMES, guess_scheme, load_scheme
@@ -47,7 +46,7 @@ def volts_per(unit: str) -> float:
     return _VOLTS[plain]
 
 
-class EmgSourceConfig(Config):
+class EmgSourceConfig(DeviceConfig):
     """What can be set for every EMG source."""
 
     pick: tuple[str, ...] = parameter(
@@ -72,12 +71,6 @@ class EmgSourceConfig(Config):
         0.25, "first pause before trying again; doubles with every failure", unit="s", gt=0, le=60
     )
     retry_max_s: float = parameter(5.0, "longest pause between attempts", unit="s", gt=0, le=600)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_list(cls, value: Any) -> Any:
-        """A ROS parameter file cannot hold an empty list; it writes [""]."""
-        return [] if isinstance(value, list) and value == [""] else value
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...clock import DeviceClock, steady_epoch
+from ...component import Device
 from ...config import parameter
 from ...errors import ConfigError, DeviceError, MissingExtra, did_you_mean
 from ...types import NS
@@ -45,6 +46,8 @@ _HINTS = {
 
 class BrainFlowConfig(EmgSourceConfig):
     """Parameters of the BrainFlow source."""
+
+    url_field: ClassVar[str] = "board"
 
     board: str = parameter("SYNTHETIC_BOARD", "name of the board as in brainflow.BoardIds, e.g. CYTON_BOARD")
     serial_port: str = parameter("", "serial port of the dongle, e.g. /dev/ttyUSB0")
@@ -127,18 +130,6 @@ def boards() -> tuple[str, ...]:
     return tuple(lines)
 
 
-def found() -> tuple[str, ...]:
-    """The built-in synthetic board, and the serial ports a dongle may be on."""
-    load()
-    ports = sorted(
-        str(port) for pattern in ("ttyUSB*", "ttyACM*", "cu.usb*") for port in Path("/dev").glob(pattern)
-    )
-    return (
-        "brainflow:SYNTHETIC_BOARD (built in, for trying out)",
-        *(f"serial port {port}" for port in ports),
-    )
-
-
 class BrainFlowSource(LiveEmgSource):
     """One board."""
 
@@ -153,6 +144,18 @@ class BrainFlowSource(LiveEmgSource):
         self._board: Any = None
         self._clock: DeviceClock | None = None
         self._ready: deque[Block] = deque()
+
+    @classmethod
+    def discover(cls) -> tuple[Device, ...]:
+        """The built-in synthetic board, and serial ports that a dongle may be on."""
+        load()
+        ports = sorted(
+            str(port) for pattern in ("ttyUSB*", "ttyACM*", "cu.usb*") for port in Path("/dev").glob(pattern)
+        )
+        return (
+            Device("brainflow:SYNTHETIC_BOARD", "built in", "for trying out"),
+            *(Device(f"brainflow:BOARD?serial_port={port}", "serial port") for port in ports),
+        )
 
     def setup(self) -> None:
         """Load BrainFlow and check the board's name. MissingExtra, DeviceError, ConfigError."""

@@ -26,6 +26,8 @@ END = b"\r\n\r\n"
 class DelsysConfig(EmgSourceConfig):
     """Parameters of the Delsys source."""
 
+    url_field: ClassVar[str] = "host"
+
     host: str = parameter("127.0.0.1", "machine that runs the Trigno SDK server")
     command_port: int = parameter(50040, "port of commands", ge=1, le=65535)
     data_port: int = parameter(50043, "port of EMG data (50041 for legacy sensors)", ge=1, le=65535)

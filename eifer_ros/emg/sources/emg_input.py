@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...component import Emission, Health, Port, Source
-from ...config import build, parameter
+from ...config import parameter
 from ...errors import ConfigError
-from .base import CHANNELS, RAW, EmgSource, EmgSourceConfig
-from .open import open_emg
+from ...registry import EMG_SOURCES
+from .base import CHANNELS, RAW, EmgSourceConfig
 
 
 class EmgInputConfig(EmgSourceConfig):
@@ -17,7 +17,7 @@ class EmgInputConfig(EmgSourceConfig):
 
     url: str = parameter(
         "lsl:type=EMG",
-        "what to open: lsl:NAME, lsl:type=EMG, brainflow:BOARD, delsys:HOST, sessantaquattro[:PORT], file:PATH",
+        f"what to open: {EMG_SOURCES.usage()}",
         min_length=1,
     )
 
@@ -30,22 +30,17 @@ class EmgInput(Source):
 
     def __init__(self, config: EmgInputConfig) -> None:
         self.config = config
-        source = open_emg(config.url)
-        given = {
-            key: value for key, value in config.model_dump(exclude_defaults=True).items() if key != "url"
+        options = {
+            name: value for name, value in config.model_dump(exclude_defaults=True).items() if name != "url"
         }
-        if given and not isinstance(source, EmgSource):
+        parameters = EMG_SOURCES.config_type(EMG_SOURCES.scheme(config.url)).model_fields
+        unsupported = sorted(options.keys() - parameters.keys())
+        if unsupported:
             raise ConfigError(
-                f"{config.url}: this source has no {', '.join(sorted(given))}; give its options in the address"
+                f"{config.url}: this source has no {', '.join(unsupported)}; write its options in the address"
             )
-        if isinstance(source, EmgSource) and given:
-            own: dict[str, Any] = source.config.model_dump(exclude_defaults=True)
-            kind: Any = type(source)
-            source = kind(
-                build(type(source.config), given | own, config.url)
-            )  # the address is nearer to the user: it wins
-        self._source = source
-        self.live = source.live
+        self._source = EMG_SOURCES.open(config.url, **options)
+        self.live = self._source.live
 
     def setup(self) -> None:
         """As the source's own."""

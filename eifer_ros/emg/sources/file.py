@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
+from urllib.parse import unquote
 
 from ... import topics
 from ...component import Emission
@@ -60,6 +61,11 @@ class FileConfig(EmgSourceConfig):
     )
     stream: str = parameter("", "name or type of the stream of an XDF file")
     topic: str = parameter(topics.EMG_RAW.name, "topic of the EMG in a bag, without namespace")
+
+    @classmethod
+    def from_address(cls, address: str) -> dict[str, str]:
+        """The path, whose `%3F` and the like stand for the character."""
+        return {"path": unquote(address)} if address else {}
 
 
 def read_recording(config: FileConfig) -> EmgRecording:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...clock import DeviceClock, steady_epoch
+from ...component import Device
 from ...config import parameter
 from ...errors import ConfigError, DeviceError, InputError, MissingExtra, did_you_mean
 from ...types import F32, F64, NS, nanoseconds
@@ -29,6 +30,8 @@ _DTYPES = {1: np.float32, 2: np.float64, 4: np.int32, 5: np.int16, 6: np.int8, 7
 
 class LslConfig(EmgSourceConfig):
     """Parameters of the LSL source."""
+
+    url_field: ClassVar[str] = "stream"
 
     stream: str = parameter(
         "type=EMG", "name of the stream, or property=value (name, type, source_id, hostname, uid)"
@@ -59,15 +62,6 @@ def load() -> Any:
     return pylsl
 
 
-def found(wait_s: float = 1.0) -> tuple[str, ...]:
-    """The streams on the network now, one line each."""
-    return tuple(
-        f"lsl:{info.name()} ({info.type() or 'no type'}, {info.channel_count()} channels, {info.nominal_srate():g} Hz, "
-        f"{info.hostname()})"
-        for info in load().resolve_streams(wait_s)
-    )
-
-
 class LslSource(LiveEmgSource):
     """One LSL stream.
 
@@ -95,6 +89,18 @@ class LslSource(LiveEmgSource):
         self._inlet: Any = None
         self._dejitter: Dejitter | None = None
         self._ready: deque[Block | Layout] = deque()
+
+    @classmethod
+    def discover(cls) -> tuple[Device, ...]:
+        """Streams on the network, searched for a second. Raises MissingExtra, DeviceError."""
+        return tuple(
+            Device(
+                f"lsl:{stream.name()}",
+                stream.type() or "no type",
+                f"{stream.channel_count()} channels, {stream.nominal_srate():g} Hz, {stream.hostname()}",
+            )
+            for stream in load().resolve_streams(1.0)
+        )
 
     def setup(self) -> None:
         """Load liblsl. MissingExtra, DeviceError."""

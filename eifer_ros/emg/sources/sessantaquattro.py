@@ -35,6 +35,8 @@ _PROBE = 16
 class SessantaquattroConfig(EmgSourceConfig):
     """Parameters of the Sessantaquattro source."""
 
+    url_field: ClassVar[str] = "port"
+
     port: int = parameter(45454, "TCP port to listen on; 0 lets the system choose", ge=0, le=65535)
     address: str = parameter("0.0.0.0", "address to listen on")
     model: Literal["auto", "sessantaquattro", "plus"] = parameter(

@@ -3,9 +3,7 @@ from __future__ import annotations
 import pytest
 
 from eifer_ros import config, resources
-from eifer_ros.emg.sources import list_sources, open_emg, register
 from eifer_ros.emg.sources import lsl as lsl_module
-from eifer_ros.emg.sources import open as open_module
 from eifer_ros.emg.sources.base import volts_per
 from eifer_ros.emg.sources.brainflow import BrainFlowSource
 from eifer_ros.emg.sources.delsys import DelsysSource
@@ -14,6 +12,7 @@ from eifer_ros.emg.sources.file import FileSource
 from eifer_ros.emg.sources.lsl import LslSource
 from eifer_ros.emg.sources.sessantaquattro import SessantaquattroSource
 from eifer_ros.errors import ConfigError, InputError, MissingExtra
+from eifer_ros.registry import EMG_SOURCES
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ from eifer_ros.errors import ConfigError, InputError, MissingExtra
     ],
 )
 def test_an_address_opens_its_source_with_its_options(url: str, kind: type, values: dict) -> None:
-    source = open_emg(url)
+    source = EMG_SOURCES.open(url)
     assert type(source) is kind
     assert {key: getattr(source.config, key) for key in values} == values
 
@@ -63,34 +62,23 @@ def test_an_address_opens_its_source_with_its_options(url: str, kind: type, valu
 )
 def test_a_wrong_address_is_refused_with_what_would_be_right(url: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        open_emg(url)
+        EMG_SOURCES.open(url)
 
 
 def test_a_file_source_without_a_path_asks_for_one() -> None:
     with pytest.raises(InputError, match="which file"):
-        open_emg("file:")
+        EMG_SOURCES.open("file:")
 
 
-def test_a_source_of_another_package_can_be_registered(monkeypatch) -> None:
-    monkeypatch.setattr(open_module, "_OPENERS", dict(open_module._OPENERS))
-    register(
-        "performer", lambda rest, options: FileSource(open_module.file.FileConfig(path=f"{rest}+{options}"))
-    )
-    assert open_emg("performer:7?minutes=3").config.path == "7+minutes=3"
-
-
-def test_a_missing_library_names_the_extra_and_the_doctor_still_lists_everything(monkeypatch) -> None:
+def test_a_missing_library_names_the_extra_when_the_source_is_set_up_or_searched_for(monkeypatch) -> None:
     def missing() -> None:
         raise MissingExtra("pylsl", "lsl", "reading Lab Streaming Layer")
 
     monkeypatch.setattr(lsl_module, "load", missing)
     with pytest.raises(MissingExtra, match=r"pip install 'eifer_ros\[lsl\]'"):
-        open_emg("lsl:x").setup()
-    listed = {info.name: info for info in list_sources(search_s=0)}
-    assert set(listed) == {"lsl", "brainflow", "delsys", "sessantaquattro", "file"}
-    assert not listed["lsl"].installed
-    assert "eifer_ros[lsl]" in listed["lsl"].problem
-    assert listed["file"].installed
+        EMG_SOURCES.open("lsl:x").setup()
+    with pytest.raises(MissingExtra, match=r"pip install 'eifer_ros\[lsl\]'"):
+        LslSource.discover()
 
 
 @pytest.mark.parametrize(
