@@ -14,9 +14,10 @@ import numpy as np
 
 import bench
 from eifer_ros.animatronic.animatronic_face import Animatronic, AnimatronicConfig
-from eifer_ros.avatar.avatar_output import Avatar, AvatarConfig, open_avatar
+from eifer_ros.avatar.avatar_output import Avatar, AvatarConfig
 from eifer_ros.avatar.face import AvatarFace
 from eifer_ros.head import projection
+from eifer_ros.registry import AVATARS
 from eifer_ros.types import ARKIT_52, F64, NS, FaceOrigin, FaceState
 
 T0 = 1_760_000_000 * NS
@@ -89,7 +90,7 @@ def avatar_channels_wrong(quick: bool) -> int:
         ("ifacialmocap", 0.005 + 1e-6),
     ):
         heard = receivers.Receiver()
-        sender = open_avatar(f"{protocol}://127.0.0.1:{heard.port}")
+        sender = AVATARS.open(f"{protocol}://127.0.0.1:{heard.port}")
         for i in range(trials):
             face = AvatarFace(T0 + i * NS // 30, rng.uniform(0, 1, 52).astype(np.float32))
             sender.send(face)

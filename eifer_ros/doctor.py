@@ -218,14 +218,19 @@ def _ros(report: Report) -> None:
 
 def _kinds(report: Report) -> None:
     """Every kind of device, and what is there of it now."""
+    absent = {one.name for one in report.findings if one.group == "extras" and one.state != "ok"}
     for group, registry in registries().items():
         problems = registry.problems()
         for entry in registry.entries():
             try:
                 device = registry.load(entry.scheme)
                 registry.config_type(entry.scheme)
-                discover: Callable[[], tuple[Device, ...]] = getattr(device, "discover", tuple)
-                present = discover()
+                discover: Callable[[], tuple[Device, ...]] | None = getattr(device, "discover", None)
+                if discover is None and entry.extra in absent:
+                    detail = f"{entry.what}: pip install 'eifer_ros[{entry.extra}]'"
+                    report.add(group, entry.scheme, "missing", detail)
+                    continue
+                present = () if discover is None else discover()
             except EiferError as error:
                 if str(error) not in problems:
                     missing = isinstance(error, MissingExtra)

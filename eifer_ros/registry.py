@@ -174,7 +174,7 @@ class Registry(Generic[T]):
         """The name of the kind that `url` opens; nothing is imported. Raises ConfigError."""
         return self._split(url)[0]
 
-    def configure(self, url: str, **options: Any) -> tuple[type[T], DeviceConfig]:
+    def configure(self, url: str, /, **options: Any) -> tuple[type[T], DeviceConfig]:
         """Class and checked parameters of what `url` names; nothing is opened.
 
         Parameters
@@ -214,9 +214,9 @@ class Registry(Generic[T]):
                 raise ConfigError(f"{self.name} '{url}': options are written name=value")
             alias = config_type.aliases.get(name, name)
             values[alias if alias in config_type.model_fields else name] = value
-        return self.load(scheme), build(config_type, values, f"{scheme}:{address}")
+        return self.load(scheme), build(config_type, values, f"{scheme}:{address}" if address else scheme)
 
-    def open(self, url: str, **options: Any) -> T:
+    def open(self, url: str, /, **options: Any) -> T:
         """What `url` names, made but not set up; see `configure`.
 
         What is wrong with the file or device itself shows in its `setup`.
@@ -412,6 +412,62 @@ EMG_SOURCES: Registry[Source] = Registry(
 )
 
 
+AVATARS: Registry[Any] = Registry(
+    "avatar",
+    "eifer.avatars",
+    Entry(
+        "vmc",
+        "eifer_ros.avatar.vmc:VmcSender",
+        "vmc://127.0.0.1:39539",
+        'VSeeFace, VMagicMirror, Warudo and other VRM applications: 52 expressions ("Perfect Sync"), '
+        "head and eye bones, tracking status",
+    ),
+    Entry(
+        "vrchat",
+        "eifer_ros.avatar.vrchat:VrchatSender",
+        "vrchat://",
+        "VRChat avatars with Unified Expressions: v2 shapes, folded ones (`JawX`, `SmileFrownLeft`, ...), "
+        "eye tracking",
+    ),
+    Entry(
+        "livelink",
+        "eifer_ros.avatar.livelink:LiveLinkSender",
+        "livelink://",
+        "Unreal Engine, MetaHuman: 52 shapes, head and eye angles (rad), time code",
+    ),
+    Entry(
+        "ifacialmocap",
+        "eifer_ros.avatar.ifacialmocap:IFacialMocapSender",
+        "ifacialmocap://",
+        "Unity and Blender add-ons: 52 shapes in whole percents, head and eye angles in degrees, head position",
+    ),
+    Entry(
+        "livelink-csv",
+        "eifer_ros.avatar.livelink_csv:LiveLinkCsvSender",
+        "livelink-csv:FILE",
+        "a file as Live Link Face records it, for Unreal's importer, Blender and Furhat",
+    ),
+)
+SERVO_DRIVERS: Registry[Any] = Registry(
+    "servo driver",
+    "eifer.servos",
+    Entry(
+        "dynamixel",
+        "eifer_ros.animatronic.dynamixel:DynamixelDriver",
+        "dynamixel",
+        "Dynamixel X series over protocol 2.0; servos stop by themselves when commands stop coming",
+        "animatronic",
+    ),
+    Entry(
+        "pca9685",
+        "eifer_ros.animatronic.pca9685:Pca9685Driver",
+        "pca9685",
+        "hobby servos on a PCA9685 board over I2C, which cannot measure positions",
+        "animatronic",
+    ),
+)
+
+
 def registries() -> dict[str, Registry[Any]]:
     """All of them, by what a list of them is headed."""
-    return {"cameras": CAMERAS, "emg": EMG_SOURCES}
+    return {"cameras": CAMERAS, "emg": EMG_SOURCES, "avatars": AVATARS, "servos": SERVO_DRIVERS}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..registry import SERVO_DRIVERS
 from ..types import F64
 from .joint_map import JointMap
 
@@ -32,13 +33,9 @@ class Driver(Protocol):
 
 def make_driver(joint_map: JointMap) -> Driver | None:
     """The driver of the map's `driver` section, not opened yet; None where it has none."""
-    wanted = joint_map.config.driver
-    if wanted is None:
+    section = joint_map.config.driver
+    if section is None:
         return None
-    if wanted.type == "dynamixel":
-        from .dynamixel import DynamixelDriver
-
-        return DynamixelDriver(joint_map)
-    from .pca9685 import Pca9685Driver
-
-    return Pca9685Driver(joint_map)
+    device: Any = SERVO_DRIVERS.load(SERVO_DRIVERS.scheme(section["type"]))
+    driver: Driver = device(joint_map)
+    return driver

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import DeviceError, MissingExtra
+from ..config import parameter
+from ..errors import ConfigError, DeviceError, MissingExtra
 from ..types import F64
 from .joint_map import DriverConfig, JointMap, Servo
 
@@ -30,14 +31,28 @@ ATTEMPTS = 3
 """How often a servo is asked before it counts as silent."""
 
 
+class DynamixelConfig(DriverConfig):
+    """Parameters of the Dynamixel driver."""
+
+    wired_by: ClassVar[Literal["id", "channel"]] = "id"
+    url_field: ClassVar[str] = "port"
+
+    port: str = parameter("/dev/ttyUSB0", "serial port of the adapter")
+    baud: int = parameter(1_000_000, "bus speed", unit="bit/s", gt=0)
+    watchdog_s: float = parameter(
+        0.2, "servos stop by themselves after this much silence on the bus", unit="s", ge=0.04, le=2.54
+    )
+
+
 class DynamixelDriver:
     """All servos of a joint map on one bus."""
 
+    config_type = DynamixelConfig
+
     def __init__(self, joint_map: JointMap) -> None:
-        driver = joint_map.config.driver
-        if driver is None:
-            raise DeviceError(f"{joint_map.path} has no driver section")
-        self._config: DriverConfig = driver
+        if not isinstance(joint_map.driver, DynamixelConfig):
+            raise ConfigError(f"{joint_map.path} has no driver section of type dynamixel")
+        self._config = joint_map.driver
         self._names = joint_map.names
         self._servos: list[Servo] = [joint.servo or Servo() for joint in joint_map.config.joints.values()]
         self._ids = [servo.id if servo.id is not None else -1 for servo in self._servos]

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import field_validator, model_validator
 
 from .. import config
-from ..config import Config, parameter
+from ..config import Config, DeviceConfig, parameter
 from ..errors import ConfigError, did_you_mean
+from ..registry import SERVO_DRIVERS
 from ..types import ARKIT_52
 from .urdf import Urdf, load_urdf
 
@@ -99,22 +100,11 @@ class Coupling(Config):
     rest: float = parameter(0.01, "pull towards neutral, for directions that no feature fixes", gt=0, le=10)
 
 
-class DriverConfig(Config):
-    """Direct servo output. Leave it out where ros2_control moves the joints."""
+class DriverConfig(DeviceConfig):
+    """Base of the parameters of a servo driver."""
 
-    type: Literal["dynamixel", "pca9685"] = parameter(..., "which hardware")
-    port: str = parameter("/dev/ttyUSB0", "serial port of a Dynamixel adapter")
-    baud: int = parameter(1_000_000, "Dynamixel bus speed", unit="bit/s", gt=0)
-    watchdog_s: float = parameter(
-        0.2,
-        "Dynamixel servos stop by themselves after this much silence on the bus",
-        unit="s",
-        ge=0.04,
-        le=2.54,
-    )
-    bus: int = parameter(1, "I2C bus of the PCA9685 (/dev/i2c-1)", ge=0)
-    address: int = parameter(0x40, "I2C address of the PCA9685", ge=0x03, le=0x77)
-    frequency_hz: float = parameter(50.0, "PCA9685 pulse rate", unit="Hz", ge=24, le=400)
+    wired_by: ClassVar[Literal["id", "channel"]] = "id"
+    """What of `Servo` says which servo of the bus or board a joint has."""
 
 
 class JointMapConfig(Config):
@@ -135,7 +125,9 @@ class JointMapConfig(Config):
     )
     joints: dict[str, Joint] = parameter(..., "by URDF joint name", min_length=1)
     couplings: dict[str, Coupling] = parameter({}, "groups of joints that are solved together")
-    driver: DriverConfig | None = parameter(None, "direct servo output")
+    driver: dict[str, Any] | None = parameter(
+        None, "direct servo output: type and its parameters; left out where ros2_control moves the joints"
+    )
     poses: dict[str, dict[str, float]] = parameter({}, "named poses in rad, for pictures and tests")
 
 
@@ -146,6 +138,7 @@ class JointMap:
     path: Path
     config: JointMapConfig
     urdf: Urdf
+    driver: DriverConfig | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -171,14 +164,28 @@ def load_joint_map(path: Path) -> JointMap:
     values: dict[str, Any] = tree
     parsed = config.build(JointMapConfig, values, str(path))
     robot = load_urdf(path.parent / parsed.urdf)
+    driver = None if parsed.driver is None else _driver(dict(parsed.driver), path)
     check(parsed, robot, path)
-    return JointMap(path, parsed, robot)
+    if driver is not None:
+        _check_servos(parsed, driver, path)
+    return JointMap(path, parsed, robot, driver)
+
+
+def _driver(values: dict[str, Any], path: Path) -> DriverConfig:
+    kind = values.pop("type", "")
+    try:
+        _, driver = SERVO_DRIVERS.configure(str(kind), **values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: driver: {error}") from None
+    if not isinstance(driver, DriverConfig):
+        raise ConfigError(
+            f"{path}: driver: the parameters of '{kind}' must derive from eifer_ros.animatronic.joint_map.DriverConfig"
+        )
+    return driver
 
 
 def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
-    """Everything that one model alone cannot see: the URDF, couplings, servos, and whether neutral can be
-    reached in time.
-    """
+    """Everything that one model alone cannot see: the URDF, couplings, and whether neutral can be reached in time."""
     for name, joint in parsed.joints.items():
         where = f"{path}: joint '{name}'"
         known = robot.joints.get(name)
@@ -215,7 +222,6 @@ def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
                 f"({EASE_MARGIN:.0%} of ease_s); raise speed or acceleration, or narrow the range"
             )
     _check_couplings(parsed, path)
-    _check_servos(parsed, path)
     for pose, positions in parsed.poses.items():
         for name, value in positions.items():
             if name not in parsed.joints:
@@ -265,17 +271,13 @@ def _check_couplings(parsed: JointMapConfig, path: Path) -> None:
                     )
 
 
-def _check_servos(parsed: JointMapConfig, path: Path) -> None:
-    if parsed.driver is None:
-        return
-    key = "id" if parsed.driver.type == "dynamixel" else "channel"
+def _check_servos(parsed: JointMapConfig, driver: DriverConfig, path: Path) -> None:
+    key = driver.wired_by
     wired: dict[int, str] = {}
     for name, joint in parsed.joints.items():
         number = getattr(joint.servo, key) if joint.servo is not None else None
         if number is None:
-            raise ConfigError(
-                f"{path}: joint '{name}' has no servo.{key}, which the driver '{parsed.driver.type}' needs"
-            )
+            raise ConfigError(f"{path}: joint '{name}' has no servo.{key}, which the driver needs")
         if number in wired:
             raise ConfigError(
                 f"{path}: joints '{wired[number]}' and '{name}' have the same servo.{key} {number}"

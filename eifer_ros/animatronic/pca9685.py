@@ -8,11 +8,12 @@ speed: the guard starts from neutral.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import DeviceError, MissingExtra
+from ..config import parameter
+from ..errors import ConfigError, DeviceError, MissingExtra
 from ..types import F64
 from .joint_map import DriverConfig, JointMap, Servo
 
@@ -24,17 +25,29 @@ OSCILLATOR_HZ = 25_000_000.0
 STEPS = 4096
 
 
+class Pca9685Config(DriverConfig):
+    """Parameters of the PCA9685 driver."""
+
+    wired_by: ClassVar[Literal["id", "channel"]] = "channel"
+    url_field: ClassVar[str] = "bus"
+
+    bus: int = parameter(1, "I2C bus (/dev/i2c-1)", ge=0)
+    address: int = parameter(0x40, "I2C address", ge=0x03, le=0x77)
+    frequency_hz: float = parameter(50.0, "pulse rate", unit="Hz", ge=24, le=400)
+
+
 class Pca9685Driver:
     """All servos of a joint map on one chip.
 
     `bus` is an SMBus (smbus2) or anything with its byte and block methods; opened if None.
     """
 
+    config_type = Pca9685Config
+
     def __init__(self, joint_map: JointMap, bus: Any = None) -> None:
-        driver = joint_map.config.driver
-        if driver is None:
-            raise DeviceError(f"{joint_map.path} has no driver section")
-        self._config: DriverConfig = driver
+        if not isinstance(joint_map.driver, Pca9685Config):
+            raise ConfigError(f"{joint_map.path} has no driver section of type pca9685")
+        self._config = joint_map.driver
         self._names = joint_map.names
         servos: list[Servo] = [joint.servo or Servo() for joint in joint_map.config.joints.values()]
         self._channels = [servo.channel if servo.channel is not None else -1 for servo in servos]

@@ -12,37 +12,16 @@ from ..config import Config, parameter
 from ..errors import EiferError, ModelError
 from ..head.model import load_head
 from ..head.retarget import Retarget, head_angles
+from ..registry import AVATARS
 from ..types import NS, Blendshapes, FaceState, FaceStatus, Item, Stamp
 from .face import AvatarFace
-from .ifacialmocap import IFacialMocapSender
-from .livelink import LiveLinkSender
-from .livelink_csv import LiveLinkCsvSender
 from .one_euro import OneEuro
 from .sender import Sender
 from .shaping import Shaping
-from .targets import parse
-from .vmc import VmcSender
-from .vrchat import VrchatSender
 
-SENDERS: dict[str, type[Sender]] = {
-    "vmc": VmcSender,
-    "vrchat": VrchatSender,
-    "livelink": LiveLinkSender,
-    "ifacialmocap": IFacialMocapSender,
-    "livelink-csv": LiveLinkCsvSender,
-}
 _BEST_FIRST = topics.faces()
 _GIVE_WAY = NS // 2
 """A poorer source is listened to when a better one has been silent this long."""
-
-
-def open_avatar(address: str) -> Sender:
-    """A sender for an address such as `vmc://127.0.0.1:39539`.
-
-    Raises ConfigError, DeviceError (unreachable host) or InputError (file).
-    """
-    target = parse(address)
-    return SENDERS[target.protocol](target)
 
 
 class AvatarConfig(Config):
@@ -50,8 +29,7 @@ class AvatarConfig(Config):
 
     targets: tuple[str, ...] = parameter(
         (),
-        "where to send, such as vmc://127.0.0.1:39539, vrchat://, livelink://pc?subject=Anna, "
-        "ifacialmocap://, livelink-csv:take.csv; empty publishes face/blendshapes only",
+        f"where to send: {AVATARS.usage()}; empty publishes face/blendshapes only",
     )
     source: str = parameter(
         "auto", "which face to follow: auto takes the best that arrives", pattern="^(auto|fused|vision|emg)$"
@@ -92,7 +70,7 @@ class Avatar(Component):
             config.symmetry,
             config.default_dead_zone,
         )
-        self._targets = [parse(address) for address in config.targets]
+        self._targets = [AVATARS.configure(address) for address in config.targets]
         self._maps: dict[str, Retarget] = {}
         self._smooth = OneEuro(config.min_cutoff_hz, config.beta)
         self._heard: dict[str, Stamp] = {}
@@ -107,8 +85,8 @@ class Avatar(Component):
         if not self.senders:
             opened: list[Sender] = []
             try:
-                for target in self._targets:
-                    opened.append(SENDERS[target.protocol](target))
+                for sender_type, sender_config in self._targets:
+                    opened.append(sender_type(sender_config))
             except EiferError:
                 for sender in opened:
                     sender.close()

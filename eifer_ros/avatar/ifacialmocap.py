@@ -9,13 +9,14 @@ weight to 1/100.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
+from ..config import parameter
 from ..types import ARKIT_52
 from .face import AvatarFace
-from .sender import UdpSender, number_option
-from .targets import Target
+from .sender import UdpSender, UdpSenderConfig, udp_port
 
 _WITHOUT_SIDE = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")  # a direction, not a side of the face
 
@@ -32,14 +33,27 @@ def text_name(name: str) -> str:
 NAMES: tuple[str, ...] = tuple(text_name(name) for name in ARKIT_52)
 
 
-class IFacialMocapSender(UdpSender):
-    """Options: `decimals=1` writes tenths of a percent, for receivers that parse floats; the default 0 is the
-    official form.
-    """
+class IFacialMocapConfig(UdpSenderConfig):
+    """Parameters of an iFacialMocap receiver."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        self._decimals = int(number_option(target, "decimals", 0, 0, 4))
+    port: int = udp_port(49983)
+    decimals: int = parameter(
+        0,
+        "digits after the point of a percentage; 0 is the official form, 1 for receivers that parse floats",
+        ge=0,
+        le=4,
+    )
+
+
+class IFacialMocapSender(UdpSender):
+    """Unity and Blender add-ons of iFacialMocap."""
+
+    config_type: ClassVar[type[IFacialMocapConfig]] = IFacialMocapConfig
+    protocol = "ifacialmocap"
+
+    def __init__(self, config: IFacialMocapConfig) -> None:
+        super().__init__(config)
+        self._decimals = config.decimals
 
     def packets(self, face: AvatarFace) -> Sequence[bytes]:
         """The one datagram."""

@@ -11,14 +11,15 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
+from pydantic import field_validator
 
-from ..errors import ConfigError
+from ..config import parameter
 from ..types import F32, NS, Stamp
 from .face import INDEX, AvatarFace
-from .sender import UdpSender, number_option
-from .targets import Target
+from .sender import UdpSender, UdpSenderConfig, udp_port
 
 _EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
 ORDER: tuple[str, ...] = (
@@ -92,26 +93,43 @@ def timecode(stamp: Stamp, fps: int) -> tuple[int, float]:
     return within // NS, within % NS / NS
 
 
-class LiveLinkSender(UdpSender):
-    """Options: `subject=` (name in Unreal's Live Link panel, default eifer), `uuid=` (device id), `fps=` of
-    the time code (60).
-    """
+class LiveLinkConfig(UdpSenderConfig):
+    """Parameters of a Live Link receiver."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        self.subject = target.options.get("subject", "eifer")
-        name = self.subject.encode("utf-8")
-        if not 1 <= len(name) <= 200:
-            raise ConfigError(f"{target}: subject = '{self.subject}'; it must have 1 to 200 bytes")
-        given = target.options.get("uuid", "")
+    port: int = udp_port(11111)
+    subject: str = parameter("eifer", "name in Unreal's Live Link panel")
+    uuid: str = parameter("", "id of the device; empty makes one from the subject")
+    fps: int = parameter(60, "frames per second of the time code", unit="Hz", ge=1, le=1000)
+
+    @field_validator("subject")
+    @classmethod
+    def _fits(cls, subject: str) -> str:
+        if not 1 <= len(subject.encode("utf-8")) <= 200:
+            raise ValueError("it must have 1 to 200 bytes")
+        return subject
+
+    @field_validator("uuid")
+    @classmethod
+    def _is_uuid(cls, text: str) -> str:
         try:
-            # the same subject keeps the same id, so that Unreal knows it again
-            device = uuid.UUID(given) if given else uuid.uuid5(uuid.NAMESPACE_DNS, f"eifer.{self.subject}")
+            return str(uuid.UUID(text)) if text else ""
         except ValueError:
-            raise ConfigError(
-                f"{target}: uuid = '{given}'; it must look like 12345678-1234-1234-1234-123456789abc"
-            ) from None
-        self.fps = int(number_option(target, "fps", 60, 1, 1000))
+            raise ValueError("it must look like 12345678-1234-1234-1234-123456789abc") from None
+
+
+class LiveLinkSender(UdpSender):
+    """Unreal Engine, MetaHuman."""
+
+    config_type: ClassVar[type[LiveLinkConfig]] = LiveLinkConfig
+    protocol = "livelink"
+
+    def __init__(self, config: LiveLinkConfig) -> None:
+        super().__init__(config)
+        self.subject = config.subject
+        name = self.subject.encode("utf-8")
+        # the same subject keeps the same id, so that Unreal knows it again
+        device = config.uuid or uuid.uuid5(uuid.NAMESPACE_DNS, f"eifer.{self.subject}")
+        self.fps = config.fps
         self._head = struct.pack("<I", VERSION) + f"${device}".encode() + struct.pack(">i", len(name)) + name
 
     def packets(self, face: AvatarFace) -> Sequence[bytes]:

@@ -8,27 +8,44 @@ tool.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
+from typing import Any, ClassVar, TextIO
+from urllib.parse import unquote
 
+from ..config import parameter
 from ..errors import InputError
 from .face import AvatarFace
 from .livelink import ANGLES, ORDER, timecode, values
-from .sender import Sender, number_option
-from .targets import Target
+from .sender import Sender, SenderConfig
 
 HEADER = ",".join(["Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in ORDER), *ANGLES])
 
 
+class LiveLinkCsvConfig(SenderConfig):
+    """Parameters of a Live Link Face file."""
+
+    path: str = parameter("", "the file; it must not exist")
+    fps: int = parameter(60, "frames per second of the time code", unit="Hz", ge=1, le=1000)
+
+    @classmethod
+    def from_address(cls, address: str) -> dict[str, Any]:
+        """The path, whose `%3F` and the like stand for the character."""
+        path = unquote(address.removeprefix("//"))
+        if not path:
+            raise ValueError("it names no file")
+        return {"path": path}
+
+
 class LiveLinkCsvSender(Sender):
-    """Writes one line per face to `livelink-csv:PATH`. Options: `fps=` of the time code (60).
+    """One line per face in a file that is never overwritten."""
 
-    An existing file is never overwritten.
-    """
+    config_type: ClassVar[type[LiveLinkCsvConfig]] = LiveLinkCsvConfig
+    protocol = "livelink-csv"
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        self.fps = int(number_option(target, "fps", 60, 1, 1000))
-        path = Path(target.path).expanduser()
+    def __init__(self, config: LiveLinkCsvConfig) -> None:
+        super().__init__(config)
+        self._path = config.path
+        self.fps = config.fps
+        path = Path(config.path).expanduser()
         try:
             self._file: TextIO | None = path.open("x", encoding="ascii", newline="")
         except FileExistsError:
@@ -36,6 +53,11 @@ class LiveLinkCsvSender(Sender):
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
         self._file.write(HEADER + "\r\n")
+
+    @property
+    def target(self) -> str:
+        """The file."""
+        return f"{self.protocol}:{self._path}"
 
     def _deliver(self, face: AvatarFace) -> bool:
         if self._file is None:

@@ -6,14 +6,51 @@ import errno
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from ..component import Health, Level
-from ..errors import ConfigError, DeviceError
+from ..config import DeviceConfig, parameter
+from ..errors import DeviceError
 from ..types import NS, Stamp
 from .face import AvatarFace
-from .targets import Target, resolve
 
-DEFAULT_RATE_HZ = 60.0
+LOOPBACK = "127.0.0.1"
+
+
+class SenderConfig(DeviceConfig):
+    """What can be set for every avatar."""
+
+    rate_hz: float = parameter(60.0, "faces sent per second at most", unit="Hz", ge=1, le=1000)
+
+
+def udp_port(default: int) -> Any:
+    """The parameter `port` of a protocol whose applications usually listen on `default`."""
+    return parameter(default, "UDP port of the application", ge=1, le=65535)
+
+
+class UdpSenderConfig(SenderConfig):
+    """What can be set for every avatar that is reached over UDP, at `//HOST:PORT`."""
+
+    host: str = parameter(LOOPBACK, "name or address of the computer that the application runs on")
+    port: int = udp_port(0)
+
+    @classmethod
+    def from_address(cls, address: str) -> dict[str, Any]:
+        """Host and port. Either may be left out: loopback, and the protocol's usual port."""
+        if address and not address.startswith("//"):
+            raise ValueError(
+                f"its address must look like //{LOOPBACK}:{cls.model_fields['port'].default}, not '{address}'"
+            )
+        parts = urlsplit(address)
+        try:
+            port = parts.port
+        except ValueError:
+            raise ValueError("the port must be a number in 1..65535") from None
+        if parts.path not in ("", "/"):
+            raise ValueError(f"it has a path '{parts.path}', which is not used")
+        values = {"host": parts.hostname, "port": port}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Sender(ABC):
@@ -24,12 +61,20 @@ class Sender(ABC):
     bytes: payload so far.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.rate_hz = number_option(target, "rate", DEFAULT_RATE_HZ, 1.0, 1000.0)
+    config_type: ClassVar[type[SenderConfig]]
+    protocol: ClassVar[str]
+    """Its scheme in the registry."""
+
+    def __init__(self, config: SenderConfig) -> None:
+        self.rate_hz = config.rate_hz
         self.sent = self.skipped = self.failed = self.bytes = 0
         self.last_error = ""
         self._due: Stamp | None = None
+
+    @property
+    @abstractmethod
+    def target(self) -> str:
+        """Where faces go, as messages write it."""
 
     def send(self, face: AvatarFace) -> bool:
         """Send `face` unless the rate limit says no; True where it left."""
@@ -66,7 +111,7 @@ class Sender(ABC):
     def health(self) -> Health:
         """Counters; a warning while nobody takes the packets."""
         values: dict[str, float | int | str] = {
-            "target": str(self.target),
+            "target": self.target,
             "sent": self.sent,
             "skipped": self.skipped,
             "failed": self.failed,
@@ -87,9 +132,13 @@ class UdpSender(Sender):
     Opening it resolves the host and asks the kernel for a route, so that a wrong host is said at once.
     """
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        family, address = resolve(target)
+    config_type: ClassVar[type[UdpSenderConfig]]
+
+    def __init__(self, config: UdpSenderConfig) -> None:
+        super().__init__(config)
+        self.host = config.host
+        self.port = config.port
+        family, address = self._resolve()
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -97,8 +146,25 @@ class UdpSender(Sender):
         except OSError as error:
             self._socket.close()
             raise DeviceError(
-                f"{target}: the host '{target.host}' cannot be reached ({error.strerror or error})"
+                f"{self.target}: the host '{self.host}' cannot be reached ({error.strerror or error})"
             ) from None
+
+    @property
+    def target(self) -> str:
+        """Protocol, host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.protocol}://{host}:{self.port}"
+
+    def _resolve(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
+        """Address family and (ip, port). Raises DeviceError that names a host which cannot be found."""
+        try:
+            addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
+        except (socket.gaierror, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DeviceError(f"{self.target}: the host '{self.host}' cannot be found ({reason})") from None
+        # a name like localhost may be both; applications that take UDP listen on IPv4
+        family, _, _, _, address = min(addresses, key=lambda entry: entry[0] != socket.AF_INET)
+        return family, (str(address[0]), int(address[1]))
 
     @abstractmethod
     def packets(self, face: AvatarFace) -> Sequence[bytes]:
@@ -114,14 +180,12 @@ class UdpSender(Sender):
             except ConnectionRefusedError:
                 # the answer to an earlier packet: nobody listens there yet. Try again, the application may
                 # start later.
-                self.last_error = f"nobody listens on port {self.target.port} of '{self.target.host}'"
+                self.last_error = f"nobody listens on port {self.port} of '{self.host}'"
                 return False
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise DeviceError(f"{self.target}: this sender was closed") from None
-                self.last_error = (
-                    f"the host '{self.target.host}' cannot be reached ({error.strerror or error})"
-                )
+                self.last_error = f"the host '{self.host}' cannot be reached ({error.strerror or error})"
                 return False
             self.bytes += len(packet)
         self.last_error = ""
@@ -130,25 +194,3 @@ class UdpSender(Sender):
     def close(self) -> None:
         """Release the socket."""
         self._socket.close()
-
-
-def number_option(target: Target, name: str, default: float, low: float, high: float) -> float:
-    """A number among the options of an address. Raises ConfigError with its range."""
-    text = target.options.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise ConfigError(f"{target}: {name} = '{text}'; it must be a number in {low:g}..{high:g}")
-    return value
-
-
-def choice_option(target: Target, name: str, choices: Sequence[str]) -> str:
-    """One of `choices` (the first is the default). Raises ConfigError that lists them."""
-    value = target.options.get(name, choices[0])
-    if value not in choices:
-        raise ConfigError(f"{target}: {name} = '{value}'; it must be one of {', '.join(choices)}")
-    return value

@@ -10,24 +10,35 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
+from ..config import parameter
 from ..types import ARKIT_52, seconds
 from .face import AvatarFace, quaternion
 from .osc import BUNDLE, FloatBank, element, floats, string
-from .sender import UdpSender, choice_option
-from .targets import Target
+from .sender import UdpSender, UdpSenderConfig, udp_port
 
 BONES = ("Head", "LeftEye", "RightEye")
 
 
-class VmcSender(UdpSender):
-    """Options: `case=arkit` (browInnerUp, default) or `case=pascal` (BrowInnerUp), as the avatar's
-    expressions are named.
-    """
+class VmcConfig(UdpSenderConfig):
+    """Parameters of a VMC receiver."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        pascal = choice_option(target, "case", ("arkit", "pascal")) == "pascal"
+    port: int = udp_port(39539)
+    case: Literal["arkit", "pascal"] = parameter(
+        "arkit", "how the avatar's expressions are named: arkit is browInnerUp, pascal BrowInnerUp"
+    )
+
+
+class VmcSender(UdpSender):
+    """VSeeFace, VMagicMirror, Warudo and other VRM applications."""
+
+    config_type: ClassVar[type[VmcConfig]] = VmcConfig
+    protocol = "vmc"
+
+    def __init__(self, config: VmcConfig) -> None:
+        super().__init__(config)
+        pascal = config.case == "pascal"
         names = [name[0].upper() + name[1:] if pascal else name for name in ARKIT_52]
         self._bank = FloatBank([floats("/VMC/Ext/Blend/Val", 1, name) for name in names])
         self._apply = element(string("/VMC/Ext/Blend/Apply") + string(","))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
+from ..config import parameter
 from ..types import ARKIT_52, F64
 from .face import INDEX, AvatarFace
 from .osc import BUNDLE, FloatBank, element, floats
-from .sender import UdpSender
-from .targets import Target
+from .sender import UdpSender, UdpSenderConfig, udp_port
 
 _SIDES = ("Left", "Right")
 # fmt: off
@@ -103,13 +104,23 @@ def parameter_matrix() -> tuple[tuple[str, ...], F64, F64]:
     return names, matrix, np.array([offsets.get(name, 0.0) for name in names])
 
 
-class VrchatSender(UdpSender):
-    """Options: `prefix=FT/` for avatars whose parameters are called `FT/v2/JawOpen`."""
+class VrchatConfig(UdpSenderConfig):
+    """Parameters of VRChat."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
+    port: int = udp_port(9000)
+    prefix: str = parameter("", "FT for avatars whose parameters are called FT/v2/JawOpen")
+
+
+class VrchatSender(UdpSender):
+    """VRChat avatars with Unified Expressions."""
+
+    config_type: ClassVar[type[VrchatConfig]] = VrchatConfig
+    protocol = "vrchat"
+
+    def __init__(self, config: VrchatConfig) -> None:
+        super().__init__(config)
         self.names, self._matrix, self._offset = parameter_matrix()
-        prefix = target.options.get("prefix", "").strip("/")
+        prefix = config.prefix.strip("/")
         start = "/avatar/parameters/" + (f"{prefix}/" if prefix else "") + "v2/"
         self._bank = FloatBank([floats(start + name, 1) for name in self.names])
         self._look = floats("/tracking/eye/LeftRightPitchYaw", 4)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ..registry import AVATARS
 from .console import CAMERA_HELP, Json, bar, err_console, show, until_interrupted
 
-AVATAR_HELP = "vmc://127.0.0.1:39539, vrchat://, livelink://, ifacialmocap://, livelink-csv:FILE; may be given more than once"
+AVATAR_HELP = f"{AVATARS.usage()}; may be given more than once"
 
 
 def drive(

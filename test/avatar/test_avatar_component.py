@@ -119,7 +119,7 @@ def test_the_shipped_configuration_is_valid() -> None:
     assert loaded.targets
     with pytest.raises(ConfigError, match="no blendshape 'jawOpened'; did you mean 'jawOpen'"):
         Avatar(AvatarConfig(gain={"jawOpened": 2.0}))
-    with pytest.raises(ConfigError, match="unknown protocol"):
+    with pytest.raises(ConfigError, match="unknown kind 'vcm'; did you mean 'vmc'"):
         Avatar(AvatarConfig(targets=("vcm://x",)))
 
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from receivers import Receiver
 from scipy.spatial.transform import Rotation
 
-from eifer_ros.avatar.avatar_output import open_avatar
 from eifer_ros.avatar.face import AvatarFace, quaternion
 from eifer_ros.avatar.sender import Sender
 from eifer_ros.component import Level
 from eifer_ros.errors import ConfigError, DeviceError, InputError
+from eifer_ros.registry import AVATARS
 from eifer_ros.types import ARKIT_52, NS
 
 T0 = 1_760_000_000 * NS + 123_456_789
@@ -44,7 +44,7 @@ def face(seed: int = 0, stamp: int = T0, **changes: object) -> AvatarFace:
 
 
 def opened(protocol: str, receiver: Receiver, query: str = "") -> Sender:
-    return open_avatar(f"{protocol}://127.0.0.1:{receiver.port}{query}")
+    return AVATARS.open(f"{protocol}://127.0.0.1:{receiver.port}{query}")
 
 
 def test_vmc_carries_all_channels_head_and_eyes(receiver: Receiver) -> None:
@@ -143,7 +143,7 @@ def test_ifacialmocap_carries_all_channels_to_the_percent_it_can_hold(receiver: 
 
 
 def test_the_csv_reads_back_with_the_header_of_live_link_face(tmp_path: Path) -> None:
-    sender = open_avatar(f"livelink-csv:{tmp_path}/take.csv")
+    sender = AVATARS.open(f"livelink-csv:{tmp_path}/take.csv")
     faces = [face(i, T0 + i * NS // 30) for i in range(5)]
     for item in faces:
         assert sender.send(item)
@@ -160,7 +160,7 @@ def test_the_csv_reads_back_with_the_header_of_live_link_face(tmp_path: Path) ->
             item.stamp / NS % 86400, abs=1e-3
         )
     with pytest.raises(InputError, match="exists already"):
-        open_avatar(f"livelink-csv:{tmp_path}/take.csv")
+        AVATARS.open(f"livelink-csv:{tmp_path}/take.csv")
 
 
 @pytest.mark.parametrize("protocol", ["vmc", "vrchat", "livelink", "ifacialmocap"])
@@ -177,7 +177,7 @@ def test_a_hundred_faces_a_second_leave_as_sixty(receiver: Receiver, protocol: s
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 200_000_000), min_size=2, max_size=80))
 def test_no_second_holds_more_packets_than_the_rate(gaps: list[int]) -> None:
-    sender = open_avatar("livelink://127.0.0.1:9?rate=20")
+    sender = AVATARS.open("livelink://127.0.0.1:9?rate=20")
     stamps = T0 + np.cumsum(gaps)
     left = [int(stamp) for stamp in stamps if sender._is_due(int(stamp))]
     for stamp in left:
@@ -190,7 +190,7 @@ def test_sending_never_blocks_and_counts_when_nobody_listens() -> None:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
     probe.close()
-    sender = open_avatar(f"livelink://127.0.0.1:{port}")
+    sender = AVATARS.open(f"livelink://127.0.0.1:{port}")
     for i in range(6):
         sender.send(face(stamp=T0 + i * NS))
     assert sender.failed >= 2
@@ -214,16 +214,16 @@ def test_the_quaternion_is_yaw_after_pitch_after_roll(yaw: float, pitch: float, 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("vnc://127.0.0.1", "unknown protocol 'vnc'; did you mean 'vmc'"),
-        ("127.0.0.1:39539", "unknown protocol"),
+        ("vnc://127.0.0.1", "unknown kind 'vnc'; did you mean 'vmc'"),
+        ("127.0.0.1:39539", "unknown kind"),
         ("vmc:localhost", "must look like"),
         ("vmc://127.0.0.1:99999", "port"),
         ("vmc://127.0.0.1:0", "port"),
         ("vmc://127.0.0.1:x", "port"),
         ("vmc://127.0.0.1/face", "path"),
-        ("vmc://127.0.0.1?cas=pascal", "no option 'cas'; did you mean 'case'"),
+        ("vmc://127.0.0.1?cas=pascal", "unknown key 'cas'; did you mean 'case'"),
         ("vmc://127.0.0.1?case=upper", "case = 'upper'"),
-        ("livelink://127.0.0.1?rate=0", "rate = '0'"),
+        ("livelink://127.0.0.1?rate=0", "rate_hz = '0'"),
         ("livelink://127.0.0.1?uuid=7", "uuid"),
         ("livelink-csv:", "names no file"),
         ("livelink://127.0.0.1?fps=many", "fps = 'many'"),
@@ -231,19 +231,19 @@ def test_the_quaternion_is_yaw_after_pitch_after_roll(yaw: float, pitch: float, 
 )
 def test_a_wrong_address_is_said_by_name(address: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        open_avatar(address)
+        AVATARS.open(address)
     assert said in str(caught.value)
 
 
 def test_hosts_that_cannot_be_found_or_reached_are_named_before_anything_is_sent() -> None:
     with pytest.raises(DeviceError, match=r"no-such-host\.invalid"):
-        open_avatar("vmc://no-such-host.invalid:39539")
+        AVATARS.open("vmc://no-such-host.invalid:39539")
     with pytest.raises(
         DeviceError, match=r"255\.255\.255\.255"
     ):  # the kernel refuses broadcast to a socket that did not ask for it
-        open_avatar("vmc://255.255.255.255:39539")
+        AVATARS.open("vmc://255.255.255.255:39539")
     with pytest.raises(InputError, match="cannot be written"):
-        open_avatar("livelink-csv:/no/such/folder/take.csv")
+        AVATARS.open("livelink-csv:/no/such/folder/take.csv")
 
 
 def test_host_and_port_default_to_loopback_and_the_usual_port() -> None:
@@ -253,8 +253,8 @@ def test_host_and_port_default_to_loopback_and_the_usual_port() -> None:
         ("livelink://localhost", 11111),
         ("ifacialmocap://[::1]", 49983),
     ):
-        sender = open_avatar(address)
-        assert sender.target.port == wanted
+        sender = AVATARS.open(address)
+        assert sender.port == wanted
         assert sender._socket.getpeername()[:2] in (("127.0.0.1", wanted), ("::1", wanted))  # type: ignore[attr-defined]
         sender.close()
         sender.close()
