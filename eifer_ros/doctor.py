@@ -32,6 +32,7 @@ PURPOSES = {
     "bids": "BIDS export, checked by mne-bids",
     "batch": "many recordings at once, Parquet tables",
     "viewer": "the live page in a browser",
+    "report": "figures of an evaluation",
     "depth": "point clouds and mesh export",
     "openvino": "faster networks on Intel processors",
     "tensorboard": "curves and pictures of a training run in TensorBoard",

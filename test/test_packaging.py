@@ -159,7 +159,7 @@ def test_importing_the_package_needs_no_optional_library() -> None:
     script = (
         "import sys, importlib, pkgutil, eifer_ros\n"
         "blocked = {'torch', 'anny', 'pylsl', 'brainflow', 'pyrealsense2', 'pyedflib', 'pyxdf', 'pythonosc', 'dynamixel_sdk', 'aiohttp', 'onnx', 'tflite',\n"
-        "           'open3d', 'openpyxl', 'openvino', 'rclpy', 'skimage', 'hypothesis', 'pytest'}\n"
+        "           'matplotlib', 'open3d', 'openpyxl', 'openvino', 'rclpy', 'skimage', 'hypothesis', 'pytest'}\n"
         "class Gate:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in blocked: raise ModuleNotFoundError(name, name=name)\n"

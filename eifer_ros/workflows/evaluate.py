@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +22,10 @@ import eifer_ros
 from .. import __version__
 from ..component import Emission
 from ..emg.emg_processing import EmgConfig, EmgProcessing
-from ..errors import EiferError, InputError
+from ..errors import EiferError, InputError, MissingExtra
 from ..evaluation import face as under_sensors
-from ..evaluation.evaluation_report import dots_figure, markdown, traces_figure, write_csv
+from ..evaluation.evaluation_figures import dots_figure, traces_figure
+from ..evaluation.evaluation_report import markdown, write_csv
 from ..evaluation.metrics import displacement_basis, rigid_vertex_error_mm, smape, spearman, vertex_error_mm
 from ..evaluation.paper_metrics import PictureNetwork, agreement, frechet_distance, mse, rms
 from ..evaluation.peers import SEEDED, Prediction, predict
@@ -361,13 +362,8 @@ def _mapping_figures(
         if groups:
             path = figures / f"{direction}_{metric}.svg"
             words = "Muscles to face" if direction == "emg2exp" else "Face to muscles"
-            dots_figure(
-                path,
-                f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}",
-                label,
-                list(groups.items()),
-            )
-            result.figures.append(path.name)
+            title = f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}"
+            _draw(result, dots_figure, path, title, label, list(groups.items()))
     for (name, space, model), found in list(kept.items())[-1:]:
         estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
         moves = np.argsort(-truth.std(axis=0))[:4]
@@ -375,10 +371,19 @@ def _mapping_figures(
             (problem.muscle_names[k].replace("_", " "), "uV", truth[:, k], estimate[:, k])
             for k in moves.tolist()
         ]
+        title = f"{model} on {name} ({space}), judged rows only"
         path = figures / "exp2emg_traces.svg"
-        traces_figure(
-            path, f"{model} on {name} ({space}), judged rows only", problem.times[found.rows], curves
-        )
+        _draw(result, traces_figure, path, title, problem.times[found.rows], curves)
+
+
+def _draw(result: Evaluation, figure: Callable[..., None], path: Path, *content: Any) -> None:
+    """Write one figure; without the library for it, the tables stand alone and a note says why."""
+    try:
+        figure(path, *content)
+    except MissingExtra as error:
+        if str(error) not in result.notes:
+            result.notes.append(str(error))
+    else:
         result.figures.append(path.name)
 
 
@@ -422,8 +427,8 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
             groups.setdefault(one["topic"], []).append(one["r"])
     if groups:
         label = "Pearson r, one dot per coefficient, bar: median"
-        dots_figure(figures / "face_r.svg", "Face against the truth", label, list(groups.items()))
-        result.figures.append("face_r.svg")
+        path = figures / "face_r.svg"
+        _draw(result, dots_figure, path, "Face against the truth", label, list(groups.items()))
 
 
 def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> None:
@@ -453,14 +458,11 @@ def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> N
         result.notes.append(
             f"gap closure of the vertex error {closure:.3f}, of the expression alone {alone:.3f}"
         )
-    path = figures / "movements.svg"
-    dots_figure(
-        path,
-        "Faces under sensors",
-        "vertex error in mm, one dot per movement, bar: median",
-        [(f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in found],
-    )
-    result.figures.append(path.name)
+    label = "vertex error in mm, one dot per movement, bar: median"
+    groups = [
+        (f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in found
+    ]
+    _draw(result, dots_figure, figures / "movements.svg", "Faces under sensors", label, groups)
     for seed in asked.participants[:3]:
         some = list(under_sensors.scenes(seed, 1))
         path = figures / f"faces_{seed}.png"
@@ -607,10 +609,8 @@ def _emg(result: Evaluation, figures: Path, tell: Progress) -> None:
             if metric in one:
                 groups.setdefault(one["profile"], []).append(one[metric])
         if groups:
-            dots_figure(
-                figures / f"emg_{metric}.svg", "Envelopes by filter profile", label, list(groups.items())
-            )
-            result.figures.append(f"emg_{metric}.svg")
+            path = figures / f"emg_{metric}.svg"
+            _draw(result, dots_figure, path, "Envelopes by filter profile", label, list(groups.items()))
 
 
 def _raw_and_truth(data: Data) -> tuple[list[EmgChunk], list[MuscleActivity], list[Marker]]:

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recording_data"
 from mmm_files import make
 
 from eifer_ros.errors import ConfigError, InputError, ModelError
-from eifer_ros.evaluation.evaluation_report import number, ticks
+from eifer_ros.evaluation.evaluation_figures import dots_figure, traces_figure
+from eifer_ros.evaluation.evaluation_report import number
 from eifer_ros.evaluation.paper_metrics import PictureNetwork, agreement, frechet_distance, mse, rms
 from eifer_ros.evaluation.peers import predict
 from eifer_ros.evaluation.problems import Problem, from_mmm
@@ -336,6 +337,7 @@ def test_the_digest_changes_with_every_value_but_the_name() -> None:
 def test_benchmark_lines_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "eifer_ros"
     (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()  # a package comes before another `bench` on the path
     (tmp_path / "bench" / "__main__.py").write_text(
         "import sys, json\nprint('a remark')\nprint(json.dumps({'figure': sys.argv[1] + '_x', 'value': 1.5, 'unit': 'ms', 'n': 3, 'machine': 'm'}))\n"
         "sys.exit(3 if '--quick' not in sys.argv else 0)\n"
@@ -351,11 +353,40 @@ def test_benchmark_lines_are_taken_over(tmp_path: Path, monkeypatch: pytest.Monk
 # ---- tables -----------------------------------------------------------------------------------------------------------------
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_ticks_are_round_and_within(low: float, span: float) -> None:
-    found = ticks(low, low + span)
-    assert 2 <= len(found) <= 12
-    assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in found)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_every_finite_value_is_a_dot_and_every_median_a_number(tmp_path: Path) -> None:
+    groups = [("ridge", [0.5, 0.25, 0.125]), ("network", [0.9, float("nan"), 0.8, 0.7]), ("none", [])]
+    for name in ("a.svg", "b.svg"):
+        dots_figure(tmp_path / name, "Muscles & face", "Pearson r", groups)
+    root = ET.parse(tmp_path / "a.svg").getroot()
+    texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+    assert {"Muscles & face", "Pearson r", "ridge", "network", "0.25", "0.8"} <= set(texts)
+    assert texts.count("none") == 2
+    dots = [use for use in root.iter(f"{SVG}use") if "fill-opacity: 0.6" in (use.get("style") or "")]
+    assert len(dots) == 6
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_gap_breaks_the_lines_of_both_traces(tmp_path: Path) -> None:
+    t = np.concatenate([np.arange(0, 3, 0.01), np.arange(60, 63, 0.01)])
+    traces_figure(tmp_path / "t.svg", "P-07", t, [("zygomaticus", "uV", np.sin(t), np.cos(t))])
+    paths = [path.get("d") or "" for path in ET.parse(tmp_path / "t.svg").getroot().iter(f"{SVG}path")]
+    starts = [path.count("M ") for path in paths if path.count("L ") > 20]
+    assert starts == [2, 2]
+
+
+def test_without_matplotlib_the_tables_stand_alone_and_a_note_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    data = [Data(simulated=SimulatedData(seed=7, seconds=20, program="calibration"))]
+    result = evaluate("emg", tmp_path / "out", Protocol(area="emg", data=data, profiles=["live"]))
+    assert len(result.rows) == 1
+    assert result.figures == []
+    (note,) = result.notes
+    assert "eifer_ros[report]" in note
 
 
 def test_numbers_in_tables_have_three_digits() -> None:
