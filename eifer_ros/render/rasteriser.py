@@ -1,4 +1,6 @@
-"""A z-buffer: which triangle does each pixel see, where on it, and how far away.
+"""The z-buffer: which triangle does each pixel see, where on it, and how far away.
+
+Everything that draws a mesh on a CPU draws through `fill`: pictures of a head, the page, the simulated camera.
 
 Perspective-correct (depth is interpolated as 1/z). A pixel belongs to a triangle when its centre, at
 whole-number coordinates, lies inside or on the edge; both windings count. Where two triangles lie at equal
@@ -19,8 +21,11 @@ from ..errors import InputError
 from ..types import F32
 
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 
 NEAR_M = 0.01
+LAST = 0x7FFFFFFF
+"""Low part of a sample: this minus the number of the triangle."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 compiled: Callable[[_Function], _Function] = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -30,25 +35,41 @@ numpy.
 
 
 @compiled
-def _cross(x0: float, y0: float, x1: float, y1: float, forwards: bool, y: float) -> float:
-    """Where the edge meets row y.
+def _edge(x0: float, y0: float, x1: float, y1: float, forwards: bool) -> tuple[float, float, float]:
+    """x, y, dx/dy of an edge.
 
-    Both triangles of an edge compute it from the same end, so they leave no gap between them.
+    Both triangles that share it start from the same end, so they leave no gap between them.
     """
     if forwards:
-        return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
-    return x1 + (y - y1) * ((x0 - x1) / (y0 - y1))
+        return x0, y0, (x1 - x0) / (y1 - y0)
+    return x1, y1, (x0 - x1) / (y0 - y1)
 
 
 @compiled
-def fill(v: Any, faces: Any, near: float, face_index: Any, inverse_depth: Any, first: int, cull: int) -> None:
-    """Inner loop, for callers that keep their own buffers: row by row between the edges.
+def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, cull: int) -> None:
+    """Draw triangles into samples, row by row between their edges.
 
-    At the start face_index (H, W) int32 is -1 and inverse_depth (H, W) float32 is 0 everywhere, or both hold
-    an earlier picture. first: number given to faces[0]. cull: 0 draws all, 1 only triangles that run
-    clockwise in the picture (y down), -1 the others.
+    A sample is one number: the bits of the inverse depth above LAST - the number of the triangle. Of two such
+    numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing.
+
+    Parameters
+    ----------
+    v : (V, 3) float32
+        [u px, v px, depth m].
+    faces : (F, 3) int32
+        Corners of the triangles.
+    near
+        Triangles with a corner nearer than this, m, are left out.
+    samples : (H, W) int64
+        0 everywhere, or what was drawn before.
+    spans : (H, 2) int64
+        Made wider where needed: the first column of a row that may hold something and the one after the last.
+    first
+        Number given to faces[0].
+    cull
+        0 draws all, 1 only triangles that run clockwise in the picture (y down), -1 the others.
     """
-    height, width = face_index.shape
+    height, width = samples.shape
     inverse = np.empty(v.shape[0])
     for i in range(v.shape[0]):
         inverse[i] = 1.0 / v[i, 2] if v[i, 2] > near else 0.0
@@ -72,40 +93,52 @@ def fill(v: Any, faces: Any, near: float, face_index: Any, inverse_depth: Any, f
         share = 1.0 / area
         zx = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * share
         zy = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * share
+        start = az - zy * ay - zx * ax
         nearest, furthest = max(az, bz, cz), min(az, bz, cz)
-        for row in range(int(np.ceil(max(low, 0.0))), int(np.floor(min(high, height - 1.0))) + 1):
+        # from the highest to the lowest corner: one edge runs all the way, two share the other side
+        if ay > by:
+            a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
+        if by > cy:
+            b, c, bx, by, cx, cy = c, b, cx, cy, bx, by
+        if ay > by:
+            a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
+        long_x, long_y, long_slope = _edge(ax, ay, cx, cy, a < c)
+        upper_x, upper_y, upper_slope = _edge(ax, ay, bx, by, a < b)
+        lower_x, lower_y, lower_slope = _edge(bx, by, cx, cy, b < c)
+        tag = LAST - (f + first)
+        for row in range(max(int(np.ceil(low)), 0), int(np.floor(min(high, height - 1.0))) + 1):
             y = np.float64(row)
-            left, right = 1e30, -1e30
-            if ay != by and min(ay, by) <= y <= max(ay, by):
-                x = _cross(ax, ay, bx, by, a < b, y)
+            left = right = long_x + (y - long_y) * long_slope
+            if y <= by and ay != by:
+                x = upper_x + (y - upper_y) * upper_slope
                 left, right = min(left, x), max(right, x)
-            if by != cy and min(by, cy) <= y <= max(by, cy):
-                x = _cross(bx, by, cx, cy, b < c, y)
+            if y >= by and by != cy:
+                x = lower_x + (y - lower_y) * lower_slope
                 left, right = min(left, x), max(right, x)
-            if cy != ay and min(cy, ay) <= y <= max(cy, ay):
-                x = _cross(cx, cy, ax, ay, c < a, y)
-                left, right = min(left, x), max(right, x)
-            if left > right:
-                continue
-            base = az + zy * (y - ay) - zx * ax
-            for column in range(int(np.ceil(max(left, 0.0))), int(np.floor(min(right, width - 1.0))) + 1):
+            base = start + zy * y
+            line = samples[row]
+            from_, to = max(int(np.ceil(left)), 0), int(np.floor(min(right, width - 1.0))) + 1
+            if from_ < to:
+                spans[row, 0], spans[row, 1] = min(spans[row, 0], from_), max(spans[row, 1], to)
+            for column in range(from_, to):
                 z = np.float32(min(max(base + zx * column, furthest), nearest))
-                if z > inverse_depth[row, column]:
-                    inverse_depth[row, column] = z
-                    face_index[row, column] = f + first
+                line[column] = max(line[column], (np.int64(z.view(np.int32)) << 32) | tag)
 
 
 @compiled
-def _weights(v: Any, faces: Any, face_index: Any, depth: Any, bary: Any) -> None:
-    """Perspective-correct barycentric weights; turns the inverse depth into depth in place."""
-    height, width = face_index.shape
-    for y in range(height):
-        for x in range(width):
-            f = face_index[y, x]
-            if f < 0:
-                bary[y, x, 0] = bary[y, x, 1] = bary[y, x, 2] = 0.0
-                depth[y, x] = np.inf
+def inverse_depth(sample: int) -> Any:
+    """1 / depth, 1 / m, that a sample holds."""
+    return np.int32(sample >> 32).view(np.float32)
+
+
+@compiled
+def _resolve(v: Any, faces: Any, samples: Any, spans: Any, face_index: Any, bary: Any, depth: Any) -> None:
+    """Samples into triangle, perspective-correct barycentric weights and depth."""
+    for y in range(samples.shape[0]):
+        for x in range(spans[y, 0], spans[y, 1]):
+            if samples[y, x] == 0:
                 continue
+            f = LAST - (samples[y, x] & LAST)
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             ax, ay, bx, by = (
                 np.float64(v[a, 0]),
@@ -119,7 +152,13 @@ def _weights(v: Any, faces: Any, face_index: Any, depth: Any, bary: Any) -> None
             wc = ((ax - x) * (by - y) - (bx - x) * (ay - y)) / v[c, 2]
             total = wa + wb + wc
             bary[y, x, 0], bary[y, x, 1], bary[y, x, 2] = wa / total, wb / total, wc / total
-            depth[y, x] = 1.0 / depth[y, x]
+            depth[y, x] = 1.0 / inverse_depth(samples[y, x])
+            face_index[y, x] = f
+
+
+def new_samples(width: int, height: int) -> tuple[I64, I64]:
+    """Empty samples (height, width) and their spans (height, 2) for `fill`."""
+    return np.zeros((height, width), np.int64), np.tile(np.array([width, 0]), (height, 1))
 
 
 def rasterise(
@@ -143,8 +182,9 @@ def rasterise(
     if width < 1 or height < 1:
         raise InputError(f"a picture must be at least 1 x 1 pixels; got {width} x {height}")
     face_index = np.full((height, width), -1, np.int32)
-    depth = np.zeros((height, width), np.float32)
-    bary = np.empty((height, width, 3), np.float32)
-    fill(v, triangles, NEAR_M, face_index, depth, 0, 0)
-    _weights(v, triangles, face_index, depth, bary)
+    depth = np.full((height, width), np.inf, np.float32)
+    bary = np.zeros((height, width, 3), np.float32)
+    samples, spans = new_samples(width, height)
+    fill(v, triangles, NEAR_M, samples, spans, 0, 0)
+    _resolve(v, triangles, samples, spans, face_index, bary, depth)
     return face_index, bary, depth

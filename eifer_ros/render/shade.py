@@ -21,16 +21,21 @@ _LIGHT = np.array(
 
 
 @raster.compiled
+def add_normal(v: Any, a: int, b: int, c: int, normals: Any) -> None:
+    """Add the normal of triangle a, b, c of v (V, 3), as long as twice its area, to those of its corners."""
+    ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
+    wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
+    nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+    for k in (a, b, c):
+        normals[k, 0] += nx
+        normals[k, 1] += ny
+        normals[k, 2] += nz
+
+
+@raster.compiled
 def _accumulate(v: Any, faces: Any, normals: Any) -> None:
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
-        wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
-        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
-        for k in (a, b, c):
-            normals[k, 0] += nx
-            normals[k, 1] += ny
-            normals[k, 2] += nz
+        add_normal(v, faces[f, 0], faces[f, 1], faces[f, 2], normals)
     for i in range(normals.shape[0]):
         length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2)
         if length > 0.0:

@@ -1,5 +1,4 @@
-"""Live pictures of a head, fast enough for a page: one pass over the triangles, light computed per vertex
-(Gouraud).
+"""Live pictures of a head, fast enough for a page: light is computed per vertex (Gouraud).
 
 `render/shade.py` lights every pixel and is the better picture; this one takes a fraction of its time, which is
 what lets a page without a graphics card show several heads at 30 Hz for a tenth of a core: only what moves is
@@ -20,6 +19,7 @@ from ..head import projection
 from ..head.model import HeadModel, rotation_matrix
 from ..render import rasteriser as raster
 from ..render.head_sheet import Studio
+from ..render.shade import add_normal
 from ..types import F32, F64, U8, FaceState, FaceStatus
 
 BACKDROP = ((52, 58, 66), (24, 27, 32))
@@ -51,32 +51,28 @@ def _bend(rest: Any, starts: Any, rows: Any, moves: Any, expression: Any, out: A
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _project(vertices: Any, pose: Any, focal: Any, cu: Any, cv: Any, camera: Any, pixels: Any) -> None:
-    """Vertices as the camera has them (V, 3), m, and in the picture (V, 3): u, v, nearness (1 / depth; 0
-    where too near to draw).
-    """
+    """Vertices as the camera has them (V, 3), m, and in the picture (V, 3): u, v, depth."""
     for i in range(vertices.shape[0]):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         for k in range(3):
             camera[i, k] = pose[k, 0] * x + pose[k, 1] * y + pose[k, 2] * z + pose[k, 3]
-        depth = camera[i, 2]
-        near = np.float32(1.0) / depth if depth > raster.NEAR_M else np.float32(0.0)
-        pixels[i, 0] = camera[i, 0] * near * focal + cu
-        pixels[i, 1] = camera[i, 1] * near * focal + cv
-        pixels[i, 2] = near
+        near = focal / camera[i, 2]
+        pixels[i, 0] = camera[i, 0] * near + cu
+        pixels[i, 1] = camera[i, 1] * near + cv
+        pixels[i, 2] = camera[i, 2]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _choose(
-    camera: Any, pixels: Any, faces: Any, inner: int, nearness: Any, normals: Any, chosen: Any
+    camera: Any, pixels: Any, faces: Any, inner: int, samples: Any, normals: Any, chosen: Any, count: int
 ) -> int:
     """Which triangles are to be drawn: those seen from outside and, of the inner ones, those that skin does
     not hide.
 
-    Adds the normals of what is looked at to `normals`. Returns how many of `chosen` count. inner: hide what
-    lies behind `nearness`.
+    Adds the normals of what is looked at to `normals` and the triangles to `chosen`, which holds `count`.
+    Returns how many it holds then. inner: leave out what lies behind `samples`.
     """
-    height, width = nearness.shape
-    count = 0
+    height, width = samples.shape
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, bx, by, cx, cy = (
@@ -98,19 +94,17 @@ def _choose(
             for k in (a, b, c):
                 if pixels[k, 0] >= 0.0 and pixels[k, 1] >= 0.0:
                     row, column = int(pixels[k, 1] + 0.5), int(pixels[k, 0] + 0.5)
-                    if row < height and column < width and nearness[row, column] < 1.004 * pixels[k, 2]:
+                    if (
+                        row < height
+                        and column < width
+                        and raster.inverse_depth(samples[row, column]) * pixels[k, 2] < 1.004
+                    ):
                         hidden = False
             if hidden:
                 continue
-        ux, uy, uz = camera[b, 0] - camera[a, 0], camera[b, 1] - camera[a, 1], camera[b, 2] - camera[a, 2]
-        wx, wy, wz = camera[c, 0] - camera[a, 0], camera[c, 1] - camera[a, 1], camera[c, 2] - camera[a, 2]
-        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
-        for k in (a, b, c):
-            normals[k, 0] += nx
-            normals[k, 1] += ny
-            normals[k, 2] += nz
-        if seen and pixels[a, 2] * pixels[b, 2] * pixels[c, 2] > 0.0:
-            chosen[count] = f
+        add_normal(camera, a, b, c, normals)
+        if seen:
+            chosen[count, 0], chosen[count, 1], chosen[count, 2] = a, b, c
             count += 1
     return count
 
@@ -121,9 +115,7 @@ def _light(
     normals: Any,
     colours: Any,
     lights: Any,
-    faces: Any,
     chosen: Any,
-    count: int,
     done: Any,
     lit: Any,
 ) -> None:
@@ -132,9 +124,9 @@ def _light(
     """
     one, half = np.float32(1.0), np.float32(0.5)
     most, tiny, nothing = np.float32(254.5), np.float32(1e-12), np.float32(0.0)
-    for g in range(count):
+    for g in range(chosen.shape[0]):
         for corner in range(3):
-            i = faces[chosen[g], corner]
+            i = chosen[g, corner]
             if done[i]:
                 continue
             done[i] = True
@@ -167,73 +159,38 @@ def _light(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
-def _paint(v: Any, faces: Any, chosen: Any, count: int, lit: Any, nearness: Any, out: Any) -> None:
-    """The chosen triangles with linearly interpolated colours. v: (V, 3) u, v, nearness."""
-    height, width = nearness.shape
-    zero, one, most, far, slack = (
-        np.float32(0.0),
-        np.float32(1.0),
-        np.float32(254.5),
-        np.float32(1e9),
-        np.float32(1e-3),
-    )
-    for g in range(count):
-        f = chosen[g]
+def _slopes(v: Any, faces: Any, lit: Any, out: Any) -> None:
+    """How the colours of a triangle run over the picture, (F, 3, 3): at its first corner, per column, per row.
+
+    They are linear there: the head is far enough for that to be exact to a thousandth.
+    """
+    for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = v[a, 0], v[a, 1], v[b, 0], v[b, 1], v[c, 0], v[c, 1]
-        low, high = min(ay, by, cy), max(ay, by, cy)
-        left, right = min(ax, bx, cx), max(ax, bx, cx)
-        if high < zero or low > height - 1 or right < zero or left > width - 1:
-            continue
-        share = one / ((bx - ax) * (cy - ay) - (cx - ax) * (by - ay))
-        # weights, nearness and colours are linear in the picture; the head is far enough for that to be exact
-        # to a thousandth
-        bu, bv = (cy - ay) * share, -(cx - ax) * share
-        cu, cv = -(by - ay) * share, (bx - ax) * share
-        na = v[a, 2]
-        db, dc = v[b, 2] - na, v[c, 2] - na
-        r0, g0, b0 = lit[a, 0], lit[a, 1], lit[a, 2]
-        rb, gb, bb = lit[b, 0] - r0, lit[b, 1] - g0, lit[b, 2] - b0
-        rc, gc, bc = lit[c, 0] - r0, lit[c, 1] - g0, lit[c, 2] - b0
-        # where the row at height ay meets the three edges; an edge bounds the row from the left or from the
-        # right. Spans, because asking each pixel of the surrounding box costs a wrong guess of the processor
-        # at every border
-        l0, l1, l2, r_0, r_1, r_2 = -far, -far, -far, far, far, far
-        sl0, sl1, sl2, sr0, sr1, sr2 = zero, zero, zero, zero, zero, zero
-        if bu > zero:
-            l0, sl0 = ax, -bv / bu
-        elif bu < zero:
-            r_0, sr0 = ax, -bv / bu
-        if cu > zero:
-            l1, sl1 = ax, -cv / cu
-        elif cu < zero:
-            r_1, sr1 = ax, -cv / cu
-        across, down = -bu - cu, -bv - cv
-        if across > zero:
-            l2, sl2 = ax - one / across, -down / across
-        elif across < zero:
-            r_2, sr2 = ax - one / across, -down / across
-        ru, gu, tu, nu = bu * rb + cu * rc, bu * gb + cu * gc, bu * bb + cu * bc, bu * db + cu * dc
-        rv, gv, tv, nv = bv * rb + cv * rc, bv * gb + cv * gc, bv * bb + cv * bc, bv * db + cv * dc
-        for row in range(max(int(np.ceil(low)), 0), min(int(np.floor(high)), height - 1) + 1):
-            dy = np.float32(row) - ay
-            begin = max(max(l0 + dy * sl0, l1 + dy * sl1), max(l2 + dy * sl2, left)) - slack
-            end = min(min(r_0 + dy * sr0, r_1 + dy * sr1), min(r_2 + dy * sr2, right)) + slack
-            first, last = max(int(np.ceil(begin)), 0), min(int(np.floor(end)), width - 1)
-            dx = np.float32(first) - ax
-            near = na + dx * nu + dy * nv
-            red, green, blue = r0 + dx * ru + dy * rv, g0 + dx * gu + dy * gv, b0 + dx * tu + dy * tv
-            for column in range(first, last + 1):
-                if near > nearness[row, column]:
-                    nearness[row, column] = near
-                    # on an edge seen from the side, colours may be carried a little too far
-                    out[row, column, 0] = np.uint8(min(max(red, zero), most))
-                    out[row, column, 1] = np.uint8(min(max(green, zero), most))
-                    out[row, column, 2] = np.uint8(min(max(blue, zero), most))
-                near += nu
-                red += ru
-                green += gu
-                blue += tu
+        bx, by, cx, cy = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[c, 0] - v[a, 0], v[c, 1] - v[a, 1]
+        share = np.float32(1.0) / (bx * cy - cx * by)
+        for k in range(3):
+            to_b, to_c = (lit[b, k] - lit[a, k]) * share, (lit[c, k] - lit[a, k]) * share
+            out[f, 0, k] = lit[a, k]
+            out[f, 1, k] = cy * to_b - by * to_c
+            out[f, 2, k] = bx * to_c - cx * to_b
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
+def _paint(v: Any, faces: Any, slopes: Any, samples: Any, spans: Any, out: Any) -> None:
+    """What the samples see, in its colours. Leaves samples and spans empty for the next picture."""
+    zero, most = np.float32(0.0), np.float32(254.5)
+    for y in range(samples.shape[0]):
+        for x in range(spans[y, 0], spans[y, 1]):
+            if samples[y, x] == 0:
+                continue
+            f = raster.LAST - (samples[y, x] & raster.LAST)
+            samples[y, x] = 0
+            dx, dy = np.float32(x) - v[faces[f, 0], 0], np.float32(y) - v[faces[f, 0], 1]
+            for k in range(3):
+                # on an edge seen from the side, colours may be carried a little too far
+                value = slopes[f, 0, k] + dx * slopes[f, 1, k] + dy * slopes[f, 2, k]
+                out[y, x, k] = np.uint8(min(max(value, zero), most))
+        spans[y, 0], spans[y, 1] = samples.shape[1], 0
 
 
 def backdrop(width: int, height: int) -> U8:
@@ -278,13 +235,14 @@ class HeadPainter:
         )
         self._front = projection.facing_pose(_DISTANCE, centre=self.centre)
         self._backdrop = backdrop(width, height)
-        self._nearness = np.zeros((height, width), np.float32)
+        self._samples, self._spans = raster.new_samples(width, height)
         count = len(head.template)
         self._camera, self._pixels, self._normals, self._lit = (
             np.zeros((count, 3), np.float32) for _ in range(4)
         )
         self._done = np.zeros(count, np.bool_)
-        self._chosen = np.zeros(len(head.faces), np.int32)
+        self._chosen = np.zeros((len(head.faces), 3), np.int32)
+        self._slopes = np.zeros((len(head.faces), 3, 3), np.float32)
         self._moves = _moves(head)
         self._rest: tuple[bytes, F32] | None = None
         self._eyes = [
@@ -347,17 +305,20 @@ class HeadPainter:
             self._pixels,
         )
         out = self._backdrop.copy()
-        for buffer in (self._nearness, self._normals):
-            buffer.fill(0.0)
+        self._normals.fill(0.0)
         self._done.fill(False)
+        count = 0
         for inner, faces in enumerate(self._faces):  # skin first: what it hides then costs little
+            begin = count
             count = _choose(
-                self._camera, self._pixels, faces, inner, self._nearness, self._normals, self._chosen
+                self._camera, self._pixels, faces, inner, self._samples, self._normals, self._chosen, begin
             )
-            _light(
-                self._camera, self._normals, tint, _LIGHTS, faces, self._chosen, count, self._done, self._lit
-            )
-            _paint(self._pixels, faces, self._chosen, count, self._lit, self._nearness, out)
+            more = self._chosen[begin:count]
+            raster.fill(self._pixels, more, raster.NEAR_M, self._samples, self._spans, begin, 0)
+        seen, slopes = self._chosen[:count], self._slopes[:count]
+        _light(self._camera, self._normals, tint, _LIGHTS, seen, self._done, self._lit)
+        _slopes(self._pixels, seen, self._lit, slopes)
+        _paint(self._pixels, seen, slopes, self._samples, self._spans, out)
         # a whisper of blur takes the stairs off the edges; true multisampling would cost four times the
         # painting
         return np.asarray(cv2.sepFilter2D(out, -1, _SOFT, _SOFT), np.uint8)

@@ -122,3 +122,54 @@ def test_a_triangle_with_an_unknown_corner_is_left_out(bad):
 def test_faces_outside_the_vertices_are_refused_by_number():
     with pytest.raises(InputError, match=r"0\.\.2"):
         raster.rasterise(np.zeros((3, 3)), [[0, 1, 3]], 4, 4)
+
+
+def scene(seed):
+    """Triangles of both windings, with shared edges on whole numbers, doubles and an unknown corner."""
+    rng = np.random.default_rng(seed)
+    v = np.column_stack(
+        [rng.uniform(-10, 90, 60), rng.uniform(-10, 70, 60), rng.uniform(0.4, 0.9, 60)]
+    ).astype(np.float32)
+    v[:6, :2] = [[0, 0], [40, 0], [0, 30], [40, 0], [40, 30], [0, 30]]
+    v[:6, 2] = 0.5
+    v[-1, 0] = np.nan
+    faces = np.arange(60, dtype=np.int32).reshape(20, 3)
+    return v, np.concatenate([faces, faces[:3]])
+
+
+def triangles(samples):
+    return np.where(samples > 0, raster.LAST - (samples & raster.LAST), -1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_drawing_in_two_parts_in_any_order_is_drawing_at_once(order):
+    v, faces = scene(3)
+    index, _, depth = raster.rasterise(v, faces, 80, 60)
+    samples, spans = raster.new_samples(80, 60)
+    for part in order:
+        begin, end = (0, 9) if part == 0 else (9, len(faces))
+        raster.fill(v, faces[begin:end], raster.NEAR_M, samples, spans, begin, 0)
+    np.testing.assert_array_equal(triangles(samples), index)
+    seen = index >= 0
+    inverse = [raster.inverse_depth(sample) for sample in samples[seen]]
+    np.testing.assert_allclose(inverse, 1.0 / depth[seen], rtol=1e-6)
+
+
+def test_spans_are_as_wide_as_what_was_drawn():
+    v, faces = scene(4)
+    samples, spans = raster.new_samples(80, 60)
+    raster.fill(v, faces, raster.NEAR_M, samples, spans, 0, 0)
+    for row, (first, end) in enumerate(spans):
+        columns = np.flatnonzero(samples[row])
+        assert (first, end) == ((columns[0], columns[-1] + 1) if len(columns) else (80, 0))
+
+
+def test_culling_leaves_the_triangles_that_run_the_other_way():
+    v, faces = scene(5)
+    a, b, c = v[faces].astype(np.float64).transpose(1, 0, 2)
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
+    for cull in (1, -1):
+        samples, spans = raster.new_samples(80, 60)
+        raster.fill(v, faces, raster.NEAR_M, samples, spans, 0, cull)
+        drawn = set(np.unique(triangles(samples))) - {-1}
+        assert drawn and all(area[face] * cull > 0 for face in drawn)

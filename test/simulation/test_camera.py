@@ -251,39 +251,6 @@ def test_what_cannot_be_drawn_is_refused_by_name(head, camera):
         ParticipantCamera(1, True, SIZE, head=dataclasses.replace(head, embeddings={}))
 
 
-def test_samples_hold_what_the_plain_rasteriser_sees():
-    rng = np.random.default_rng(3)
-    corners = np.column_stack(
-        [rng.uniform(-10, 90, 60), rng.uniform(-10, 70, 60), rng.uniform(0.4, 0.9, 60)]
-    ).astype(np.float32)
-    corners[:6] = [
-        [0, 0, 0.5],
-        [40, 0, 0.5],
-        [0, 30, 0.5],
-        [40, 0, 0.5],
-        [40, 30, 0.5],
-        [0, 30, 0.5],
-    ]  # edges on whole numbers, shared
-    corners[-1, 0] = np.nan
-    faces = np.concatenate([np.arange(60).reshape(20, 3), np.arange(60).reshape(20, 3)[:3]]).astype(
-        np.int32
-    )  # three of them twice
-    samples, spans = np.zeros((60, 80), np.int64), np.tile(np.array([80, 0]), (60, 1))
-    pixels.fill(corners, faces, 0.01, samples, spans, 0, 0)
-    index, _, depth = raster.rasterise(corners, faces, 80, 60)
-    seen = samples > 0
-    np.testing.assert_array_equal(seen, index >= 0)
-    np.testing.assert_array_equal(0x7FFFFFFF - (samples[seen] & 0x7FFFFFFF), index[seen])
-    np.testing.assert_allclose(
-        (samples >> 32).astype(np.int32).view(np.float32)[seen], 1.0 / depth[seen], rtol=1e-6
-    )
-    columns = np.arange(80)
-    assert not seen[(columns < spans[:, :1]) | (columns >= spans[:, 1:])].any()
-    assert all(
-        seen[row, spans[row, 0]] and seen[row, spans[row, 1] - 1] for row in range(60) if spans[row, 1]
-    )
-
-
 def test_packed_skin_and_relief_hold_their_channels():
     rng = np.random.default_rng(4)
     skin, bump = (

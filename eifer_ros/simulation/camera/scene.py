@@ -183,13 +183,8 @@ class ParticipantCamera:
         self._encode = _tone(self.variation)
         self._background = _background(self.variation, width, height)
         self._neutral: tuple[bytes, F32] | None = None
-        self._head, self._over = (
-            np.zeros((2 * height, 2 * width), np.int64),
-            np.zeros((2 * height, 2 * width), np.int64),
-        )
-        self._head_spans, self._over_spans = (
-            np.tile(np.array([2 * width, 0]), (2 * height, 1)) for _ in range(2)
-        )
+        self._head, self._head_spans = raster.new_samples(2 * width, 2 * height)
+        self._over, self._over_spans = raster.new_samples(2 * width, 2 * height)
         self._used = self._used_over = (0, 0, 0, 0)
         self._lay_out()
 
@@ -412,8 +407,8 @@ class ParticipantCamera:
         """Head, torso and hair into the sample buffers."""
         # the head is closed: its far side need not be drawn; hair ribbons have no side
         solid = self._solid_faces
-        pixels.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, self._head_spans, 0, -1)
-        pixels.fill(
+        raster.fill(self._pixels, self._faces[:solid], raster.NEAR_M, self._head, self._head_spans, 0, -1)
+        raster.fill(
             self._pixels,
             self._faces[solid : self._bare_faces],
             raster.NEAR_M,
@@ -454,7 +449,7 @@ class ParticipantCamera:
         nearer[:, 2] -= _PAD_PULL
         self._used_over = self._reach(first, len(v))
         bare = self._bare_faces
-        pixels.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._over, self._over_spans, bare, 0)
+        raster.fill(self._pixels, self._faces[bare:], raster.NEAR_M, self._over, self._over_spans, bare, 0)
 
     def _reach(self, first: int, end: int) -> tuple[int, int, int, int]:
         """Rows and columns of the sample buffers that projected vertices first..end can touch."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...render.rasteriser import compiled
+from ...render.rasteriser import LAST, compiled, inverse_depth
 from .surface import CABLE, CLOTH, EYE, HAIR, PAD, SHADOW, SKIN, TEETH
 
 ATTRIBUTES = 16
@@ -144,8 +144,6 @@ _1_255, _1_65025, _18, _06, _12, _072, _092, _095 = (
 _062, _002, _26, _RATIO = (np.float32(x) for x in (0.62, 0.02, 26.0, 1.006))
 _256, _1_256, _128, _1_65280 = (np.float32(x) for x in (256.0, 1 / 256, 128.0, 1 / 65280))
 _BYTES = 0x00FF00FF00FF00FF
-_LAST = 0x7FFFFFFF
-"""Low part of a sample: this minus the number of the triangle."""
 
 
 @compiled
@@ -534,71 +532,6 @@ def _put_threads(
 
 
 @compiled
-def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, cull: int) -> None:
-    """As `head.raster.fill`, into one number per sample: the bits of the inverse depth above _LAST - the
-    number of the triangle.
-
-    Of two such numbers the larger is the nearer triangle, and at equal depth the earlier one; 0 is nothing.
-    spans: (H, 2) int64, made wider where needed: the first column of a row that may hold something and the
-    one after the last.
-    """
-    height, width = samples.shape
-    inverse = np.empty(v.shape[0])
-    for i in range(v.shape[0]):
-        inverse[i] = 1.0 / v[i, 2] if v[i, 2] > near else 0.0
-    for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ay, by, cy = np.float64(v[a, 1]), np.float64(v[b, 1]), np.float64(v[c, 1])
-        low, high = min(ay, by, cy), max(ay, by, cy)
-        if (
-            not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high
-        ):  # outside, or between two rows; NaN ends here too
-            continue
-        ax, bx, cx = np.float64(v[a, 0]), np.float64(v[b, 0]), np.float64(v[c, 0])
-        if not (max(ax, bx, cx) >= 0.0 and min(ax, bx, cx) <= width - 1):
-            continue
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if area == 0.0 or not np.isfinite(area) or area * cull < 0.0:
-            continue
-        az, bz, cz = inverse[a], inverse[b], inverse[c]
-        if not (az > 0.0 and bz > 0.0 and cz > 0.0):
-            continue
-        share = 1.0 / area
-        zx = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * share
-        zy = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * share
-        start = az - zy * ay - zx * ax
-        nearest, furthest = max(az, bz, cz), min(az, bz, cz)
-        # from the highest to the lowest corner: one edge runs all the way, two share the other side
-        if ay > by:
-            a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
-        if by > cy:
-            b, c, bx, by, cx, cy = c, b, cx, cy, bx, by
-        if ay > by:
-            a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
-        long_x, long_y, long_slope = _edge(ax, ay, cx, cy, a < c)
-        upper_x, upper_y, upper_slope = _edge(ax, ay, bx, by, a < b)
-        lower_x, lower_y, lower_slope = _edge(bx, by, cx, cy, b < c)
-        tag = _LAST - (f + first)
-        for row in range(max(int(np.ceil(low)), 0), int(np.floor(min(high, height - 1.0))) + 1):
-            y = np.float64(row)
-            left = right = long_x + (y - long_y) * long_slope
-            if y <= by and ay != by:
-                x = upper_x + (y - upper_y) * upper_slope
-                left, right = min(left, x), max(right, x)
-            if y >= by and by != cy:
-                x = lower_x + (y - lower_y) * lower_slope
-                left, right = min(left, x), max(right, x)
-            base = start + zy * y
-            line = samples[row]
-            from_, to = max(int(np.ceil(left)), 0), int(np.floor(min(right, width - 1.0))) + 1
-            if from_ < to:
-                spans[row, 0], spans[row, 1] = min(spans[row, 0], from_), max(spans[row, 1], to)
-            for column in range(from_, to):
-                z = np.float32(min(max(base + zx * column, furthest), nearest))
-                line[column] = max(line[column], (np.int64(z.view(np.int32)) << 32) | tag)
-
-
-@compiled
 def project(v: Any, matrix: Any, first: int, end: int, out: Any) -> None:
     """Vertices first..end, camera coordinates (V, 3), to (V, 3) [u, v, depth] by a (3, 3) pinhole matrix
     without rounding in between.
@@ -621,17 +554,6 @@ def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, a
         for k in range(3):
             v[i, k] = x * turn[k, 0] + y * turn[k, 1] + z * turn[k, 2] + shift[k]
             attr[i, k] = nx * turn[k, 0] + ny * turn[k, 1] + nz * turn[k, 2]
-
-
-@compiled
-def _edge(x0: float, y0: float, x1: float, y1: float, forwards: bool) -> tuple[float, float, float]:
-    """x, y, dx/dy of an edge.
-
-    Both triangles that share it start from the same end, so they leave no gap between them.
-    """
-    if forwards:
-        return x0, y0, (x1 - x0) / (y1 - y0)
-    return x1, y1, (x0 - x1) / (y0 - y1)
 
 
 @compiled
@@ -713,15 +635,15 @@ def paint(
             whole = furthest > 0
             if whole:
                 fp, fq, fs, ft = (
-                    _LAST - (p & _LAST),
-                    _LAST - (q & _LAST),
-                    _LAST - (s & _LAST),
-                    _LAST - (t & _LAST),
+                    LAST - (p & LAST),
+                    LAST - (q & LAST),
+                    LAST - (s & LAST),
+                    LAST - (t & LAST),
                 )
                 one = (fp == fq) & (fp == fs) & (fp == ft)
                 m = material[fp]
                 # without branches: which of it holds changes from pixel to pixel
-                flat = _depth(nearest) < _RATIO * _depth(furthest)
+                flat = inverse_depth(nearest) < _RATIO * inverse_depth(furthest)
                 whole = one | (flat & (m == material[fq]) & (m == material[fs]) & (m == material[ft]))
                 if m >= PAD and whole and not one:  # two pads or two cables are an edge too
                     style = attr[faces[fp, 0], 13]
@@ -773,7 +695,7 @@ def paint(
                     key = top if layer == 0 else under
                     if key == 0 or (layer == 1 and key == top):
                         break
-                    f = _LAST - (key & _LAST)
+                    f = LAST - (key & LAST)
                     m = material[f]
                     if m == SKIN:
                         _put(skin, skins, Q_SX, sx, sy, left)
@@ -1026,25 +948,19 @@ def paint(
 
 
 @compiled
-def _depth(key: int) -> Any:
-    """Inverse depth of a sample."""
-    return np.int32(key >> 32).view(np.float32)
-
-
-@compiled
 def _alike(top: int, other: int, under: int, beneath: int, material: Any, attr: Any, faces: Any) -> Any:
     """Whether two samples of a pixel see the same smooth surface."""
-    if top & _LAST == other & _LAST and under & _LAST == beneath & _LAST:
+    if top & LAST == other & LAST and under & LAST == beneath & LAST:
         return True
     if top == 0 or other == 0:
         return False
-    f, g = _LAST - (top & _LAST), _LAST - (other & _LAST)
+    f, g = LAST - (top & LAST), LAST - (other & LAST)
     if material[f] != material[g]:
         return False
     if material[f] >= PAD:
         return attr[faces[f, 0], 13] == attr[faces[g, 0], 13]
-    z = _depth(top)
-    return abs(z - _depth(other)) < 0.008 * z
+    z = inverse_depth(top)
+    return abs(z - inverse_depth(other)) < 0.008 * z
 
 
 @compiled
