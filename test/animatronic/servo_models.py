@@ -10,6 +10,11 @@ import select
 import threading
 import tty
 
+PATIENT_MS = 5000.0
+"""The SDK gives a servo 34 ms to answer. A thread that plays the servo on a busy machine gets so much instead:
+value for `dynamixel_sdk.port_handler.LATENCY_TIMER`.
+"""
+
 
 def crc16(data: bytes) -> int:
     """CRC-16/BUYPASS, bit by bit (polynomial 0x8005), as protocol 2.0 asks."""
@@ -94,7 +99,7 @@ class DynamixelBus:
     def wait_for_sync_writes(self, count: int) -> None:
         """Sync writes are not answered: wait until they have been read."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.sync_writes >= count, timeout=5)
+            assert self.changed.wait_for(lambda: self.sync_writes >= count, timeout=120)
 
     def _run(self) -> None:
         buffer = b""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from servo_models import DynamixelBus, I2cBus, Servo, crc16
+from servo_models import PATIENT_MS, DynamixelBus, I2cBus, Servo, crc16
 
 from eifer_ros.animatronic.animatronic_face import Animatronic, AnimatronicConfig
 from eifer_ros.animatronic.guard import State
@@ -53,9 +53,15 @@ def blendshapes(stamp: int, **weights: float) -> Blendshapes:
 # ---- Dynamixel ----
 
 
+LATENCY = "dynamixel_sdk.port_handler.LATENCY_TIMER"
+SILENCE_MS = 300.0
+"""For the tests with a silent servo, which wait for it: shorter than patience, ten times what the SDK gives."""
+
+
 @pytest.fixture
-def bus() -> Iterator[DynamixelBus]:
+def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[DynamixelBus]:
     pytest.importorskip("dynamixel_sdk", reason="needs the extra 'animatronic'")
+    monkeypatch.setattr(LATENCY, PATIENT_MS)
     made = DynamixelBus([Servo(1, 2100), Servo(7, 2000)])
     yield made
     made.close()
@@ -197,14 +203,16 @@ def test_servos_are_switched_on_anew_after_a_stall_of_this_process(bus: Dynamixe
         servo.pass_time(0.5)
     assert bus.servos[1].table[98] == 0xFF
     now = run(made, now + NS // 2, 60, jawOpen=0.4)
+    assert made.driver is not None and made.driver.positions() is not None  # answered after all that was sent
     assert bus.servos[1].table[98] == 10
     assert bus.servos[1].get(116, 4) == pytest.approx(2048 + 0.2 * 4096 / (2 * math.pi), abs=1)
     made.close()
 
 
 def test_a_servo_that_does_not_answer_is_named_before_anything_moves(
-    bus: DynamixelBus, tmp_path: Path
+    bus: DynamixelBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(LATENCY, SILENCE_MS)
     bus.servos[7].silent = True
     made = Animatronic(AnimatronicConfig(joint_map=str(dynamixel(tmp_path, bus))))
     with pytest.raises(DeviceError, match=r"joint 'brow' \(id 7\) did not answer"):
@@ -214,8 +222,9 @@ def test_a_servo_that_does_not_answer_is_named_before_anything_moves(
 
 
 def test_a_servo_that_goes_silent_when_armed_refuses_the_arming_by_name(
-    bus: DynamixelBus, tmp_path: Path
+    bus: DynamixelBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(LATENCY, SILENCE_MS)
     made = driven(dynamixel(tmp_path, bus))
     bus.servos[1].silent = True
     done, why = made.arm()
