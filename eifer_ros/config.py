@@ -184,9 +184,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Confi
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = list(model.model_fields)
+        fields = list(model.model_fields)
         return ConfigError(
-            f"{where}: unknown key '{key}'{did_you_mean(key, known)}; known keys are {', '.join(sorted(known)) or 'none'}"
+            f"{where}: unknown key '{key}'{did_you_mean(key, fields)}; known keys are {', '.join(sorted(fields)) or 'none'}"
         )
     reason = first["msg"][0].lower() + first["msg"][1:]
     more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""

@@ -78,18 +78,18 @@ def value(context: LaunchContext, name: str) -> str:
 
 def is_true(context: LaunchContext, name: str) -> bool:
     """Whether a launch argument is true. Raises ValueError for what is neither true nor false."""
-    given = value(context, name)
-    if given.lower() not in ("true", "1", "false", "0"):
-        raise ValueError(f"{name}:={given}: must be true or false")
-    return given.lower() in ("true", "1")
+    text = value(context, name)
+    if text.lower() not in ("true", "1", "false", "0"):
+        raise ValueError(f"{name}:={text}: must be true or false")
+    return text.lower() in ("true", "1")
 
 
 def params_file(context: LaunchContext) -> str:
     """The parameter file asked for, or the package's own. Raises FileNotFoundError."""
-    given = value(context, "params_file")
-    path = Path(given).expanduser() if given else share("config", "eifer.yaml")
+    text = value(context, "params_file")
+    path = Path(text).expanduser() if text else share("config", "eifer.yaml")
     if not path.is_file():
-        raise FileNotFoundError(f"params_file:={given}: there is no such file")
+        raise FileNotFoundError(f"params_file:={text}: there is no such file")
     return str(path)
 
 

@@ -223,8 +223,8 @@ class Registry(Generic[T]):
         """
         device, config = self.configure(url, **options)
         make: Any = device
-        made: T = make(config)
-        return made
+        opened: T = make(config)
+        return opened
 
     def usage(self) -> str:
         """How the URLs of the built-in kinds are written, on one line; imports nothing."""

@@ -43,15 +43,15 @@ def find(kind: str, name: str) -> Path:
 
 def model(name: str) -> Path:
     """A file of models/; a path that exists as given wins."""
-    given = Path(name).expanduser()
-    return given if given.exists() else find("models", name)
+    path = Path(name).expanduser()
+    return path if path.exists() else find("models", name)
 
 
 def config(name: str) -> Path:
     """A file of config/; a path that exists as given wins, and `.yaml` may be left out."""
-    given = Path(name).expanduser()
-    if given.is_file():
-        return given
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
     return find("config", name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
 
 

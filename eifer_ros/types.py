@@ -92,9 +92,9 @@ def _array(owner: str, name: str, value: Any, dtype: type, shape: tuple[int | No
         want is None or want == got for want, got in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        wanted = " x ".join("any" if n is None else str(n) for n in shape)
+        expected = " x ".join("any" if n is None else str(n) for n in shape)
         got = " x ".join(str(n) for n in array.shape) or "scalar"
-        raise InputError(f"{owner}.{name} has shape {got}; it must be {wanted}")
+        raise InputError(f"{owner}.{name} has shape {got}; it must be {expected}")
     if array.flags.writeable:
         array = array.view()
         array.flags.writeable = False

@@ -338,8 +338,8 @@ def _ordered(item: Blendshapes) -> np.ndarray:
     """(52,) in our order; NaN for a name that is missing."""
     if item.names == ARKIT_52:
         return item.weights
-    given = dict(zip(item.names, item.weights.tolist(), strict=True))
-    return np.array([given.get(name, np.nan) for name in ARKIT_52])
+    weights = dict(zip(item.names, item.weights.tolist(), strict=True))
+    return np.array([weights.get(name, np.nan) for name in ARKIT_52])
 
 
 def _joint_map_path(name: str) -> Path:

@@ -30,11 +30,11 @@ stopped first.
 """
 
 
-def _known_sources(given: dict[str, float]) -> dict[str, float]:
-    for name in given:
+def _known_sources(sources: dict[str, float]) -> dict[str, float]:
+    for name in sources:
         if name not in SOURCES:
             raise ValueError(f"there is no blendshape '{name}'{did_you_mean(name, SOURCES)}")
-    return given
+    return sources
 
 
 class Servo(Config):
@@ -188,8 +188,8 @@ def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
     """Everything that one model alone cannot see: the URDF, couplings, and whether neutral can be reached in time."""
     for name, joint in parsed.joints.items():
         where = f"{path}: joint '{name}'"
-        known = robot.joints.get(name)
-        if known is None:
+        limited_joint = robot.joints.get(name)
+        if limited_joint is None:
             movable = [
                 other.name
                 for other in robot.joints.values()
@@ -199,21 +199,21 @@ def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
             raise ConfigError(
                 f"{where} is not in {robot.path.name}{did_you_mean(name, movable)}; it has {there}"
             )
-        if known.kind not in ("revolute", "continuous"):
+        if limited_joint.kind not in ("revolute", "continuous"):
             raise ConfigError(
-                f"{where} is {known.kind} in {robot.path.name}; only revolute and continuous joints can be commanded"
+                f"{where} is {limited_joint.kind} in {robot.path.name}; only revolute and continuous joints can be commanded"
             )
-        if known.mimic is not None:
+        if limited_joint.mimic is not None:
             raise ConfigError(
-                f"{where} follows '{known.mimic[0]}' in {robot.path.name} (mimic); command that one"
+                f"{where} follows '{limited_joint.mimic[0]}' in {robot.path.name} (mimic); command that one"
             )
         low, high = joint.range
-        if low < known.lower - 1e-9 or high > known.upper + 1e-9:
-            limits = f"[{known.lower:g}, {known.upper:g}] in {robot.path.name}"
+        if low < limited_joint.lower - 1e-9 or high > limited_joint.upper + 1e-9:
+            limits = f"[{limited_joint.lower:g}, {limited_joint.upper:g}] in {robot.path.name}"
             raise ConfigError(f"{where}: range [{low:g}, {high:g}] goes beyond the limits {limits}")
-        if joint.speed > known.velocity:
+        if joint.speed > limited_joint.velocity:
             raise ConfigError(
-                f"{where}: speed {joint.speed:g} rad/s is above the limit {known.velocity:g} in {robot.path.name}"
+                f"{where}: speed {joint.speed:g} rad/s is above the limit {limited_joint.velocity:g} in {robot.path.name}"
             )
         needed = time_to_neutral(joint)
         if needed > EASE_MARGIN * parsed.ease_s:

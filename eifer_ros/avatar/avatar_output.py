@@ -146,9 +146,9 @@ class Avatar(Component):
             try:
                 head = load_head(head_model)
             except EiferError:
-                known = ", ".join(f"'{name}'" for name in self._maps)
+                loaded = ", ".join(f"'{name}'" for name in self._maps)
                 raise ModelError(
-                    f"faces of head model '{head_model}' arrive, but {known} is loaded; set avatar.head_model to the file of '{head_model}'"
+                    f"faces of head model '{head_model}' arrive, but {loaded} is loaded; set avatar.head_model to the file of '{head_model}'"
                 ) from None
             self._maps[head_model] = Retarget(head)
         return self._maps[head_model]

@@ -22,10 +22,10 @@ _TWO_SIDED = np.array(
 """
 
 
-def channel_values(given: Mapping[str, float], default: float, what: str) -> F64:
+def channel_values(entries: Mapping[str, float], default: float, what: str) -> F64:
     """(52,) values from a mapping of names to numbers. Raises ConfigError that names an unknown channel."""
     values = np.full(len(ARKIT_52), default)
-    for name, value in given.items():
+    for name, value in entries.items():
         if name not in ARKIT_52:
             raise ConfigError(f"{what}: there is no blendshape '{name}'{did_you_mean(name, ARKIT_52)}")
         values[ARKIT_52.index(name)] = value

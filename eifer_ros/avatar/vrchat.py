@@ -131,6 +131,6 @@ class VrchatSender(UdpSender):
         values = np.clip(self._matrix @ face.weights + self._offset, -1.0, 1.0)
         (yaw_l, pitch_l), (yaw_r, pitch_r) = np.rad2deg(face.gaze)
         blink = 0.5 * (face.weight("eyeBlinkLeft") + face.weight("eyeBlinkRight"))
-        look = self._look + struct.pack(">4f", pitch_l, -yaw_l, pitch_r, -yaw_r)
+        gaze = self._look + struct.pack(">4f", pitch_l, -yaw_l, pitch_r, -yaw_r)
         closed = self._closed + struct.pack(">f", blink)
-        return [*self._bank.fill(values.tolist()), BUNDLE + element(look) + element(closed)]
+        return [*self._bank.fill(values.tolist()), BUNDLE + element(gaze) + element(closed)]

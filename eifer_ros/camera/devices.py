@@ -10,7 +10,7 @@ from ..component import Device
 
 def webcams(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
     """Video capture devices in the order of their numbers; `root` is the kernel's listing."""
-    found = []
+    devices = []
     for entry in root.glob("video*") if root.is_dir() else ():
         match = re.fullmatch(r"video(\d+)", entry.name)
         if match is None or _text(entry / "index") not in (
@@ -19,13 +19,13 @@ def webcams(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
         ):  # index 1 and up are metadata nodes of the same camera
             continue
         number = int(match[1])
-        found.append(
+        devices.append(
             (
                 number,
                 Device(f"webcam:{number}", _text(entry / "name") or "camera", f"/dev/video{number}"),
             )
         )
-    return [device for _, device in sorted(found, key=lambda pair: pair[0])]
+    return [device for _, device in sorted(devices, key=lambda pair: pair[0])]
 
 
 def _text(path: Path) -> str:

@@ -136,10 +136,10 @@ class RealSenseSource(Source):
         return f"RealSense {self.config.serial}" if self.config.serial else "RealSense camera"
 
     def _find(self) -> None:
-        found = [serial for serial, _ in devices(self._sdk)]
-        if not found or (self.config.serial and self.config.serial not in found):
+        serials = [serial for serial, _ in devices(self._sdk)]
+        if not serials or (self.config.serial and self.config.serial not in serials):
             raise DeviceError(
-                f"{self._name} is not connected; RealSense cameras found: {', '.join(found) or 'none'}"
+                f"{self._name} is not connected; RealSense cameras found: {', '.join(serials) or 'none'}"
             )
 
     def _start(self) -> None:
@@ -326,11 +326,11 @@ class RealSenseSource(Source):
 
 def devices(sdk: Any) -> list[tuple[str, str]]:
     """(serial number, name) of every RealSense camera found."""
-    found = []
+    entries = []
     for device in sdk.context().query_devices():
         serial, name = (
             device.get_info(key) if device.supports(key) else ""
             for key in (sdk.camera_info.serial_number, sdk.camera_info.name)
         )
-        found.append((serial, name or "RealSense"))
-    return found
+        entries.append((serial, name or "RealSense"))
+    return entries

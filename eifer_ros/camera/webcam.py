@@ -117,13 +117,13 @@ class WebcamSource(Source):
         if capture is None or not done or image is None:
             if capture is not None:
                 capture.release()
-            found = ", ".join(f"{camera.url} ({camera.name})" for camera in webcams()) or "none"
+            cameras = ", ".join(f"{camera.url} ({camera.name})" for camera in webcams()) or "none"
             wrong = (
                 "gives no picture (is another program using it?)"
                 if capture is not None
                 else "cannot be opened"
             )
-            raise DeviceError(f"webcam {self.config.device} {wrong}; cameras found: {found}")
+            raise DeviceError(f"webcam {self.config.device} {wrong}; cameras found: {cameras}")
         self._capture = capture
         self._keep(image)
 

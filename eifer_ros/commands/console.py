@@ -83,12 +83,12 @@ def stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=err_console) as progress:
         tasks: dict[str, TaskID] = {}
 
-        def told(stage: str, share: float) -> None:
+        def report_progress(stage: str, share: float) -> None:
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=1.0)
             progress.update(tasks[stage], completed=share)
 
-        yield told
+        yield report_progress
 
 
 @contextmanager

@@ -15,15 +15,15 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     """`name=value` options of a source as a dictionary. Raises ConfigError for anything else."""
     from ..errors import ConfigError
 
-    found = {}
+    options = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
             raise ConfigError(f"--option {pair}: write name=value, as in rate_hz=1000")
-        found[name.strip()] = (
+        options[name.strip()] = (
             tuple(part.strip() for part in value.split(",")) if "," in value else value.strip()
         )
-    return found
+    return options
 
 
 MICRO = ("casme2", "samm", "casme3")
@@ -336,11 +336,11 @@ def batch(
     from ..workflows.batch import load_config
 
     with until_interrupted() as stop, bar("recordings", as_json) as progress:
-        given = {"workers": workers, "address": address}
-        asked = load_config(config).model_copy(
-            update={name: value for name, value in given.items() if value is not None}
+        options = {"workers": workers, "address": address}
+        settings = load_config(config).model_copy(
+            update={name: value for name, value in options.items() if value is not None}
         )
-        result = run(asked, progress=progress, stop=stop)
+        result = run(settings, progress=progress, stop=stop)
     rows = [
         ("results", str(result.out)),
         ("steps done now", str(result.did)),

@@ -30,8 +30,8 @@ def demo(
     settings = DemoSettings(seed=seed, sensors=sensors)
     if quick:
         settings = DemoSettings(seed=seed, sensors=sensors, live_s=20.0, size=(320, 240), fps=15.0)
-    with until_interrupted() as stop, stages(as_json) as told:
-        result = run_demo(out, settings, told=told, stop=stop)
+    with until_interrupted() as stop, stages(as_json) as progress:
+        result = run_demo(out, settings, progress=progress, stop=stop)
     if as_json:
         print(json.dumps({"values": result.values, "notes": result.notes, "files": result.files}, indent=2))
         return

@@ -91,12 +91,12 @@ def train_face(
         encoder_rate=encoder_rate,
         pictures_every=pictures_every,
     )
-    wanted = Wanted(
+    request = Wanted(
         reference, sensors, out, start, head_model, frames, check_reference, device, tensorboard, threads
     )
     quiet = as_json or int(os.environ.get("RANK", 0)) > 0
     with until_interrupted() as stop, bar("phase 1", quiet) as progress:
-        result = train(wanted, settings, amp=amp, stop=stop.is_set, progress=progress)
+        result = train(request, settings, amp=amp, stop=stop.is_set, progress=progress)
     if int(os.environ.get("RANK", 0)) > 0:
         return
     sides = result["pictures"]
@@ -150,12 +150,12 @@ def train_refine(
         from research.faces.refine import Refinement
     except ModuleNotFoundError:
         raise MissingExtra("torch", "train", "training") from None
-    wanted = Wanted(
+    request = Wanted(
         reference, "", out, start, frames=frames, check_reference=check_reference, threads=threads
     )
     settings = Refinement(steps=steps, batch=batch, seed=seed)
     with until_interrupted() as stop, bar("refining", as_json) as progress:
-        result = refine_face(wanted, settings, stop=stop.is_set, progress=progress)
+        result = refine_face(request, settings, stop=stop.is_set, progress=progress)
     rows = [
         (
             "steps",

@@ -134,10 +134,10 @@ class Calibration:
             }
             for take in self.takes
         ]
-        made = datetime.fromtimestamp(self.stamp // NS, UTC).isoformat()
+        created = datetime.fromtimestamp(self.stamp // NS, UTC).isoformat()
         tree = {
             "eifer_calibration": FORMAT,
-            "made": made,
+            "made": created,
             "stamp": self.stamp,
             "participant": self.participant,
             "scheme": self.scheme,
@@ -301,10 +301,10 @@ def calibrate_recording(
         store.add(item)
     if first is None:
         raise InputError("the recording holds no muscle activity")
-    known = [
+    protocol_spans = [
         (movement, span) for span in spans(markers) if (movement := movement_named(span.movement)) is not None
     ]
-    if not known:
+    if not protocol_spans:
         raise InputError(
             "no marker names a movement of the protocol: " + ", ".join(movement.name for movement in PROTOCOL)
         )
@@ -312,14 +312,14 @@ def calibrate_recording(
     # a channel without contact in most of the takes is dead for all of them
     counts = np.zeros(len(first.muscles))
     filled = 0
-    for _, span in known:
+    for _, span in protocol_spans:
         envelope, quality = store.between(span.start, span.end)
         if len(envelope):
             counts[judge.without_contact(envelope, quality)] += 1
             filled += 1
     judge.dead = {int(i) for i in np.flatnonzero(counts > 0.5 * filled)} if filled else set()
     takes: list[Take] = []
-    for movement, span in sorted(known, key=lambda pair: (pair[0].name != REST, pair[1].start)):
+    for movement, span in sorted(protocol_spans, key=lambda pair: (pair[0].name != REST, pair[1].start)):
         envelope, quality = store.between(span.start, span.end)
         advice = judge.advice(movement, envelope, quality, repeatable=False)
         takes.append(Take(movement.name, span.start, span.end, not advice, advice))

@@ -355,12 +355,12 @@ class EnvelopeFilter:
         out_hz: float | None = None,
         jump_s: float = 0.05,
     ) -> None:
-        chosen = profile_named(profile) if isinstance(profile, str) else profile
-        self.design = design(chosen, rate_hz, mains_hz)
+        settings = profile_named(profile) if isinstance(profile, str) else profile
+        self.design = design(settings, rate_hz, mains_hz)
         self.channels = channels
         self.limit_v = limit_v
         self.jump_ns = jump_s * NS
-        self.sampler = GridSampler(rate_hz, channels, chosen.out_hz if out_hz is None else out_hz)
+        self.sampler = GridSampler(rate_hz, channels, settings.out_hz if out_hz is None else out_hz)
         self.gaps = 0
         self.refused = 0
         window = self.design.window

@@ -84,9 +84,9 @@ class Scheme:
                 raise InputError(
                     f"scheme '{self.name}': alias '{word}' points at '{name}', which is not one of its channels"
                 )
-            known = lookup.setdefault(_key(word), name)
-            if known != name:
-                raise InputError(f"scheme '{self.name}': '{word}' would mean both {known} and {name}")
+            owner = lookup.setdefault(_key(word), name)
+            if owner != name:
+                raise InputError(f"scheme '{self.name}': '{word}' would mean both {owner} and {name}")
         object.__setattr__(self, "_lookup", lookup)
 
     def resolve(self, word: str) -> str | None:
@@ -282,11 +282,11 @@ def guess_scheme(channels: Sequence[str]) -> Scheme:
     them.
     """
 
-    def known(scheme: Scheme) -> int:
+    def matches(scheme: Scheme) -> int:
         return sum(scheme.resolve(_contact(channel)[0]) is not None for channel in channels)
 
-    best = max(SCHEMES.values(), key=known)
-    return best if 2 * known(best) >= len(channels) else plain_scheme(channels)
+    best = max(SCHEMES.values(), key=matches)
+    return best if 2 * matches(best) >= len(channels) else plain_scheme(channels)
 
 
 def _contact(channel: str) -> tuple[str, str]:
@@ -489,13 +489,13 @@ def _by_name(source: Sequence[str], scheme: Scheme, kind: str) -> dict[str, tupl
                 f"montage 'bipolar' finds no contact pairs such as {next(iter(direct))}a and {next(iter(direct))}b; "
                 "if the amplifier measures pairs itself use 'recorded', else name the pairs with channel_map"
             )
-        for name, found in contacts.items():
-            if len(found) != 2:
-                lone = source[next(iter(found.values()))]
+        for name, poles in contacts.items():
+            if len(poles) != 2:
+                lone = source[next(iter(poles.values()))]
                 raise InputError(
                     f"amplifier channel '{lone}' is one contact of {name}; the other one is missing"
                 )
-        return {name: (found["+"], found["-"]) for name, found in contacts.items()}
+        return {name: (poles["+"], poles["-"]) for name, poles in contacts.items()}
     return direct
 
 
@@ -522,7 +522,7 @@ def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any
     A thin-plate spline through the built-in electrode sites the head model carries, as `electromyogram`
     interpolates. Raises ModelError where the head model carries none.
     """
-    known: list[F64] = []
+    flat: list[F64] = []
     places: list[npt.NDArray[Any]] = []
     surface = head.template if vertices is None else vertices
     for scheme in SCHEMES.values():
@@ -533,11 +533,11 @@ def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any
         for site, point in zip(embedding.names, points, strict=True):
             name = scheme.resolve(site)
             if name is not None:
-                known.append(scheme.positions[scheme.names.index(name)])
+                flat.append(scheme.positions[scheme.names.index(name)])
                 places.append(point)
-    if len(known) < 6:
+    if len(flat) < 6:
         raise ModelError(f"head model '{head.id}' carries no electrode sites")
-    spline = RBFInterpolator(np.array(known), np.array(places, np.float64), kernel="thin_plate_spline")
+    spline = RBFInterpolator(np.array(flat), np.array(places, np.float64), kernel="thin_plate_spline")
     return np.asarray(spline(np.asarray(positions, np.float64).reshape(-1, 2)), np.float64)
 
 

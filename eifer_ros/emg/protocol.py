@@ -84,35 +84,35 @@ def spans(markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]]) -> list[S
     A start without an end (the recording stopped, or the movement was begun again) and an end without a start
     say nothing and are left out, notes too.
     """
-    found: list[Span] = []
+    intervals: list[Span] = []
     begun: dict[str, Stamp] = {}
     for marker in markers:
         if not isinstance(marker, Marker):
-            found.append(Span(*marker))
+            intervals.append(Span(*marker))
         elif marker.phase == "start":
             begun[marker.label] = marker.stamp
         elif marker.phase == "end" and marker.label in begun:
-            found.append(Span(marker.label, begun.pop(marker.label), marker.stamp))
-    return sorted(found, key=lambda span: span.start)
+            intervals.append(Span(marker.label, begun.pop(marker.label), marker.stamp))
+    return sorted(intervals, key=lambda span: span.start)
 
 
 def chosen_movements(names: Sequence[str]) -> list[Movement]:
     """The movements of those names without rest, which always comes first; all where none is named."""
     if not names:
         return [movement for movement in PROTOCOL if movement.name != REST]
-    found: list[Movement] = []
+    movements: list[Movement] = []
     for name in names:
         movement = movement_named(name)
         if movement is None:
-            known = [movement.name for movement in PROTOCOL]
+            names_of_protocol = [movement.name for movement in PROTOCOL]
             raise InputError(
-                f"movement '{name}' is not in the protocol{did_you_mean(name, known)}; it has {', '.join(known)}"
+                f"movement '{name}' is not in the protocol{did_you_mean(name, names_of_protocol)}; it has {', '.join(names_of_protocol)}"
             )
         if movement.name != REST:
-            found.append(movement)
-    if not found:
+            movements.append(movement)
+    if not movements:
         raise InputError("a calibration needs at least one movement besides rest")
-    return found
+    return movements
 
 
 def expected_channels(movement: Movement, scheme: Scheme, muscles: Sequence[str]) -> list[int]:
@@ -124,15 +124,15 @@ def expected_channels(movement: Movement, scheme: Scheme, muscles: Sequence[str]
         for i, name in enumerate(FRIDLUND.muscles)
         if name.rsplit("_", 1)[0] in movement.muscles
     ]
-    found = []
+    indices = []
     for index, muscle in enumerate(muscles):
         if re.sub(r"_(left|right)$", "", muscle) in movement.muscles:
-            found.append(index)
+            indices.append(index)
         elif muscle not in FRIDLUND.muscles and sites and scheme.resolve(muscle) is not None:
             place = scheme.positions[scheme.index(muscle)]
             if (
                 np.isfinite(place).all()
                 and min(float(np.linalg.norm(place - site)) for site in sites) <= NEAR
             ):
-                found.append(index)
-    return found
+                indices.append(index)
+    return indices

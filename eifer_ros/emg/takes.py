@@ -92,8 +92,8 @@ class TakeJudge:
         if len(envelope) < 10:
             return "no EMG arrived during the movement; check the amplifier"
         silent = [i for i in self.without_contact(envelope, quality) if i not in self.dead]
-        seen = expected_channels(movement, self.scheme, self.muscles)
-        relevant = silent if movement.name == REST else [i for i in silent if i in seen]
+        expected = expected_channels(movement, self.scheme, self.muscles)
+        relevant = silent if movement.name == REST else [i for i in silent if i in expected]
         if len(silent) + len(self.dead) == len(self.muscles):
             return "no channel has contact; check the reference electrode and the amplifier"
         if relevant and repeatable:
@@ -110,7 +110,7 @@ class TakeJudge:
             if moved or tense:
                 return f"the face was not at rest ({', '.join((moved + tense)[:4])}); relax and keep still"
             return ""
-        watched = [i for i in seen if i in alive and self.rest is not None and np.isfinite(self.rest[i])]
+        watched = [i for i in expected if i in alive and self.rest is not None and np.isfinite(self.rest[i])]
         if not watched or self.rest is None:
             return ""
         base = np.maximum(self.volts(self.rest[watched]), 0.5e-6)

@@ -121,8 +121,8 @@ class EncoderWay:
 
     def read(self, scene: Scene, variant: Variant) -> tuple[F64, F64] | None:
         """What the network says."""
-        seen = self._encoder.read(scene.frame(variant).image, [scene.crop])[0]
-        return seen.expression, seen.shape
+        reading = self._encoder.read(scene.frame(variant).image, [scene.crop])[0]
+        return reading.expression, reading.shape
 
 
 class EstimatorWay:
@@ -143,12 +143,12 @@ class EstimatorWay:
         frame = scene.frame(variant)
         elapsed_s = 1.0 if self._stamp is None else (frame.stamp - self._stamp) / 1e9
         self._stamp = frame.stamp
-        found = self._estimator.estimate(
+        estimate = self._estimator.estimate(
             frame if self._prepare is None else self._prepare(frame), scene.intrinsics, elapsed_s
         )
-        if found is None:
+        if estimate is None:
             return None
-        return found.fit.face[: self._estimator.model.expression_size].copy(), found.fit.shape
+        return estimate.fit.face[: self._estimator.model.expression_size].copy(), estimate.fit.shape
 
 
 class Restoring:
@@ -160,10 +160,10 @@ class Restoring:
     def __call__(self, frame: Frame) -> Frame:
         """The frame restored; as it is where no face is found."""
         assert frame.intrinsics is not None
-        found = self._sensors.estimate(frame, frame.intrinsics, 1.0)
-        if found is None:
+        estimate = self._sensors.estimate(frame, frame.intrinsics, 1.0)
+        if estimate is None:
             return frame
-        restored = self._restorer.look(frame.image, crop_of(found.landmarks.points[list(POINTS), :2]))
+        restored = self._restorer.look(frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2]))
         return Frame(frame.stamp, paste(frame.image, restored), frame.intrinsics)
 
 
@@ -205,13 +205,13 @@ class Readings:
     shape: list[F32] = field(default_factory=list)
     found: list[bool] = field(default_factory=list)
 
-    def add(self, scene: Scene, expression: F64 | F32, shape: F64 | F32, found: bool = True) -> None:
+    def add(self, scene: Scene, expression: F64 | F32, shape: F64 | F32, detected: bool = True) -> None:
         """One more moment."""
         self.person.append(scene.person)
         self.movement.append(scene.movement)
         self.expression.append(np.asarray(expression, np.float32))
         self.shape.append(np.asarray(shape, np.float32))
-        self.found.append(found)
+        self.found.append(detected)
 
 
 Judged = dict[tuple[str, str], Readings]
@@ -220,36 +220,36 @@ Judged = dict[tuple[str, str], Readings]
 
 def judge(
     people: Iterable[int],
-    chosen: Mapping[str, tuple[Way, tuple[Variant, ...]]],
+    methods: Mapping[str, tuple[Way, tuple[Variant, ...]]],
     moments: int = 4,
     *,
     source: Callable[[int, int], Iterable[Scene]] = scenes,
-    tell: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Judged:
-    """Every way on every moment of `people`. tell: (persons done, persons)."""
+    """Every way on every moment of `people`. progress: (persons done, persons)."""
     everyone = list(people)
     out: Judged = {("truth", ""): Readings()}
     for done, seed in enumerate(everyone):
         every = list(source(seed, moments))
         for scene in every:
             out[("truth", "")].add(scene, scene.face.expression, scene.face.shape)
-        for name, (way, variants) in chosen.items():
+        for name, (way, variants) in methods.items():
             for variant in variants:
                 way.reset()
-                kept = out.setdefault((name, variant), Readings())
+                readings = out.setdefault((name, variant), Readings())
                 for scene in every:
                     read = way.read(scene, variant)
                     if read is None:
-                        kept.add(
+                        readings.add(
                             scene,
                             np.zeros_like(scene.face.expression),
                             np.zeros_like(scene.face.shape),
                             False,
                         )
                     else:
-                        kept.add(scene, *read)
-        if tell is not None:
-            tell(done + 1, len(everyone))
+                        readings.add(scene, *read)
+        if progress is not None:
+            progress(done + 1, len(everyone))
     return out
 
 
@@ -310,9 +310,9 @@ def _scores(head: HeadModel, truth: Readings, way: str, variant: str, one: Readi
             value = _pearson(e[rows, k], true_e[rows, k])
             r.append(value)
             by_name.setdefault(head.expression_names[k], []).append(value)
-        seen = rows & np.array(one.found)
-        if seen.sum() > 1:
-            at_rest = np.einsum("vcs,ns->nvc", shape_basis, s[seen] - s[seen].mean(axis=0))
+        detected = rows & np.array(one.found)
+        if detected.sum() > 1:
+            at_rest = np.einsum("vcs,ns->nvc", shape_basis, s[detected] - s[detected].mean(axis=0))
             spread.append(1e3 * float(np.linalg.norm(at_rest, axis=2).mean()))
     return Scores(
         way,
@@ -342,13 +342,13 @@ def _pearson(a: F32, b: F32) -> float:
 
 
 def gap_closure(
-    found: Sequence[Scores], measure: Literal["vertex_mm", "expression_mm"] = "vertex_mm"
+    scores: Sequence[Scores], measure: Literal["vertex_mm", "expression_mm"] = "vertex_mm"
 ) -> float:
     """(E_N sensors - E_S sensors) / (E_N sensors - E_N clean); 1 where sensors no longer matter.
 
     NaN where one was not judged.
     """
-    value = {(one.way, one.variant): float(getattr(one, measure)) for one in found}
+    value = {(one.way, one.variant): float(getattr(one, measure)) for one in scores}
     try:
         disturbed, clean, robust = (
             value[("E_N", "sensors")],
@@ -360,7 +360,7 @@ def gap_closure(
     return (disturbed - robust) / (disturbed - clean)
 
 
-def rows(found: Sequence[Scores]) -> list[dict[str, Any]]:
+def rows(scores: Sequence[Scores]) -> list[dict[str, Any]]:
     """The table: one row for each way and variant, regions as columns."""
     return [
         {
@@ -374,14 +374,14 @@ def rows(found: Sequence[Scores]) -> list[dict[str, Any]]:
             "shape_spread_mm": one.shape_spread_mm,
             **{f"{name}_mm": value for name, value in one.regions.items()},
         }
-        for one in found
+        for one in scores
     ]
 
 
-def each(found: Sequence[Scores]) -> list[dict[str, Any]]:
+def each(scores: Sequence[Scores]) -> list[dict[str, Any]]:
     """One row for each movement and each coefficient of every way."""
     out: list[dict[str, Any]] = []
-    for one in found:
+    for one in scores:
         key = {"way": one.way, "pictures": one.variant}
         for name, (vertex, expression) in one.movements.items():
             out.append({**key, "movement": name, "vertex_mm": vertex, "expression_mm": expression})
@@ -391,7 +391,7 @@ def each(found: Sequence[Scores]) -> list[dict[str, Any]]:
 
 def side_by_side(
     some: Sequence[Scene],
-    chosen: Mapping[str, tuple[Way, tuple[Variant, ...]]],
+    methods: Mapping[str, tuple[Way, tuple[Variant, ...]]],
     head: HeadModel | None = None,
     side: int = 200,
 ) -> U8:
@@ -400,14 +400,14 @@ def side_by_side(
     """
     model = load_head() if head is None else head
     titles = ["bare", "under sensors", "truth"] + [
-        f"{name}, {variant}" for name, (_, variants) in chosen.items() for variant in variants
+        f"{name}, {variant}" for name, (_, variants) in methods.items() for variant in variants
     ]
     columns: list[list[U8]] = [
         [_window(scene.bare, scene.crop, side) for scene in some],
         [_window(scene.sensors, scene.crop, side) for scene in some],
         [_head(model, scene, scene.face.expression, scene.face.shape, side) for scene in some],
     ]
-    for way, variants in chosen.values():
+    for way, variants in methods.values():
         for variant in variants:
             way.reset()
             column = []

@@ -34,8 +34,8 @@ def psnr_db(estimate: U8, truth: U8, mask: Mask | None = None) -> float:
 
     Raises InputError for pictures that are not uint8 of one size, and for an empty mask.
     """
-    chosen = _checked(estimate, truth, mask)
-    error = float(((estimate.astype(np.float64) - truth) ** 2)[chosen].mean())
+    inside = _checked(estimate, truth, mask)
+    error = float(((estimate.astype(np.float64) - truth) ** 2)[inside].mean())
     return float("inf") if error == 0.0 else float(10.0 * np.log10(PEAK**2 / error))
 
 
@@ -47,9 +47,9 @@ def ssim(estimate: U8, truth: U8, mask: Mask | None = None) -> float:
     Raises InputError for pictures that are not uint8 of one size, that are smaller than the window, and for a
     mask without such pixels.
     """
-    chosen = _checked(estimate, truth, mask)
+    inside = _checked(estimate, truth, mask)
     edge = WINDOW // 2
-    inner = chosen[edge:-edge, edge:-edge]
+    inner = inside[edge:-edge, edge:-edge]
     if not inner.any():
         raise InputError(
             f"structural similarity needs pixels {edge} or more from the border; the mask or the picture has none"
@@ -114,10 +114,10 @@ class FaceFinder:
 def detected_pct(pictures: Iterable[U8], finder: FaceFinder | None = None) -> float:
     """Per cent of pictures in which a face is found. Raises InputError for none."""
     find = FaceFinder() if finder is None else finder
-    found = [find(picture) for picture in pictures]
-    if not found:
+    detections = [find(picture) for picture in pictures]
+    if not detections:
         raise InputError("no picture to look for a face in")
-    return 100.0 * sum(found) / len(found)
+    return 100.0 * sum(detections) / len(detections)
 
 
 def _brightness(picture: U8) -> F64:

@@ -46,27 +46,27 @@ def from_series(name: str, series: Series, envelope: F32, head: HeadModel) -> Pr
     """From a recording: the coefficients that move, drift taken out, rows without a face left out."""
     lag = estimate(series)
     face = undrifted(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0)
-    chosen = learnable(series)
-    chosen[len(head.expression_names) :] = (
+    columns = learnable(series)
+    columns[len(head.expression_names) :] = (
         False  # jaw and lids of a head are moved by joints, not by the basis
     )
-    known = ~np.isnan(face).any(axis=1) & np.isfinite(envelope).all(axis=1)
-    if known.sum() * series.period_s < 10 or not chosen.any():
+    complete = ~np.isnan(face).any(axis=1) & np.isfinite(envelope).all(axis=1)
+    if complete.sum() * series.period_s < 10 or not columns.any():
         raise InputError(
-            f"{name}: {known.sum() * series.period_s:.0f} s with both muscles and a moving face; at least 10 s are needed"
+            f"{name}: {complete.sum() * series.period_s:.0f} s with both muscles and a moving face; at least 10 s are needed"
         )
-    steps = np.diff(series.times[known], prepend=series.times[known][:1])
-    names = tuple(n for n, wanted in zip(series.face_names, chosen, strict=True) if wanted)
-    basis = displacement_basis(head)[:, :, chosen[: len(head.expression_names)]]
+    steps = np.diff(series.times[complete], prepend=series.times[complete][:1])
+    names = tuple(n for n, selected in zip(series.face_names, columns, strict=True) if selected)
+    basis = displacement_basis(head)[:, :, columns[: len(head.expression_names)]]
     return Problem(
         name,
         "ARKit" if head.id == "open_head" else head.id,
         series.period_s,
-        series.times[known],
+        series.times[complete],
         np.cumsum(steps > 1.5 * series.period_s),
-        series.activation[known],
-        1e6 * envelope[known],
-        face[known][:, chosen],
+        series.activation[complete],
+        1e6 * envelope[complete],
+        face[complete][:, columns],
         series.muscles,
         names,
         lag.lag_s,
@@ -85,11 +85,11 @@ def from_mmm(root: Path, session: str, spaces: list[str]) -> list[Problem]:
     clips = [clip for clip in dataset.of(session) if clip.emg is not None]
     if not clips:
         raise InputError(f"{root}: session {session} has no EMG")
-    wanted = spaces or [name for name in METHODS if all(name in clip.parameters for clip in clips)]
-    if not wanted:
+    methods = spaces or [name for name in METHODS if all(name in clip.parameters for clip in clips)]
+    if not methods:
         raise InputError(f"{root}: no method has parameters for every clip of {session}")
     problems = []
-    for space in wanted:
+    for space in methods:
         if space not in METHODS:
             raise InputError(f"parameter space '{space}'; known are {', '.join(METHODS)}")
         parts = [mmm.read_clip(clip, space) for clip in clips]
@@ -101,22 +101,22 @@ def from_mmm(root: Path, session: str, spaces: list[str]) -> list[Problem]:
         times = np.concatenate([np.arange(part.frames) / mmm.RATE_HZ for part in parts])
         starts = np.cumsum([0.0, *(part.frames / mmm.RATE_HZ + 2.0 for part in parts[:-1])])
         times = times + starts[segment]
-        known = np.isfinite(face).all(axis=1)
+        complete = np.isfinite(face).all(axis=1)
         rest = np.median(envelope, axis=0)
         above = np.sqrt(np.maximum(envelope**2 - rest**2, 0.0))
         muscles = np.clip(above / np.maximum(np.percentile(above, 99, axis=0), 1e-9), 0.0, 1.0)
-        moving = face[known].std(axis=0) > 1e-6
+        moving = face[complete].std(axis=0) > 1e-6
         names = tuple(n for n, moves in zip(METHODS[space].expression, moving, strict=True) if moves)
         problems.append(
             Problem(
                 session,
                 space,
                 1 / mmm.RATE_HZ,
-                times[known],
-                segment[known],
-                muscles[known].astype(np.float32),
-                (1e6 * envelope[known]).astype(np.float32),
-                face[known][:, moving].astype(np.float32),
+                times[complete],
+                segment[complete],
+                muscles[complete].astype(np.float32),
+                (1e6 * envelope[complete]).astype(np.float32),
+                face[complete][:, moving].astype(np.float32),
                 FRIDLUND.muscles,
                 names,
             )

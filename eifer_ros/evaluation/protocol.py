@@ -192,7 +192,7 @@ def load_protocol(path: Path | None, area: str) -> Protocol:
         "encoder_bare",
         "restorer",
     ):  # a name without a folder is one of models/, unless the file lies here
-        given = Path(getattr(protocol, name)).expanduser()
-        if len(given.parts) > 1 or (base / given).is_file():
-            files[name] = str(base / given)
+        file = Path(getattr(protocol, name)).expanduser()
+        if len(file.parts) > 1 or (base / file).is_file():
+            files[name] = str(base / file)
     return protocol.model_copy(update={"data": data, **files}).with_data()

@@ -101,9 +101,9 @@ def moments(seed: int, size: tuple[int, int] = (480, 360)) -> Iterator[Moment]:
 def evaluate(
     restorer: FaceRestorer | None = None,
     people: int = PEOPLE,
-    tell: Callable[[Moment, Restored], None] | None = None,
+    on_moment: Callable[[Moment, Restored], None] | None = None,
 ) -> RestorationScores:
-    """Scores of `restorer` (the shipped one by default) on that many unseen people; `tell` is given each
+    """Scores of `restorer` (the shipped one by default) on that many unseen people; `on_moment` is given each
     moment and its restored face.
 
     Raises ModelError where no restorer is installed and InputError for fewer than one person.
@@ -131,8 +131,8 @@ def evaluate(
                     again.covered,
                 )
             )
-            if tell is not None:
-                tell(moment, restored)
+            if on_moment is not None:
+                on_moment(moment, restored)
     return RestorationScores(people, len(rows), *(float(value) for value in np.mean(rows, axis=0)))
 
 

@@ -113,10 +113,10 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
     features: [person][movement] (E,) or None. The measure of the module's docstring.
     """
     persons, movements = len(features), len(features[0])
-    known = [[value for value in row if value is not None] for row in features]
+    present = [[value for value in row if value is not None] for row in features]
     centred = [
         [
-            None if value is None else np.asarray(value, np.float64) - np.mean(known[p], axis=0)
+            None if value is None else np.asarray(value, np.float64) - np.mean(present[p], axis=0)
             for value in row
         ]
         for p, row in enumerate(features)
@@ -141,9 +141,9 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
 
 def measure(sheet: Path, estimator: Estimator) -> SheetResult:
     """Read every tile alone, as if it were the first picture of a stream, and recognise its movement."""
-    found = [[estimator(tile) for tile in row] for row in tiles(sheet)]
+    fits = [[estimator(tile) for tile in row] for row in tiles(sheet)]
     return SheetResult(
-        recognise([[None if one is None else one.expression for one in row] for row in found]), found
+        recognise([[None if one is None else one.expression for one in row] for row in fits]), fits
     )
 
 
@@ -182,7 +182,9 @@ def component_estimator(config: ReconstructionConfig) -> Estimator:
     def estimate(tile: U8) -> Found | None:
         component.reset()
         state = next(
-            made.item for made in component.handle(CAMERA, Frame(0, tile)) if isinstance(made.item, FaceState)
+            emission.item
+            for emission in component.handle(CAMERA, Frame(0, tile))
+            if isinstance(emission.item, FaceState)
         )
         if state.status == FaceStatus.LOST:
             return None
@@ -208,16 +210,16 @@ def _pose(points: F64, pixels: F64, K: F64) -> F64:
     return pose
 
 
-def draw(tile: U8, found: Found | None, head: HeadModel, word: str = "") -> U8:
+def draw(tile: U8, fit: Found | None, head: HeadModel, word: str = "") -> U8:
     """The tile with the landmarks, and beside it the fitted head drawn over it."""
     height, width = tile.shape[:2]
     over = tile.copy()
-    if found is not None:
+    if fit is not None:
         image = shade.render(
-            found.vertices,
+            fit.vertices,
             head.faces,
-            found.intrinsics,
-            found.head_pose,
+            fit.intrinsics,
+            fit.head_pose,
             (width, height),
             colour=show.colours(head),
             light=(0.35, -0.55, -1.0),
@@ -226,7 +228,7 @@ def draw(tile: U8, found: Found | None, head: HeadModel, word: str = "") -> U8:
         where = cv2.GaussianBlur((image.max(axis=2) > 0).astype(np.float32), (0, 0), 1.5)[..., None] * 0.85
         over = np.asarray(np.clip(tile * (1 - where) + image * where, 0, 255), np.uint8)
     marked = tile.copy()
-    for x, y in found.points if found is not None and found.points is not None else ():
+    for x, y in fit.points if fit is not None and fit.points is not None else ():
         cv2.circle(marked, (round(x), round(y)), 1, (90, 255, 120), -1, cv2.LINE_AA)
     pair = np.hstack([marked, over])
     cv2.putText(

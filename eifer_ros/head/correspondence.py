@@ -190,7 +190,7 @@ def register(
         plane /= np.maximum(np.linalg.norm(plane, axis=1, keepdims=True), 1e-12)
         gap = inverse(match.points) - source.vertices[face]
         rows = np.einsum("nd,nds->ns", plane, local.reshape(len(face), 3, -1))[near]
-        wanted = np.einsum("nd,nd->n", plane, gap)[near]
+        distances = np.einsum("nd,nd->n", plane, gap)[near]
         ridge = (prior_m**2) * near.sum() / 100.0
-        shape = np.linalg.solve(rows.T @ rows + ridge * np.eye(rows.shape[1]), rows.T @ wanted)
+        shape = np.linalg.solve(rows.T @ rows + ridge * np.eye(rows.shape[1]), rows.T @ distances)
     return Fit(transform(source.vertices + basis @ shape), transform, shape)

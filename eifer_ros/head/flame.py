@@ -98,8 +98,10 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
             )
         arrays[name] = dense(content[name], name, path)
         if arrays[name].shape != shape:
-            got, wanted = (" x ".join(map(str, s)) or "a single number" for s in (arrays[name].shape, shape))
-            raise ModelError(f"{path}: {name} is {got}; in FLAME 2020, 2023 and 2023 Open it is {wanted}")
+            got, expected = (
+                " x ".join(map(str, s)) or "a single number" for s in (arrays[name].shape, shape)
+            )
+            raise ModelError(f"{path}: {name} is {got}; in FLAME 2020, 2023 and 2023 Open it is {expected}")
         if not np.isfinite(arrays[name]).all():
             raise ModelError(f"{path}: {name} holds values that are not finite")
     if arrays["f"].min() < 0 or arrays["f"].max() >= VERTICES:
@@ -302,8 +304,8 @@ def _with_arkit(head: HeadModel, displacement: F64) -> tuple[HeadModel, dict[str
     lids = actions[:, [ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]]
     span, _ = np.linalg.qr(np.hstack([own, lids]))
     total = (actions**2).sum(axis=0)
-    kept = ((span.T @ actions) ** 2).sum(axis=0)
-    explained = {name: float(kept[i] / total[i]) for i, name in enumerate(ARKIT_52) if total[i] > 0}
+    within_span = ((span.T @ actions) ** 2).sum(axis=0)
+    explained = {name: float(within_span[i] / total[i]) for i, name in enumerate(ARKIT_52) if total[i] > 0}
     mapped = replace(
         head,
         arkit=np.ascontiguousarray(weights[:, : head.expression_size], np.float32),

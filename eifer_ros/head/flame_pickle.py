@@ -56,9 +56,9 @@ class StandIn:
     state: dict[str, Any]
 
     def __new__(cls, *_args: object) -> StandIn:
-        made = super().__new__(cls)
-        made.state = {}
-        return made
+        instance = super().__new__(cls)
+        instance.state = {}
+        return instance
 
     def __setstate__(self, state: object) -> None:
         self.state = dict(state) if isinstance(state, dict) else {"state": state}

@@ -44,11 +44,11 @@ desk camera.
 
 
 def _slices() -> dict[str, slice]:
-    found, start = {}, 0
+    slices, start = {}, 0
     for group, count in GROUPS:
-        found[group] = slice(start, start + count)
+        slices[group] = slice(start, start + count)
         start += count
-    return found
+    return slices
 
 
 SLICES = _slices()
@@ -205,9 +205,9 @@ def _columns(head: Sequence[str], path: Path) -> list[int]:
     """Where each of `NAMES` stands in a header."""
     where: dict[str, int] = {}
     for index, cell in enumerate(head):
-        found = re.fullmatch(r"(idt|exp|eyelid|jaw|pose|cam)[ _\-.]*(\d+)", cell.strip(), re.IGNORECASE)
-        if found:
-            where[f"{found[1].lower()}_{int(found[2])}"] = index
+        match = re.fullmatch(r"(idt|exp|eyelid|jaw|pose|cam)[ _\-.]*(\d+)", cell.strip(), re.IGNORECASE)
+        if match:
+            where[f"{match[1].lower()}_{int(match[2])}"] = index
     if where and all(name in where for name in NAMES):
         return [where[name] for name in NAMES]
     if not where and len(head) in (
@@ -226,13 +226,13 @@ def _numbers(lines: Iterable[str], pick: list[int] | None, path: Path, first_lin
     rows = []
     for number, line in enumerate(lines, first_line):
         cells = line.split(",")
-        chosen = pick if pick is not None else list(range(len(cells) - COLUMNS, len(cells)))
-        if len(cells) <= max(chosen) or (pick is None and len(cells) not in (COLUMNS, COLUMNS + 1)):
+        indices = pick if pick is not None else list(range(len(cells) - COLUMNS, len(cells)))
+        if len(cells) <= max(indices) or (pick is None and len(cells) not in (COLUMNS, COLUMNS + 1)):
             raise InputError(
                 f"{path}: line {number} has {len(cells)} columns; FLAME parameter rows have {COLUMNS}"
             )
         try:
-            rows.append([float(cells[i]) if cells[i].strip() else np.nan for i in chosen])
+            rows.append([float(cells[i]) if cells[i].strip() else np.nan for i in indices])
         except ValueError as error:
             raise InputError(f"{path}: line {number}: {error}") from None
     return np.array(rows, np.float64).reshape(-1, COLUMNS)

@@ -303,8 +303,8 @@ class HeadModel:
         try:
             return self.embeddings[which]
         except KeyError:
-            known = ", ".join(self.embeddings) or "none"
-            raise ModelError(f"head model '{self.id}' has no '{which}'; it has {known}") from None
+            available = ", ".join(self.embeddings) or "none"
+            raise ModelError(f"head model '{self.id}' has no '{which}'; it has {available}") from None
 
     def part(self, name: str) -> npt.NDArray[np.intp]:
         """Indices of the vertices of part `name`."""

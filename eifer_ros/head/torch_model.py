@@ -68,8 +68,8 @@ class TorchHead:
         """(B, V, 3) vertices in model coordinates, m, of shape (B, <=S), expression (B, <=E), jaw and neck
         (B, 3), eyes (B, 2, 3), eyelids (B, 2). Without any argument B is 1.
         """
-        given = [value for value in (shape, expression, jaw, neck, eyes, eyelids) if value is not None]
-        batch = len(given[0]) if given else 1
+        arguments = [value for value in (shape, expression, jaw, neck, eyes, eyelids) if value is not None]
+        batch = len(arguments[0]) if arguments else 1
         posed = self.template.expand(batch, -1, -1)
         if shape is not None:
             posed = posed + (shape @ self.shape_basis[: shape.shape[1]]).reshape(batch, -1, 3)

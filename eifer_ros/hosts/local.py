@@ -70,13 +70,13 @@ class LocalHost:
             outside
         )
         for name, component in self.components.items():
-            wanted = [port for port in component.inputs if port.name in produced]
-            if component.inputs and not wanted:
+            connected = [port for port in component.inputs if port.name in produced]
+            if component.inputs and not connected:
                 listens = ", ".join(port.name for port in component.inputs)
                 raise ConfigError(
                     f"'{name}' listens to {listens}, which nothing in this graph makes; made are {sorted(produced)}"
                 )
-            for port in wanted:
+            for port in connected:
                 self._consumers.setdefault(port.name, []).append((name, port))
 
     def tap(self, call: Tap, port: str | None = None) -> None:
@@ -153,8 +153,8 @@ class LocalHost:
                     break
                 for ticker in tickers:
                     for now in ticker.due(emission.item.stamp):
-                        for made in ticker.component.tick(now):
-                            self._push(made, time.perf_counter())
+                        for ticked in ticker.component.tick(now):
+                            self._push(ticked, time.perf_counter())
                 self._push(emission, time.perf_counter())
         finally:
             for stream in streams:
@@ -164,10 +164,12 @@ class LocalHost:
         """One item and all that follows from it, depth first."""
         port, item = emission
         self._show(port, item)
-        for name, wanted in self._consumers.get(port, ()):
-            for made in self._handle(name, wanted.name, item):
-                self.latency.setdefault(made.port, Timing()).durations.append(time.perf_counter() - entered)
-                self._push(made, entered)
+        for name, consumer in self._consumers.get(port, ()):
+            for derived in self._handle(name, consumer.name, item):
+                self.latency.setdefault(derived.port, Timing()).durations.append(
+                    time.perf_counter() - entered
+                )
+                self._push(derived, entered)
 
     def _handle(self, name: str, port: str, item: Item) -> Iterator[Emission]:
         """What the component makes of the item, each as soon as it is made; the time until the last of them
@@ -175,16 +177,16 @@ class LocalHost:
         """
         timing = self.timing[name]
         spent, start = 0.0, time.perf_counter()
-        for made in self.components[name].handle(port, item):
+        for emission in self.components[name].handle(port, item):
             spent += time.perf_counter() - start
-            yield made
+            yield emission
             start = time.perf_counter()
         timing.durations.append(spent + time.perf_counter() - start)
         timing.handled += 1
 
     def _show(self, port: str, item: Item) -> None:
-        for wanted, call in self._taps:
-            if wanted is None or wanted == port:
+        for tapped, call in self._taps:
+            if tapped is None or tapped == port:
                 call(port, item)
 
     # ------------------------------------------------------------ live
@@ -435,14 +437,14 @@ class _Worker:
                 for call in calls:
                     call()
                 if tick is not None:
-                    for made in self._component.tick(tick):
-                        self._host.spread(made, self._workers, time.perf_counter())
+                    for emission in self._component.tick(tick):
+                        self._host.spread(emission, self._workers, time.perf_counter())
                 if entry is not None:
                     port, item, entered = entry
-                    for made in self._host._handle(self.name, port.name, item):
-                        self._host.latency.setdefault(made.port, Timing()).durations.append(
+                    for emission in self._host._handle(self.name, port.name, item):
+                        self._host.latency.setdefault(emission.port, Timing()).durations.append(
                             time.perf_counter() - entered
                         )
-                        self._host.spread(made, self._workers, entered)
+                        self._host.spread(emission, self._workers, entered)
         except Exception as error:  # handed to the caller of run_live
             self._host.fail(error)

@@ -64,18 +64,18 @@ FORWARD_S = 2.0
 class RosHost(LifecycleNode):  # type: ignore[misc]
     """A lifecycle node around components.
 
-    chosen: the parts of a composition that run by default; None for a node with a single part.
+    components: the parts of a composition that run by default; None for a node with a single part.
     """
 
     def __init__(
-        self, name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, **node_options: Any
+        self, name: str, parts: Sequence[Part], components: Sequence[str] | None = None, **node_options: Any
     ) -> None:
         super().__init__(name, **node_options)
         self._parts = {part.name: part for part in parts}
-        self._composed = chosen is not None
+        self._composed = components is not None
         self._warned: dict[str, float] = {}
         self._sections: dict[str, Section] = {}
-        self._common = self._declare(name, chosen or ())
+        self._common = self._declare(name, components or ())
         self.components: dict[str, Component] = {}
         self._inlets: Inlets | None = None
         self._outlets: Outlets | None = None
@@ -149,9 +149,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         """`unconfigured`, `inactive`, `active`, ..."""
         return str(self._state_machine.current_state[1])
 
-    def publisher(self, topic: str, type_name: str, wanted: topics.Profile) -> Outlet:
+    def publisher(self, topic: str, type_name: str, profile: topics.Profile) -> Outlet:
         """A topic of a type that is no item; closed by whoever asked for it."""
-        return Outlet(self, topic, type_name, wanted)
+        return Outlet(self, topic, type_name, profile)
 
     def ask(self, name: str, call: Callable[[], object]) -> None:
         """Make a call in the thread of a component, or here while the node is inactive."""
@@ -178,7 +178,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
 
     # ------------------------------------------------------------ parameters
 
-    def _declare(self, name: str, chosen: Sequence[str]) -> Parameters:
+    def _declare(self, name: str, components: Sequence[str]) -> Parameters:
         self._sections = {
             part.name: Section(
                 f"{part.name}." if self._composed else "",
@@ -190,15 +190,15 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._own = {model: Section("", model, name) for model in self._own_models()}
         files: Mapping[str, Mapping[str, Any]] = {}
         problem = ""
-        given = overrides(self)
+        given_values = overrides(self)
         if self._composed:
-            given.setdefault("components", list(chosen))
-            path = str(given.get("params_file", ""))
+            given_values.setdefault("components", list(components))
+            path = str(given_values.get("params_file", ""))
             try:
                 files = sections_of_file(Path(path).expanduser(), self._sections.values()) if path else {}
             except EiferError as error:
                 problem = str(error)
-        parameters = Parameters(self, (*self._sections.values(), *self._own.values()), files, given)
+        parameters = Parameters(self, (*self._sections.values(), *self._own.values()), files, given_values)
         if problem:
             parameters.complain("params_file", problem)
         return parameters
@@ -265,12 +265,12 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             self.components[part.name] = (
                 part.make(config, self) if part.make is not None else part.component(config)  # type: ignore[call-arg]
             )
-        made = {port.name for component in self.components.values() for port in component.outputs}
+        produced = {port.name for component in self.components.values() for port in component.outputs}
         self._ports_in = {
             port.name: port
             for component in self.components.values()
             for port in component.inputs
-            if port.name not in made
+            if port.name not in produced
         }
         # sources last: no device runs before what it feeds is ready
         for component in sorted(
@@ -404,9 +404,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             try:
                 return change(request, response)
             except Exception as error:  # RCLError is not public
-                wanted = request.transition.label or request.transition.id
+                transition = request.transition.label or request.transition.id
                 self.get_logger().error(
-                    f"transition '{wanted}' is not possible while {self.state_label}: {error}"
+                    f"transition '{transition}' is not possible while {self.state_label}: {error}"
                 )
                 response.success = False
                 return response
@@ -471,8 +471,10 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
 
     def _break_off(self, error: BaseException) -> None:
         self.failure = str(error) or type(error).__name__
-        told = self.failure if isinstance(error, EiferError) else "".join(traceback.format_exception(error))
-        self.get_logger().error(f"stopped: {told}")
+        description = (
+            self.failure if isinstance(error, EiferError) else "".join(traceback.format_exception(error))
+        )
+        self.get_logger().error(f"stopped: {description}")
         self.trigger_deactivate()
 
     def begin(self) -> None:
@@ -498,7 +500,10 @@ def make_executor() -> Any:
 
 
 def serve(
-    name: str, parts: Sequence[Part], chosen: Sequence[str] | None = None, args: Sequence[str] | None = None
+    name: str,
+    parts: Sequence[Part],
+    components: Sequence[str] | None = None,
+    args: Sequence[str] | None = None,
 ) -> int:
     """Run a node until SIGINT or SIGTERM, which end it in order; another, seconds later, ends it at once.
 
@@ -513,7 +518,7 @@ def serve(
     stop = threading.Event()
     executor = make_executor()
 
-    node = RosHost(name, parts, chosen)
+    node = RosHost(name, parts, components)
 
     def wait() -> None:
         signal.sigwait(signals)

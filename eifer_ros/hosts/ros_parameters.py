@@ -50,24 +50,24 @@ def descriptor(field: ParameterField) -> Any:
     may change.
     """
     text = f"{field.description} [{field.unit}]" if field.unit else field.description
-    made = ros_class("rcl_interfaces/msg/ParameterDescriptor")(
+    message = ros_class("rcl_interfaces/msg/ParameterDescriptor")(
         name=field.name, description=text, additional_constraints=field.constraint, read_only=field.read_only
     )
     if field.low is None and field.high is None:
-        return made
+        return message
     if field.kind == "int" and not field.choices:
         low = -(2**63) if field.low is None else int(field.low)
         high = 2**63 - 1 if field.high is None else int(field.high)
-        made.integer_range = [
+        message.integer_range = [
             ros_class("rcl_interfaces/msg/IntegerRange")(from_value=low, to_value=high, step=0)
         ]
     elif field.kind == "float":
         least = -sys.float_info.max if field.low is None else float(field.low)
         most = sys.float_info.max if field.high is None else float(field.high)
-        made.floating_point_range = [
+        message.floating_point_range = [
             ros_class("rcl_interfaces/msg/FloatingPointRange")(from_value=least, to_value=most, step=0.0)
         ]
-    return made
+    return message
 
 
 def overrides(node: Any) -> dict[str, Any]:
@@ -79,10 +79,10 @@ def overrides(node: Any) -> dict[str, Any]:
     from rclpy.parameter import Parameter
 
     with node.handle:
-        given = node.handle.get_parameters(Parameter)
+        parameters = node.handle.get_parameters(Parameter)
     return {
         name: [] if each.value is None else each.value
-        for name, each in given.items()
+        for name, each in parameters.items()
         if not name.startswith(_BUILT_IN)
     }
 
@@ -91,7 +91,7 @@ class Parameters:
     """Declares what `sections` say, with the values of the command line and its parameter files; `files` are
     poorer than those.
 
-    given: `overrides(node)`, if the caller has it. Nothing is raised here: `problems` says what is wrong, a
+    initial: `overrides(node)`, if the caller has it. Nothing is raised here: `problems` says what is wrong, a
     key that nobody knows included, and the node refuses to configure until it is right.
     """
 
@@ -100,20 +100,20 @@ class Parameters:
         node: Any,
         sections: Iterable[Section],
         files: Mapping[str, Mapping[str, Any]] | None = None,
-        given: dict[str, Any] | None = None,
+        initial: dict[str, Any] | None = None,
     ) -> None:
         self._node = node
         self.sections = tuple(sections)
         self._owner: dict[str, tuple[Section, ParameterField]] = {}
         self._explicit: set[str] = set()
         self._wrong: dict[str, str] = {}
-        given = overrides(node) if given is None else given
+        initial = overrides(node) if initial is None else initial
         for section in self.sections:
-            self._declare(section, given, (files or {}).get(section.prefix, {}))
+            self._declare(section, initial, (files or {}).get(section.prefix, {}))
         names = list(self._owner)
-        known = f"; known are {', '.join(sorted(names))}" if len(names) <= _FEW else ""
-        for name in given:
-            self._wrong[name] = f"unknown parameter '{name}'{did_you_mean(name, names)}{known}"
+        hint = f"; known are {', '.join(sorted(names))}" if len(names) <= _FEW else ""
+        for name in initial:
+            self._wrong[name] = f"unknown parameter '{name}'{did_you_mean(name, names)}{hint}"
         node.add_on_set_parameters_callback(self._check)
 
     @property
@@ -142,27 +142,27 @@ class Parameters:
                 values[field.name] = from_ros(value)
         return values
 
-    def _declare(self, section: Section, given: dict[str, Any], from_file: Mapping[str, Any]) -> None:
+    def _declare(self, section: Section, initial: dict[str, Any], from_file: Mapping[str, Any]) -> None:
         fields = parameter_fields(section.model)
-        wanted: dict[str, Any] = dict(from_file)
+        requested: dict[str, Any] = dict(from_file)
         for field in fields:
             name = section.prefix + field.name
             if field.kind == "numbers":
-                inner = {key: given.pop(key) for key in list(given) if key.startswith(f"{name}.")}
+                inner = {key: initial.pop(key) for key in list(initial) if key.startswith(f"{name}.")}
                 if inner:
-                    wanted[field.name] = dict(wanted.get(field.name, {})) | {
+                    requested[field.name] = dict(requested.get(field.name, {})) | {
                         key.removeprefix(f"{name}."): inner[key] for key in inner
                     }
-            elif name in given:
-                wanted[field.name] = from_ros(given.pop(name))
-        values = self._checked(section, wanted)
+            elif name in initial:
+                requested[field.name] = from_ros(initial.pop(name))
+        values = self._checked(section, requested)
         for field in fields:
             name = section.prefix + field.name
             if field.kind == "numbers":
                 for key, value in values.get(field.name, {}).items():
                     self._add(f"{name}.{key}", section, field, float(value))
                 continue
-            if field.name in wanted:
+            if field.name in requested:
                 self._explicit.add(name)
             self._add(name, section, field, to_ros(values.get(field.name, field.default)))
 
@@ -172,10 +172,10 @@ class Parameters:
             name, value, descriptor(field), ignore_override=True
         )  # overrides were looked at already
 
-    def _checked(self, section: Section, wanted: dict[str, Any]) -> dict[str, Any]:
-        """What of `wanted` is right, as the model sees it; what is wrong is noted."""
-        good = dict(wanted)
-        for _ in range(len(wanted) + 1):
+    def _checked(self, section: Section, requested: dict[str, Any]) -> dict[str, Any]:
+        """What of `requested` is right, as the model sees it; what is wrong is noted."""
+        good = dict(requested)
+        for _ in range(len(requested) + 1):
             try:
                 return section.model.model_validate(good).model_dump(include=set(good))
             except ValidationError as error:
@@ -210,7 +210,7 @@ def sections_of_file(path: Path, sections: Iterable[Section]) -> dict[str, dict[
     """
     nodes = load_yaml(path)
     shared = nodes.get("*", {})
-    found = {}
+    sections_found = {}
     for section in sections:
         fields = section.model.model_fields
         values = {key: value for key, value in shared.items() if key in fields}
@@ -220,5 +220,5 @@ def sections_of_file(path: Path, sections: Iterable[Section]) -> dict[str, dict[
             if key != "use_sim_time"
         }
         if values:
-            found[section.prefix] = {key: from_ros(value) for key, value in values.items()}
-    return found
+            sections_found[section.prefix] = {key: from_ros(value) for key, value in values.items()}
+    return sections_found

@@ -76,7 +76,7 @@ class Reporter:
 
     def _warn(self) -> dict[str, str]:
         """Warn in the log; gives what is wrong with the inputs of each component, for its diagnostics."""
-        node, found = self._node, {}
+        node, warnings = self._node, {}
         now, silence_s = node.now(), self._silence()
         if now == 0:
             node.warn(
@@ -99,7 +99,7 @@ class Reporter:
                 if traffic.count == 0 and not nothing:
                     continue  # an alternative that nobody provides is no fault while another input flows
                 ago = (now - max(traffic.last, traffic.since)) / NS
-                found[name] = f"no input for {ago:.0f} s on {traffic.topic}"
+                warnings[name] = f"no input for {ago:.0f} s on {traffic.topic}"
                 node.warn(
                     f"silent {traffic.topic}",
                     f"no input for {ago:.0f} s on {traffic.topic} ({traffic.qos}): {inlet.publishers()}",
@@ -107,7 +107,7 @@ class Reporter:
                 )
             for inlet in inlets:
                 self._warn_of_clock(inlet.traffic)
-        return found
+        return warnings
 
     def _warn_of_clock(self, traffic: Traffic) -> None:
         if math.isfinite(traffic.age_s) and abs(traffic.age_s) > OFF_S:

@@ -66,13 +66,13 @@ class Glances(ReentrantCallbackGroup):  # type: ignore[misc]
         return time.monotonic() < self._until
 
 
-def ros_qos(wanted: Profile) -> QoSProfile:
+def ros_qos(requested: Profile) -> QoSProfile:
     """A profile of `topics.py` in rclpy's words."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=wanted.depth,
-        reliability=ReliabilityPolicy.RELIABLE if wanted.reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if wanted.latched else DurabilityPolicy.VOLATILE,
+        depth=requested.depth,
+        reliability=ReliabilityPolicy.RELIABLE if requested.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if requested.latched else DurabilityPolicy.VOLATILE,
     )
 
 
@@ -144,13 +144,13 @@ class Traffic:
 class Outlet:
     """One published topic. Nothing is converted while nobody listens, unless it is latched."""
 
-    def __init__(self, owner: Owner, topic: str, type_name: str, wanted: Profile) -> None:
+    def __init__(self, owner: Owner, topic: str, type_name: str, requested: Profile) -> None:
         self._owner = owner
-        self.type_name, self.latched = type_name, wanted.latched
+        self.type_name, self.latched = type_name, requested.latched
         self.publisher = owner.node.create_lifecycle_publisher(
             ros_class(type_name),
             topic,
-            ros_qos(wanted),
+            ros_qos(requested),
             qos_overriding_options=OVERRIDES,
             event_callbacks=PublisherEventCallbacks(
                 incompatible_qos=self._incompatible, use_default_callbacks=False
@@ -231,9 +231,9 @@ class Outlets:
                 )
             self._pictures[port.name] = tuple(pictures)
 
-    def _open(self, name: str, type_name: str, wanted: Profile, topic: str | None = None) -> None:
+    def _open(self, name: str, type_name: str, requested: Profile, topic: str | None = None) -> None:
         if name not in self.topics:
-            self.topics[name] = Outlet(self._owner, topic or name, type_name, wanted)
+            self.topics[name] = Outlet(self._owner, topic or name, type_name, requested)
 
     def listened(self) -> frozenset[str]:
         """Ports that somebody subscribes to."""
@@ -264,20 +264,20 @@ class Outlets:
             self._owner.warn(f"out {port}", f"not published on {traffic.topic}: {error}")
 
     def _picture(self, port: str, frame: Frame) -> None:
-        wanted = {topic for topic in self._pictures[port] if self.topics[topic].wanted}
-        if not wanted:
+        subscribed = {topic for topic in self._pictures[port] if self.topics[topic].wanted}
+        if not subscribed:
             return
-        intrinsics = frame.intrinsics if CAMERA_INFO in wanted else None
-        made = conversions.frame_to_wire(
-            replace(frame, intrinsics=intrinsics, depth=frame.depth if DEPTH in wanted else None), port
+        intrinsics = frame.intrinsics if CAMERA_INFO in subscribed else None
+        messages = conversions.frame_to_wire(
+            replace(frame, intrinsics=intrinsics, depth=frame.depth if DEPTH in subscribed else None), port
         )
         compressed = f"{port}/compressed"
-        if compressed in wanted:
-            made += conversions.frame_to_wire(
+        if compressed in subscribed:
+            messages += conversions.frame_to_wire(
                 replace(frame, intrinsics=None, depth=None), port, jpeg_quality=self._quality
             )
-        for message in made:
-            if message.topic in wanted:
+        for message in messages:
+            if message.topic in subscribed:
                 self.topics[message.topic].send(message.message)
 
     def close(self) -> None:
@@ -294,7 +294,12 @@ class Inlet:
     """
 
     def __init__(
-        self, owner: Owner, topic: str, type_name: str, wanted: Profile, feed: Callable[[Any], Stamp | None]
+        self,
+        owner: Owner,
+        topic: str,
+        type_name: str,
+        requested: Profile,
+        feed: Callable[[Any], Stamp | None],
     ) -> None:
         self._owner, self._feed = owner, feed
         self.type_name = type_name
@@ -302,7 +307,7 @@ class Inlet:
             ros_class(type_name),
             topic,
             self._receive,
-            ros_qos(wanted),
+            ros_qos(requested),
             raw=True,
             qos_overriding_options=OVERRIDES,
             event_callbacks=SubscriptionEventCallbacks(
@@ -341,8 +346,10 @@ class Inlet:
         infos = self._owner.node.get_publishers_info_by_topic(self.traffic.topic)
         if not infos:
             return "nobody publishes it"
-        told = [f"{info.node_name} ({info.topic_type}; {describe_qos(info.qos_profile)})" for info in infos]
-        return f"published by {', '.join(told)}"
+        descriptions = [
+            f"{info.node_name} ({info.topic_type}; {describe_qos(info.qos_profile)})" for info in infos
+        ]
+        return f"published by {', '.join(descriptions)}"
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -377,10 +384,10 @@ class Inlets:
             if port.item is Frame:
                 self.topics[port.name] = self._camera(owner, port.name, transport, depth)
                 continue
-            wanted = replace(profile(port.name), latched=port.latched)
+            requested = replace(profile(port.name), latched=port.latched)
             type_name = conversions.wire_type_on(port.name, port.item)
             self.topics[port.name] = [
-                Inlet(owner, port.name, type_name, wanted, self._feeder(port, type_name))
+                Inlet(owner, port.name, type_name, requested, self._feeder(port, type_name))
             ]
 
     def _feeder(self, port: Port, type_name: str) -> Callable[[Any], Stamp]:

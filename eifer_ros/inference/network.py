@@ -166,12 +166,12 @@ class _Openvino:
             raise ModelError(f"{path}: OpenVINO cannot run it ({str(error).splitlines()[0]})") from None
 
     def run(self, names: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        found = self._compiled(dict(feed))
-        return [np.array(found[name]) for name in names]
+        tensors = self._compiled(dict(feed))
+        return [np.array(tensors[name]) for name in names]
 
 
 def require(
-    network: Network, kind: str, wanted: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]
+    network: Network, kind: str, expected: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Check what a file says about itself and its outputs (shapes without the first, batch dimension).
 
@@ -183,19 +183,19 @@ def require(
         raise ModelError(
             f"{path} is {said}, not a '{kind}': give a file that eifer exported as one (docs/faces_under_sensors.md)"
         )
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if key not in about:
             raise ModelError(f"{path} does not say its '{key}': export it anew with this version of eifer")
-        found = about[key]
-        found = tuple(found) if isinstance(found, list) else found
-        if found != value:
+        actual = about[key]
+        actual = tuple(actual) if isinstance(actual, list) else actual
+        if actual != value:
             if key == "head_fingerprint":
                 raise ModelError(
                     f"{path} was trained on another version of head model '{about.get('head_model')}': train or export it anew, "
                     "or use the head model it came with"
                 )
             raise ModelError(
-                f"{path}: its {key} is {_short(found)}; this version of eifer needs {_short(value)}: train it anew"
+                f"{path}: its {key} is {_short(actual)}; this version of eifer needs {_short(value)}: train it anew"
             )
     if "picture" not in network.inputs:
         raise ModelError(

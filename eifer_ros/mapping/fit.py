@@ -178,26 +178,26 @@ def fit(
     """
     settings = settings or FitSettings()
     trainer = _trainer(settings.kind, train_network)
-    told = progress or (lambda stage, share: None)
-    told("lag", 0.0)
+    report_progress = progress or (lambda stage, share: None)
+    report_progress("lag", 0.0)
     lag = estimate(series, filter_delay_s)
     series = replace(series, face=undrifted(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0))
     trust = Trust.of(series.activation, series.quality)
     clean = trust.apply(series.activation, series.quality)
     low, high = bounds(series.face_names, lower, upper)
-    told("muscles to face", 0.1)
+    report_progress("muscles to face", 0.1)
 
     def learning(share: float) -> None:
-        told("muscles to face", 0.1 + 0.6 * share)
+        report_progress("muscles to face", 0.1 + 0.6 * share)
 
     def learning_back(share: float) -> None:
-        told("face to muscles", 0.7 + 0.3 * share)
+        report_progress("face to muscles", 0.7 + 0.3 * share)
 
     there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings, trainer, learning)
-    told("face to muscles", 0.7)
+    report_progress("face to muscles", 0.7)
     seen_lag = lag.lag_s - filter_delay_s if lag.grade else 0.0
     back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings, train_network, learning_back)
-    told("done", 1.0)
+    report_progress("done", 1.0)
     statistics = {
         "seconds": float(len(series.times) * series.period_s),
         "rows": len(judged_there.rows),
@@ -236,7 +236,7 @@ def _emg2exp(
     high: F32,
     settings: FitSettings,
     trainer: Trainer,
-    told: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> tuple[Direction, Judged, dict[str, Any]]:
     learnt = learnable(series)
     if not learnt.any():
@@ -250,7 +250,7 @@ def _emg2exp(
     features, targets, rows = training_pairs(series, spec, clean, series.face[:, learnt])
     _enough(rows, series)
     gap = spec.context + spec.ahead_steps
-    regressor, judged, chosen = trainer(features, targets, gap, settings, spec, told)
+    regressor, judged, record = trainer(features, targets, gap, settings, spec, progress)
     rest = np.where(
         np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))
     ).astype(np.float32)
@@ -268,7 +268,7 @@ def _emg2exp(
         high,
         np.maximum(deviation, 1e-3),
     )
-    return direction, replace(judged, rows=rows[judged.rows]), chosen
+    return direction, replace(judged, rows=rows[judged.rows]), record
 
 
 def _exp2emg(
@@ -277,7 +277,7 @@ def _exp2emg(
     lag_s: float,
     settings: FitSettings,
     train_network: Trainer | None,
-    told: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> tuple[Direction, Judged, dict[str, Any]]:
     """Muscles at t from the face at t + lag + LOOK_BACK_S and shortly before: differences of lagged faces are
     its velocities.
@@ -289,8 +289,8 @@ def _exp2emg(
     spec = FeatureSpec((0, 3, 7, 12), series.period_s, 0.0)
     features, targets, rows = training_pairs(series, spec, series.face, moved)
     _enough(rows, series)
-    regressor, judged, chosen = _trainer(kind, train_network)(
-        features, targets, spec.context + delay, replace(settings, kind=kind), spec, told
+    regressor, judged, record = _trainer(kind, train_network)(
+        features, targets, spec.context + delay, replace(settings, kind=kind), spec, progress
     )
     count = len(series.muscles)
     direction = Direction(
@@ -305,7 +305,7 @@ def _exp2emg(
         np.ones(count, np.float32),
         np.maximum(np.sqrt(judged.residual_variance), 1e-3).astype(np.float32),
     )
-    return direction, replace(judged, rows=rows[judged.rows]), chosen
+    return direction, replace(judged, rows=rows[judged.rows]), record
 
 
 CONTEXT_TCN_S = 0.64
@@ -331,20 +331,20 @@ def envelope_scale(activation: F32, envelope: F32) -> F32:
     out = np.zeros((activation.shape[1], 2), np.float32)
     for muscle in range(activation.shape[1]):
         a, e = activation[:, muscle].astype(np.float64) ** 2, envelope[:, muscle].astype(np.float64) ** 2
-        known = np.isfinite(a) & np.isfinite(e)
-        if known.sum() < 10 or np.ptp(a[known]) < 1e-6:
+        finite = np.isfinite(a) & np.isfinite(e)
+        if finite.sum() < 10 or np.ptp(a[finite]) < 1e-6:
             out[muscle] = np.sqrt(np.nanmedian(e)) if np.isfinite(e).any() else 0.0, 0.0
             continue
-        slope, offset = np.polyfit(a[known], e[known], 1)
+        slope, offset = np.polyfit(a[finite], e[finite], 1)
         out[muscle] = np.sqrt(max(offset, 0.0)), np.sqrt(max(slope, 0.0))
     return out
 
 
 def _enough(rows: npt.NDArray[np.intp], series: Series) -> None:
     if len(rows) * series.period_s < 10.0:
-        known = len(rows) * series.period_s
+        covered_s = len(rows) * series.period_s
         raise InputError(
-            f"only {known:.1f} s in which both muscles and face are known without a gap; a mapping needs at least 10 s"
+            f"only {covered_s:.1f} s in which both muscles and face are known without a gap; a mapping needs at least 10 s"
         )
 
 

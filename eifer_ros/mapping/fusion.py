@@ -128,11 +128,11 @@ class Fusion:
         del self._beliefs[:keep], self._measurements[:keep]
 
     def _initial(self, measurement: Measurement) -> _Belief:
-        seen = np.isfinite(measurement.variance) & np.isfinite(measurement.values)
+        measured = np.isfinite(measurement.variance) & np.isfinite(measurement.values)
         mean = np.zeros((self.count, 3))
-        mean[seen, VALUE] = measurement.values[seen]
+        mean[measured, VALUE] = measurement.values[measured]
         covariance = np.zeros((self.count, 3, 3))
-        covariance[:, VALUE, VALUE] = np.where(seen, np.where(seen, measurement.variance, 1.0), 0.25)
+        covariance[:, VALUE, VALUE] = np.where(measured, np.where(measured, measurement.variance, 1.0), 0.25)
         covariance[:, VELOCITY, VELOCITY] = 1.0
         covariance[:, BIAS, BIAS] = np.broadcast_to(
             np.asarray(self.settings.bias_std, float) ** 2, self.count
@@ -161,15 +161,17 @@ class Fusion:
         return _Belief(stamp, mean, covariance)
 
     def _update(self, belief: _Belief, measurement: Measurement) -> _Belief:
-        seen = np.isfinite(measurement.variance) & np.isfinite(measurement.values)
+        measured = np.isfinite(measurement.variance) & np.isfinite(measurement.values)
         row = np.array([1.0, 0.0, 1.0 if measurement.biased else 0.0])
         across = belief.covariance @ row
-        total = across @ row + np.where(seen, measurement.variance, 1.0)
-        gain = np.where(seen[:, None], across / total[:, None], 0.0)
-        innovation = np.where(seen, measurement.values - belief.mean @ row, 0.0)
+        total = across @ row + np.where(measured, measurement.variance, 1.0)
+        gain = np.where(measured[:, None], across / total[:, None], 0.0)
+        innovation = np.where(measured, measurement.values - belief.mean @ row, 0.0)
         mean = belief.mean + gain * innovation[:, None]
         # Joseph form: stays symmetric and positive whatever the rounding
         keep = np.eye(3) - gain[:, :, None] * row
-        noise = np.where(seen, measurement.variance, 0.0)[:, None, None] * gain[:, :, None] * gain[:, None, :]
+        noise = (
+            np.where(measured, measurement.variance, 0.0)[:, None, None] * gain[:, :, None] * gain[:, None, :]
+        )
         covariance = keep @ belief.covariance @ np.swapaxes(keep, 1, 2) + noise
         return _Belief(belief.stamp, mean, covariance)

@@ -106,10 +106,10 @@ def _grid(series: Series) -> tuple[F64, F64]:
     muscle = np.zeros((count, series.activation.shape[1]))
     face = np.zeros((count, len(voters)))
     valid = np.zeros(count, bool)
-    known = ~np.isnan(series.face).any(axis=1)
+    tracked = ~np.isnan(series.face).any(axis=1)
     muscle[place] = series.activation * (series.quality > 0.5)
-    face[place[known]] = series.face[known][:, voters]
-    valid[place[known]] = True
+    face[place[tracked]] = series.face[tracked][:, voters]
+    valid[place[tracked]] = True
     width = max(3, round(SLOW_S / series.period_s))
     share = np.maximum(uniform_filter1d(valid.astype(float), width), 1e-6)[:, None]
     sections = signal.butter(2, SLOW_HZ, fs=1.0 / series.period_s, output="sos")
@@ -192,7 +192,7 @@ def undrifted(series: Series, drift_ppm: float) -> F32:
     """
     if drift_ppm == 0.0 or not np.isfinite(drift_ppm):
         return series.face
-    known = ~np.isnan(series.face).any(axis=1)
+    tracked = ~np.isnan(series.face).any(axis=1)
     middle = series.times.mean()
-    stamps = series.times[known] - drift_ppm * 1e-6 * (series.times[known] - middle)
-    return interpolate(stamps, series.face[known], series.times)
+    stamps = series.times[tracked] - drift_ppm * 1e-6 * (series.times[tracked] - middle)
+    return interpolate(stamps, series.face[tracked], series.times)

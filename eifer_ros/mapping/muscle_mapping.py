@@ -200,10 +200,10 @@ class MuscleMapping(Component):
                 self._rejected, self._why = self._rejected + 1, str(error)
             return []
         vector = face_vector(state)
-        known = np.isfinite(vector).all()
+        complete = np.isfinite(vector).all()
         if self._faces and state.stamp <= self._faces[-1][0]:
             self._faces.clear()
-        if known:
+        if complete:
             self._faces.append((state.stamp, vector))
         if self._fusion is not None:
             stated = np.nan_to_num(state.expression_std, nan=self.config.vision_std)
@@ -212,19 +212,19 @@ class MuscleMapping(Component):
             self._fusion.add(
                 Measurement(state.stamp, vector.astype(np.float64), variance.astype(np.float64), biased=False)
             )
-        return self._muscles(mapping, state.stamp) if known else []
+        return self._muscles(mapping, state.stamp) if complete else []
 
     def _muscles(self, mapping: Mapping, stamp: Stamp) -> list[Emission]:
         direction = mapping.exp2emg
-        wanted = [stamp - nanoseconds(step * mapping.period_s) for step in direction.spec.steps]
-        if wanted[-1] < self._faces[0][0]:
+        stamps = [stamp - nanoseconds(step * mapping.period_s) for step in direction.spec.steps]
+        if stamps[-1] < self._faces[0][0]:
             return []
-        times = np.array([seconds(known - stamp) for known, _ in self._faces])
+        times = np.array([seconds(stamped - stamp) for stamped, _ in self._faces])
         if np.diff(times).max(initial=0.0) > 0.25:
             self._faces = deque([self._faces[-1]], maxlen=64)
             return []
         values = np.stack([vector for _, vector in self._faces])
-        rows = np.stack([_at(times, values, seconds(when - stamp)) for when in wanted])
+        rows = np.stack([_at(times, values, seconds(when - stamp)) for when in stamps])
         activation, _ = direction.predict_one(rows.reshape(-1))
         when = stamp + nanoseconds(direction.spec.ahead_s)
         quality = np.full(len(mapping.muscles), np.nan, np.float32)

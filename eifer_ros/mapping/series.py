@@ -92,11 +92,11 @@ def assemble(
             raise InputError(
                 f"muscles change midway, from {first.scheme} {list(first.muscles)} to {row.scheme} {list(row.muscles)}"
             )
-    seen = [state for state in faces if state.status != FaceStatus.LOST]
-    if len(seen) < 2:
+    tracked = [state for state in faces if state.status != FaceStatus.LOST]
+    if len(tracked) < 2:
         raise InputError("no faces: a mapping needs face/vision (or truth/face) beside the muscle activity")
-    model = seen[0].head_model
-    for state in seen:
+    model = tracked[0].head_model
+    for state in tracked:
         if state.head_model != model:
             raise InputError(
                 f"faces of two head models, '{model}' and '{state.head_model}'; a mapping belongs to one"
@@ -106,9 +106,9 @@ def assemble(
         raise InputError("muscle activity is not calibrated (all activations are NaN): eifer calibrate")
     start = first.stamp
     times = np.array([row.stamp - start for row in rows]) / NS
-    face_times = np.array([state.stamp - start for state in seen]) / NS
+    face_times = np.array([state.stamp - start for state in tracked]) / NS
     order = np.argsort(face_times, kind="stable")
-    vectors = np.stack([face_vector(state) for state in seen])[order]
+    vectors = np.stack([face_vector(state) for state in tracked])[order]
     quality = np.nan_to_num(np.stack([row.quality for row in rows]), nan=1.0)
     quality = np.where(np.isnan(activation), 0.0, quality)
     period = float(np.median(np.diff(times))) if len(times) > 1 else 0.01
@@ -126,16 +126,14 @@ def assemble(
     )
 
 
-def interpolate(
-    known: F64, values: npt.NDArray[np.floating], wanted: F64, max_gap_s: float = MAX_GAP_S
-) -> F32:
-    """(len(wanted), K) `values` (N, K) at increasing times `known`, linear; NaN outside and across gaps wider
+def interpolate(times: F64, values: npt.NDArray[np.floating], at: F64, max_gap_s: float = MAX_GAP_S) -> F32:
+    """(len(at), K) `values` (N, K) at increasing times `times`, linear; NaN outside and across gaps wider
     than `max_gap_s`.
     """
-    right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
+    right = np.clip(np.searchsorted(times, at), 1, len(times) - 1)
     left = right - 1
-    span = known[right] - known[left]
-    share = np.where(span > 0, (wanted - known[left]) / np.where(span > 0, span, 1.0), 0.0)[:, None]
+    span = times[right] - times[left]
+    share = np.where(span > 0, (at - times[left]) / np.where(span > 0, span, 1.0), 0.0)[:, None]
     out = (1 - share) * values[left] + share * values[right]
-    out[(wanted < known[0]) | (wanted > known[-1]) | (span > max_gap_s)] = np.nan
+    out[(at < times[0]) | (at > times[-1]) | (span > max_gap_s)] = np.nan
     return np.asarray(out, np.float32)

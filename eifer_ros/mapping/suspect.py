@@ -64,22 +64,22 @@ def swapped(series: Series, delay_s: float = 0.0) -> list[Swap]:
     activity, copies = (
         part[:: max(1, round(THIN_S / series.period_s))] for part in _aligned(series, delay_s)
     )
-    known = [place for place in range(activity.shape[1]) if copies[:, place].std() > 0]
+    active = [place for place in range(activity.shape[1]) if copies[:, place].std() > 0]
     alive = [place for place in range(activity.shape[1]) if activity[:, place].std() > MIN_RISE]
     scale = np.maximum(activity.std(axis=0), 1e-9), np.maximum(copies.std(axis=0), 1e-9)
     a, c = (activity - activity.mean(axis=0)) / scale[0], (copies - copies.mean(axis=0)) / scale[1]
     own = (a.T @ c) / max(len(a), 1)
-    found: list[tuple[float, int, int]] = []
+    suspects: list[tuple[float, int, int]] = []
     for i, j in itertools.combinations(alive, 2):
-        if i in known and j in known:
-            found.append((_against(a[:, i] - a[:, j], c[:, i] - c[:, j]), i, j))
-        elif i in known or j in known:
-            one, other = (i, j) if i in known else (j, i)
+        if i in active and j in active:
+            suspects.append((_against(a[:, i] - a[:, j], c[:, i] - c[:, j]), i, j))
+        elif i in active or j in active:
+            one, other = (i, j) if i in active else (j, i)
             gain = float(own[other, one] - own[one, one])
-            found.append((-gain if gain > STRANGER else 0.0, i, j))
+            suspects.append((-gain if gain > STRANGER else 0.0, i, j))
     taken: set[int] = set()
     swaps = []
-    for correlation, i, j in sorted(found):
+    for correlation, i, j in sorted(suspects):
         if correlation > AGAINST or i in taken or j in taken:
             continue
         taken |= {i, j}

@@ -141,8 +141,8 @@ class MotionSolver:
         whole = np.zeros((RIGID + len(prior.covariance),) * 2)
         whole[np.diag_indices(RIGID)] = _RIGID**2
         whole[RIGID:, RIGID:] = prior.covariance
-        seen = self._jacobian @ whole  # (2 N, unknowns)
-        signal = seen @ self._jacobian.T
+        projected = self._jacobian @ whole  # (2 N, unknowns)
+        signal = projected @ self._jacobian.T
         column, row = np.rint(view.pixels).astype(int).T
         held = texture(key)[np.clip(row, 0, SIZE - 1), np.clip(column, 0, SIZE - 1)]
         apart = ((view.pixels[:, None].astype(np.float64) - view.pixels[None]) ** 2).sum(axis=2)
@@ -151,7 +151,7 @@ class MotionSolver:
             spread = prior.noise_px * (1.0 + (prior.bare - 1.0) * (1.0 - held[:, axis]))
             part = slice(axis * count, (axis + 1) * count)
             signal[part, part] += spread[:, None] * alike * spread + np.diag((prior.white * spread) ** 2)
-        return np.ascontiguousarray(np.linalg.solve(signal, seen).T)
+        return np.ascontiguousarray(np.linalg.solve(signal, projected).T)
 
     def solve(self, flow: F64, robust: bool = True) -> Motion:
         """The most likely motion.
@@ -170,13 +170,13 @@ class MotionSolver:
             )
             unknowns = self._gain @ (expected + left * np.concatenate([share, share]))
         left = (measured - self._jacobian @ unknowns).reshape(2, count).astype(np.float64)
-        found: F64 = unknowns.astype(np.float64)
+        solution: F64 = unknowns.astype(np.float64)
         first = RIGID + self._expression
         return Motion(
-            found[:3],
-            found[3:RIGID],
-            found[RIGID:first],
-            found[first:].reshape(3, -1),
+            solution[:3],
+            solution[3:RIGID],
+            solution[RIGID:first],
+            solution[first:].reshape(3, -1),
             float(np.sqrt((left**2).mean())),
             left,
         )

@@ -51,12 +51,12 @@ class FaceSkin:
         inside = np.zeros(len(head.template), bool)
         inside[face] = True
         points = head.template[face].astype(np.float64)
-        chosen = [int(np.argmax(points[:, 2]))]
-        nearest = np.linalg.norm(points - points[chosen[0]], axis=1)
+        spread_points = [int(np.argmax(points[:, 2]))]
+        nearest = np.linalg.norm(points - points[spread_points[0]], axis=1)
         while nearest.max() > _SPACING_M:
-            chosen.append(int(np.argmax(nearest)))
-            nearest = np.minimum(nearest, np.linalg.norm(points - points[chosen[-1]], axis=1))
-        distance = np.linalg.norm(points[:, None] - points[chosen][None], axis=2)
+            spread_points.append(int(np.argmax(nearest)))
+            nearest = np.minimum(nearest, np.linalg.norm(points - points[spread_points[-1]], axis=1))
+        distance = np.linalg.norm(points[:, None] - points[spread_points][None], axis=2)
         bumps = np.maximum(np.exp(-0.5 * (distance / BUMP_M) ** 2) - 0.01, 0.0) / 0.99
         triangles = np.zeros(len(head.faces), np.uint8)
         triangles[inside[head.faces].all(axis=1)] = 1
@@ -151,8 +151,8 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
         return None
     index, bary, depth = raster.rasterise(np.column_stack([flat, pixels[:, 2]]), head.faces, SIZE, SIZE)
     rows, columns = np.mgrid[STEP // 2 : SIZE : STEP, STEP // 2 : SIZE : STEP].reshape(2, -1)
-    seen = index[rows, columns] >= 0
-    rows, columns = rows[seen], columns[seen]
+    visible = index[rows, columns] >= 0
+    rows, columns = rows[visible], columns[visible]
     kind = skin.triangles[index[rows, columns]]
     rows, columns = rows[kind > 0], columns[kind > 0]
     corners, weights = head.faces[index[rows, columns]], bary[rows, columns]

@@ -224,15 +224,15 @@ class MicroMotionEstimator:
         self._stamp = self._seen = frame.stamp
         if self._view is None and not self._take_key(frame, state):
             return None
-        found = self._follow(frame)
-        if found is None or self._worn(frame.stamp):
+        motion = self._follow(frame)
+        if motion is None or self._worn(frame.stamp):
             if not self._take_key(frame, state):
                 self.reset()
                 return None
-            found = self._follow(frame)
-            if found is None:
+            motion = self._follow(frame)
+            if motion is None:
                 return None
-        return self._result(frame, state, found, elapsed_s)
+        return self._result(frame, state, motion, elapsed_s)
 
     # --- key picture
 
@@ -272,26 +272,26 @@ class MicroMotionEstimator:
         """Flow and what it says, and where the head is now. None where the flow makes no sense."""
         view = self._view
         assert view is not None
-        found: Motion | None = None
+        motion: Motion | None = None
         for turn in range(2 if self.settings.modules.compensation else 1):
             if not self.settings.modules.compensation:
                 self._turn, self._shift = np.eye(3), np.zeros(3)
             grey = look(frame.image, view.maps(self._turn, self._shift), self._scale)
             flow = self._flow.between(self._prepared(grey))
             at = cv2.remap(flow, view.pixels[:, :1], view.pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
-            found = self._solver.solve(at.T.astype(np.float64), self.settings.modules.robust)
+            motion = self._solver.solve(at.T.astype(np.float64), self.settings.modules.robust)
             fast = (
-                max(float(np.abs(found.turn).max()) * 0.08, float(np.abs(found.shift[:2]).max()))
+                max(float(np.abs(motion.turn).max()) * 0.08, float(np.abs(motion.shift[:2]).max()))
                 > _AGAIN_PX * view.metres_per_pixel
             )
-            move = rotation_matrix(found.turn)
-            self._turn, self._shift = move @ self._turn, move @ self._shift + found.shift
+            move = rotation_matrix(motion.turn)
+            self._turn, self._shift = move @ self._turn, move @ self._shift + motion.shift
             if not fast or turn or not self.settings.modules.compensation:
                 if self.settings.modules.averaging and self._summed < self.settings.key_frames:
                     self._average(grey)
                 break
-        self.misfit_px = found.misfit_px if found is not None else float("nan")
-        return found
+        self.misfit_px = motion.misfit_px if motion is not None else float("nan")
+        return motion
 
     def _average(self, grey: F32) -> None:
         """The key picture as a mean of several: its own noise would be a motion that stays."""
@@ -299,12 +299,12 @@ class MicroMotionEstimator:
         self._key = self._prepared(np.asarray(self._sum / self._summed, np.float32))
         self._flow.take_key(self._key)
 
-    def _result(self, frame: Frame, state: FaceState, found: Motion, elapsed_s: float) -> MicroResult:
-        now = found.unknowns
+    def _result(self, frame: Frame, state: FaceState, motion: Motion, elapsed_s: float) -> MicroResult:
+        now = motion.unknowns
         if self._network is not None:
             key = self._key_state
-            now[: len(found.expression)] += self._network.correction(
-                found, key.expression, key.shape, np.asarray(key.head_pose)
+            now[: len(motion.expression)] += self._network.correction(
+                motion, key.expression, key.shape, np.asarray(key.head_pose)
             )
         share = 1.0
         modules = self.settings.modules
@@ -317,7 +317,7 @@ class MicroMotionEstimator:
         neutral, resting = self._neutral.value(), self._static.value()
         assert neutral is not None and resting is not None
         moved = self._smooth - neutral if modules.neutral else self._smooth.copy()
-        trust = 1.0 / (1.0 + (found.misfit_px / _TRUST_PX) ** 4)
+        trust = 1.0 / (1.0 + (motion.misfit_px / _TRUST_PX) ** 4)
         count = self.head.expression_size
         coarse = state.expression - resting
         change = trust * moved[:count] + (1.0 - trust) * coarse if modules.dynamic else coarse

@@ -80,7 +80,7 @@ def _respond(
     least: Any,
     regions: Any,
     size: Any,
-    known: int,
+    count: int,
     variance: Any,
     mean_energy: Any,
     recent: Any,
@@ -93,7 +93,7 @@ def _respond(
     """
     scales, channels = height.shape
     parts = len(size)
-    share = 1.0 / min(known + 1.0, FLOOR_S * GRID_HZ)
+    share = 1.0 / min(count + 1.0, FLOOR_S * GRID_HZ)
     top = 0.0
     for s in range(scales):
         for c in range(channels):
@@ -104,7 +104,7 @@ def _respond(
         for r in range(parts):
             over[s, r] = 0.0
         for c in range(channels):
-            if known == 0:
+            if count == 0:
                 variance[s, c] = height[s, c] ** 2
             floor = max(variance[s, c], least[c] ** 2)
             square = height[s, c] ** 2

@@ -60,18 +60,18 @@ def iou(a: FaceEvent, b: FaceEvent) -> float:
     return max(inside, 0) / union if union > 0 else 0.0
 
 
-def spotting(given: Sequence[FaceEvent], true: Sequence[FaceEvent], least: float = IOU) -> Spotting:
-    """Match `given` with `true` one for one so that as many as possible overlap by `least`."""
-    if not given or not true:
-        return Spotting(0, len(given), len(true))
-    overlap = np.array([[iou(g, t) for t in true] for g in given])
+def spotting(spotted: Sequence[FaceEvent], true: Sequence[FaceEvent], least: float = IOU) -> Spotting:
+    """Match `spotted` with `true` one for one so that as many as possible overlap by `least`."""
+    if not spotted or not true:
+        return Spotting(0, len(spotted), len(true))
+    overlap = np.array([[iou(g, t) for t in true] for g in spotted])
     rows, columns = linear_sum_assignment(-np.where(overlap >= least, 1.0 + overlap, 0.0))
     pairs = tuple(
-        (given[row], true[column])
+        (spotted[row], true[column])
         for row, column in zip(rows, columns, strict=True)
         if overlap[row, column] >= least
     )
-    return Spotting(len(pairs), len(given) - len(pairs), len(true) - len(pairs), pairs)
+    return Spotting(len(pairs), len(spotted) - len(pairs), len(true) - len(pairs), pairs)
 
 
 def confusion(pairs: Sequence[tuple[str, str]], classes: Sequence[str]) -> F64:
@@ -79,9 +79,9 @@ def confusion(pairs: Sequence[tuple[str, str]], classes: Sequence[str]) -> F64:
     "unknown".
     """
     out = np.zeros((len(classes), len(classes) + 1))
-    for given, true in pairs:
+    for predicted, true in pairs:
         if true in classes:
-            out[classes.index(true), classes.index(given) if given in classes else len(classes)] += 1
+            out[classes.index(true), classes.index(predicted) if predicted in classes else len(classes)] += 1
     return out
 
 

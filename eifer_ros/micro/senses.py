@@ -140,9 +140,9 @@ class EmgRows:
         if activity.muscles != self.muscles:
             self._order = muscle_order(activity.muscles)
             self.muscles = activity.muscles
-        known = self._order >= 0
-        envelope = np.where(known, activity.envelope[self._order].astype(np.float64), np.nan)
-        quality = np.where(known, activity.quality[self._order].astype(np.float64), 0.0)
+        mapped = self._order >= 0
+        envelope = np.where(mapped, activity.envelope[self._order].astype(np.float64), np.nan)
+        quality = np.where(mapped, activity.quality[self._order].astype(np.float64), 0.0)
         valid = np.isfinite(envelope) & ~(quality < self.least_quality)
         changed = len(self._valid) == len(valid) and bool((valid != self._valid).any())
         self._valid = valid

@@ -165,39 +165,50 @@ class EventSpotter:
 
     def _decide(self) -> list[FaceEvent]:
         events = []
-        seen, felt = self._present(self.vision, self.emg), self._present(self.emg, self.vision)
+        vision_present, emg_present = (
+            self._present(self.vision, self.emg),
+            self._present(self.emg, self.vision),
+        )
         for sense in (self.emg, self.vision):
             while sense.pending:
                 pulse = sense.pending[0]
                 lag = round(self.lag_s * GRID_HZ)
                 skin = pulse.instant + (lag if sense is self.emg else 0)
                 waits_for_picture = (
-                    sense is self.emg and seen and self.vision.detector.newest < skin + KNOWN_AFTER
+                    sense is self.emg and vision_present and self.vision.detector.newest < skin + KNOWN_AFTER
                 )
                 waits_for_muscles = (
-                    sense is self.vision and felt and self.emg.detector.newest < skin - lag + AHEAD
+                    sense is self.vision and emg_present and self.emg.detector.newest < skin - lag + AHEAD
                 )
                 if waits_for_picture or waits_for_muscles:
                     break
                 sense.pending.popleft()
-                event = self._judge(sense, pulse, skin, lag, seen, felt)
+                event = self._judge(sense, pulse, skin, lag, vision_present, emg_present)
                 if event is not None:
                     events.append(event)
         return events
 
     def _judge(
-        self, sense: _Sense, pulse: Pulse, skin: int, lag: int, seen: bool, felt: bool
+        self, sense: _Sense, pulse: Pulse, skin: int, lag: int, vision_present: bool, emg_present: bool
     ) -> FaceEvent | None:
         if abs(skin - self._last) < APART:
             return None
         vision: Pulse | None = (
-            pulse if sense is self.vision else self.vision.detector.evidence(skin, SLACK) if seen else None
+            pulse
+            if sense is self.vision
+            else self.vision.detector.evidence(skin, SLACK)
+            if vision_present
+            else None
         )
         if vision is not None and (why := disturbed(vision)):
             self.disturbed[why] += 1
             vision = None  # the picture is no witness here; the muscles may be
         emg: Pulse | None = (
-            pulse if sense is self.emg else self.emg.detector.evidence(skin - lag, SLACK) if felt else None
+            pulse
+            if sense is self.emg
+            else self.emg.detector.evidence(skin - lag, SLACK)
+            if emg_present
+            else None
         )
         if vision is None and emg is None:
             return None
@@ -276,8 +287,8 @@ class EventSpotter:
             np.log(np.clip(p, 1e-4, 1.0 - 1e-4)) - np.log(np.clip(1.0 - p, 1e-4, 1.0 - 1e-4)) for p in answers
         )
         order = np.argsort(-np.asarray(odds))
-        chosen = [index for index in order if np.asarray(odds)[index] > 0.0] or [order[0]]
-        return tuple(EVENT_REGIONS[int(index)] for index in chosen)
+        regions = [index for index in order if np.asarray(odds)[index] > 0.0] or [order[0]]
+        return tuple(EVENT_REGIONS[int(index)] for index in regions)
 
 
 def _stamp(instant: float) -> Stamp:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from .. import threads as _threads  # noqa: F401  (before anything that loads a BLAS)
 
 
-def run(name: str, chosen: Sequence[str] | None = None) -> int:
-    """Run the node called `name`: the part of that name alone, or where `chosen` is given all parts in one
+def run(name: str, components: Sequence[str] | None = None) -> int:
+    """Run the node called `name`: the part of that name alone, or where `components` is given all parts in one
     process.
     """
     try:
@@ -28,7 +28,9 @@ def run(name: str, chosen: Sequence[str] | None = None) -> int:
     from ._parts import PARTS
 
     try:
-        return serve(name, [PARTS[name]()] if chosen is None else [make() for make in PARTS.values()], chosen)
+        return serve(
+            name, [PARTS[name]()] if components is None else [make() for make in PARTS.values()], components
+        )
     except EiferError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code

@@ -47,8 +47,8 @@ def default_path(kind: str, suffix: str) -> Path:
     return home / "eifer" / f"{kind}_{time.strftime('%Y%m%d_%H%M%S')}{suffix}"
 
 
-def _new_file(given: str, kind: str, suffix: str) -> Path:
-    path = Path(given).expanduser() if given else default_path(kind, suffix)
+def _new_file(requested: str, kind: str, suffix: str) -> Path:
+    path = Path(requested).expanduser() if requested else default_path(kind, suffix)
     if path.exists():
         raise InputError(f"{path}: exists; nothing is ever overwritten, give another output")
     return path
@@ -211,16 +211,16 @@ class FitMapping(_Action):
 
     def take(self, port: str, item: Item) -> None:
         """Keep what a fit needs."""
-        kept: deque[Any] | None = (
+        buffer: deque[Any] | None = (
             self._activity if port == ACTIVITY else self._faces if port == VISION else None
         )
-        if kept is None:
+        if buffer is None:
             return
-        if kept and item.stamp <= kept[-1].stamp:
-            kept.clear()  # a recording began again
-        kept.append(item)
-        while seconds(item.stamp - kept[0].stamp) > KEPT_S:
-            kept.popleft()
+        if buffer and item.stamp <= buffer[-1].stamp:
+            buffer.clear()  # a recording began again
+        buffer.append(item)
+        while seconds(item.stamp - buffer[0].stamp) > KEPT_S:
+            buffer.popleft()
 
     def _work(self, goal: Any, result: Any) -> None:
         request = goal.request

@@ -208,7 +208,7 @@ class FaceViewTopics(Extra):
         face = self._view.face
         if face is None:
             return
-        wanted: list[tuple[Outlet, str, Callable[[], F32]]] = [
+        outlets: list[tuple[Outlet, str, Callable[[], F32]]] = [
             (outlet, name, colours)
             for outlet, name, colours in (
                 (self._mesh, MESH, self._view.skin),
@@ -216,14 +216,14 @@ class FaceViewTopics(Extra):
             )
             if outlet.wanted
         ]
-        if not wanted:
+        if not outlets:
             return
         try:
             corners = self._view.triangles(face)
         except ModelError as error:
             self._host.warn("mesh", str(error))
             return
-        for outlet, name, colours in wanted:
+        for outlet, name, colours in outlets:
             outlet.send_bytes(triangle_marker(face.stamp, self._frame, name, corners, colours()))
 
     def _place(self, face: FaceState) -> None:
@@ -251,7 +251,7 @@ def _header(stamp: Stamp, frame: str) -> Any:
 def transform_message(stamp: Stamp, parent: str, child: str, placed: F64) -> Any:
     """`tf2_msgs/TFMessage` of one transform (4, 4)."""
     w, x, y, z = (float(value) for value in transforms3d.quaternions.mat2quat(placed[:3, :3]))
-    made = ROSBAGS.make(
+    transform = ROSBAGS.make(
         "geometry_msgs/msg/Transform",
         translation=ROSBAGS.make(
             "geometry_msgs/msg/Vector3", **dict(zip("xyz", map(float, placed[:3, 3]), strict=True))
@@ -262,7 +262,7 @@ def transform_message(stamp: Stamp, parent: str, child: str, placed: F64) -> Any
         "geometry_msgs/msg/TransformStamped",
         header=_header(stamp, parent),
         child_frame_id=child,
-        transform=made,
+        transform=transform,
     )
     return ROSBAGS.make(TF_MESSAGE, transforms=[stamped])
 

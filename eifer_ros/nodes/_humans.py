@@ -100,12 +100,14 @@ class Humans(Extra):
             self._face(item)
 
     def _face(self, state: FaceState) -> None:
-        seen = state.status != FaceStatus.LOST
+        tracking = state.status != FaceStatus.LOST
         tracked = self._publishers["tracked"]
         if tracked.get_subscription_count():
-            tracked.publish(self._kinds["tracked"](header=self._header(state), ids=[FACE_ID] if seen else []))
+            tracked.publish(
+                self._kinds["tracked"](header=self._header(state), ids=[FACE_ID] if tracking else [])
+            )
         landmarks, frame = self._component.landmarks, self._frame
-        if not seen or landmarks is None or frame is None:
+        if not tracking or landmarks is None or frame is None:
             return
         width, height = frame.size
         points = landmarks.points[:, :2]

@@ -56,8 +56,8 @@ class SetReference(Extra):
             response.success, response.message = False, str(error)
             return response
         response.success, response.message = True, f"reference taken from {reference.faces} faces"
-        found = [state.shape for state in faces if np.isfinite(state.shape).all()]
-        response.shape = np.median(np.stack(found), axis=0).astype(float).tolist()
+        shapes = [state.shape for state in faces if np.isfinite(state.shape).all()]
+        response.shape = np.median(np.stack(shapes), axis=0).astype(float).tolist()
         return response
 
     def _gather(self, duration_s: float) -> list[FaceState]:

@@ -92,24 +92,24 @@ class AutoEstimator:
         self.afterwards()
         self._since += elapsed_s
         searched = self.sensors.counts.searched + self.landmarks.counts.searched
-        found = self._used.estimate(frame, intrinsics, elapsed_s)
-        self._absent = 0 if found is not None else self._absent + 1
-        if found is None and self._absent % _SELDOM == 1:
+        estimate = self._used.estimate(frame, intrinsics, elapsed_s)
+        self._absent = 0 if estimate is not None else self._absent + 1
+        if estimate is None and self._absent % _SELDOM == 1:
             other = self._other()
-            found = other.estimate(frame, intrinsics, elapsed_s)
-            if found is not None:
+            estimate = other.estimate(frame, intrinsics, elapsed_s)
+            if estimate is not None:
                 self._take(other, f"{self._used.name} found no face")
-        if found is not None and self._lost:
-            found = self._look(frame, intrinsics, elapsed_s, found)
-        elif found is not None and self._since >= LOOK_S:
-            self._due = frame, intrinsics, elapsed_s, found
-        self._lost = found is None
+        if estimate is not None and self._lost:
+            estimate = self._look(frame, intrinsics, elapsed_s, estimate)
+        elif estimate is not None and self._since >= LOOK_S:
+            self._due = frame, intrinsics, elapsed_s, estimate
+        self._lost = estimate is None
         self._counts.searched += self.sensors.counts.searched + self.landmarks.counts.searched - searched
-        if found is None:
+        if estimate is None:
             self._counts.lost += 1
         else:
             self._counts.tracked += 1
-        return found
+        return estimate
 
     def afterwards(self) -> None:
         """What may wait until the last estimate is on its way; the next estimate does it where nobody asked."""
@@ -126,32 +126,32 @@ class AutoEstimator:
         self._used, self._why = way, reason
         self._contrary = 0
 
-    def _look(self, frame: Frame, intrinsics: F64, elapsed_s: float, found: Estimate) -> Estimate:
+    def _look(self, frame: Frame, intrinsics: F64, elapsed_s: float, estimate: Estimate) -> Estimate:
         """How much is covered, and what follows from it."""
         acquired = self._lost
         self._since = 0.0
-        crop = crop_of(found.landmarks.points[list(POINTS), :2])
+        crop = crop_of(estimate.landmarks.points[list(POINTS), :2])
         patch = cut(frame.image, crop)
         if inside(crop, *frame.size) < 0.5 or not exposed(patch):
-            return found
+            return estimate
         self.covered = self._restorer.restore(patch, crop).covered
         words = f"{100 * self.covered:.0f} % of the face is covered"
-        wanted = (
+        better = (
             self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
         )
-        if wanted is self._used:
+        if better is self._used:
             self._contrary, self._why = 0, words
-            return found
+            return estimate
         self._contrary += 1
         if not acquired and self._contrary < _TIMES:
-            return found
-        wanted.follow(frame, found.landmarks)
-        other = wanted.estimate(frame, intrinsics, elapsed_s)
+            return estimate
+        better.follow(frame, estimate.landmarks)
+        other = better.estimate(frame, intrinsics, elapsed_s)
         if other is None:
-            self._why = f"{words}, but {wanted.name} finds no face"
+            self._why = f"{words}, but {better.name} finds no face"
             self._contrary = 0
-            return found
-        self._take(wanted, words)
+            return estimate
+        self._take(better, words)
         return other
 
     def times_ms(self) -> dict[str, float]:

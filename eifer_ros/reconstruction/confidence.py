@@ -114,9 +114,13 @@ class Confidence:
 
 def clues(expected_mm: float, miss_mm: float, readable: float) -> F64:
     """(3,) each rising with trust: little error expected, points on the head, surely a face."""
-    sure = float(np.clip(readable, 1e-3, 1.0 - 1e-3))
+    clipped = float(np.clip(readable, 1e-3, 1.0 - 1e-3))
     return np.array(
-        [-np.log(max(expected_mm, 1e-2)), -np.log(max(miss_mm, 1e-2)), 0.25 * np.log(sure / (1.0 - sure))]
+        [
+            -np.log(max(expected_mm, 1e-2)),
+            -np.log(max(miss_mm, 1e-2)),
+            0.25 * np.log(clipped / (1.0 - clipped)),
+        ]
     )
 
 

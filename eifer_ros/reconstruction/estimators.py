@@ -116,12 +116,12 @@ def finite(fit: Fit) -> bool:
     return bool(np.isfinite(fit.pose).all() and np.isfinite(fit.face).all())
 
 
-def depth_at(depth: F32, seen: Landmarks) -> F32:
+def depth_at(depth: F32, landmarks: Landmarks) -> F32:
     """(L,) median depth of 3 x 3 pixels around each landmark, NaN where nothing was measured."""
     height, width = depth.shape
-    known = np.isfinite(seen.points[:, :2]).all(axis=1)
-    column = np.rint(np.where(known, seen.points[:, 0], -1.0)).astype(int)
-    row = np.rint(np.where(known, seen.points[:, 1], -1.0)).astype(int)
+    finite = np.isfinite(landmarks.points[:, :2]).all(axis=1)
+    column = np.rint(np.where(finite, landmarks.points[:, 0], -1.0)).astype(int)
+    row = np.rint(np.where(finite, landmarks.points[:, 1], -1.0)).astype(int)
     inside = (column >= 1) & (row >= 1) & (column < width - 1) & (row < height - 1)
     out = np.full(len(column), np.nan, np.float32)
     steps = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])

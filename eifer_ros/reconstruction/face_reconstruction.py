@@ -249,20 +249,20 @@ class Reconstruction(Component):
             self._between += 1
             return out + self._moved(self._micro, item, self._static)
         self._between = 0
-        found = self._estimate(self._estimator, item)
-        if found is None:
+        estimate = self._estimate(self._estimator, item)
+        if estimate is None:
             state = FaceState.lost(
                 item.stamp, self.head.id, FaceOrigin.VISION, self.head.shape_size, self.head.expression_size
             )
         else:
-            state = state_of(self.head, self._estimator.model, item.stamp, found, self._blink)
-        self._static = state if found is not None else None
+            state = state_of(self.head, self._estimator.model, item.stamp, estimate, self._blink)
+        self._static = state if estimate is not None else None
         faces = (
             self._moved(self._micro, item, state)
             if self._micro is not None
             else [Emission(VISION, self._referenced(state))]
         )
-        return self._then_settle(out + faces + self._restored(item, found))
+        return self._then_settle(out + faces + self._restored(item, estimate))
 
     def _then_settle(self, out: list[Emission]) -> Iterator[Emission]:
         """The items, and when they are on their way what may wait until then."""
@@ -315,14 +315,14 @@ class Reconstruction(Component):
         elapsed_s = seconds(frame.stamp - self._stamp) if self._stamp is not None else 1.0
         self._stamp = frame.stamp
         start = time.perf_counter()
-        found = estimator.estimate(frame, self._intrinsics(frame), elapsed_s)
+        estimate = estimator.estimate(frame, self._intrinsics(frame), elapsed_s)
         self._time_s = time.perf_counter() - start
-        self.landmarks = found.landmarks if found is not None else None
-        self._confidence = found.confidence if found is not None else 0.0
-        if found is None:
+        self.landmarks = estimate.landmarks if estimate is not None else None
+        self._confidence = estimate.confidence if estimate is not None else 0.0
+        if estimate is None:
             return None
-        self._residual = found.fit.residual
-        return found if self._confidence >= self.config.min_confidence else None
+        self._residual = estimate.fit.residual
+        return estimate if self._confidence >= self.config.min_confidence else None
 
     @staticmethod
     def _intrinsics(frame: Frame) -> F64:
@@ -330,15 +330,15 @@ class Reconstruction(Component):
             frame.intrinsics if frame.intrinsics is not None else projection.default_intrinsics(*frame.size)
         )
 
-    def _restored(self, frame: Frame, found: Estimate | None) -> list[Emission]:
+    def _restored(self, frame: Frame, estimate: Estimate | None) -> list[Emission]:
         """The lazy pictures: the camera's own where there is no face to restore, so that who looks on sees a
         stream.
         """
         if not self._wanted & {RESTORED, OCCLUSION} or self._restorer is None:
             return []
         restored = None
-        if found is not None:
-            restored = self._restorer.look(frame.image, crop_of(found.landmarks.points[list(POINTS), :2]))
+        if estimate is not None:
+            restored = self._restorer.look(frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2]))
         out = []
         if RESTORED in self._wanted:
             image = frame.image if restored is None else paste(frame.image, restored)
@@ -358,7 +358,7 @@ class Reconstruction(Component):
         if estimator is None:
             return Health(Level.WARN, "not set up")
         counts = estimator.counts
-        seen = self.landmarks is not None
+        tracking = self.landmarks is not None
         values: dict[str, float | int | str] = {
             **estimator.times_ms(),
             "inference_ms": round(self._time_s * 1e3, 3),
@@ -376,5 +376,5 @@ class Reconstruction(Component):
         if isinstance(estimator, AutoEstimator) and np.isfinite(estimator.covered):
             values["covered_pct"] = round(100.0 * float(estimator.covered), 1)
         waiting = counts.tracked + counts.lost == 0
-        message = "waiting for pictures" if waiting else "tracking" if seen else "no face in sight"
-        return Health(Level.OK if seen or waiting else Level.WARN, message, values)
+        message = "waiting for pictures" if waiting else "tracking" if tracking else "no face in sight"
+        return Health(Level.OK if tracking or waiting else Level.WARN, message, values)

@@ -35,17 +35,17 @@ def gaze_of(
     out = last.copy()
     centres = model.eye_centres + model.eye_basis @ coefficients
     for eye, (iris, ring) in enumerate(((IRIS_LEFT, _RING_LEFT), (IRIS_RIGHT, _RING_RIGHT))):
-        chosen = list(ring)
-        shift = (pixels[chosen] - drawn[chosen]).mean(axis=0)  # the fit's own error at this eye is no gaze
-        opening = np.linalg.norm(pixels[chosen[12]] - pixels[chosen[4]]) / np.linalg.norm(
-            pixels[chosen[0]] - pixels[chosen[8]]
+        rim = list(ring)
+        shift = (pixels[rim] - drawn[rim]).mean(axis=0)  # the fit's own error at this eye is no gaze
+        opening = np.linalg.norm(pixels[rim[12]] - pixels[rim[4]]) / np.linalg.norm(
+            pixels[rim[0]] - pixels[rim[8]]
         )
         if opening < _SHUT:
             continue
         radius = float(np.linalg.norm(model.iris[eye] - model.eye_centres[eye]))
         centre = rotation @ centres[eye] + origin
-        seen = (pixels[iris] - shift - intrinsics[2:4]) / intrinsics[:2] * (centre[2] - radius)
-        sideways = rotation.T @ np.array([*(seen - centre[:2]), -radius])
+        iris_xy = (pixels[iris] - shift - intrinsics[2:4]) / intrinsics[:2] * (centre[2] - radius)
+        sideways = rotation.T @ np.array([*(iris_xy - centre[:2]), -radius])
         resting = model.iris[eye] - model.eye_centres[eye]
         out[eye, 0] = np.arcsin(np.clip((sideways[0] - resting[0]) / radius, -0.7, 0.7))
         out[eye, 1] = -np.arcsin(np.clip((sideways[1] - resting[1]) / radius, -0.6, 0.6))

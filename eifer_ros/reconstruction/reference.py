@@ -34,18 +34,18 @@ class Reference:
 
         Raises InputError for fewer than ten, or of several head models.
         """
-        seen = [state for state in faces if state.status != FaceStatus.LOST]
-        if len(seen) < MIN_FACES:
+        tracked = [state for state in faces if state.status != FaceStatus.LOST]
+        if len(tracked) < MIN_FACES:
             raise InputError(
-                f"{len(seen)} faces at rest; a reference needs at least {MIN_FACES} in which the face was found"
+                f"{len(tracked)} faces at rest; a reference needs at least {MIN_FACES} in which the face was found"
             )
-        models = {state.head_model for state in seen}
+        models = {state.head_model for state in tracked}
         if len(models) > 1:
             raise InputError(
                 f"faces of several head models ({', '.join(sorted(models))}); a reference belongs to one"
             )
-        offset = np.median(np.stack([state.expression for state in seen]), axis=0)
-        return Reference(seen[0].head_model, offset.astype(np.float32), len(seen))
+        offset = np.median(np.stack([state.expression for state in tracked]), axis=0)
+        return Reference(tracked[0].head_model, offset.astype(np.float32), len(tracked))
 
     @staticmethod
     def of_recording(faces: Sequence[FaceState], markers: Iterable[Marker]) -> Reference:

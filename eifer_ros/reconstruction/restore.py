@@ -70,10 +70,10 @@ class FaceRestorer:
     def restore(self, patch: U8, crop: Crop) -> Restored:
         """From a picture already cut, (SIZE, SIZE, 3)."""
         picture, occlusion = self.network.run(("restored", "occlusion"), {"picture": as_input([patch])})
-        seen = np.nan_to_num(picture[0].transpose(1, 2, 0), nan=0.0)
+        output = np.nan_to_num(picture[0].transpose(1, 2, 0), nan=0.0)
         return Restored(
             crop,
-            np.asarray(np.clip(seen * 255.0 + 0.5, 0, 255), np.uint8),
+            np.asarray(np.clip(output * 255.0 + 0.5, 0, 255), np.uint8),
             np.asarray(np.clip(np.nan_to_num(occlusion[0, 0], nan=0.0), 0.0, 1.0), np.float32),
         )
 

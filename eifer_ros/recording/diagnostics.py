@@ -72,8 +72,8 @@ class LatencyDiary:
             return
         if self._live:
             self._found.setdefault(port, []).append((self._wall() - item.stamp) / 1e6)
-        elif (known := self._durations.get(port)) is not None and known.durations:
-            self._found.setdefault(port, []).append(1e3 * known.durations[-1])
+        elif (timing := self._durations.get(port)) is not None and timing.durations:
+            self._found.setdefault(port, []).append(1e3 * timing.durations[-1])
         if self._due is None or abs(item.stamp - self._due) > 10 * EVERY_NS:
             self._due = item.stamp + EVERY_NS
         elif item.stamp >= self._due:
@@ -82,12 +82,12 @@ class LatencyDiary:
 
     def flush(self, stamp: Stamp) -> None:
         """Write what has been noted."""
-        found, self._found = self._found, {}
-        if found:
+        collected, self._found = self._found, {}
+        if collected:
             self._write(
                 TOPIC,
                 TYPE,
-                message(stamp, {port: Latency(self.since, np.array(ms)) for port, ms in found.items()}),
+                message(stamp, {port: Latency(self.since, np.array(ms)) for port, ms in collected.items()}),
                 stamp,
             )
 
@@ -97,12 +97,12 @@ class LatencyDiary:
         return "acquisition" if self._live else "entering"
 
 
-def message(stamp: Stamp, found: Mapping[str, Latency]) -> Any:
+def message(stamp: Stamp, latencies_ms: Mapping[str, Latency]) -> Any:
     """The message of one second."""
     make = messages.ROSBAGS.make
     time_of = make("builtin_interfaces/msg/Time", sec=stamp // NS, nanosec=stamp % NS)
     statuses = []
-    for port, latency in sorted(found.items()):
+    for port, latency in sorted(latencies_ms.items()):
         ms = latency.ms[:: -(-len(latency.ms) // MOST)]
         p50, p99 = np.percentile(latency.ms, (50, 99))
         pairs = {
@@ -134,7 +134,7 @@ def latencies(arrays: Iterable[Any]) -> dict[str, Latency]:
     """All latencies by port of the DiagnosticArrays of a recording; what else they hold, or cannot be read as
     numbers, is passed over.
     """
-    found: dict[str, list[F64]] = {}
+    collected: dict[str, list[F64]] = {}
     since: dict[str, str] = {}
     for array in arrays:
         for status in array.status:
@@ -146,6 +146,6 @@ def latencies(arrays: Iterable[Any]) -> dict[str, Latency]:
             except ValueError:
                 continue
             port = status.name.removeprefix(_PREFIX)
-            found.setdefault(port, []).append(ms[np.isfinite(ms)])
+            collected.setdefault(port, []).append(ms[np.isfinite(ms)])
             since[port] = values.get("since", "")
-    return {port: Latency(since[port], np.concatenate(parts)) for port, parts in sorted(found.items())}
+    return {port: Latency(since[port], np.concatenate(parts)) for port, parts in sorted(collected.items())}

@@ -99,11 +99,11 @@ def info(path: str | Path) -> RecordingInfo:
         }
         for connection in bag.connections:
             stamps[(connection.topic, connection.msgtype)]
-        known = set(ports)
+        own_topics = set(ports)
         for message in bag.messages(bag.connections):
             key = (message.connection.topic, message.connection.msgtype)
             # only a type of eifer is known to begin with a header
-            stamps[key].append(message.stamp if key in known else message.log_time)
+            stamps[key].append(message.stamp if key in own_topics else message.log_time)
             if message.connection.msgtype == _EMG:
                 emg.setdefault(message.connection.topic, _EmgCount()).add(
                     messages.deserialise(message.data, _EMG), message.stamp

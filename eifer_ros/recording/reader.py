@@ -179,23 +179,25 @@ class Bag:
         wrong = next(filter(None, (mismatch(c.topic, c.msgtype) for c in self.foreign)), None)
         if wrong:
             return RecordingError(f"{self.path}: not a recording of eifer: {wrong}")
-        found = (
+        present = (
             ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in self.connections)[:5]) or "no topic at all"
         )
         more = f" and {len(self.connections) - 5} more" if len(self.connections) > 5 else ""
-        wanted = ", ".join(port.name for port in PORTS[:6])
+        expected = ", ".join(port.name for port in PORTS[:6])
         return RecordingError(
-            f"{self.path}: not a recording of eifer; expected topics such as {wanted}; found {found}{more}"
+            f"{self.path}: not a recording of eifer; expected topics such as {expected}; found {present}{more}"
         )
 
     def _read_session(self) -> dict[str, Any]:
         for reader in self._readers:
-            wanted = [
+            session_connections = [
                 c
                 for c in reader.connections
                 if recognise(c.topic, c.msgtype, None) == Stream(Role.SESSION, "session")
             ]
-            for connection, _, data in reader.messages(connections=wanted) if wanted else ():
+            for connection, _, data in (
+                reader.messages(connections=session_connections) if session_connections else ()
+            ):
                 try:
                     record = json.loads(messages.deserialise(data, connection.msgtype).data)
                 except (WireError, json.JSONDecodeError):
@@ -221,9 +223,9 @@ class Bag:
         """
         try:
             for reader in self._readers:
-                wanted = [c for c in reader.connections if c in connections]
+                selected = [c for c in reader.connections if c in connections]
                 for connection, log_time, data in (
-                    reader.messages(connections=wanted, start=start) if wanted else ()
+                    reader.messages(connections=selected, start=start) if selected else ()
                 ):
                     yield RawMessage(
                         _stamp(connection.msgtype, data, log_time), log_time, connection, bytes(data)
@@ -240,29 +242,29 @@ class Bag:
         self, *, topics: Collection[str] | None = None, start: Stamp | None = None, stop: Stamp | None = None
     ) -> Iterator[Recorded]:
         """See `read`."""
-        known = {stream.port for _, stream in self.streams if stream.role in (Role.ITEM, Role.PICTURE)}
+        available = {stream.port for _, stream in self.streams if stream.role in (Role.ITEM, Role.PICTURE)}
         if topics is not None:
-            missing = sorted(set(topics) - known)
+            missing = sorted(set(topics) - available)
             if missing:
                 raise RecordingError(
-                    f"{self.path} has no topic '{missing[0]}'; it has {', '.join(sorted(known))}"
+                    f"{self.path} has no topic '{missing[0]}'; it has {', '.join(sorted(available))}"
                 )
-        wanted = known if topics is None else set(topics)
-        cameras = {s.camera for _, s in self.streams if s.role is Role.PICTURE and s.port in wanted}
-        chosen = {
+        requested = available if topics is None else set(topics)
+        cameras = {s.camera for _, s in self.streams if s.role is Role.PICTURE and s.port in requested}
+        selected = {
             connection: stream
             for connection, stream in ((_Key(c), s) for c, s in self.streams)
             if (
-                stream.port in wanted
+                stream.port in requested
                 if stream.role in (Role.ITEM, Role.PICTURE)
                 else stream.camera in cameras
             )
         }
         assemblers: dict[str, FrameAssembler] = {}
         if start is not None:
-            self._learn_intrinsics(chosen, assemblers)
-        for message in self._ordered(chosen, None if start is None else start - _WINDOW_NS):
-            stream = chosen[_Key(message.connection)]
+            self._learn_intrinsics(selected, assemblers)
+        for message in self._ordered(selected, None if start is None else start - _WINDOW_NS):
+            stream = selected[_Key(message.connection)]
             if stop is not None and message.stamp >= stop:
                 if message.stamp >= stop + 2 * _WINDOW_NS:
                     return
@@ -283,22 +285,22 @@ class Bag:
             if item is not None:
                 yield Recorded(item.stamp, stream.port, item)
 
-    def _learn_intrinsics(self, chosen: dict[_Key, Stream], assemblers: dict[str, FrameAssembler]) -> None:
+    def _learn_intrinsics(self, selected: dict[_Key, Stream], assemblers: dict[str, FrameAssembler]) -> None:
         """Intrinsics recorded before the moment where reading starts still hold: the first of each camera is
         read all the same.
         """
-        for key, stream in chosen.items():
+        for key, stream in selected.items():
             if stream.role is Role.CAMERA_INFO:
                 for message in self.messages([key.connection]):
                     decoded = messages.deserialise(message.data, message.connection.msgtype)
                     assemblers.setdefault(stream.camera, FrameAssembler()).add(decoded)
                     break
 
-    def _ordered(self, chosen: dict[_Key, Stream], start: Stamp | None = None) -> Iterator[RawMessage]:
+    def _ordered(self, selected: dict[_Key, Stream], start: Stamp | None = None) -> Iterator[RawMessage]:
         """By header stamp; of one stamp, camera_info and depth before the picture, else as recorded."""
         heap: list[tuple[Stamp, int, int, RawMessage]] = []
-        for number, message in enumerate(self.messages([key.connection for key in chosen], start)):
-            heapq.heappush(heap, (message.stamp, chosen[_Key(message.connection)].role, number, message))
+        for number, message in enumerate(self.messages([key.connection for key in selected], start)):
+            heapq.heappush(heap, (message.stamp, selected[_Key(message.connection)].role, number, message))
             while message.log_time - heap[0][3].log_time > _WINDOW_NS:
                 yield heapq.heappop(heap)[3]
         while heap:

@@ -58,16 +58,16 @@ class Recorder(Component):
         self._wait = wait
         self._now = now
         self._writer: BagWriter | None = None
-        known = [port.name for port in PORTS]
-        wanted = [
+        recordable = [port.name for port in PORTS]
+        requested = [
             topic for topic in config.topics if topic
         ]  # a ROS parameter file writes an empty list as [""]
-        for topic in wanted:
-            if topic not in known:
+        for topic in requested:
+            if topic not in recordable:
                 raise ConfigError(
-                    f"recorder: unknown topic '{topic}'{did_you_mean(topic, known)}; known are {', '.join(known)}"
+                    f"recorder: unknown topic '{topic}'{did_you_mean(topic, recordable)}; known are {', '.join(recordable)}"
                 )
-        self._topics = frozenset(wanted or known)
+        self._topics = frozenset(requested or recordable)
 
     @property
     def path(self) -> Path | None:

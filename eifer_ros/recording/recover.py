@@ -216,9 +216,9 @@ def _collect(
                 channels[channel.id] = channel
             elif code == Opcode.MESSAGE:
                 message = Message.read(stream, len(body))
-                known = channels.get(message.channel_id)
-                if known is not None and known.schema_id in schemas:
-                    yield _Found(schemas[known.schema_id], known, message)
+                declared_channel = channels.get(message.channel_id)
+                if declared_channel is not None and declared_channel.schema_id in schemas:
+                    yield _Found(schemas[declared_channel.schema_id], declared_channel, message)
         except (
             Exception
         ):  # a record cut short at the end of the file: mcap raises its own, struct and unicode errors
@@ -230,15 +230,15 @@ def _save(first: _Found, rest: Iterator[_Found], out: Path, result: Recovery) ->
     connections: dict[tuple[str, str], Connection] = {}
     counts: Counter[str] = Counter()
     result.first = result.last = int(first.message.log_time)
-    for found in _chain(first, rest):
-        key = (found.channel.topic, found.schema.name)
+    for record in _chain(first, rest):
+        key = (record.channel.topic, record.schema.name)
         if key not in connections:
-            connections[key] = _connect(writer, found)
-        _keep_session(writer, found)
-        writer.write(connections[key], found.message.log_time, found.message.data)
-        counts[found.channel.topic] += 1
-        result.first = min(result.first, found.message.log_time)
-        result.last = max(result.last, found.message.log_time)
+            connections[key] = _connect(writer, record)
+        _keep_session(writer, record)
+        writer.write(connections[key], record.message.log_time, record.message.data)
+        counts[record.channel.topic] += 1
+        result.first = min(result.first, record.message.log_time)
+        result.last = max(result.last, record.message.log_time)
     writer.close()
     result.counts = dict(counts)
 
@@ -248,32 +248,32 @@ def _chain(first: _Found, rest: Iterator[_Found]) -> Iterator[_Found]:
     yield from rest
 
 
-def _connect(writer: Writer, found: _Found) -> Connection:
-    text = found.schema.data.decode()
+def _connect(writer: Writer, record: _Found) -> Connection:
+    text = record.schema.data.decode()
     parse = (
-        get_types_from_msg(text, found.schema.name)
-        if found.schema.encoding == "ros2msg"
+        get_types_from_msg(text, record.schema.name)
+        if record.schema.encoding == "ros2msg"
         else get_types_from_idl(text)
     )
     store = get_typestore(Stores.EMPTY)
     store.register(parse)
-    offered: list[Qos] = parse_qos(found.channel.metadata.get("offered_qos_profiles", "")) or []
+    offered: list[Qos] = parse_qos(record.channel.metadata.get("offered_qos_profiles", "")) or []
     return writer.add_connection(
-        found.channel.topic,
-        found.schema.name,
+        record.channel.topic,
+        record.schema.name,
         msgdef=text,
-        rihs01=store.hash_rihs01(found.schema.name),
-        serialization_format=found.channel.message_encoding,
+        rihs01=store.hash_rihs01(record.schema.name),
+        serialization_format=record.channel.message_encoding,
         offered_qos_profiles=offered,
     )
 
 
-def _keep_session(writer: Writer, found: _Found) -> None:
+def _keep_session(writer: Writer, record: _Found) -> None:
     """The session record back into metadata.yaml, where a whole recording has it."""
-    stream = recognise(found.channel.topic, found.schema.name, None)
+    stream = recognise(record.channel.topic, record.schema.name, None)
     if stream is not None and stream.role is Role.SESSION and "eifer" not in writer.custom_data:
         try:
-            text = messages.deserialise(found.message.data, found.schema.name).data
+            text = messages.deserialise(record.message.data, record.schema.name).data
             json.loads(text)
         except (WireError, json.JSONDecodeError):
             return

@@ -142,12 +142,12 @@ def items_synced(
 
     clocks: `Sync.load` of the recording; None, or a grade of 0, changes nothing. Raises RecordingError.
     """
-    known = {stream.port for _, stream in bag.streams if stream.role in (Role.ITEM, Role.PICTURE)}
-    wanted = known if topics is None else set(topics)
-    if clocks is None or clocks.grade == 0 or not wanted & CAMERA_CLOCK:
+    available = {stream.port for _, stream in bag.streams if stream.role in (Role.ITEM, Role.PICTURE)}
+    requested = available if topics is None else set(topics)
+    if clocks is None or clocks.grade == 0 or not requested & CAMERA_CLOCK:
         yield from bag.items(topics=topics, start=start)
         return
-    camera, others = sorted(wanted & CAMERA_CLOCK), sorted(wanted - CAMERA_CLOCK)
+    camera, others = sorted(requested & CAMERA_CLOCK), sorted(requested - CAMERA_CLOCK)
     moved = (
         Recorded((item := restamped(entry.item, clocks)).stamp, entry.topic, item)
         for entry in bag.items(topics=camera, start=None if start is None else clocks.undo(start))
@@ -177,15 +177,15 @@ def edges(
         return np.zeros(0)
     scaled = (x - low) / (high - low)
     above, below = scaled >= share, scaled < share - hysteresis
-    found, armed = [], bool(below[0])
+    crossings, armed = [], bool(below[0])
     for k in np.flatnonzero((above[1:] != above[:-1]) | (below[1:] != below[:-1])) + 1:
         if below[k]:
             armed = True
         elif above[k] and armed:
             part = (share - scaled[k - 1]) / (scaled[k] - scaled[k - 1])
-            found.append(times_s[k - 1] + part * (times_s[k] - times_s[k - 1]))
+            crossings.append(times_s[k - 1] + part * (times_s[k] - times_s[k - 1]))
             armed = False
-    return np.array(found)
+    return np.array(crossings)
 
 
 def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
@@ -289,14 +289,14 @@ def burst_onsets(samples: F64, rate_hz: float, *, window_s: float = 0.002, quiet
         : len(samples)
     ]  # causal: the window ends at the sample
     envelope = np.sqrt(np.maximum(power, 0.0))
-    found = edges(np.arange(len(samples)) / rate_hz, envelope)
-    kept: list[float] = []
-    for onset in found.tolist():
-        if not kept or onset - kept[-1] > quiet_s:
-            kept.append(onset)
+    crossings = edges(np.arange(len(samples)) / rate_hz, envelope)
+    onsets: list[float] = []
+    for onset in crossings.tolist():
+        if not onsets or onset - onsets[-1] > quiet_s:
+            onsets.append(onset)
     # the envelope of a steady tone reaches half its level a quarter of the window after the onset (RMS:
     # sqrt(t / w) = 1/2)
-    return np.array(kept) - 0.25 * window_s
+    return np.array(onsets) - 0.25 * window_s
 
 
 # ---- matching ---------------------------------------------------------------------------------------------------------------
@@ -359,11 +359,11 @@ def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.
     are left out.
     """
     difference = amplifier_s - camera_s
-    kept = np.ones(len(difference), bool)
+    inliers = np.ones(len(difference), bool)
     reference = float(camera_s.mean())
     slope, offset = 0.0, float(np.median(difference))
     for _ in range(4):
-        x, y = camera_s[kept] - reference, difference[kept]
+        x, y = camera_s[inliers] - reference, difference[inliers]
         if len(x) >= 4 and np.ptp(x) > 5.0:
             slope = float((x - x.mean()) @ (y - y.mean()) / ((x - x.mean()) @ (x - x.mean())))
             slope = float(np.clip(slope, -MAX_PPM * 1e-6, MAX_PPM * 1e-6))
@@ -371,10 +371,10 @@ def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.
         residual = np.abs(difference - offset - slope * (camera_s - reference))
         limit = max(_OUTLIER * 1.4826 * float(np.median(residual)), 1e-4)
         again = residual <= limit
-        if (again == kept).all() or again.sum() < MIN_EVENTS:
+        if (again == inliers).all() or again.sum() < MIN_EVENTS:
             break
-        kept = again
-    return offset, slope, reference, kept
+        inliers = again
+    return offset, slope, reference, inliers
 
 
 def sync_events(
@@ -389,13 +389,13 @@ def sync_events(
 ) -> Sync:
     """Offset and drift from event times in s after the stamp `base` on either clock."""
     a, c = match(amplifier_s, camera_s, tolerance_s=tolerance_s, max_offset_s=max_offset_s)
-    seen = max(len(amplifier_s), len(camera_s))
+    total = max(len(amplifier_s), len(camera_s))
     if len(a) < MIN_EVENTS:
         why = f"{len(amplifier_s)} events on the amplifier's side, {len(camera_s)} on the camera's, {len(a)} match; {MIN_EVENTS} are needed"
         nan = float("nan")
-        return Sync(method, nan, nan, base, nan, nan, nan, len(a), seen - len(a), 0, source, (why,))
-    offset, slope, reference, kept = fit_line(a, c)
-    residual = (a - c - offset - slope * (c - reference))[kept]
+        return Sync(method, nan, nan, base, nan, nan, nan, len(a), total - len(a), 0, source, (why,))
+    offset, slope, reference, inliers = fit_line(a, c)
+    residual = (a - c - offset - slope * (c - reference))[inliers]
     # a line has two parameters, a constant one
     freedom = max(len(residual) - (2 if slope else 1), 1)
     spread = float(np.sqrt((residual**2).sum() / freedom))
@@ -405,10 +405,14 @@ def sync_events(
         notes.append(
             "the events are evenly spaced: the offset is only known up to whole periods, the smallest was taken"
         )
-    missed = seen - int(kept.sum())
-    share = kept.sum() / max(min(len(amplifier_s), len(camera_s)), 1)
+    missed = total - int(inliers.sum())
+    share = inliers.sum() / max(min(len(amplifier_s), len(camera_s)), 1)
     grade = (
-        1 if error < 0.005 and share >= 0.6 and kept.sum() >= 5 else 2 if error < 0.02 and share >= 0.4 else 3
+        1
+        if error < 0.005 and share >= 0.6 and inliers.sum() >= 5
+        else 2
+        if error < 0.02 and share >= 0.4
+        else 3
     )
     if notes:
         grade = max(grade, 3)
@@ -420,7 +424,7 @@ def sync_events(
         float(np.sqrt((residual**2).mean())),
         float(np.abs(residual).max()),
         float(error),
-        int(kept.sum()),
+        int(inliers.sum()),
         missed,
         grade,
         source,

@@ -132,8 +132,8 @@ class Studio:
             < 0.05
         )
         pixels = projection.project(embedding.points(vertices, self.head.faces), pose, K)
-        for name, (u, v, _), seen in zip(embedding.names, pixels, facing, strict=True):
-            if seen:
+        for name, (u, v, _), faces_camera in zip(embedding.names, pixels, facing, strict=True):
+            if faces_camera:
                 cv2.circle(image, (round(u), round(v)), radius, tuple(colour), -1, cv2.LINE_AA)
                 if names:
                     _write(image, name, (round(u) + 5, round(v) + 4), 0.36, colour)

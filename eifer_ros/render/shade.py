@@ -175,9 +175,9 @@ def _wires(
     height, width = image.shape[:2]
     pixels = projection.project(np.asarray(vertices, np.float32), head_pose, K)
     face_index, _, _ = raster.rasterise(pixels, faces, width, height)
-    seen = faces[np.unique(face_index[face_index >= 0])]
+    visible = faces[np.unique(face_index[face_index >= 0])]
     edges = np.unique(
-        np.sort(np.concatenate([seen[:, [0, 1]], seen[:, [1, 2]], seen[:, [2, 0]]]), axis=1), axis=0
+        np.sort(np.concatenate([visible[:, [0, 1]], visible[:, [1, 2]], visible[:, [2, 0]]]), axis=1), axis=0
     )
     lines = np.round(pixels[edges][:, :, :2] * 16).astype(np.int32)  # 4 fractional bits
     ink = [round(float(value) * 255) for value in np.asarray(colour, np.float64).reshape(-1)[:3]]

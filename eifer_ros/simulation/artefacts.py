@@ -46,20 +46,20 @@ def choose(names: Iterable[str]) -> frozenset[str]:
 
     Raises ConfigError for an unknown one.
     """
-    chosen: set[str] = set()
+    selected: set[str] = set()
     for name in names:
         if name == "usual":
-            chosen |= set(USUAL)
+            selected |= set(USUAL)
         elif name == "all":
-            chosen |= set(ARTEFACTS)
+            selected |= set(ARTEFACTS)
         elif name in ARTEFACTS:
-            chosen.add(name)
+            selected.add(name)
         else:
             hint = did_you_mean(name, ARTEFACTS)
             raise ConfigError(
                 f"artefact '{name}' is unknown{hint}; known are {', '.join(ARTEFACTS)}, usual, all"
             )
-    return frozenset(chosen)
+    return frozenset(selected)
 
 
 def drift_ppm(seed: int, session: int) -> float:

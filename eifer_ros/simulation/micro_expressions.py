@@ -202,12 +202,12 @@ def on_skin(event: MicroEvent, excitation: F64, begin_s: float, lag_s: float) ->
     from before it starts until the skin is still again. The skin is slower and smoother than the muscle, so
     onset, apex and offset do not shift by the same time.
     """
-    seen = follow(excitation[:, None] * event.levels, lag_s).sum(axis=1)
-    apex = int(seen.argmax())
-    over = np.flatnonzero(seen >= VISIBLE * seen[apex])
+    displacement = follow(excitation[:, None] * event.levels, lag_s).sum(axis=1)
+    apex = int(displacement.argmax())
+    over = np.flatnonzero(displacement >= VISIBLE * displacement[apex])
 
     def crossing(low: int, high: int) -> float:
-        part = (VISIBLE * seen[apex] - seen[low]) / (seen[high] - seen[low])
+        part = (VISIBLE * displacement[apex] - displacement[low]) / (displacement[high] - displacement[low])
         return float(begin_s + (low + part * (high - low)) / GRID_HZ)
 
     first, last = int(over[0]), int(over[-1])

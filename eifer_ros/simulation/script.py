@@ -383,8 +383,8 @@ class Script:
         while time < end - 1.2:
             onset, offset = rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.6)
             hold = min(rng.uniform(0.2, 1.2), end - time - onset - offset)
-            chosen = rng.choice(len(BASE_MUSCLES), size=int(rng.integers(1, 5)), replace=False)
-            wish = {BASE_MUSCLES[b]: float(rng.uniform(0.3, 1.0)) for b in chosen}
+            bases = rng.choice(len(BASE_MUSCLES), size=int(rng.integers(1, 5)), replace=False)
+            wish = {BASE_MUSCLES[b]: float(rng.uniform(0.3, 1.0)) for b in bases}
             if rng.random() < 0.4:
                 wish["jaw_opener"] = float(rng.uniform(0.1, 0.7))
             if rng.random() < 0.15:
@@ -432,12 +432,12 @@ class Script:
         """
         t = np.asarray(times, np.float64)
         index = np.floor(t / self._FIXATION_S).astype(np.int64)
-        known = {
+        fixations = {
             int(i): self._fixation(int(i))
             for i in np.unique(np.concatenate([index.ravel() - 1, index.ravel()]))
         }
-        now = np.array([known[int(i)] for i in index.ravel()]).reshape(*t.shape, 3)
-        before = np.array([known[int(i) - 1] for i in index.ravel()]).reshape(*t.shape, 3)
+        now = np.array([fixations[int(i)] for i in index.ravel()]).reshape(*t.shape, 3)
+        before = np.array([fixations[int(i) - 1] for i in index.ravel()]).reshape(*t.shape, 3)
         part = minimum_jerk((t - now[..., 2]) / 0.05)[..., None]
         return np.asarray(before[..., :2] + part * (now[..., :2] - before[..., :2]), np.float64)
 
@@ -544,7 +544,7 @@ class Script:
 
         A conversation and a free segment count as one take each.
         """
-        found = []
+        takes = []
         for index in self._indices(start_s, end_s):
             slot, begin = self.slot(index)
             pulses = self._pulses_of(index)
@@ -553,8 +553,8 @@ class Script:
             else:
                 take = Take(slot.label, begin + 0.05, begin + slot.length_s - 0.05)
             if take.start_s < end_s and take.end_s > start_s:
-                found.append(take)
-        return found
+                takes.append(take)
+        return takes
 
     def markers(self, start_s: float, end_s: float) -> list[tuple[float, str, str]]:
         """(time, label, "start" | "end") of every movement boundary within [start, end), in time order.

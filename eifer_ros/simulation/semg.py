@@ -340,9 +340,9 @@ def unit_templates(
     bipolar = electrodes.bipolar[:, None]
     contacts = np.concatenate([electrodes.plus, np.where(bipolar, electrodes.minus, 0.0)])
     channels = len(electrodes.names)
-    chosen = muscles or tuple(range(len(MUSCLES)))
-    out = np.zeros((len(chosen), UNITS, PHASES, length, channels), np.float32)
-    for row, muscle in enumerate(chosen):
+    indices = muscles or tuple(range(len(MUSCLES)))
+    out = np.zeros((len(indices), UNITS, PHASES, length, channels), np.float32)
+    for row, muscle in enumerate(indices):
         for unit in range(UNITS):
             waves = unit_potential(units, muscle, unit, contacts, 1e3 / fine_hz, count)
             fine = waves[:channels] - np.where(bipolar, waves[channels:], 0.0)
@@ -465,7 +465,7 @@ def _spikes(
     room = 4096
     times = np.empty(room)
     who = np.empty(room, np.int64)
-    found = 0
+    spike_count = 0
     for m in range(muscles):
         for i in range(units):
             unit = m * units + i
@@ -502,21 +502,21 @@ def _spikes(
                     continue
                 advance = min(peak[i], lowest + gain * (e - recruited[i])) * step * bend
                 while mark < phase + advance:
-                    if found == room:
+                    if spike_count == room:
                         room *= 2
                         more_times = np.empty(room)
-                        more_times[:found] = times[:found]
+                        more_times[:spike_count] = times[:spike_count]
                         times = more_times
                         more_who = np.empty(room, np.int64)
-                        more_who[:found] = who[:found]
+                        more_who[:spike_count] = who[:spike_count]
                         who = more_who
-                    times[found] = (t + (mark - phase) / advance) * step
-                    who[found] = unit
-                    found += 1
+                    times[spike_count] = (t + (mark - phase) / advance) * step
+                    who[spike_count] = unit
+                    spike_count += 1
                     mark += _interval(seed, unit, block, count, cv)
                     count += 1
                 phase += advance
-    return times[:found], who[:found]
+    return times[:spike_count], who[:spike_count]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]

@@ -113,7 +113,7 @@ def fit_network(
     gap: rows left out around held-out stretches. `Judged.rows` are the rows it was judged on. Deterministic
     for a seed on one machine. progress: share done.
     """
-    how, told = training or Training(), progress or (lambda share: None)
+    how, report_progress = training or Training(), progress or (lambda share: None)
     mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6).astype(np.float32)
     target_mean, target_deviation = (
         targets.mean(axis=0),
@@ -139,11 +139,11 @@ def fit_network(
             settings.seed,
             how.epochs,
             (x[watch], y[watch]),
-            lambda s: told(0.6 * s),
+            lambda s: report_progress(0.6 * s),
         )
         predicted = _predict(model, x[judge]) * target_deviation + target_mean
         final = new()
-        _train(final, x, y, how, settings.seed, best, None, lambda s: told(0.6 + 0.4 * s))
+        _train(final, x, y, how, settings.seed, best, None, lambda s: report_progress(0.6 + 0.4 * s))
     judged = Judged(judge, targets[judge], predicted.astype(np.float32))
     reach = max(1.0, float(np.percentile((x.numpy() ** 2).mean(axis=1), 99)))
     noise = np.maximum(judged.residual_variance, 1e-8).astype(np.float32)
@@ -188,7 +188,7 @@ def _train(
     seed: int,
     epochs: int,
     watched: tuple[torch.Tensor, torch.Tensor] | None,
-    told: Callable[[float], None],
+    report_progress: Callable[[float], None],
 ) -> int:
     """Train in place; with `watched` rows stop when they stop improving and go back to the best.
 
@@ -198,33 +198,33 @@ def _train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.rate, weight_decay=how.decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.epochs)
     loss_of = nn.HuberLoss()
-    best, best_loss, kept = epochs, np.inf, None
+    best, best_loss, best_state = epochs, np.inf, None
     for epoch in range(1, epochs + 1):
         model.train()
         # neighbouring rows are nearly the same: every third one, another third each epoch, loses nothing
         rows = torch.arange(epoch % 3, len(x), 3)
-        for chosen in rows[torch.randperm(len(rows), generator=rng)].split(how.batch):
+        for batch in rows[torch.randperm(len(rows), generator=rng)].split(how.batch):
             optimizer.zero_grad()
-            loss_of(model(x[chosen]), y[chosen]).backward()
+            loss_of(model(x[batch]), y[batch]).backward()
             optimizer.step()
         schedule.step()
-        told(epoch / epochs)
+        report_progress(epoch / epochs)
         if watched is None:
             continue
         model.eval()
         with torch.no_grad():
             loss = float(loss_of(model(watched[0]), watched[1]))
         if loss < best_loss:
-            best, best_loss, kept = (
+            best, best_loss, best_state = (
                 epoch,
                 loss,
                 {name: value.clone() for name, value in model.state_dict().items()},
             )
         elif epoch - best >= how.patience:
             break
-    if kept is not None:
-        model.load_state_dict(kept)
-    told(1.0)
+    if best_state is not None:
+        model.load_state_dict(best_state)
+    report_progress(1.0)
     return best
 
 

@@ -190,9 +190,9 @@ class Board:
 _Kept = TypeVar("_Kept")
 
 
-def _fresh(kept: deque[_Kept], count: int, after: int) -> list[_Kept]:
+def _fresh(entries: deque[_Kept], count: int, after: int) -> list[_Kept]:
     """Those of `count` items that came after the first `after`, as far as they are kept; all where counting
     began anew.
     """
-    fresh = min(count - after, len(kept)) if after <= count else len(kept)
-    return list(kept)[len(kept) - fresh :] if fresh > 0 else []
+    fresh = min(count - after, len(entries)) if after <= count else len(entries)
+    return list(entries)[len(entries) - fresh :] if fresh > 0 else []

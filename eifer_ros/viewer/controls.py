@@ -43,8 +43,8 @@ class Control(Protocol):
         ...
 
 
-def _unknown(name: str, verb: str, known: str) -> InputError:
-    return InputError(f"{name}: '{verb}' is not a command; known are {known}")
+def _unknown(name: str, verb: str, commands: str) -> InputError:
+    return InputError(f"{name}: '{verb}' is not a command; known are {commands}")
 
 
 class RecordControl:
@@ -346,8 +346,8 @@ class ArmControl:
             self._asked = self._monotonic()
             return ""
         if verb == "arm":
-            asked, self._asked = self._asked, None
-            if asked is None or self._monotonic() - asked > self._patience_s:
+            requested_at, self._asked = self._asked, None
+            if requested_at is None or self._monotonic() - requested_at > self._patience_s:
                 raise InputError("arming must be confirmed: press Arm and answer the question")
             done, self._message = self._output.arm()
         elif verb == "release":

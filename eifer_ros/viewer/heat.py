@@ -38,15 +38,15 @@ _TABLE = ink(np.linspace(0.0, 1.0, 512))
 def sites(head: HeadModel, scheme: str, muscles: Sequence[str]) -> F64:
     """(M, 3) points of the muscles' electrodes on the resting head, NaN where unknown."""
     out = np.full((len(muscles), 3), np.nan)
-    known = known_scheme(scheme)
+    montage = known_scheme(scheme)
     which = f"electrodes_{scheme}"
-    if known is None or which not in head.embeddings:
+    if montage is None or which not in head.embeddings:
         return out
     embedding = head.embedding(which)
     points = embedding.points(head.template, head.faces)
     for row, muscle in enumerate(muscles):
-        name = known.resolve(muscle) or (
-            known.names[known.muscles.index(muscle)] if muscle in known.muscles else None
+        name = montage.resolve(muscle) or (
+            montage.names[montage.muscles.index(muscle)] if muscle in montage.muscles else None
         )
         if name is not None and name in embedding.names:
             out[row] = points[embedding.names.index(name)]

@@ -250,15 +250,15 @@ class Page:
 
     def _traces(self, header: dict[str, Any], blobs: dict[str, npt.NDArray[Any]]) -> None:
         for kind, port in (("measured", MEASURED), ("estimated", ESTIMATED)):
-            known = self._cursors.get(kind, (-1, 0))
-            found = self.viewer.board.trace(port, *known)
-            if found is None:
+            cursor = self._cursors.get(kind, (-1, 0))
+            trace = self.viewer.board.trace(port, *cursor)
+            if trace is None:
                 continue
-            muscles, scheme, rows = found
-            if rows.epoch == known[0] and not len(rows.stamps):
+            muscles, scheme, rows = trace
+            if rows.epoch == cursor[0] and not len(rows.stamps):
                 continue
             entry: dict[str, Any] = {"start_ms": 0.0}
-            if rows.epoch != known[0]:
+            if rows.epoch != cursor[0]:
                 entry |= {"muscles": list(muscles), "scheme": scheme}
             self._cursors[kind] = (rows.epoch, rows.cursor)
             if len(rows.stamps):

@@ -64,12 +64,12 @@ def _project(vertices: Any, pose: Any, focal: Any, cu: Any, cv: Any, camera: Any
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _choose(
-    camera: Any, pixels: Any, faces: Any, inner: int, samples: Any, normals: Any, chosen: Any, count: int
+    camera: Any, pixels: Any, faces: Any, inner: int, samples: Any, normals: Any, visible: Any, count: int
 ) -> int:
     """Which triangles are to be drawn: those seen from outside and, of the inner ones, those that skin does
     not hide.
 
-    Adds the normals of what is looked at to `normals` and the triangles to `chosen`, which holds `count`.
+    Adds the normals of what is looked at to `normals` and the triangles to `visible`, which holds `count`.
     Returns how many it holds then. inner: leave out what lies behind `samples`.
     """
     height, width = samples.shape
@@ -83,12 +83,12 @@ def _choose(
             pixels[c, 0],
             pixels[c, 1],
         )
-        seen = (bx - ax) * (cy - ay) - (cx - ax) * (
+        front = (bx - ax) * (cy - ay) - (cx - ax) * (
             by - ay
         ) < 0.0  # else from behind, without extent, or not finite
-        if not seen and inner:
+        if not front and inner:
             continue
-        if seen and inner:
+        if front and inner:
             # teeth, tongue, eyes: small triangles, of which three hidden corners mean nothing to see
             hidden = True
             for k in (a, b, c):
@@ -103,8 +103,8 @@ def _choose(
             if hidden:
                 continue
         add_normal(camera, a, b, c, normals)
-        if seen:
-            chosen[count, 0], chosen[count, 1], chosen[count, 2] = a, b, c
+        if front:
+            visible[count, 0], visible[count, 1], visible[count, 2] = a, b, c
             count += 1
     return count
 
@@ -115,7 +115,7 @@ def _light(
     normals: Any,
     colours: Any,
     lights: Any,
-    chosen: Any,
+    visible: Any,
     done: Any,
     lit: Any,
 ) -> None:
@@ -124,9 +124,9 @@ def _light(
     """
     one, half = np.float32(1.0), np.float32(0.5)
     most, tiny, nothing = np.float32(254.5), np.float32(1e-12), np.float32(0.0)
-    for g in range(chosen.shape[0]):
+    for g in range(visible.shape[0]):
         for corner in range(3):
-            i = chosen[g, corner]
+            i = visible[g, corner]
             if done[i]:
                 continue
             done[i] = True

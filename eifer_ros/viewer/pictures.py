@@ -120,8 +120,8 @@ class Pictures:
             *self._ports[kind]
         )
 
-    async def get(self, wanted: Mapping[str, float]) -> dict[str, Picture]:
-        """The newest pictures by kind; `wanted` says how far, in s, each may be behind its item.
+    async def get(self, ages: Mapping[str, float]) -> dict[str, Picture]:
+        """The newest pictures by kind; `ages` says how far, in s, each may be behind its item.
 
         None of a camera that has sent nothing.
 
@@ -131,7 +131,7 @@ class Pictures:
         loop = asyncio.get_running_loop()
         due: list[tuple[_Shelf, Item | None]] = []
         waiting: set[asyncio.Future[None]] = set()
-        for kind, age in wanted.items():
+        for kind, age in ages.items():
             shelf = self._shelves[kind]
             item = self.item(kind)
             if item is None and kind in ("camera", "restored"):
@@ -163,7 +163,7 @@ class Pictures:
                 batch.set_result(None)
         for other in waiting:
             await asyncio.shield(other)
-        return {kind: picture for kind in wanted if (picture := self._shelves[kind].picture) is not None}
+        return {kind: picture for kind in ages if (picture := self._shelves[kind].picture) is not None}
 
     def _make(self, due: Sequence[tuple[_Shelf, Item | None]]) -> list[bytes]:
         return [jpeg(shelf.make(item), shelf.quality) for shelf, item in due]
@@ -199,9 +199,9 @@ class Pictures:
         """(M,) 0..1: the calibrated activation, or before calibration the envelope beside the largest one
         seen of its channel.
         """
-        known = np.asarray(item.activation, np.float64)
-        if np.isfinite(known).any():
-            return np.nan_to_num(known)
+        values = np.asarray(item.activation, np.float64)
+        if np.isfinite(values).any():
+            return np.nan_to_num(values)
         envelope = np.nan_to_num(np.asarray(item.envelope, np.float64))
         if self._full.shape != envelope.shape:
             self._full = np.full(envelope.shape, 20e-6)

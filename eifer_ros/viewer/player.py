@@ -63,11 +63,11 @@ class BagPlayer(Source):
         if self._ready:
             return
         with Bag(self.path) as bag:
-            known = [(c, s) for c, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)]
-            self.available = tuple(sorted({stream.port for _, stream in known}))
+            streams = [(c, s) for c, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)]
+            self.available = tuple(sorted({stream.port for _, stream in streams}))
             self.session = bag.session
             self.start, self.end = bag.span
-            marked = sorted({s.port for _, s in known if s.port in (MARKERS.name, TRUE_MOVEMENT.name)})
+            marked = sorted({s.port for _, s in streams if s.port in (MARKERS.name, TRUE_MOVEMENT.name)})
             self.markers = (
                 [item for _, _, item in bag.items(topics=marked) if isinstance(item, Marker)]
                 if marked
@@ -112,8 +112,8 @@ class BagPlayer(Source):
     def seek(self, position_s: float) -> None:
         """Go to `position_s` from the beginning."""
         with self._changed:
-            wanted = min(max(position_s, 0.0), self.duration_s)
-            self._target = self.start + nanoseconds(wanted)
+            target_s = min(max(position_s, 0.0), self.duration_s)
+            self._target = self.start + nanoseconds(target_s)
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -180,13 +180,13 @@ class BagPlayer(Source):
 
     def _latched(self) -> Iterator[Emission]:
         with Bag(self.path) as bag:
-            wanted = [
+            topics = [
                 port
                 for port in sorted(LATCHED)
                 if port in self.available and (self._topics is None or port in self._topics)
             ]
-            if wanted:
-                for _, port, item in bag.items(topics=wanted):
+            if topics:
+                for _, port, item in bag.items(topics=topics):
                     yield Emission(port, item)
 
     def _play_from(self, at: Stamp) -> Iterator[Emission]:

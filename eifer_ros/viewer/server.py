@@ -355,8 +355,8 @@ class Viewer:
         if not self.token:
             name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
             return "" if name in LOOPBACK else "Open this page by its own address (127.0.0.1).\n"
-        given = request.query.get("token") or request.cookies.get(COOKIE) or ""
-        if hmac.compare_digest(given.encode(), self.token.encode()):
+        token = request.query.get("token") or request.cookies.get(COOKIE) or ""
+        if hmac.compare_digest(token.encode(), self.token.encode()):
             return ""
         return "This page needs its token: open the whole address that was printed when it was started.\n"
 
@@ -449,8 +449,8 @@ class Viewer:
         return wire
 
     def _count_pages(self) -> None:
-        for tell in self.on_pages:
-            tell(len(self._pages))
+        for on_count in self.on_pages:
+            on_count(len(self._pages))
 
     def hello(self) -> dict[str, Any]:
         """What a page must know first."""

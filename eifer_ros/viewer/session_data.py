@@ -165,7 +165,7 @@ def read_session(path: Path, progress: Progress | None = None) -> SessionData:
 
     Raises RecordingError, and InputError where nothing in it can be reported on.
     """
-    tell = progress or (lambda done, total, words: None)
+    report_progress = progress or (lambda done, total, words: None)
     with Bag(path) as bag:
         start, end = bag.span
         size = (
@@ -174,7 +174,7 @@ def read_session(path: Path, progress: Progress | None = None) -> SessionData:
             else path.stat().st_size
         )
         data = SessionData(path, bag.session, start, (end - start) / NS, size, clocks=Sync.load(path))
-        _scan(bag, data, tell)
+        _scan(bag, data, report_progress)
         data.latencies = diagnostics.latencies(_diagnostics(bag))
         if (
             data.measured is None
@@ -185,24 +185,24 @@ def read_session(path: Path, progress: Progress | None = None) -> SessionData:
             raise InputError(
                 f"{path}: neither EMG nor faces in this recording; eifer replay {path} --out DIR makes faces of pictures"
             )
-        tell(70, 100, "movements")
+        report_progress(70, 100, "movements")
         _find_moments(data)
-        _fetch_pictures(bag, data, tell)
-    tell(90, 100, "synchrony")
+        _fetch_pictures(bag, data, report_progress)
+    report_progress(90, 100, "synchrony")
     _synchronise(data)
     return data
 
 
 def _diagnostics(bag: Bag) -> Iterator[Any]:
-    wanted = [connection for connection in bag.foreign if connection.msgtype == diagnostics.TYPE]
-    for message in bag.messages(wanted) if wanted else ():
+    connections = [connection for connection in bag.foreign if connection.msgtype == diagnostics.TYPE]
+    for message in bag.messages(connections) if connections else ():
         try:
             yield messages.deserialise(message.data, message.connection.msgtype)
         except WireError:
             continue  # a report does without the one that is damaged
 
 
-def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
+def _scan(bag: Bag, data: SessionData, report_progress: Progress) -> None:
     streams = [(c, s) for c, s in bag.streams if s.role in (Role.ITEM, Role.PICTURE)]
     ports = {(c.topic, c.msgtype): (s.port, s.role) for c, s in streams}
     has = {stream.port for _, stream in streams}
@@ -219,7 +219,7 @@ def _scan(bag: Bag, data: SessionData, tell: Progress) -> None:
         stamps.setdefault(port, []).append(message.stamp)
         late.setdefault(port, []).append((message.log_time - message.stamp) / NS)
         if count % 2000 == 0:
-            tell(round(65 * min(data.seconds(message.stamp) / total, 1.0)), 100, "reading")
+            report_progress(round(65 * min(data.seconds(message.stamp) / total, 1.0)), 100, "reading")
         if role is Role.PICTURE or (
             message.stamp < due.get(port, 0) and not (port == RAW and make is not None)
         ):
@@ -277,8 +277,8 @@ def _sort_in(
         if not data.chunks or item.stamp - data.chunks[-1][0] >= NS:
             data.chunks.append((item.stamp, item.first_index, item.rate_hz, item.lost))
         if make is not None:
-            made = [e.item for e in make.handle(RAW, item) if isinstance(e.item, MuscleActivity)]
-            rows[ACTIVITY] += made[::3]
+            activities = [e.item for e in make.handle(RAW, item) if isinstance(e.item, MuscleActivity)]
+            rows[ACTIVITY] += activities[::3]
 
 
 def _stack(rows: list[MuscleActivity], start: Stamp) -> Muscles | None:
@@ -309,7 +309,7 @@ def strength(muscles: Muscles) -> F64:
 
 
 def _find_moments(data: SessionData) -> None:
-    found: list[Span] = [
+    movements: list[Span] = [
         span
         for span in spans(data.markers)
         if span.movement != REST and not span.movement.startswith("rejected")
@@ -319,13 +319,13 @@ def _find_moments(data: SessionData) -> None:
     if level is None or times is None:
         port = next((p for p in (topics.FACE_VISION.name, *FACES) if data.faces.get(p)), None)
         if port is not None:
-            kept = [state for state in data.faces[port] if state.status != FaceStatus.LOST]
-            times = np.array([data.seconds(state.stamp) for state in kept])
-            level = np.array([float(np.abs(state.expression).sum()) for state in kept])
+            tracked = [state for state in data.faces[port] if state.status != FaceStatus.LOST]
+            times = np.array([data.seconds(state.stamp) for state in tracked])
+            level = np.array([float(np.abs(state.expression).sum()) for state in tracked])
     if times is None or level is None or not len(times):
         return
-    if found:
-        windows = [(span.movement, data.seconds(span.start), data.seconds(span.end)) for span in found]
+    if movements:
+        windows = [(span.movement, data.seconds(span.start), data.seconds(span.end)) for span in movements]
     else:
         data.notes.append("no movement is marked in this recording; the strongest moments are shown instead")
         windows = _strongest(times, level)
@@ -341,22 +341,22 @@ def _find_moments(data: SessionData) -> None:
 def _strongest(
     times: F64, level: F64, count: int = 8, apart_s: float = 4.0
 ) -> list[tuple[str, float, float]]:
-    chosen: list[float] = []
+    peaks: list[float] = []
     for index in np.argsort(level)[::-1]:
-        if all(abs(times[index] - other) > apart_s for other in chosen):
-            chosen.append(float(times[index]))
-        if len(chosen) == count:
+        if all(abs(times[index] - other) > apart_s for other in peaks):
+            peaks.append(float(times[index]))
+        if len(peaks) == count:
             break
-    return [(f"at {int(t // 60)}:{t % 60:04.1f}", t - 0.5, t + 0.5) for t in sorted(chosen)]
+    return [(f"at {int(t // 60)}:{t % 60:04.1f}", t - 0.5, t + 0.5) for t in sorted(peaks)]
 
 
-def _fetch_pictures(bag: Bag, data: SessionData, tell: Progress) -> None:
-    wanted = [port for port in (CAMERA, RESTORED, *FACES) if port in data.topics]
+def _fetch_pictures(bag: Bag, data: SessionData, report_progress: Progress) -> None:
+    ports = [port for port in (CAMERA, RESTORED, *FACES) if port in data.topics]
     for number, moment in enumerate(data.moments):
-        tell(70 + round(20 * number / len(data.moments)), 100, "pictures")
+        report_progress(70 + round(20 * number / len(data.moments)), 100, "pictures")
         at = data.start + round(moment.peak_s * NS)
         nearest: dict[str, Item] = {}
-        for stamp, port, item in items_synced(bag, data.clocks, topics=wanted, start=at - NEAR_NS):
+        for stamp, port, item in items_synced(bag, data.clocks, topics=ports, start=at - NEAR_NS):
             if stamp >= at + NEAR_NS:
                 break
             if isinstance(item, FaceState) and item.status == FaceStatus.LOST:

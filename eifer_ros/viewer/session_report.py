@@ -56,16 +56,16 @@ def write_report(
     """
     if out.exists():
         raise InputError(f"{out}: exists; a report is never overwritten, give another --out")
-    tell = progress or (lambda done, total, words: None)
+    report_progress = progress or (lambda done, total, words: None)
     data = read_session(bag, progress)
-    tell(92, 100, "drawing")
+    report_progress(92, 100, "drawing")
     text = render(data, latency or {}, title)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
-    tell(100, 100, "done")
+    report_progress(100, 100, "done")
     return out
 
 
@@ -183,8 +183,14 @@ def _summary(data: SessionData) -> str:
         )
     vision = data.faces.get(topics.FACE_VISION.name, [])
     if vision:
-        seen = float(np.mean([state.status != FaceStatus.LOST for state in vision]))
-        tiles.append((f"{100 * seen:.0f} %", "of pictures with a face", "" if seen > 0.95 else "warn"))
+        tracked_share = float(np.mean([state.status != FaceStatus.LOST for state in vision]))
+        tiles.append(
+            (
+                f"{100 * tracked_share:.0f} %",
+                "of pictures with a face",
+                "" if tracked_share > 0.95 else "warn",
+            )
+        )
     if data.lag is not None and data.lag.grade:
         kind = "" if data.lag.grade < 3 else "warn"
         tiles.append((f"{1e3 * data.lag.lag_s:.0f} ms", f"skin after muscle (grade {data.lag.grade})", kind))
@@ -240,12 +246,12 @@ def _timeline(data: SessionData) -> str:
         usual = float(np.median(np.diff(topic.stamps)))
         steps = np.diff(topic.stamps, append=topic.stamps[-1]) <= 3 * usual
         thin = slice(None, None, max(1, len(topic.stamps) // 4000))
-        kept = np.flatnonzero(~steps)
+        kept_rows = np.flatnonzero(~steps)
         marks = sorted(
             {
                 *range(*thin.indices(len(topic.stamps))),
-                *kept.tolist(),
-                *np.minimum(kept + 1, len(steps) - 1).tolist(),
+                *kept_rows.tolist(),
+                *np.minimum(kept_rows + 1, len(steps) - 1).tolist(),
             }
         )
         body += _bands(data, [(int(topic.stamps[i]), bool(steps[i])) for i in marks], 76.0, left, scale, LEFT)
@@ -271,9 +277,11 @@ def _event_marks(data: SessionData, y: float, left: float, scale: float) -> list
         for event in data.events.get(port, ()):
             wide = max(3.0, scale * event.duration_s)
             x = left + scale * data.seconds(event.onset) - 0.5 * max(0.0, 3.0 - scale * event.duration_s)
-            told = html.escape(f"{event.label}, {_regions(event.regions)}, {data.seconds(event.stamp):.2f} s")
+            title = html.escape(
+                f"{event.label}, {_regions(event.regions)}, {data.seconds(event.stamp):.2f} s"
+            )
             out.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="14" rx="1.5" {form}><title>{told}</title></rect>'
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="14" rx="1.5" {form}><title>{title}</title></rect>'
             )
     return out
 
@@ -287,8 +295,8 @@ MOST_EVENTS = 60
 
 
 def _events(data: SessionData) -> str:
-    found, true = data.events.get(EVENTS, []), data.events.get(TRUE_EVENTS, [])
-    shown = found or true
+    spotted, true = data.events.get(EVENTS, []), data.events.get(TRUE_EVENTS, [])
+    shown = spotted or true
     if not shown:
         return ""
     rows = []
@@ -315,9 +323,9 @@ def _events(data: SessionData) -> str:
         "Small, fast movements of the face, sides as the subject has them. Lead: how long before the picture the muscles showed it "
         "(– where one sense alone saw it)."
     )
-    if found and true:
-        hit = spotting(found, true).found
-        about += f" The recording knows {len(true)} true events (framed above); {hit} of the {len(found)} found are among them."
+    if spotted and true:
+        hit = spotting(spotted, true).found
+        about += f" The recording knows {len(true)} true events (framed above); {hit} of the {len(spotted)} found are among them."
     elif true:
         about += " These are the true events of the recording; none were looked for."
     if len(shown) > MOST_EVENTS:
@@ -462,13 +470,14 @@ def _face_words(state: FaceState | None) -> str:
     except InputError:
         return html.escape(state.head_model)
     order = np.argsort(np.nan_to_num(state.expression))[::-1]
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for i in order:
         name = names[i].removesuffix("Left").removesuffix("Right")
         if not name.startswith("eyeLook") and state.expression[i] > 0.15:
-            found.setdefault(name, float(state.expression[i]))
+            weights.setdefault(name, float(state.expression[i]))
     return (
-        ", ".join(f"{html.escape(name)} {value:.2f}" for name, value in list(found.items())[:3]) or "at rest"
+        ", ".join(f"{html.escape(name)} {value:.2f}" for name, value in list(weights.items())[:3])
+        or "at rest"
     )
 
 
@@ -479,14 +488,14 @@ def _channels(data: SessionData) -> str:
     rows = []
     for i, name in enumerate(muscles.muscles):
         quality = muscles.quality[:, i]
-        known = quality[np.isfinite(quality)]
+        finite = quality[np.isfinite(quality)]
         envelope = 1e6 * muscles.envelope[:, i][np.isfinite(muscles.envelope[:, i])]
         rest, full = (
             (float(np.percentile(envelope, q)) for q in (10, 99))
             if len(envelope)
             else (float("nan"), float("nan"))
         )
-        mean = float(known.mean()) if len(known) else float("nan")
+        mean = float(finite.mean()) if len(finite) else float("nan")
         ink = GOOD if mean >= 0.75 else FAIR if mean >= 0.5 else POOR
         word = (
             "not judged" if np.isnan(mean) else "good" if mean >= 0.75 else "fair" if mean >= 0.5 else "poor"
@@ -496,7 +505,7 @@ def _channels(data: SessionData) -> str:
             box = '<rect width="{}" height="8" rx="4" fill="{}"/>'
             filled = box.format(60, "#8884") + box.format(round(60 * mean), ink)
             bar = f'<svg class="bar" viewBox="0 0 60 8" aria-hidden="true">{filled}</svg>'
-        poor = f"{100 * float((known < 0.5).mean()):.0f} %" if len(known) else "–"
+        poor = f"{100 * float((finite < 0.5).mean()):.0f} %" if len(finite) else "–"
         ratio = f"{20 * np.log10(full / rest):.0f} dB" if rest > 0 and full > 0 else "–"
         rows.append([_words(name), f"{bar} {word}", poor, f"{rest:.1f} µV", f"{full:.0f} µV", ratio])
     about = "Rest is the 10th, full the 99th percentile of the envelope over the session."
@@ -561,17 +570,17 @@ def _agreement(data: SessionData) -> str:
         ],
     )
     level = strength(measured)
-    known = {name: (r, lag) for name, r, lag in rows if np.isfinite(r)}
-    chosen: list[str] = []
-    for name in sorted(known, key=lambda n: -known[n][0]):
+    finite = {name: (r, lag) for name, r, lag in rows if np.isfinite(r)}
+    drawn: list[str] = []
+    for name in sorted(finite, key=lambda n: -finite[n][0]):
         stem = name.removesuffix("_left").removesuffix("_right")
-        if all(stem not in other for other in chosen):
-            chosen.append(name)
-        if len(chosen) == 6:
+        if all(stem not in other for other in drawn):
+            drawn.append(name)
+        if len(drawn) == 6:
             break
     charts = []
     width, height, span = 500.0, 96.0, 10.0
-    for name in chosen:
+    for name in drawn:
         i, j = measured.muscles.index(name), estimated.muscles.index(name)
         centre = float(measured.times[int(np.argmax(level[:, i]))])
         begin = min(max(centre - span / 2, 0.0), max(data.duration_s - span, 0.0))
@@ -587,7 +596,7 @@ def _agreement(data: SessionData) -> str:
         top = max(20.0, *(float(v.max()) for _, v in tops if len(v)))
         for (t, v), ink, size in zip(tops, (RIGHT, ESTIMATE), (2.2, 1.6), strict=True):
             lines.append(_line(width * (t - begin) / span, (height - 14) * (1 - v / top) + 4, ink, size))
-        r, lag = known[name]
+        r, lag = finite[name]
         x = width * (centre - begin) / span
         shift = width * lag / span
         mark = (
@@ -619,16 +628,20 @@ def _synchrony(data: SessionData) -> str:
             f"{1e3 * lag.spread_s:.0f} ms{drift}).</p>"
         )
     if data.clocks is not None and data.clocks.grade:
-        found = data.clocks
-        grade = {1: "sure", 2: "fair", 3: "doubtful"}[found.grade]
+        clocks = data.clocks
+        grade = {1: "sure", 2: "fair", 3: "doubtful"}[clocks.grade]
         matched = (
-            f"{found.events} events matched" if found.method != "consensus" else f"{found.events} pairs agree"
+            f"{clocks.events} events matched"
+            if clocks.method != "consensus"
+            else f"{clocks.events} pairs agree"
         )
-        rest = f", {found.missed} without a partner" if found.missed else ""
-        spread = f", within {1e3 * found.residual_rms_s:.1f} ms" if np.isfinite(found.residual_rms_s) else ""
+        rest = f", {clocks.missed} without a partner" if clocks.missed else ""
+        spread = (
+            f", within {1e3 * clocks.residual_rms_s:.1f} ms" if np.isfinite(clocks.residual_rms_s) else ""
+        )
         parts.append(
-            f"<p>Two clocks: the camera's stamps are corrected by <b>{1e3 * found.offset_s:+.1f} ms</b> and {found.drift_ppm:+.0f} ppm "
-            f"({grade}; {html.escape(found.method)}, {matched}{rest}{spread}), as <code>sync.json</code> says.</p>"
+            f"<p>Two clocks: the camera's stamps are corrected by <b>{1e3 * clocks.offset_s:+.1f} ms</b> and {clocks.drift_ppm:+.0f} ppm "
+            f"({grade}; {html.escape(clocks.method)}, {matched}{rest}{spread}), as <code>sync.json</code> says.</p>"
         )
     clock = sample_clock(data)
     if clock is not None:

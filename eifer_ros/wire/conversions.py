@@ -127,9 +127,9 @@ class _Gate:
         if unknown.any() and not nan:
             place = int(np.flatnonzero(unknown.ravel())[0])
             raise self._complain(f"{field}[{place}]", f"is NaN; it must be a number{why}")
-        known = value[~unknown]
-        if known.size and not (
-            np.isfinite(known).all() and known.min() >= low - 1e-6 and known.max() <= high + 1e-6
+        present = value[~unknown]
+        if present.size and not (
+            np.isfinite(present).all() and present.min() >= low - 1e-6 and present.max() <= high + 1e-6
         ):
             with np.errstate(invalid="ignore"):
                 wrong = ~unknown & ~((value >= low - 1e-6) & (value <= high + 1e-6) & np.isfinite(value))
@@ -145,8 +145,8 @@ class _Gate:
         try:
             return enum(int(value))
         except ValueError:
-            known = ", ".join(f"{member.value} {member.name}" for member in enum)
-            raise self._complain(field, f"is {value}; it must be one of {known}") from None
+            members = ", ".join(f"{member.value} {member.name}" for member in enum)
+            raise self._complain(field, f"is {value}; it must be one of {members}") from None
 
 
 # ---------------------------------------------------------------- EMG

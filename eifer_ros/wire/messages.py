@@ -79,11 +79,11 @@ class Family(Protocol):
         """A message of `type_name`; every field must be named."""
 
 
-def _check_names(type_name: str, known: Mapping[str, Any] | list[str], given: Mapping[str, Any]) -> None:
-    for name in given:
-        if name not in known:
-            raise WireError(f"{type_name} has no field '{name}'{did_you_mean(name, known)}")
-    missing = [name for name in known if name not in given]
+def _check_names(type_name: str, expected: Mapping[str, Any] | list[str], fields: Mapping[str, Any]) -> None:
+    for name in fields:
+        if name not in expected:
+            raise WireError(f"{type_name} has no field '{name}'{did_you_mean(name, expected)}")
+    missing = [name for name in expected if name not in fields]
     if missing:
         raise WireError(f"{type_name}: field '{missing[0]}' is missing")
 

@@ -142,39 +142,41 @@ def units(config: BatchConfig) -> list[Unit]:
     unknown = set(config.settings) - set(STEPS)
     if unknown:
         raise ConfigError(f"settings: there is no step '{min(unknown)}'; steps are {', '.join(STEPS)}")
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for pattern in config.recordings:
         matches = sorted(glob.glob(pattern)) if any(c in pattern for c in "*?[") else [pattern]
         if not matches:
             raise InputError(f"recordings: nothing matches '{pattern}'")
         for match in matches:
             kind = "bag" if os.path.isdir(match) or match.endswith(".mcap") else "file"
-            _add(found, Path(match).stem, f"{kind}:{match}")
+            _add(sources, Path(match).stem, f"{kind}:{match}")
     if config.mmm is not None:
         dataset = read_index(Path(config.mmm.root))
-        chosen = config.mmm.sessions or [
+        sessions = config.mmm.sessions or [
             name for name in dataset.sessions if any(clip.emg for clip in dataset.of(name))
         ]
-        for name in chosen:
+        for name in sessions:
             dataset.of(name)
-            _add(found, f"mmm_{name}", f"mmm:{config.mmm.root}#{name}")
+            _add(sources, f"mmm_{name}", f"mmm:{config.mmm.root}#{name}")
     if config.simulated is not None:
         corpus = config.simulated
         for person in range(corpus.participants):
             for session in range(corpus.sessions):
                 seed = corpus.first_seed + person
-                _add(found, f"sim{seed}_{session}", f"simulated:{seed}/{session}/{corpus.seconds:g}")
-    if not found:
+                _add(sources, f"sim{seed}_{session}", f"simulated:{seed}/{session}/{corpus.seconds:g}")
+    if not sources:
         raise InputError("no recordings: name some under recordings, mmm or simulated")
     work = str(Path(config.out) / "work")
-    return [Unit(name, source, work, config.settings, tuple(config.steps)) for name, source in found.items()]
+    return [
+        Unit(name, source, work, config.settings, tuple(config.steps)) for name, source in sources.items()
+    ]
 
 
-def _add(found: dict[str, str], name: str, source: str) -> None:
+def _add(sources: dict[str, str], name: str, source: str) -> None:
     unique, number = name, 2
-    while unique in found:
+    while unique in sources:
         unique, number = f"{name}_{number}", number + 1
-    found[unique] = source
+    sources[unique] = source
 
 
 def batch(
@@ -192,7 +194,7 @@ def batch(
     MissingExtra without Dask (unless `workers` is 0) or pyarrow.
     """
     arrow()
-    wanted = {unit.name: unit for unit in units(config)}
+    requested = {unit.name: unit for unit in units(config)}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     result = BatchResult(out)
@@ -201,7 +203,7 @@ def batch(
     _clear_parts(out)
     start = time.perf_counter()
     finished: dict[str, Done] = {}
-    pending = list(wanted.values())
+    pending = list(requested.values())
     engine = _Serial() if config.workers == 0 and not config.address else _Dask(config)
     try:
         for attempt in range(ROUNDS + 1):
@@ -210,12 +212,14 @@ def batch(
                 result.did += len(done.did)
                 result.had += len(done.had)
                 if progress is not None:
-                    progress(sum(not d.error or d.final for d in finished.values()), len(wanted), done.name)
+                    progress(
+                        sum(not d.error or d.final for d in finished.values()), len(requested), done.name
+                    )
                 if len(finished) % 20 == 0:
-                    _write(out, wanted, finished)
-            pending = [wanted[name] for name, done in finished.items() if done.error and not done.final]
+                    _write(out, requested, finished)
+            pending = [requested[name] for name, done in finished.items() if done.error and not done.final]
             pending += (
-                [unit for name, unit in wanted.items() if name not in finished] if engine.deaths else []
+                [unit for name, unit in requested.items() if name not in finished] if engine.deaths else []
             )
             if not pending or (stop is not None and stop.is_set()) or attempt == ROUNDS:
                 break
@@ -223,9 +227,11 @@ def batch(
         engine.close()
     result.deaths = engine.deaths
     result.seconds = time.perf_counter() - start
-    result.rows = _write(out, wanted, finished)
+    result.rows = _write(out, requested, finished)
     result.failures = {name: done.error for name, done in finished.items() if done.error}
-    result.failures |= {name: "not reached: the run was stopped" for name in wanted if name not in finished}
+    result.failures |= {
+        name: "not reached: the run was stopped" for name in requested if name not in finished
+    }
     _dump(out / FAILURES, result.failures)
     _dump(
         out / RECORD,
@@ -309,9 +315,9 @@ class _Dask:
             self._client.submit(work, unit, pure=False, key=f"eifer-{unit.name}-{time.time_ns()}"): unit
             for unit in pending
         }
-        asked = self._distributed.as_completed(list(futures))
+        completed = self._distributed.as_completed(list(futures))
         taken_back = False
-        for future in asked:
+        for future in completed:
             unit = futures[future]
             self._count_deaths()
             if future.cancelled():
@@ -377,10 +383,10 @@ def _clear_parts(out: Path) -> None:
         note.unlink(missing_ok=True)
 
 
-def _write(out: Path, wanted: dict[str, Unit], finished: dict[str, Done]) -> list[dict[str, Any]]:
+def _write(out: Path, requested: dict[str, Unit], finished: dict[str, Done]) -> list[dict[str, Any]]:
     """The table, whole or not at all; rows in the order of the configuration."""
     pa, pq = arrow()
-    rows = [as_row(finished[name], unit) for name, unit in wanted.items() if name in finished]
+    rows = [as_row(finished[name], unit) for name, unit in requested.items() if name in finished]
     names = list(dict.fromkeys(key for row in rows for key in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     part = out / f".{RESULTS}.part"

@@ -43,10 +43,10 @@ def plan(
     """
     unit_s = minutes * sum(cost_s_per_min.values())
     memory = peak_mb + GROWTH_MB_PER_MIN * max(minutes - measured_min, 0.0)
-    found = []
+    plans = []
     for count in workers:
         busy = min(count, recordings)
         rounds = math.ceil(recordings / busy)
         wall = STARTUP_S + rounds * unit_s
-        found.append(Plan(count, wall / 3600, busy * memory / 1024, recordings * unit_s / (count * wall)))
-    return found
+        plans.append(Plan(count, wall / 3600, busy * memory / 1024, recordings * unit_s / (count * wall)))
+    return plans

@@ -216,18 +216,18 @@ def _reconstruct(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
         return {"bag": str(source.absolute())}
     reconstruction = Reconstruction(ReconstructionConfig.model_validate(unit.settings.get("reconstruct", {})))
     reconstruction.setup()
-    frames = seen = 0
+    frames = tracked = 0
     with Bag(source) as bag, BagWriter(part / "bag", session=bag.session, wait=True) as out:
         for _, topic, item in bag.items():
             if isinstance(item, Frame) and topic == PICTURES:
                 frames += 1
-                for made in reconstruction.handle(PICTURES, item):
-                    if isinstance(made.item, FaceState):
-                        seen += made.item.confidence > 0
-                        out.write(made.port, made.item)
+                for emission in reconstruction.handle(PICTURES, item):
+                    if isinstance(emission.item, FaceState):
+                        tracked += emission.item.confidence > 0
+                        out.write(emission.port, emission.item)
             elif not isinstance(item, Frame):
                 out.write(topic, item)
-    return {"frames": frames, "frames_tracked": seen}
+    return {"frames": frames, "frames_tracked": tracked}
 
 
 def _fit(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:

@@ -85,17 +85,17 @@ def run_demo(
     out: Path,
     settings: DemoSettings | None = None,
     *,
-    told: Told | None = None,
+    progress: Told | None = None,
     stop: threading.Event | None = None,
 ) -> DemoResult:
-    """Run it. `out` must be new or empty. told: progress."""
+    """Run it. `out` must be new or empty. progress: called with the stage and the share of it that is done."""
     settings = settings or DemoSettings()
-    tell: Told = told or (lambda stage, share: None)
+    report_progress: Told = progress or (lambda stage, share: None)
     new_folder(out)
     result = DemoResult()
     begin = time.perf_counter()
-    fitted = _calibrate(out, settings, tell, stop, result)
-    log, host, bag = _perform(out, settings, fitted, tell, stop)
+    fitted = _calibrate(out, settings, report_progress, stop, result)
+    log, host, bag = _perform(out, settings, fitted, report_progress, stop)
     result.values["seconds"] = time.perf_counter() - begin
     _judge(result, fitted, log, host)
     _bag_figures(result, bag)
@@ -105,13 +105,13 @@ def run_demo(
         "mapping": str(out / "mapping.npz"),
         "summary": str(out / "summary.json"),
     }
-    tell("report", 0.0)
+    report_progress("report", 0.0)
     write_page(out / "report.html", result, log, load_head(fitted.mapping.head_model), BLIND_S)
     result.files["report"] = str(out / "report.html")
     (out / "summary.json").write_text(
         json.dumps({"values": result.values, "notes": result.notes}, indent=2) + "\n", encoding="utf-8"
     )
-    tell("report", 1.0)
+    report_progress("report", 1.0)
     return result
 
 
@@ -133,20 +133,22 @@ def _config(settings: DemoSettings, session: int, program: str, duration_s: floa
     )
 
 
-def _watch(host: LocalHost, stage: str, duration_s: float, tell: Told, stop: threading.Event | None) -> None:
+def _watch(
+    host: LocalHost, stage: str, duration_s: float, report_progress: Told, stop: threading.Event | None
+) -> None:
     first: list[int] = []
 
-    def look(port: str, item: Item) -> None:
+    def report_share(port: str, item: Item) -> None:
         first[:] = first or [item.stamp]
-        tell(stage, min(1.0, seconds(item.stamp - first[0]) / duration_s))
+        report_progress(stage, min(1.0, seconds(item.stamp - first[0]) / duration_s))
         if stop is not None and stop.is_set():
             host.stop()
 
-    host.tap(look, topics.CAMERA_IMAGE.name)
+    host.tap(report_share, topics.CAMERA_IMAGE.name)
 
 
 def _calibrate(
-    out: Path, settings: DemoSettings, tell: Told, stop: threading.Event | None, result: DemoResult
+    out: Path, settings: DemoSettings, report_progress: Told, stop: threading.Event | None, result: DemoResult
 ) -> Fitted:
     """The 11 movements, recorded, calibrated and fitted to."""
     processing, reconstruction = (
@@ -158,7 +160,7 @@ def _calibrate(
     log = Log()
     host.tap(log.take)
     host.setup()
-    _watch(host, "calibration: 11 movements, camera and sEMG", settings.calibration_s, tell, stop)
+    _watch(host, "calibration: 11 movements, camera and sEMG", settings.calibration_s, report_progress, stop)
     with BagWriter(
         out / "calibration",
         session={"participant": f"simulated {settings.seed}", "part": "calibration"},
@@ -171,7 +173,7 @@ def _calibrate(
         raise InputError(
             f"the demo was interrupted during the calibration; {out / 'calibration'} holds what was recorded"
         )
-    tell("fit: muscles to face and back", 0.0)
+    report_progress("fit: muscles to face and back", 0.0)
     session = Session(
         out / "calibration",
         log.muscles[topics.EMG_ACTIVITY.name],
@@ -186,12 +188,12 @@ def _calibrate(
     fitted = fit_session(session)
     result.values["fit_s"] = time.perf_counter() - start
     fitted.mapping.save(out / "mapping.npz")
-    tell("fit: muscles to face and back", 1.0)
+    report_progress("fit: muscles to face and back", 1.0)
     return fitted
 
 
 def _perform(
-    out: Path, settings: DemoSettings, fitted: Fitted, tell: Told, stop: threading.Event | None
+    out: Path, settings: DemoSettings, fitted: Fitted, report_progress: Told, stop: threading.Event | None
 ) -> tuple[Log, LocalHost, BagWriter]:
     """The live part: another session of the same person, everything running, the camera covered for a while."""
     processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), _Seeing(ReconstructionConfig())
@@ -209,7 +211,7 @@ def _perform(
     log = Log()
     host.tap(log.take)
     host.setup()
-    _watch(host, "live: reconstruction, mapping, fusion", settings.live_s, tell, stop)
+    _watch(host, "live: reconstruction, mapping, fusion", settings.live_s, report_progress, stop)
     with BagWriter(
         out / "recording", session={"participant": f"simulated {settings.seed}", "part": "live"}, wait=True
     ) as bag:
@@ -225,14 +227,16 @@ def aligned(
     """(T, E) estimated and true expression at the stamps of `states`, and (T,) seconds since the first truth;
     lost ones left out.
     """
-    kept = [state for state in states if state.status != FaceStatus.LOST]
+    tracked = [state for state in states if state.status != FaceStatus.LOST]
     base = truth[0].stamp
-    known = np.array([seconds(state.stamp - base) for state in truth])
+    truth_s = np.array([seconds(state.stamp - base) for state in truth])
     values = np.stack([state.expression for state in truth])
-    times = np.array([seconds(state.stamp - base) for state in kept])
-    inside = (times >= known[0]) & (times <= known[-1])
-    true = np.stack([np.interp(times, known, values[:, column]) for column in range(values.shape[1])], axis=1)
-    estimated = np.stack([state.expression for state in kept])
+    times = np.array([seconds(state.stamp - base) for state in tracked])
+    inside = (times >= truth_s[0]) & (times <= truth_s[-1])
+    true = np.stack(
+        [np.interp(times, truth_s, values[:, column]) for column in range(values.shape[1])], axis=1
+    )
+    estimated = np.stack([state.expression for state in tracked])
     return estimated[inside], true[inside].astype(np.float32), times[inside]
 
 

@@ -104,13 +104,13 @@ def _moments(log: Log, blind_s: tuple[float, float], count: int = 7) -> list[int
         if blind_s[0] + 0.5 <= seconds(frame.stamp - start) < blind_s[1]
     ]
     order = sorted(range(len(log.frames)), key=lambda i: -strength[i])
-    chosen = sorted(covered, key=lambda i: -strength[i])[:2]
+    selection = sorted(covered, key=lambda i: -strength[i])[:2]
     for i in order:
-        if len(chosen) >= count:
+        if len(selection) >= count:
             break
-        if i not in chosen and i not in covered and all(abs(i - other) > 1 for other in chosen):
-            chosen.append(i)
-    return sorted(chosen)
+        if i not in selection and i not in covered and all(abs(i - other) > 1 for other in selection):
+            selection.append(i)
+    return sorted(selection)
 
 
 def _film(log: Log, head: HeadModel, blind_s: tuple[float, float]) -> str:
@@ -148,18 +148,18 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
     span = seconds(end - start)
     values = np.stack([state.expression for state in truth])
     moving = np.argsort(values.std(axis=0))[::-1]
-    chosen: list[int] = []
+    columns: list[int] = []
     for index in moving:
         if all(
             _sideless(head.expression_names[index]) != _sideless(head.expression_names[other])
-            for other in chosen
+            for other in columns
         ):
-            chosen.append(int(index))
-        if len(chosen) == names:
+            columns.append(int(index))
+        if len(columns) == names:
             break
     width, height = 980, 84
     charts = []
-    for index in chosen:
+    for index in columns:
         lines = []
         top = max(0.3, float(values[:, index].max()) * 1.1)
         for port, colour in _COLOURS.items():

@@ -18,48 +18,51 @@ class DemoResult:
     def table(self) -> list[tuple[str, str]]:
         """Rows for people."""
 
-        def known(key: str, unit: str = "", digits: int = 2) -> str:
+        def figure(key: str, unit: str = "", digits: int = 2) -> str:
             return f"{self.values[key]:.{digits}f}{unit}" if key in self.values else "none"
 
         rows = [
-            ("a face that never moves", f"{known('resting_face_vertex_mm')} mm from the truth on average"),
+            ("a face that never moves", f"{figure('resting_face_vertex_mm')} mm from the truth on average"),
         ]
         for name, words in (
             ("vision", "from the camera"),
             ("emg", "from EMG alone"),
             ("fused", "camera and EMG fused"),
         ):
-            covered = known(f"{name}_vertex_blind_mm", " mm")
+            covered = figure(f"{name}_vertex_blind_mm", " mm")
             figures = (
-                f"{known(f'{name}_vertex_mm')} mm, {covered} while the camera is covered",
-                f"r {known(f'{name}_r')}",
-                f"R2 {known(f'{name}_r2')}",
-                known(f"{name}_hz", " Hz", 1),
+                f"{figure(f'{name}_vertex_mm')} mm, {covered} while the camera is covered",
+                f"r {figure(f'{name}_r')}",
+                f"R2 {figure(f'{name}_r2')}",
+                figure(f"{name}_hz", " Hz", 1),
             )
             rows.append((words, "; ".join(figures)))
         rows += [
             (
                 "pictures with a face",
-                f"{known('vision_tracked', digits=0)} of {known('vision_frames', digits=0)}",
+                f"{figure('vision_tracked', digits=0)} of {figure('vision_frames', digits=0)}",
             ),
             (
                 "fit",
-                f"{known('fit_s', ' s', 1)}; held-out r {known('cv_r')}, R2 {known('cv_r2')} against the camera's faces",
+                f"{figure('fit_s', ' s', 1)}; held-out r {figure('cv_r')}, R2 {figure('cv_r2')} against the camera's faces",
             ),
-            ("skin follows muscle by", f"{known('lag_ms', ' ms', 0)} (grade {known('lag_grade', digits=0)})"),
+            (
+                "skin follows muscle by",
+                f"{figure('lag_ms', ' ms', 0)} (grade {figure('lag_grade', digits=0)})",
+            ),
             (
                 "picture to face",
-                f"median {known('vision_latency_p50_ms')} ms, p99 {known('vision_latency_p99_ms')} ms",
+                f"median {figure('vision_latency_p50_ms')} ms, p99 {figure('vision_latency_p99_ms')} ms",
             ),
             (
                 "EMG chunk to face",
-                f"median {known('emg_latency_p50_ms')} ms, p99 {known('emg_latency_p99_ms')} ms",
+                f"median {figure('emg_latency_p50_ms')} ms, p99 {figure('emg_latency_p99_ms')} ms",
             ),
             (
                 "lost",
-                f"{known('emg_lost', digits=0)} EMG samples, {known('recording_dropped', digits=0)} recorded items",
+                f"{figure('emg_lost', digits=0)} EMG samples, {figure('recording_dropped', digits=0)} recorded items",
             ),
-            ("took", known("seconds", " s", 0)),
+            ("took", figure("seconds", " s", 0)),
         ]
         return rows
 

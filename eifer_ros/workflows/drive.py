@@ -77,7 +77,7 @@ def drive(
     result = Driven()
     first = 0
 
-    def look(port: str, item: Item) -> None:
+    def show(port: str, item: Item) -> None:
         nonlocal first
         if isinstance(item, FaceState) and port in FACES:  # not the truth of a simulation
             first = first or item.stamp
@@ -90,7 +90,7 @@ def drive(
         if stop is not None and stop.is_set():
             host.stop()
 
-    host.tap(look)
+    host.tap(show)
     host.setup()
     try:
         source_component = components["source"]

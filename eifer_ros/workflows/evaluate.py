@@ -92,13 +92,13 @@ class Evaluation:
 
 def versions() -> dict[str, str]:
     """Python and the libraries that compute."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def evaluate(
@@ -120,25 +120,25 @@ def evaluate(
     """
     if area not in AREAS:
         raise InputError(f"area '{area}': evaluate mapping, face or emg")
-    asked = protocol.with_data() if isinstance(protocol, Protocol) else load_protocol(protocol, area)
+    settings = protocol.with_data() if isinstance(protocol, Protocol) else load_protocol(protocol, area)
     new_folder(out)
     (out / "figures").mkdir()
     (out / "protocol.yaml").write_text(
-        f"# digest {asked.digest}; repeat with: eifer evaluate {area} --protocol protocol.yaml\n"
-        + yaml.safe_dump(asked.model_dump(mode="json"), sort_keys=False),
+        f"# digest {settings.digest}; repeat with: eifer evaluate {area} --protocol protocol.yaml\n"
+        + yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False),
         encoding="utf-8",
     )
-    result = Evaluation(asked)
-    tell = progress or (lambda done, total, words: None)
-    {"mapping": _mapping, "face": _face, "emg": _emg}[area](result, out / "figures", tell)
+    result = Evaluation(settings)
+    report_progress = progress or (lambda done, total, words: None)
+    {"mapping": _mapping, "face": _face, "emg": _emg}[area](result, out / "figures", report_progress)
     if bench:
         for name in BENCH[area]:
-            result.bench += bench_figures(name, quick, tell)
+            result.bench += bench_figures(name, quick, report_progress)
         if result.bench:
             write_csv(out / "bench.csv", result.bench)
     write_csv(out / "table.csv", result.rows)
     write_csv(out / "each.csv", result.each)
-    heading = f"# {asked.name}: {area} (protocol {asked.digest}, eifer {__version__})\n\n"
+    heading = f"# {settings.name}: {area} (protocol {settings.digest}, eifer {__version__})\n\n"
     benched = f"\n## Benchmarks\n\n{markdown(result.bench)}" if result.bench else ""
     (out / "table.md").write_text(heading + markdown(result.rows) + benched, encoding="utf-8")
     (out / "results.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
@@ -156,7 +156,7 @@ class Everything:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "areas": {name: found.as_dict() for name, found in self.areas.items()},
+            "areas": {name: evaluation.as_dict() for name, evaluation in self.areas.items()},
             "bench": self.bench,
             "failures": self.failures,
         }
@@ -180,7 +180,7 @@ def evaluate_all(
     """
     new_folder(out)
     result = Everything()
-    tell = progress or (lambda done, total, words: None)
+    report_progress = progress or (lambda done, total, words: None)
     for name in areas:
         try:
             result.areas[name] = evaluate(name, out / name, progress=progress)
@@ -188,7 +188,7 @@ def evaluate_all(
             result.failures[name] = str(error)
     for name in benches if bench else ():
         try:
-            result.bench += bench_figures(name, quick, tell)
+            result.bench += bench_figures(name, quick, report_progress)
         except InputError as error:
             if not (_tree() / "bench").is_dir():
                 raise
@@ -206,21 +206,21 @@ def evaluate_all(
 # ---- mapping ----------------------------------------------------------------------------------------------------------------
 
 
-def _mapping(result: Evaluation, figures: Path, tell: Progress) -> None:
-    asked = result.protocol
-    problems = [problem for data in asked.data for problem in problems_of(data, asked.spaces)]
+def _mapping(result: Evaluation, figures: Path, report_progress: Progress) -> None:
+    protocol = result.protocol
+    problems = [problem for data in protocol.data for problem in problems_of(data, protocol.spaces)]
     runs = [
         (p, d, m, s)
         for p in problems
-        for d in asked.directions
-        for m in asked.models
-        for s in _seeds(asked, m)
+        for d in protocol.directions
+        for m in protocol.models
+        for s in _seeds(protocol, m)
     ]
-    kept: dict[tuple[str, str, str], Prediction] = {}
+    predictions: dict[tuple[str, str, str], Prediction] = {}
     for done, (problem, direction, model, seed) in enumerate(runs):
-        learnt, judged = asked.split.rows(problem.times)
-        found = predict(model, direction, problem, learnt, judged, seed)
-        row, each = mapping_scores(problem, direction, found)
+        learnt, judged = protocol.split.rows(problem.times)
+        prediction = predict(model, direction, problem, learnt, judged, seed)
+        row, each = mapping_scores(problem, direction, prediction)
         key = {
             "data": problem.name,
             "space": problem.space,
@@ -229,17 +229,22 @@ def _mapping(result: Evaluation, figures: Path, tell: Progress) -> None:
             "seed": seed,
         }
         result.rows.append(
-            {**key, **row, "late_ms": 1e3 * found.late_s, "judged_s": len(found.rows) * problem.period_s}
+            {
+                **key,
+                **row,
+                "late_ms": 1e3 * prediction.late_s,
+                "judged_s": len(prediction.rows) * problem.period_s,
+            }
         )
         result.each += [{**key, **one} for one in each]
-        if direction == "exp2emg" and problem is problems[0] and seed == asked.seeds[0]:
-            kept[(problem.name, problem.space, model)] = found
-        tell(done + 1, len(runs), f"{problem.name} {problem.space} {direction} {model}")
-    _mapping_figures(result, figures, problems[0], kept)
+        if direction == "exp2emg" and problem is problems[0] and seed == protocol.seeds[0]:
+            predictions[(problem.name, problem.space, model)] = prediction
+        report_progress(done + 1, len(runs), f"{problem.name} {problem.space} {direction} {model}")
+    _mapping_figures(result, figures, problems[0], predictions)
 
 
-def _seeds(asked: Protocol, model: str) -> list[int]:
-    return asked.seeds if model in SEEDED else asked.seeds[:1]
+def _seeds(protocol: Protocol, model: str) -> list[int]:
+    return protocol.seeds if model in SEEDED else protocol.seeds[:1]
 
 
 def problems_of(data: Data, spaces: list[str]) -> list[Problem]:
@@ -262,9 +267,9 @@ def session_of(data: Data) -> Session:
     for _, item in _simulated(data):
         if isinstance(item, EmgChunk):
             session.activity += [
-                made.item
-                for made in processing.handle("emg/raw", item)
-                if isinstance(made.item, MuscleActivity)
+                emission.item
+                for emission in processing.handle("emg/raw", item)
+                if isinstance(emission.item, MuscleActivity)
             ]
         elif isinstance(item, FaceState):
             session.faces.append(item)
@@ -274,20 +279,20 @@ def session_of(data: Data) -> Session:
 
 
 def _simulated(data: Data) -> Iterator[Emission]:
-    asked = data.simulated
-    assert asked is not None
+    recipe = data.simulated
+    assert recipe is not None
     config = PerformerConfig(
-        seed=asked.seed,
-        session=asked.session,
-        program=asked.program,
-        rate_hz=asked.rate_hz,
+        seed=recipe.seed,
+        session=recipe.session,
+        program=recipe.program,
+        rate_hz=recipe.rate_hz,
         chunk_samples=256,
     )
-    return simulated_items(config, asked.seconds)
+    return simulated_items(config, recipe.seconds)
 
 
 def mapping_scores(
-    problem: Problem, direction: str, found: Prediction
+    problem: Problem, direction: str, prediction: Prediction
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The table's row and one entry per output.
 
@@ -295,7 +300,7 @@ def mapping_scores(
     head here, beside that of the mean face. exp2emg: per muscle MSE and RMS in uV of the envelope (activation
     put back onto the muscle's own range), SMAPE in per cent, Spearman's rho, r and R2.
     """
-    r, r2 = scores(found.truth, found.estimate)
+    r, r2 = scores(prediction.truth, prediction.estimate)
     names = problem.face_names if direction == "emg2exp" else problem.muscle_names
     each: list[dict[str, Any]] = [
         {"output": name, "r": float(a), "r2": float(b)} for name, a, b in zip(names, r, r2, strict=True)
@@ -303,16 +308,16 @@ def mapping_scores(
     row = {"r": _median(r), "r2": _median(r2)}
     if direction == "emg2exp":
         if problem.basis is not None:
-            every = slice(None, None, max(1, len(found.truth) // 1000))
+            every = slice(None, None, max(1, len(prediction.truth) // 1000))
             row["vertex_mm"] = float(
-                vertex_error_mm(problem.basis, found.estimate[every], found.truth[every]).mean()
+                vertex_error_mm(problem.basis, prediction.estimate[every], prediction.truth[every]).mean()
             )
-            mean = np.tile(found.truth.mean(axis=0), (len(found.truth), 1))
+            mean = np.tile(prediction.truth.mean(axis=0), (len(prediction.truth), 1))
             row["vertex_mean_face_mm"] = float(
-                vertex_error_mm(problem.basis, mean[every], found.truth[every]).mean()
+                vertex_error_mm(problem.basis, mean[every], prediction.truth[every]).mean()
             )
         return row, each
-    estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
+    estimate, truth = microvolts(problem, prediction.estimate), microvolts(problem, prediction.truth)
     rho = spearman(estimate, truth)
     columns = {
         "mse_uv2": mse(estimate, truth),
@@ -339,13 +344,13 @@ def microvolts(problem: Problem, activation: Any) -> Any:
 
 
 def _median(values: Any) -> float:
-    known = np.asarray(values, np.float64)
-    known = known[np.isfinite(known)]
-    return float(np.median(known)) if len(known) else float("nan")
+    finite = np.asarray(values, np.float64)
+    finite = finite[np.isfinite(finite)]
+    return float(np.median(finite)) if len(finite) else float("nan")
 
 
 def _mapping_figures(
-    result: Evaluation, figures: Path, problem: Problem, kept: dict[tuple[str, str, str], Prediction]
+    result: Evaluation, figures: Path, problem: Problem, predictions: dict[tuple[str, str, str], Prediction]
 ) -> None:
     for direction, metric, label in (
         ("emg2exp", "r", "Pearson r, one dot per coefficient, bar: median"),
@@ -364,8 +369,8 @@ def _mapping_figures(
             words = "Muscles to face" if direction == "emg2exp" else "Face to muscles"
             title = f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}"
             _draw(result, dots_figure, path, title, label, list(groups.items()))
-    for (name, space, model), found in list(kept.items())[-1:]:
-        estimate, truth = microvolts(problem, found.estimate), microvolts(problem, found.truth)
+    for (name, space, model), prediction in list(predictions.items())[-1:]:
+        estimate, truth = microvolts(problem, prediction.estimate), microvolts(problem, prediction.truth)
         moves = np.argsort(-truth.std(axis=0))[:4]
         curves = [
             (problem.muscle_names[k].replace("_", " "), "uV", truth[:, k], estimate[:, k])
@@ -373,7 +378,7 @@ def _mapping_figures(
         ]
         title = f"{model} on {name} ({space}), judged rows only"
         path = figures / "exp2emg_traces.svg"
-        _draw(result, traces_figure, path, title, problem.times[found.rows], curves)
+        _draw(result, traces_figure, path, title, problem.times[prediction.rows], curves)
 
 
 def _draw(result: Evaluation, figure: Callable[..., None], path: Path, *content: Any) -> None:
@@ -390,37 +395,37 @@ def _draw(result: Evaluation, figure: Callable[..., None], path: Path, *content:
 # ---- face -------------------------------------------------------------------------------------------------------------------
 
 
-def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
-    asked = result.protocol
+def _face(result: Evaluation, figures: Path, report_progress: Progress) -> None:
+    protocol = result.protocol
     networks = {
         name: PictureNetwork(Path(path))
-        for name, path in (("features", asked.feature_network), ("classes", asked.classifier))
+        for name, path in (("features", protocol.feature_network), ("classes", protocol.classifier))
         if path
     }
     result.notes += [f"{name}: network of SHA-256 {network.digest}" for name, network in networks.items()]
-    if asked.participants:
-        _faces_under_sensors(result, figures, tell)
-    for index, data in enumerate(asked.data):
+    if protocol.participants:
+        _faces_under_sensors(result, figures, report_progress)
+    for index, data in enumerate(protocol.data):
         if data.mmm:
             raise InputError(
                 "area face needs a truth beside the faces; MMM has none (eifer evaluate mapping compares its methods)"
             )
-        faces, pictures = _faces_and_pictures(data, asked, bool(networks or asked.reference))
+        faces, pictures = _faces_and_pictures(data, protocol, bool(networks or protocol.reference))
         truth = faces.pop("truth/face", [])
         if not truth:
             raise InputError(
                 f"{data.name}: no truth/face in this recording; area face needs one (eifer simulate makes it)"
             )
         for topic, states in faces.items():
-            if asked.topics and topic not in asked.topics:
+            if protocol.topics and topic not in protocol.topics:
                 continue
             row, each = face_scores(states, truth)
             key = {"data": data.name, "topic": topic}
             result.rows.append({**key, **row})
             result.each += [{**key, **one} for one in each]
-        if asked.reference:
-            result.rows += _picture_rows(data.name, pictures, asked, networks)
-        tell(index + 1, len(asked.data), data.name)
+        if protocol.reference:
+            result.rows += _picture_rows(data.name, pictures, protocol, networks)
+        report_progress(index + 1, len(protocol.data), data.name)
     groups: dict[str, list[float]] = {}
     for one in result.each:
         if "topic" in one:
@@ -431,47 +436,47 @@ def _face(result: Evaluation, figures: Path, tell: Progress) -> None:
         _draw(result, dots_figure, path, "Face against the truth", label, list(groups.items()))
 
 
-def _faces_under_sensors(result: Evaluation, figures: Path, tell: Progress) -> None:
+def _faces_under_sensors(result: Evaluation, figures: Path, report_progress: Progress) -> None:
     """Every estimator on simulated people, bare and under sensors; a table, dots by movement, and the faces
     side by side.
     """
-    asked = result.protocol
+    protocol = result.protocol
     head = load_head()
-    chosen = under_sensors.ways(head, asked.encoder, asked.encoder_bare, asked.restorer)
-    lacking = [name for name in ("E_N", "E_S", "restored") if name not in chosen]
+    methods = under_sensors.ways(head, protocol.encoder, protocol.encoder_bare, protocol.restorer)
+    lacking = [name for name in ("E_N", "E_S", "restored") if name not in methods]
     if lacking:
         result.notes.append(f"not judged, as their networks are not installed: {', '.join(lacking)}")
-    total = len(asked.participants)
+    total = len(protocol.participants)
     judged = under_sensors.judge(
-        asked.participants,
-        chosen,
-        asked.moments,
+        protocol.participants,
+        methods,
+        protocol.moments,
         source=under_sensors.scenes,
-        tell=lambda done, _: tell(done, total, f"{done} of {total} participants"),
+        progress=lambda done, _: report_progress(done, total, f"{done} of {total} participants"),
     )
-    found = under_sensors.scores(judged, head)
-    result.rows += under_sensors.rows(found)
-    result.each += under_sensors.each(found)
-    closure = under_sensors.gap_closure(found)
+    results = under_sensors.scores(judged, head)
+    result.rows += under_sensors.rows(results)
+    result.each += under_sensors.each(results)
+    closure = under_sensors.gap_closure(results)
     if np.isfinite(closure):
-        alone = under_sensors.gap_closure(found, "expression_mm")
+        alone = under_sensors.gap_closure(results, "expression_mm")
         result.notes.append(
             f"gap closure of the vertex error {closure:.3f}, of the expression alone {alone:.3f}"
         )
     label = "vertex error in mm, one dot per movement, bar: median"
     groups = [
-        (f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in found
+        (f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in results
     ]
     _draw(result, dots_figure, figures / "movements.svg", "Faces under sensors", label, groups)
-    for seed in asked.participants[:3]:
+    for seed in protocol.participants[:3]:
         some = list(under_sensors.scenes(seed, 1))
         path = figures / f"faces_{seed}.png"
-        cv2.imwrite(str(path), under_sensors.side_by_side(some, chosen, head)[:, :, ::-1])
+        cv2.imwrite(str(path), under_sensors.side_by_side(some, methods, head)[:, :, ::-1])
         result.figures.append(path.name)
 
 
 def _faces_and_pictures(
-    data: Data, asked: Protocol, want_pictures: bool
+    data: Data, protocol: Protocol, want_pictures: bool
 ) -> tuple[dict[str, list[FaceState]], dict[str, dict[Stamp, Any]]]:
     faces: dict[str, list[FaceState]] = {}
     pictures: dict[str, dict[Stamp, Any]] = {}
@@ -497,8 +502,8 @@ def _faces_and_pictures(
     for topic, item in simulate(min(one.seconds, 30.0) / 60, config, emg=False):
         take(topic, item)
         if isinstance(item, Frame):
-            for made in reconstruction.handle(topic, item):
-                take(made.port, made.item)
+            for emission in reconstruction.handle(topic, item):
+                take(emission.port, emission.item)
     return faces, pictures
 
 
@@ -513,32 +518,32 @@ def face_scores(
     over coefficients that move.
     """
     head = load_head(truth[0].head_model)
-    seen = [state for state in states if state.status != FaceStatus.LOST]
-    if not seen or seen[0].head_model != head.id:
+    tracked = [state for state in states if state.status != FaceStatus.LOST]
+    if not tracked or tracked[0].head_model != head.id:
         return {"faces": len(states), "tracked": 0.0}, []
     base = truth[0].stamp
-    known = np.array([(state.stamp - base) / NS for state in truth])
+    truth_s = np.array([(state.stamp - base) / NS for state in truth])
     values = np.stack([state.expression for state in truth])
-    times = np.array([(state.stamp - base) / NS for state in seen])
-    inside = (times >= known[0] - 1e-6) & (times <= known[-1] + 1e-6)
-    seen = [state for state, kept in zip(seen, inside, strict=True) if kept]
+    times = np.array([(state.stamp - base) / NS for state in tracked])
+    inside = (times >= truth_s[0] - 1e-6) & (times <= truth_s[-1] + 1e-6)
+    tracked = [state for state, covered in zip(tracked, inside, strict=True) if covered]
     times = times[inside]
-    true = np.stack([np.interp(times, known, column) for column in values.T], axis=1)
-    estimate = np.stack([state.expression for state in seen])
+    true = np.stack([np.interp(times, truth_s, column) for column in values.T], axis=1)
+    estimate = np.stack([state.expression for state in tracked])
     basis = displacement_basis(head)
     r, r2 = scores(true, estimate)
     moving = true.std(axis=0) > 0.03
     rest = np.tile(np.median(values, axis=0), (len(true), 1))
     region = head.regions["face"]
-    sample = np.unique(np.linspace(0, len(seen) - 1, min(60, len(seen))).astype(int))
-    nearest = [truth[int(np.argmin(np.abs(known - times[k])))] for k in sample]
+    sample = np.unique(np.linspace(0, len(tracked) - 1, min(60, len(tracked))).astype(int))
+    nearest = [truth[int(np.argmin(np.abs(truth_s - times[k])))] for k in sample]
     rigid = [
-        rigid_vertex_error_mm(head.state_vertices(seen[k])[region], head.state_vertices(other)[region])
+        rigid_vertex_error_mm(head.state_vertices(tracked[k])[region], head.state_vertices(other)[region])
         for k, other in zip(sample.tolist(), nearest, strict=True)
     ]
     row = {
         "faces": len(states),
-        "tracked": len(seen) / len(states),
+        "tracked": len(tracked) / len(states),
         "vertex_mm": float(vertex_error_mm(basis, estimate, true).mean()),
         "vertex_resting_mm": float(vertex_error_mm(basis, rest, true).mean()),
         "rigid_mm": float(np.mean(rigid)),
@@ -553,35 +558,35 @@ def face_scores(
 
 
 def _picture_rows(
-    name: str, pictures: dict[str, dict[Stamp, Any]], asked: Protocol, networks: dict[str, PictureNetwork]
+    name: str, pictures: dict[str, dict[Stamp, Any]], protocol: Protocol, networks: dict[str, PictureNetwork]
 ) -> list[dict[str, Any]]:
     """Pictures with electrodes and restored ones against those of the same person without.
 
     psnr_db, ssim: means over the pictures that have a twin, one of the same stamp and size; a simulated
     participant can give one.
     """
-    with Bag(Path(asked.reference)) as bag:
+    with Bag(Path(protocol.reference)) as bag:
         bare = {
             stamp: item.image
             for stamp, _, item in bag.items(topics=["camera/image_raw"])
             if isinstance(item, Frame)
         }
     rows = []
-    for topic, found in pictures.items():
+    for topic, stamped in pictures.items():
         row: dict[str, Any] = {"data": name, "topic": topic}
         if "features" in networks:
             row["frechet"] = frechet_distance(
-                networks["features"](found.values()), networks["features"](bare.values())
+                networks["features"](stamped.values()), networks["features"](bare.values())
             )
-        both = sorted(set(found) & set(bare))
+        both = sorted(set(stamped) & set(bare))
         if "classes" in networks and both:
             classes = networks["classes"]
-            row["agreement"] = agreement(classes(found[s] for s in both), classes(bare[s] for s in both))
-        twins = [stamp for stamp in both if found[stamp].shape == bare[stamp].shape]
+            row["agreement"] = agreement(classes(stamped[s] for s in both), classes(bare[s] for s in both))
+        twins = [stamp for stamp in both if stamped[stamp].shape == bare[stamp].shape]
         if twins:
             row["pairs"] = len(twins)
-            row["psnr_db"] = float(np.mean([min(psnr_db(found[s], bare[s]), SAME_DB) for s in twins]))
-            row["ssim"] = float(np.mean([ssim(found[s], bare[s]) for s in twins]))
+            row["psnr_db"] = float(np.mean([min(psnr_db(stamped[s], bare[s]), SAME_DB) for s in twins]))
+            row["ssim"] = float(np.mean([ssim(stamped[s], bare[s]) for s in twins]))
         rows.append(row)
     return rows
 
@@ -589,17 +594,17 @@ def _picture_rows(
 # ---- emg --------------------------------------------------------------------------------------------------------------------
 
 
-def _emg(result: Evaluation, figures: Path, tell: Progress) -> None:
-    asked = result.protocol
-    total = len(asked.data) * len(asked.profiles)
-    for index, data in enumerate(asked.data):
+def _emg(result: Evaluation, figures: Path, report_progress: Progress) -> None:
+    protocol = result.protocol
+    total = len(protocol.data) * len(protocol.profiles)
+    for index, data in enumerate(protocol.data):
         chunks, truth, markers = _raw_and_truth(data)
-        for number, profile in enumerate(asked.profiles):
+        for number, profile in enumerate(protocol.profiles):
             row, each = emg_scores(chunks, truth, markers, profile)
             key = {"data": data.name, "profile": profile}
             result.rows.append({**key, **row})
             result.each += [{**key, **one} for one in each]
-            tell(index * len(asked.profiles) + number + 1, total, f"{data.name} {profile}")
+            report_progress(index * len(protocol.profiles) + number + 1, total, f"{data.name} {profile}")
     for metric, label in (
         ("r", "Pearson r of envelope and true activation, one dot per muscle"),
         ("snr_db", "P99 over rest in dB"),
@@ -651,37 +656,37 @@ def emg_scores(
     processing = EmgProcessing(EmgConfig.model_validate({"profile": profile}))
     processing.setup()
     activity = [
-        made.item
+        emission.item
         for chunk in chunks
-        for made in processing.handle("emg/raw", chunk)
-        if isinstance(made.item, MuscleActivity)
+        for emission in processing.handle("emg/raw", chunk)
+        if isinstance(emission.item, MuscleActivity)
     ]
-    known = [item for item in activity if np.isfinite(item.envelope).all()]
-    if len(known) < 200:
+    settled = [item for item in activity if np.isfinite(item.envelope).all()]
+    if len(settled) < 200:
         raise InputError(
-            f"profile {profile}: {len(known)} instants with an envelope on every channel; at least 200 are needed"
+            f"profile {profile}: {len(settled)} instants with an envelope on every channel; at least 200 are needed"
         )
-    envelope = np.stack([item.envelope for item in known]).astype(np.float64)
-    base = known[0].stamp
-    times = np.array([(item.stamp - base) / NS for item in known])
+    envelope = np.stack([item.envelope for item in settled]).astype(np.float64)
+    base = settled[0].stamp
+    times = np.array([(item.stamp - base) / NS for item in settled])
     middle, top = np.median(envelope, axis=0), np.percentile(envelope, 99, axis=0)
     snr = 20 * np.log10(np.maximum(top, 1e-12) / np.maximum(middle, 1e-12))
     each: list[dict[str, Any]] = [
-        {"output": name, "snr_db": float(v)} for name, v in zip(known[0].muscles, snr, strict=True)
+        {"output": name, "snr_db": float(v)} for name, v in zip(settled[0].muscles, snr, strict=True)
     ]
-    quality = np.stack([item.quality for item in known])
+    quality = np.stack([item.quality for item in settled])
     row = {
         "snr_db": _median(snr),
         "quality": float(np.nanmean(quality)) if np.isfinite(quality).any() else float("nan"),
     }
-    shared = [name for name in known[0].muscles if truth and name in truth[0].muscles]
+    shared = [name for name in settled[0].muscles if truth and name in truth[0].muscles]
     if shared:
         at = np.array([(item.stamp - base) / NS for item in truth])
         values = np.stack([item.activation for item in truth])[
             :, [truth[0].muscles.index(name) for name in shared]
         ]
-        seen = envelope[:, [known[0].muscles.index(name) for name in shared]]
-        best, delay = _best_lag(times, seen, at, values)
+        measured = envelope[:, [settled[0].muscles.index(name) for name in shared]]
+        best, delay = _best_lag(times, measured, at, values)
         row |= {"r": _median(best), "delay_ms": 1e3 * _median(delay)}
         by_name = {one["output"]: one for one in each}
         for name, value, late in zip(shared, best, delay, strict=True):
@@ -689,20 +694,22 @@ def emg_scores(
     return row, each
 
 
-def _best_lag(times: Any, seen: Any, at: Any, values: Any) -> tuple[Any, Any]:
-    """Per column the greatest correlation over delays 0..200 ms of `seen` behind `values`, and that delay in
+def _best_lag(times: Any, measured: Any, at: Any, values: Any) -> tuple[Any, Any]:
+    """Per column the greatest correlation over delays 0..200 ms of `measured` behind `values`, and that delay in
     s.
     """
     delays = np.arange(0.0, 0.201, 0.005)
-    found = np.stack(
+    correlation = np.stack(
         [
-            scores(np.stack([np.interp(times - delay, at, column) for column in values.T], axis=1), seen)[0]
+            scores(np.stack([np.interp(times - delay, at, column) for column in values.T], axis=1), measured)[
+                0
+            ]
             for delay in delays
         ]
     )
-    filled = np.where(np.isfinite(found), found, -np.inf)
+    filled = np.where(np.isfinite(correlation), correlation, -np.inf)
     best = filled.argmax(axis=0)
-    top = filled[best, np.arange(found.shape[1])]
+    top = filled[best, np.arange(correlation.shape[1])]
     return np.where(np.isfinite(top), top, np.nan), np.where(np.isfinite(top), delays[best], np.nan)
 
 
@@ -714,7 +721,9 @@ def _tree() -> Path:
 # ---- benchmarks -------------------------------------------------------------------------------------------------------------
 
 
-def bench_figures(area: str, quick: bool = True, tell: Progress | None = None) -> list[dict[str, Any]]:
+def bench_figures(
+    area: str, quick: bool = True, report_progress: Progress | None = None
+) -> list[dict[str, Any]]:
     """The figures of `python -m bench AREA`, one dictionary each. Empty where this area has no benchmark.
 
     Raises InputError outside a source tree: benchmarks are not installed.
@@ -728,18 +737,18 @@ def bench_figures(area: str, quick: bool = True, tell: Progress | None = None) -
         return []
     command = [sys.executable, "-m", "bench", area, *(["--quick"] if quick else [])]
     start = time.perf_counter()
-    found: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
     with subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("{"):
-                found.append({"area": area, **json.loads(line)})
-                if tell is not None:
-                    tell(len(found), 0, f"bench {area}: {found[-1]['figure']}")
+                figures.append({"area": area, **json.loads(line)})
+                if report_progress is not None:
+                    report_progress(len(figures), 0, f"bench {area}: {figures[-1]['figure']}")
         said = process.stderr.read() if process.stderr is not None else ""
     if process.returncode:
         last = said.strip().splitlines()[-1] if said.strip() else f"exit code {process.returncode}"
         raise InputError(f"python -m bench {area} failed after {time.perf_counter() - start:.0f} s: {last}")
-    return found
+    return figures

@@ -99,7 +99,7 @@ def faces_of(bag: Path, topic: str = "") -> tuple[str, list[FaceState]]:
     """The topic and its faces in stamp order. Raises InputError where there are none."""
     with Bag(bag) as recording:
         present = {stream.port for _, stream in recording.streams}
-        name = topic or next((known for known in FACES if known in present), "")
+        name = topic or next((candidate for candidate in FACES if candidate in present), "")
         if not name or name not in present:
             raise InputError(
                 f"{bag}: no {topic or 'faces'} in this recording; it has {', '.join(sorted(present))}. eifer run makes faces"

@@ -60,15 +60,15 @@ def filter_delay_s(profile: str, rate_hz: float = 2048.0) -> float:
     This is the delay of movement that is slow beside the filter; the time to half of a step is a few ms less.
     0 for a profile that is not causal.
     """
-    chosen = profile_named(profile)
-    if not chosen.causal:
+    settings = profile_named(profile)
+    if not settings.causal:
         return 0.0
-    made = design(chosen, rate_hz)
+    filters = design(settings, rate_hz)
     impulse = np.zeros(round(2 * rate_hz))
     impulse[0] = 1.0
     times = np.arange(len(impulse)) / rate_hz
-    energy = signal.sosfilt(made.band, impulse) ** 2
-    response = np.ones(made.window) if made.window else signal.sosfilt(made.smooth, impulse)
+    energy = signal.sosfilt(filters.band, impulse) ** 2
+    response = np.ones(filters.window) if filters.window else signal.sosfilt(filters.smooth, impulse)
     return float(energy @ times / energy.sum() + response @ times[: len(response)] / response.sum())
 
 
@@ -77,27 +77,27 @@ def warnings_of(session: Session, series: Series, delay_s: float = 0.0) -> tuple
 
     delay_s: by how much the face follows the envelopes.
     """
-    found: list[str] = []
+    warnings: list[str] = []
     calibration = session.calibration
-    made = {
+    movements = {
         movement.name for marker in session.markers if (movement := movement_named(marker.label)) is not None
     }
-    missing = [movement.name for movement in PROTOCOL if movement.name not in made]
-    if made and missing:
-        found.append(
+    missing = [movement.name for movement in PROTOCOL if movement.name not in movements]
+    if movements and missing:
+        warnings.append(
             f"movements not in this recording: {', '.join(missing)}; what they show cannot be learnt (eifer calibrate)"
         )
     if calibration is not None:
         good = {take.movement for take in calibration.takes if take.accepted}
         bad = [take for take in calibration.takes if not take.accepted and take.movement not in good]
-        found += [f"{take.movement}: {take.advice}" for take in bad if take.advice]
+        warnings += [f"{take.movement}: {take.advice}" for take in bad if take.advice]
         if calibration.dead:
-            found.append(
+            warnings.append(
                 f"no contact at {', '.join(calibration.dead)}: these channels are replaced by what the others make likely"
             )
         if calibration.weak:
-            found.append(f"no movement raised {', '.join(calibration.weak)} above its rest")
-    return tuple(found + [str(swap) for swap in swapped(series, delay_s)])
+            warnings.append(f"no movement raised {', '.join(calibration.weak)} above its rest")
+    return tuple(warnings + [str(swap) for swap in swapped(series, delay_s)])
 
 
 def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.float32]]]:
@@ -118,7 +118,7 @@ def fit_session(
     head = session.head
     profile = session.activity[0].profile or (session.calibration.profile if session.calibration else "live")
 
-    def told(stage: str, share: float) -> None:
+    def fit_progress(stage: str, share: float) -> None:
         if progress is not None:
             progress(round(100 * share), 100, stage)
 
@@ -132,7 +132,7 @@ def fit_session(
         filter_delay_s=filter_delay_s(profile),
         settings=settings,
         train_network=network_trainer(settings.kind) if settings is not None else None,
-        progress=told,
+        progress=fit_progress,
     )
     visible = mapping.lag.lag_s - filter_delay_s(profile) if mapping.lag.grade else 0.0
     return Fitted(mapping, judged, session, warnings_of(session, series, visible))
@@ -153,8 +153,8 @@ def fit_recording(
     """
     if out is not None and out.exists():
         raise InputError(f"{out}: exists; a mapping is never overwritten, give another --out")
-    known = Calibration.load(calibration) if calibration is not None else None
-    session = load_session(path, faces=faces, emg=emg, progress=progress).calibrated(known)
+    stored = Calibration.load(calibration) if calibration is not None else None
+    session = load_session(path, faces=faces, emg=emg, progress=progress).calibrated(stored)
     fitted = fit_session(session, settings, progress)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

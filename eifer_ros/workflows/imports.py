@@ -91,16 +91,16 @@ def import_mmm(
     """
     if pictures not in ("none", "electrodes", "restored", "both"):
         raise InputError(f"pictures '{pictures}': write none, electrodes, restored or both")
-    known = method_named(method)
-    head = _head_for(known.name, head_model)
+    reader = method_named(method)
+    head = _head_for(reader.name, head_model)
     dataset = mmm.read_index(root)
     result = Imported(notes=list(dataset.notes))
-    chosen = list(sessions) or [
+    selection = list(sessions) or [
         name for name in dataset.sessions if any(clip.emg or clip.parameters for clip in dataset.of(name))
     ]
-    if not chosen:
+    if not selection:
         raise InputError(f"{root}: no clip has EMG or parameters; there is nothing to import")
-    clips = {name: dataset.of(name) for name in chosen}
+    clips = {name: dataset.of(name) for name in selection}
     new_folder(out)
     total, done = sum(map(len, clips.values())), 0
     for name, members in clips.items():
@@ -109,14 +109,14 @@ def import_mmm(
             "source": f"{dataset.name} {name}",
             "licence": mmm.LICENCE,
             "times": "synthetic: clips in a row",
-            "faces_on": f"{known.name} on restored pictures",
+            "faces_on": f"{reader.name} on restored pictures",
             "profile": PROFILE,
         }
         with BagWriter(out / name, session=session, wait=True) as bag:
             begin = UNDATED
             for clip in members:
                 try:
-                    data = mmm.read_clip(clip, known.name, _frames(clip.restored or clip.video))
+                    data = mmm.read_clip(clip, reader.name, _frames(clip.restored or clip.video))
                     for emission in _clip_items(data, head, pictures, begin):
                         bag.write(*emission)
                     begin += round((data.frames / mmm.RATE_HZ + GAP_S) * NS)
@@ -142,7 +142,7 @@ def _head_for(method: str, head_model: str) -> HeadModel | None:
         return load_head(head_model)
     raise InputError(
         f"{method} uses the Basel face model, for which eifer has no head; its parameters can be evaluated (eifer evaluate mapping), "
-        f"not shown. Faces come from {', '.join(name for name, known in METHODS.items() if known.flame or name == 'MediaPipe')}"
+        f"not shown. Faces come from {', '.join(name for name, entry in METHODS.items() if entry.flame or name == 'MediaPipe')}"
     )
 
 
@@ -170,11 +170,11 @@ def _clip_items(
         streams.append(_activity(data.envelope, stamps))
     if data.parameters is not None:
         streams.append(_faces(data.parameters, head, stamps))
-    for wanted, port, path in (
+    for kind, port, path in (
         ("electrodes", "camera/image_raw", clip.video),
         ("restored", "face/restored", clip.restored),
     ):
-        if pictures in (wanted, "both") and path is not None:
+        if pictures in (kind, "both") and path is not None:
             streams.append(_pictures(path, port, stamps))
     streams.append([Emission("markers", Marker(stamps[-1], clip.task, "end", clip.identifier))])
     return heapq.merge(*streams, key=lambda emission: emission.item.stamp)
@@ -319,26 +319,26 @@ def marker_of(stamp: Stamp, text: str) -> Marker:
         r"^(?P<phase>[A-Za-z]+)[\s:_/|,]+(?P<label>.+)$",
         r"^(?P<label>.+?)[\s:_/|,]+(?P<phase>[A-Za-z]+)$",
     ):
-        found = re.match(pattern, words)
-        if found and found["phase"].lower() in _PHASES:
-            return Marker(stamp, mmm.canonical(found["label"].strip()), _PHASES[found["phase"].lower()])
+        match = re.match(pattern, words)
+        if match and match["phase"].lower() in _PHASES:
+            return Marker(stamp, mmm.canonical(match["label"].strip()), _PHASES[match["phase"].lower()])
     return Marker(stamp, words, "note")
 
 
 def _sorted_markers(config: FileConfig, shift: int, first: Stamp) -> list[Emission]:
     path, kind = Path(config.path).expanduser(), file_format(config)
-    found = (
+    unsorted = (
         _xdf_markers(path, config.stream, first)
         if kind == "xdf"
         else _edf_markers(path, first)
         if kind == "edf"
         else []
     )
-    markers = [Marker(marker.stamp + shift, marker.label, marker.phase, marker.note) for marker in found]
+    markers = [Marker(marker.stamp + shift, marker.label, marker.phase, marker.note) for marker in unsorted]
     return [Emission("markers", marker) for marker in sorted(markers, key=lambda marker: marker.stamp)]
 
 
-def _xdf_markers(path: Path, wanted: str, first: Stamp) -> list[Marker]:
+def _xdf_markers(path: Path, stream_name: str, first: Stamp) -> list[Marker]:
     """Text streams of an XDF file; their times count from the first sample of the EMG stream, as the
     recording's do.
     """
@@ -360,22 +360,26 @@ def _xdf_markers(path: Path, wanted: str, first: Stamp) -> list[Marker]:
         return str(stream["info"]["type"][0] or "").lower()
 
     numeric = [s for s in streams if s["info"]["channel_format"][0] != "string" and len(s["time_series"])]
-    named = [s for s in numeric if wanted in (s["info"]["name"][0], s["info"]["type"][0])] if wanted else []
+    named = (
+        [s for s in numeric if stream_name in (s["info"]["name"][0], s["info"]["type"][0])]
+        if stream_name
+        else []
+    )
     emg = sorted(
         (s for s in numeric if kind(s) in ("emg", "exg", "eeg")),
         key=lambda s: ("emg", "exg", "eeg").index(kind(s)),
     )
     reference = (named or emg or numeric)[0]
     base = float(reference["time_stamps"][0])
-    found = []
+    markers = []
     for stream in streams:
         if stream["info"]["channel_format"][0] == "string":
             for time_s, row in zip(stream["time_stamps"], stream["time_series"], strict=True):
                 text = " ".join(str(word) for word in row if str(word))
                 # a marker from before the first sample has no negative stamp to stand at in a file that
                 # counts from 0
-                found.append(marker_of(max(0, first + round((float(time_s) - base) * NS)), text))
-    return found
+                markers.append(marker_of(max(0, first + round((float(time_s) - base) * NS)), text))
+    return markers
 
 
 def _edf_markers(path: Path, first: Stamp) -> list[Marker]:
@@ -386,15 +390,15 @@ def _edf_markers(path: Path, first: Stamp) -> list[Marker]:
         raise MissingExtra("pyedflib", "files", f"reading {path.name}") from error
     with pyedflib.EdfReader(str(path)) as reader:
         onsets, durations, texts = reader.readAnnotations()
-    found = []
+    markers = []
     for onset, duration, text in zip(onsets, durations, texts, strict=True):
         begin = first + round(float(onset) * NS)
         if float(duration) > 0:
             label = mmm.canonical(str(text))
-            found += [
+            markers += [
                 Marker(begin, label, "start"),
                 Marker(begin + round(float(duration) * NS), label, "end"),
             ]
         else:
-            found.append(marker_of(begin, str(text)))
-    return found
+            markers.append(marker_of(begin, str(text)))
+    return markers

@@ -49,20 +49,20 @@ def import_micro(
         raise InputError(f"{rate_hz} frames/s; it must be above 0, or 0 for the collection's own rate")
     index = micro.read_index(kind, root, table, frames)
     rate = rate_hz or index.collection.rate_hz
-    known = index.subjects
+    present = index.subjects
     for name in subjects:
-        if name not in known:
+        if name not in present:
             raise InputError(
-                f"{root}: no subject '{name}'{did_you_mean(name, known)}; it has {', '.join(known)}"
+                f"{root}: no subject '{name}'{did_you_mean(name, present)}; it has {', '.join(present)}"
             )
-    chosen = tuple(dict.fromkeys(subjects)) or known
+    selection = tuple(dict.fromkeys(subjects)) or present
     result = Imported(notes=list(index.notes), failures=dict(index.failures))
     if rate < 60.0:
         result.notes.append(
             f"{index.collection.name} at {rate:g} frames/s: half a second is {rate / 2:.0f} pictures; spotting wants 100 frames/s or more"
         )
     new_folder(out)
-    clips = {name: [clip for clip in index.clips if clip.subject == name] for name in chosen}
+    clips = {name: [clip for clip in index.clips if clip.subject == name] for name in selection}
     total, done = sum(map(len, clips.values())), 0
     for name, members in clips.items():
         session = {

@@ -48,8 +48,8 @@ class Session:
 
         Raises InputError where rest is not marked or no face was found in it.
         """
-        known = reference or Reference.of_recording(self.faces, self.markers)
-        return replace(self, faces=[known.apply(state) for state in self.faces], reference=known)
+        rest = reference or Reference.of_recording(self.faces, self.markers)
+        return replace(self, faces=[rest.apply(state) for state in self.faces], reference=rest)
 
     @property
     def head(self) -> HeadModel:
@@ -65,20 +65,20 @@ class Session:
         """
         if not self.activity:
             raise InputError(f"{self.path}: no EMG in this recording (looked for {RAW} and {ACTIVITY})")
-        known = calibration
-        if known is None:
+        scales = calibration
+        if scales is None:
             if not self.markers:
                 raise InputError(
                     f"{self.path}: no movement is marked in this recording and no calibration was given: --calibration FILE"
                 )
-            known = calibrate_recording(
+            scales = calibrate_recording(
                 self.activity,
                 self.markers,
                 profile=self.activity[0].profile or "live",
                 participant=participant,
             )
         first = self.activity[0]
-        matched = known.matched(first.scheme, first.profile or known.profile, first.muscles)
+        matched = scales.matched(first.scheme, first.profile or scales.profile, first.muscles)
         rows = [
             replace(item, activation=np.asarray(matched.activation(item.envelope), np.float32))
             for item in self.activity
@@ -111,24 +111,24 @@ def load_session(
     if source == "pictures":
         reconstruction.setup()
     session.faces_from = source
-    wanted = {RAW if RAW in present else ACTIVITY, PICTURES if source == "pictures" else source, *MARKERS} & (
+    topics = {RAW if RAW in present else ACTIVITY, PICTURES if source == "pictures" else source, *MARKERS} & (
         present | {PICTURES}
     )
     with Bag(path) as bag:
-        for count, (_, _, item) in enumerate(bag.items(topics=sorted(wanted))):
+        for count, (_, _, item) in enumerate(bag.items(topics=sorted(topics))):
             if isinstance(item, EmgChunk):
                 session.activity += [
-                    made.item
-                    for made in processing.handle(RAW, item)
-                    if isinstance(made.item, MuscleActivity)
+                    emission.item
+                    for emission in processing.handle(RAW, item)
+                    if isinstance(emission.item, MuscleActivity)
                 ]
             elif isinstance(item, MuscleActivity):
                 session.activity.append(item)
             elif isinstance(item, Frame):
                 session.faces += [
-                    made.item
-                    for made in reconstruction.handle(PICTURES, item)
-                    if isinstance(made.item, FaceState)
+                    emission.item
+                    for emission in reconstruction.handle(PICTURES, item)
+                    if isinstance(emission.item, FaceState)
                 ]
             elif isinstance(item, FaceState):
                 session.faces.append(item)

@@ -23,7 +23,7 @@ def simulate_recording(
 ) -> dict[str, Any]:
     """Write `minutes` of the participant of `config` into the recording `out`. Returns what was written."""
 
-    def told(share: float) -> None:
+    def share_progress(share: float) -> None:
         if progress is not None:
             progress(round(60 * minutes * share), round(60 * minutes), "seconds")
 
@@ -37,7 +37,7 @@ def simulate_recording(
         "emg_mode": config.emg_mode,
     }
     with BagWriter(out, session=session, wait=True) as bag:
-        for emission in simulate(minutes, config, progress=told, camera=camera, emg=emg):
+        for emission in simulate(minutes, config, progress=share_progress, camera=camera, emg=emg):
             bag.write(*emission)
             if stop is not None and stop.is_set():
                 break

@@ -63,21 +63,21 @@ def sync(
     with Bag(bag) as recording:
         topics = {stream.port for _, stream in recording.streams}
         channels = _channels(recording) if RAW in topics else ()
-    found = trigger or next(
+    channel = trigger or next(
         (name for name in channels if name.lower() in ("trigger", "trig", "sync", "ttl", "marker", "stim")),
         "",
     )
     if method == "auto":
-        method = "consensus" if not found else "audio" if audio is not None else "led"
+        method = "consensus" if not channel else "audio" if audio is not None else "led"
     if method == "consensus":
         result = _consensus(bag, skin_lag_s, faces, progress)
     else:
-        if not found:
-            known = ", ".join(channels) or "no EMG"
+        if not channel:
+            names = ", ".join(channels) or "no EMG"
             raise InputError(
-                f"{bag}: no trigger channel among {known}; name it with --trigger, or use --method consensus"
+                f"{bag}: no trigger channel among {names}; name it with --trigger, or use --method consensus"
             )
-        base, pulses = _trigger(bag, found)
+        base, pulses = _trigger(bag, channel)
         if method == "audio":
             if audio is None:
                 raise InputError(
@@ -85,13 +85,15 @@ def sync(
                 )
             samples, rate = read_wave(audio)
             first = _first_picture(bag, topics, base)
-            seen = burst_onsets(samples, rate) + audio_offset_s + (first - base) / NS
+            events = burst_onsets(samples, rate) + audio_offset_s + (first - base) / NS
             result = sync_events(
-                pulses, seen, base=base, method="audio", source=f"{found}, {audio.name}", tolerance_s=0.02
+                pulses, events, base=base, method="audio", source=f"{channel}, {audio.name}", tolerance_s=0.02
             )
         else:
-            seen, where = _lamp(bag, topics, base, region)
-            result = sync_events(pulses, seen, base=base, method="led", source=f"{found}, lamp at {where}")
+            events, where = _lamp(bag, topics, base, region)
+            result = sync_events(
+                pulses, events, base=base, method="led", source=f"{channel}, lamp at {where}"
+            )
     if write:
         result.save(bag)
     return result
@@ -124,16 +126,16 @@ def _trigger(bag: Path, name: str) -> tuple[Stamp, F64]:
 def _frames(bag: Path) -> list[Frame]:
     # small copies: a lamp is found in a picture of a few hundred pixels, and a session of full ones would not
     # fit
-    found = []
+    frames = []
     with Bag(bag) as recording:
         for _, _, item in recording.items(topics=[PICTURES]):
             if isinstance(item, Frame):
-                found.append(
+                frames.append(
                     item
                     if item.size[0] <= 160
                     else Frame(item.stamp, np.ascontiguousarray(item.image[::4, ::4]))
                 )
-    return found
+    return frames
 
 
 def _first_picture(bag: Path, topics: set[str], base: Stamp) -> Stamp:
@@ -169,14 +171,14 @@ def _consensus(bag: Path, skin_lag_s: float, faces: str, progress: Progress | No
     session = load_session(bag, faces=faces, progress=progress, synced=False)
     if session.activity and np.isnan(session.activity[0].activation).all():
         session.activity = _scaled(session.activity)
-    seen = [state for state in session.faces if state.status != FaceStatus.LOST]
-    if len(seen) < 20 or not session.activity:
+    tracked = [state for state in session.faces if state.status != FaceStatus.LOST]
+    if len(tracked) < 20 or not session.activity:
         raise InputError(
-            f"{bag}: consensus needs muscles and faces; found {len(session.activity)} instants and {len(seen)} faces"
+            f"{bag}: consensus needs muscles and faces; found {len(session.activity)} instants and {len(tracked)} faces"
         )
     base = session.activity[0].stamp
-    moved = coarse(session.activity, seen, base)
-    shifted = [replace(state, stamp=state.stamp + round(moved * NS)) for state in seen]
+    moved = coarse(session.activity, tracked, base)
+    shifted = [replace(state, stamp=state.stamp + round(moved * NS)) for state in tracked]
     series: Series = assemble(session.activity, shifted, session.head.expression_names)
     profile = session.activity[0].profile or "live"
     lag = estimate(series, filter_delay_s(profile))
@@ -223,10 +225,10 @@ def _consensus(bag: Path, skin_lag_s: float, faces: str, progress: Progress | No
 def _scaled(activity: list[MuscleActivity]) -> list[MuscleActivity]:
     """Envelopes as shares of their own 99th percentile, where no calibration is possible."""
     envelope = np.stack([item.envelope for item in activity])
-    known = np.isfinite(envelope).all(axis=1)  # a filter that settles has no value yet
-    if not known.any():
+    finite = np.isfinite(envelope).all(axis=1)  # a filter that settles has no value yet
+    if not finite.any():
         raise InputError("no instant at which every EMG channel has an envelope")
-    top = np.percentile(envelope[known], 99, axis=0)
+    top = np.percentile(envelope[finite], 99, axis=0)
     return [
         replace(item, activation=np.clip(item.envelope / np.maximum(top, 1e-9), 0, 1).astype(np.float32))
         for item in activity

@@ -69,9 +69,9 @@ class Estimator(Component):
     @staticmethod
     def around(reconstruction: Reconstruction) -> Estimator:
         """One that goes on with a reconstruction that is there."""
-        made = Estimator(reconstruction.config)
-        made._inner = reconstruction
-        return made
+        estimator = Estimator(reconstruction.config)
+        estimator._inner = reconstruction
+        return estimator
 
     def setup(self) -> None:
         """Load the networks."""
@@ -242,8 +242,8 @@ def view(
         viewer.close()
         host.close()
     shown = sorted(viewer.shown_ms)
-    made = controls.get("record")
-    written = tuple(made.written) if isinstance(made, RecordControl) else ()
+    record_control = controls.get("record")
+    written = tuple(record_control.written) if isinstance(record_control, RecordControl) else ()
     return Viewed(viewer.url, shown[len(shown) // 2] if shown else None, written)
 
 

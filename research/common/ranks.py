@@ -44,19 +44,23 @@ class Ranks:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            chosen = torch.device(device)
+            torch_device = torch.device(device)
         except RuntimeError:
             raise ConfigError(f"--device {device}: write auto, cpu, cuda or cuda:0") from None
-        if chosen.type not in ("cpu", "cuda") or (chosen.type == "cuda" and not torch.cuda.is_available()):
+        if torch_device.type not in ("cpu", "cuda") or (
+            torch_device.type == "cuda" and not torch.cuda.is_available()
+        ):
             raise ConfigError(f"--device {device}: this computer has none; write cpu")
-        if chosen.type == "cuda" and world > 1:
-            chosen = torch.device("cuda", local)
+        if torch_device.type == "cuda" and world > 1:
+            torch_device = torch.device("cuda", local)
         if world > 1 and not dist.is_initialized():
-            if chosen.type == "cuda":
-                torch.cuda.set_device(chosen)
+            if torch_device.type == "cuda":
+                torch.cuda.set_device(torch_device)
             # the first process may spend hours on collecting pictures while the others wait
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=12))
-        return Ranks(rank, world, chosen)
+            dist.init_process_group(
+                "nccl" if torch_device.type == "cuda" else "gloo", timeout=timedelta(hours=12)
+            )
+        return Ranks(rank, world, torch_device)
 
     @property
     def first(self) -> bool:
@@ -65,13 +69,13 @@ class Ranks:
 
     def average(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace each tensor by its mean over all processes, in place."""
-        chosen = list(tensors)
-        if self.world == 1 or not chosen:
+        sources = list(tensors)
+        if self.world == 1 or not sources:
             return
-        flat = torch.cat([one.detach().reshape(-1).float() for one in chosen])
+        flat = torch.cat([one.detach().reshape(-1).float() for one in sources])
         dist.all_reduce(flat)
         flat /= self.world
-        for one, mean in zip(chosen, flat.split([one.numel() for one in chosen]), strict=True):
+        for one, mean in zip(sources, flat.split([one.numel() for one in sources]), strict=True):
             one.detach().copy_(mean.reshape(one.shape))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -80,11 +84,11 @@ class Ranks:
         """
         if self.world == 1:
             return
-        chosen = [one for one in parameters if one.requires_grad]
-        for one in chosen:
+        trainable = [one for one in parameters if one.requires_grad]
+        for one in trainable:
             if one.grad is None:
                 one.grad = torch.zeros_like(one)
-        self.average([one.grad for one in chosen if one.grad is not None])
+        self.average([one.grad for one in trainable if one.grad is not None])
 
     def average_running(self, networks: nn.Module) -> None:
         """Running statistics of normalisations."""

@@ -70,11 +70,11 @@ def visible(
         )
     if method == "numba" or (method == "auto" and vertices_px.device.type == "cpu"):
         mesh = faces.cpu().numpy()
-        seen = [
+        indices = [
             raster.rasterise(one, mesh, width, height)[0]
             for one in vertices_px.detach().cpu().float().numpy()
         ]
-        return torch.from_numpy(np.stack(seen)).to(vertices_px.device, torch.int64)
+        return torch.from_numpy(np.stack(indices)).to(vertices_px.device, torch.int64)
     with torch.no_grad():
         return _scatter(vertices_px.detach(), faces, width, height)
 
@@ -102,11 +102,11 @@ def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height:
     side = 1
     while side < 2 * max(width, height):
         side *= 2
-        chosen = torch.nonzero(usable & (reach <= side) & (reach > side // 2 if side > 2 else reach >= 1))[
-            :, 0
-        ]
+        candidates = torch.nonzero(
+            usable & (reach <= side) & (reach > side // 2 if side > 2 else reach >= 1)
+        )[:, 0]
         steps = torch.arange(side, device=faces.device)
-        for part in chosen.split(max(_CHUNK // side**2, 1)):
+        for part in candidates.split(max(_CHUNK // side**2, 1)):
             column = left[part].long()[:, None, None] + steps[None, None, :]
             row = top[part].long()[:, None, None] + steps[None, :, None]
             px, py = column.double(), row.double()
@@ -141,15 +141,17 @@ def rasterise(
     perspective: weights on the surface itself, as `render/rasteriser.py` gives them; without it, weights in the
     picture plane. face: what `visible` said, if the caller knows it already.
     """
-    seen = visible(vertices_px, faces, width, height, method) if face is None else face
-    covered = seen >= 0
-    corners = faces[seen.clamp_min(0)].reshape(len(seen), -1)
-    picked = torch.gather(vertices_px, 1, corners[..., None].expand(-1, -1, 3)).reshape(*seen.shape, 3, 3)
+    visible_faces = visible(vertices_px, faces, width, height, method) if face is None else face
+    covered = visible_faces >= 0
+    corners = faces[visible_faces.clamp_min(0)].reshape(len(visible_faces), -1)
+    picked = torch.gather(vertices_px, 1, corners[..., None].expand(-1, -1, 3)).reshape(
+        *visible_faces.shape, 3, 3
+    )
     # pixels that see nothing get a harmless triangle, so that no division by zero reaches the gradient
     spare = vertices_px.new_tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
     picked = torch.where(covered[..., None, None], picked, spare)
-    column = torch.arange(width, device=seen.device, dtype=vertices_px.dtype)
-    row = torch.arange(height, device=seen.device, dtype=vertices_px.dtype)[:, None]
+    column = torch.arange(width, device=visible_faces.device, dtype=vertices_px.dtype)
+    row = torch.arange(height, device=visible_faces.device, dtype=vertices_px.dtype)[:, None]
     x, y, z = picked[..., 0] - column[..., None], picked[..., 1] - row[..., None], picked[..., 2]
     turned = [(1, 2), (2, 0), (0, 1)]
     weights = torch.stack([x[..., i] * y[..., j] - x[..., j] * y[..., i] for i, j in turned], dim=-1)
@@ -157,7 +159,7 @@ def rasterise(
         weights = weights / z
     total = weights.sum(dim=-1, keepdim=True)
     weights = weights / torch.where(total == 0, torch.ones_like(total), total)
-    return Fragments(seen, torch.where(covered[..., None], weights, torch.zeros_like(weights)))
+    return Fragments(visible_faces, torch.where(covered[..., None], weights, torch.zeros_like(weights)))
 
 
 def interpolate(fragments: Fragments, faces: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -224,15 +226,15 @@ class FaceRenderer:
     def __init__(self, head: TorchHead, size: int) -> None:
         self.head, self.size = head, size
         model = head.head
-        wanted = np.zeros(len(model.template), bool)
-        wanted[model.regions["face"]] = True
+        rendered = np.zeros(len(model.template), bool)
+        rendered[model.regions["face"]] = True
         albedo = np.full(len(model.template), _ALBEDO["skin"], np.float32)
         for number, name in enumerate(model.part_names):
             here = model.parts == number
             albedo[here] = _ALBEDO.get(name.split("_")[0], _ALBEDO["skin"])
             if name != "skin":
-                wanted |= here
-        keep = wanted[model.faces].all(axis=1)
+                rendered |= here
+        keep = rendered[model.faces].all(axis=1)
         if not keep.any():
             raise InputError(
                 f"head model '{model.id}' has no triangle in its region 'face'; there is nothing to draw"

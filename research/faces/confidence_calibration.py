@@ -103,11 +103,11 @@ def collect(
     moments: int = 2,
     *,
     source: Callable[[int, int], Iterable[Scene]] = scenes,
-    tell: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Samples:
     """Read every moment of `people`, clean and spoilt, as a face that has just come into sight.
 
-    tell: after each person.
+    progress: after each person.
     """
     basis = displacement_basis(head)
     plain, weights = estimator.confidence, expected_error(head)
@@ -122,10 +122,10 @@ def collect(
                     frame = Frame(
                         scene.face.stamp, image if clean else spoil(image, scene, rng), scene.intrinsics
                     )
-                    found = estimator.estimate(frame, scene.intrinsics, 1.0)
-                    if found is None or estimator.reading is None:
+                    estimate = estimator.estimate(frame, scene.intrinsics, 1.0)
+                    if estimate is None or estimator.reading is None:
                         continue
-                    face = found.fit.face[None, : head.expression_size]
+                    face = estimate.fit.face[None, : head.expression_size]
                     truth = scene.face.expression[None]
                     off = (face - truth)[0]
                     off[list(estimator.model.gaze)] = 0.0
@@ -133,7 +133,9 @@ def collect(
                     rows.append(
                         (
                             clues(
-                                raw * plain.std_scale, estimator.miss_mm(found.fit), found.landmarks.presence
+                                raw * plain.std_scale,
+                                estimator.miss_mm(estimate.fit),
+                                estimate.landmarks.presence,
                             ),
                             float(vertex_error_mm(basis, face, truth)[0]),
                             seed,
@@ -142,8 +144,8 @@ def collect(
                             float(weights @ off**2),
                         )
                     )
-        if tell is not None:
-            tell(seed)
+        if progress is not None:
+            progress(seed)
     if not rows:
         raise InputError("no face was found in any picture: this encoder reads nothing")
     columns = list(zip(*rows, strict=True))
@@ -182,8 +184,8 @@ def learn(samples: Samples, std_scale: float) -> Confidence:
     shares = np.array([(right[group].sum() + 0.5) / (len(group) + 1.0) for group in groups])
     places = np.array([score[group].mean() for group in groups])
     rising = isotonic_regression(shares, weights=[len(group) for group in groups]).x
-    kept = np.concatenate([[True], np.diff(places) > 1e-9])
-    places, rising = places[kept], np.clip(rising[kept], 0.0, 1.0)
+    distinct = np.concatenate([[True], np.diff(places) > 1e-9])
+    places, rising = places[distinct], np.clip(rising[distinct], 0.0, 1.0)
     # worse than the worst tenth that was seen: the regression goes on, down to nothing
     low = np.array([-8.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0])
     low = low[low < places[0] - 0.25]
@@ -211,7 +213,7 @@ def reliability(table: Confidence, samples: Samples, bins: int = 5) -> list[tupl
 
 
 def calibrate(
-    encoder: Path, people: Sequence[int], moments: int = 2, tell: Callable[[int], None] | None = None
+    encoder: Path, people: Sequence[int], moments: int = 2, progress: Callable[[int], None] | None = None
 ) -> tuple[Confidence, Samples]:
     """The table of `encoder` from every second person, and what was read of the others.
 
@@ -220,7 +222,7 @@ def calibrate(
     head = load_head()
     estimator = SensorEstimator(head, SensorFitSettings(), encoder=str(encoder))
     estimator.confidence = Confidence.guess()
-    samples = collect(estimator, head, people, moments, tell=tell)
+    samples = collect(estimator, head, people, moments, progress=progress)
     scale = float(np.sqrt(samples.squared2[samples.clean].mean() / samples.expected2[samples.clean].mean()))
     shift = np.array(
         [np.log(scale / estimator.confidence.std_scale), 0.0, 0.0]
@@ -253,12 +255,12 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=PEOPLE)
     parser.add_argument("--first", type=int, default=FIRST)
     parser.add_argument("--moments", type=int, default=2)
-    given = parser.parse_args()
-    people = range(given.first, given.first + given.people)
+    arguments = parser.parse_args()
+    people = range(arguments.first, arguments.first + arguments.people)
     table, checked = calibrate(
-        given.encoder, people, given.moments, lambda seed: print(f"participant {seed}", flush=True)
+        arguments.encoder, people, arguments.moments, lambda seed: print(f"participant {seed}", flush=True)
     )
-    table.save(given.encoder.with_suffix(".json"), given.encoder)
+    table.save(arguments.encoder.with_suffix(".json"), arguments.encoder)
     print(f"standard deviations times {table.std_scale:.2f}; weights {np.round(table.weights, 2).tolist()}")
     for confidence, share, count in reliability(table, checked):
         print(f"confidence {confidence:.2f}: {share:.2f} of {count} were within {GOOD_MM} mm")

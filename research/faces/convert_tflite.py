@@ -428,7 +428,7 @@ class Converter:
         if kind == "DEQUANTIZE":
             self._constants[output] = self._need(inputs[0])
             return
-        known: dict[str, Callable[[], str]] = {
+        supported: dict[str, Callable[[], str]] = {
             "CONV_2D": lambda: self._convolution(operator, inputs, output, False),
             "DEPTHWISE_CONV_2D": lambda: self._convolution(operator, inputs, output, True),
             "RELU": lambda: self._node("Relu", [self._input(inputs[0])]),
@@ -447,9 +447,9 @@ class Converter:
             "TransformTensorBilinear": lambda: self._sample(operator, inputs),
             "TransformLandmarks": lambda: self._back(inputs),
         }
-        if kind not in known:
-            raise ModelError(f"operator {kind} is not known; known are {', '.join(sorted(known))}")
-        self._names[output] = known[kind]()
+        if kind not in supported:
+            raise ModelError(f"operator {kind} is not known; known are {', '.join(sorted(supported))}")
+        self._names[output] = supported[kind]()
 
     def _whole(self, inputs: list[int], output: int) -> str:
         if self._shape(inputs[0]) != self._shape(output):

@@ -105,18 +105,26 @@ class TorchReader:
     def read_patches(self, patches: Sequence[U8], crops: Sequence[Crop]) -> list[Reading]:
         """One reading for each picture already cut."""
         with torch.no_grad():
-            seen = {
+            outputs = {
                 name: value.double().numpy()
                 for name, value in self.encoder(torch.from_numpy(as_input(patches))).items()
             }
         out = []
         for k, crop in enumerate(crops):
             matrix = crop.matrix(SIZE)
-            points = seen["landmarks"][k] * SIZE @ matrix[:, :2].T + matrix[:, 2]
-            sure = float(1.0 / (1.0 + np.exp(-np.clip(seen["readable"][k], -50, 50))))
-            std = np.exp(seen["expression_log_std"][k])
+            points = outputs["landmarks"][k] * SIZE @ matrix[:, :2].T + matrix[:, 2]
+            readable = float(1.0 / (1.0 + np.exp(-np.clip(outputs["readable"][k], -50, 50))))
+            std = np.exp(outputs["expression_log_std"][k])
             out.append(
-                Reading(crop, points, seen["expression"][k], std, seen["rotation"][k], seen["shape"][k], sure)
+                Reading(
+                    crop,
+                    points,
+                    outputs["expression"][k],
+                    std,
+                    outputs["rotation"][k],
+                    outputs["shape"][k],
+                    readable,
+                )
             )
         return out
 
@@ -150,9 +158,9 @@ def clips(where: str, sensors: bool, count: int) -> list[Clip]:
         return [_bag(path, count)]
     if path.is_dir():
         if any(path.glob("*.csv")):
-            found = _mmm(path, sensors, count)
-            if found:
-                return found
+            recordings = _mmm(path, sensors, count)
+            if recordings:
+                return recordings
         videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
         if videos:
             share = -(-count // len(videos))
@@ -232,18 +240,18 @@ def _mmm(path: Path, sensors: bool, count: int) -> list[Clip]:
         dataset = read_index(path)
     except InputError:
         return []  # tables of another kind; the folder may still hold videos
-    chosen = [
+    videos = [
         (clip.pid, clip.identifier, clip.video)
         for clip in dataset.clips
         if clip.sensors == sensors and clip.video is not None
     ]
-    if not chosen:
+    if not videos:
         side = "with" if sensors else "without"
         raise InputError(
             f"{path}: the index names no video {side} electrodes (sessions that end in {'S' if sensors else 'N'})"
         )
-    share = -(-count // len(chosen))
-    return [Clip(pid, name, partial(_camera, f"video:{video}", share)) for pid, name, video in chosen]
+    share = -(-count // len(videos))
+    return [Clip(pid, name, partial(_camera, f"video:{video}", share)) for pid, name, video in videos]
 
 
 # --- from pictures to crops
@@ -269,13 +277,13 @@ def sensor_score(crop: U8, points: F64) -> float:
     scale = len(crop) / SIZE
     low = cv2.GaussianBlur(grey, (0, 0), 6.0 * scale)
     fine = np.abs(cv2.GaussianBlur(grey, (0, 0), 0.8 * scale) - low) / (low + 8.0)
-    found = []
+    scores = []
     for rows in _ROWS:
         mask = np.zeros(grey.shape, np.uint8)
         cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points[rows] * len(crop)).astype(np.int32)), 1)
         if int(mask.sum()) > 20 * scale**2:
-            found.append(float(np.percentile(fine[mask > 0], 90)))
-    return float(np.mean(sorted(found)[:2])) if len(found) > 1 else float("nan")
+            scores.append(float(np.percentile(fine[mask > 0], 90)))
+    return float(np.mean(sorted(scores)[:2])) if len(scores) > 1 else float("nan")
 
 
 def gather(
@@ -287,11 +295,11 @@ def gather(
     count: int = 2000,
     seed: int = 0,
     check: bool = True,
-    told: Callable[[int, str], None] | None = None,
+    progress: Callable[[int, str], None] | None = None,
 ) -> Domain:
     """Crops of the faces at `where`, tracked by `reader`. size: side of the crops that will be trained on.
 
-    count: about how many pictures are wanted. check: references must not carry sensors. told: called with
+    count: about how many pictures are wanted. check: references must not carry sensors. progress: called with
     pictures seen and the clip. Raises InputError where too few pictures are usable, or references carry
     sensors.
     """
@@ -300,13 +308,13 @@ def gather(
     person: list[str] = []
     scores: dict[str, list[float]] = {}
     skipped = dict.fromkeys(SKIPPED, 0)
-    seen = 0
+    frame_count = 0
     for clip in clips(where, sensors, count):
         tracker = EncoderTracker(reader)
         for image in clip.open():
-            seen += 1
-            if told is not None:
-                told(seen, clip.name)
+            frame_count += 1
+            if progress is not None:
+                progress(frame_count, clip.name)
             reason = why_not(image)
             reading = tracker.track(image) if reason is None else None
             crop = crop_of(reading.points) if reading is not None else None
@@ -332,7 +340,7 @@ def gather(
             ", ".join(f"{number} {reason}" for reason, number in skipped.items() if number) or "none left out"
         )
         raise InputError(
-            f"{where}: {len(crops)} usable {what} of {seen} ({left_out}); at least {MIN_FRAMES} are needed"
+            f"{where}: {len(crops)} usable {what} of {frame_count} ({left_out}); at least {MIN_FRAMES} are needed"
         )
     if check and not sensors:
         _refuse_covered(where, scores)

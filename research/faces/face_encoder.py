@@ -121,16 +121,16 @@ class _Exported(nn.Module):  # type: ignore[misc, unused-ignore]
         self.register_buffer("upper", upper)
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        seen = self.encoder(picture)
+        outputs = self.encoder(picture)
         lower: Any = self.lower
         upper: Any = self.upper
         return (
-            torch.minimum(torch.maximum(seen["expression"], lower), upper),
-            torch.exp(seen["expression_log_std"]),
-            seen["landmarks"],
-            seen["rotation"],
-            seen["shape"],
-            torch.sigmoid(seen["readable"]),
+            torch.minimum(torch.maximum(outputs["expression"], lower), upper),
+            torch.exp(outputs["expression_log_std"]),
+            outputs["landmarks"],
+            outputs["rotation"],
+            outputs["shape"],
+            torch.sigmoid(outputs["readable"]),
         )
 
 

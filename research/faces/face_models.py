@@ -68,8 +68,8 @@ class FaceModel(nn.Module):  # type: ignore[misc, unused-ignore]
     def encode(self, picture: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
         """The encoder's outputs for pictures brought to its own side, as float32."""
         with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.amp):
-            seen = self.encoder(_resized(picture, side))
-        return {name: value.float() for name, value in seen.items()}
+            outputs = self.encoder(_resized(picture, side))
+        return {name: value.float() for name, value in outputs.items()}
 
     def read(self, picture: torch.Tensor) -> Estimate:
         """An `Estimate` of pictures (B, 3, H, H), 0..1, of any side."""
@@ -101,15 +101,17 @@ class OpenFace(FaceModel):
 
     def read(self, picture: torch.Tensor) -> Estimate:
         """See `FaceModel`."""
-        seen = self.encode(picture, OPEN_SIZE)
+        outputs = self.encode(picture, OPEN_SIZE)
         lower: torch.Tensor = self.lower
         upper: torch.Tensor = self.upper
         rows: torch.Tensor = self.rows
-        expression = torch.minimum(torch.maximum(seen["expression"], lower), upper)
-        vertices = self.head.vertices(seen["shape"], expression, eyes=self.head.gaze(expression))
+        expression = torch.minimum(torch.maximum(outputs["expression"], lower), upper)
+        vertices = self.head.vertices(outputs["shape"], expression, eyes=self.head.gaze(expression))
         points = self.head.points(vertices)[:, rows]
-        camera = solve_camera(points, seen["rotation"], seen["landmarks"])
-        return Estimate(seen["expression"], seen["shape"], seen["expression"][:, :0], vertices, camera)
+        camera = solve_camera(points, outputs["rotation"], outputs["landmarks"])
+        return Estimate(
+            outputs["expression"], outputs["shape"], outputs["expression"][:, :0], vertices, camera
+        )
 
 
 class SmirkFace(FaceModel):
@@ -129,19 +131,19 @@ class SmirkFace(FaceModel):
 
         FLAME turns about its root joint; SMIRK's camera is orthographic over a crop of -1..1, y up.
         """
-        seen = self.encode(picture, SMIRK_SIZE)
+        outputs = self.encode(picture, SMIRK_SIZE)
         facing: torch.Tensor = self.facing
-        shape, expression = seen["shape"], seen["expression"]
-        vertices = self.head.vertices(shape, expression, jaw=seen["jaw"], eyelids=seen["eyelids"])
-        turn = rotation_matrix(seen["rotation"])
+        shape, expression = outputs["shape"], outputs["expression"]
+        vertices = self.head.vertices(shape, expression, jaw=outputs["jaw"], eyelids=outputs["eyelids"])
+        turn = rotation_matrix(outputs["rotation"])
         root = self.head.joint_positions(len(shape), shape, expression)[:, 0]
-        moved = (root - (turn @ root[..., None])[..., 0])[:, :2] + seen["camera"][:, 1:]
-        half = 0.5 * seen["camera"][:, 0]
+        moved = (root - (turn @ root[..., None])[..., 0])[:, :2] + outputs["camera"][:, 1:]
+        half = 0.5 * outputs["camera"][:, 0]
         shift = 0.5 + half[:, None] * moved * shape.new_tensor([1.0, -1.0])
         return Estimate(
             expression,
             shape,
-            torch.cat([seen["eyelids"], seen["jaw"]], dim=1),
+            torch.cat([outputs["eyelids"], outputs["jaw"]], dim=1),
             vertices,
             Camera(facing @ turn, half, shift),
         )

@@ -49,7 +49,7 @@ class Wanted:
 
 
 def train_face(
-    wanted: Wanted,
+    request: Wanted,
     settings: Settings | None = None,
     *,
     amp: bool | None = None,
@@ -60,33 +60,33 @@ def train_face(
 
     Raises as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
     """
-    both = wanted.reference.startswith("performer:") or any(
-        Path(wanted.reference).expanduser().glob("*.csv")
+    both = request.reference.startswith("performer:") or any(
+        Path(request.reference).expanduser().glob("*.csv")
     )  # MMM holds both sides
-    if wanted.reference == wanted.sensors and not both:
+    if request.reference == request.sensors and not both:
         raise InputError(
-            f"--reference and --sensors are both {wanted.reference}; give the bare recording and the one under sensors"
+            f"--reference and --sensors are both {request.reference}; give the bare recording and the one under sensors"
         )
-    if wanted.threads:
-        torch.set_num_threads(wanted.threads)
-    ranks = Ranks.join(wanted.device)
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    ranks = Ranks.join(request.device)
     how = settings if settings is not None else Settings()
     how = for_this_machine(how, ranks.device) if amp is None else replace(how, amp=amp)
     how.check()
-    head = load_head(wanted.head_model)
-    encoder = load_start(wanted.start, head)
-    wanted.run.mkdir(parents=True, exist_ok=True)
+    head = load_head(request.head_model)
+    encoder = load_start(request.start, head)
+    request.run.mkdir(parents=True, exist_ok=True)
     bare, sensors = (
-        _collect(wanted, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True)
+        _collect(request, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True)
     )
     data = Unpaired(bare, sensors, how.size, how.seed)
     about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
-    trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, wanted.run, ranks, about)
+    trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, request.run, ranks, about)
     resumed = trainer.resume()
     begun, first = time.monotonic(), trainer.step
-    board = _board(wanted) if wanted.tensorboard and ranks.first else None
+    board = _board(request) if request.tensorboard and ranks.first else None
 
-    def told(step: int, means: dict[str, float]) -> None:
+    def report_losses(step: int, means: dict[str, float]) -> None:
         if progress is not None and ranks.first:
             progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in means.items()))
 
@@ -98,14 +98,14 @@ def train_face(
             board.flush()
 
     try:
-        complete = trainer.train(told, stop, log)
-        files = _export(trainer, wanted) if ranks.first else {}
+        complete = trainer.train(report_losses, stop, log)
+        files = _export(trainer, request) if ranks.first else {}
     finally:
         if board is not None:
             board.close()
         ranks.leave()
     return {
-        "run": str(wanted.run),
+        "run": str(request.run),
         "steps": trainer.step,
         "complete": complete,
         "resumed_at": first if resumed else None,
@@ -121,38 +121,44 @@ def train_face(
 
 
 def _collect(
-    wanted: Wanted, covered: bool, size: int, seed: int, encoder: Any, ranks: Ranks, told: Progress | None
+    request: Wanted,
+    covered: bool,
+    size: int,
+    seed: int,
+    encoder: Any,
+    ranks: Ranks,
+    progress: Progress | None,
 ) -> Domain:
     """Crops of one side; collected once by the first process and kept in the run's folder."""
-    where, name = (wanted.sensors, "sensors") if covered else (wanted.reference, "reference")
-    key = json.dumps([where, covered, wanted.frames, size, seed, wanted.check_reference])
-    path = wanted.run / f"faces_{name}.npz"
+    where, name = (request.sensors, "sensors") if covered else (request.reference, "reference")
+    key = json.dumps([where, covered, request.frames, size, seed, request.check_reference])
+    path = request.run / f"faces_{name}.npz"
     if ranks.first and not _kept(path, key):
 
-        def report(seen: int, clip: str) -> None:
-            if told is not None:
-                told(seen, wanted.frames, f"{name}: {clip}")
+        def report(frame_count: int, clip: str) -> None:
+            if progress is not None:
+                progress(frame_count, request.frames, f"{name}: {clip}")
 
         reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
-        found = gather(
+        gathered = gather(
             where,
             covered,
             reader,
             size=size,
-            count=wanted.frames,
+            count=request.frames,
             seed=seed,
-            check=wanted.check_reference,
-            told=report,
+            check=request.check_reference,
+            progress=report,
         )
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             np.savez(
                 file,
                 key=np.array(key),
-                crops=found.crops,
-                person=found.person,
-                people=np.array(found.people),
-                skipped=np.array(json.dumps(found.skipped)),
+                crops=gathered.crops,
+                person=gathered.person,
+                people=np.array(gathered.people),
+                skipped=np.array(json.dumps(gathered.skipped)),
             )
         partial.replace(path)
     ranks.wait()
@@ -180,21 +186,21 @@ def _load(path: Path) -> Domain:
         return Domain(data["crops"], data["person"], people, json.loads(str(data["skipped"])))
 
 
-def _board(wanted: Wanted) -> Any:
+def _board(request: Wanted) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtra("tensorboard", "tensorboard", "--tensorboard") from None
-    return SummaryWriter(str(wanted.run / "tensorboard"))
+    return SummaryWriter(str(request.run / "tensorboard"))
 
 
-def _export(trainer: Trainer, wanted: Wanted) -> dict[str, str]:
+def _export(trainer: Trainer, request: Wanted) -> dict[str, str]:
     """Both encoders as ONNX, where they run live, and as weights."""
     nets = trainer.averaged().cpu()
-    start = wanted.start.name if wanted.start else "models/face_encoder.onnx"
+    start = request.start.name if request.start else "models/face_encoder.onnx"
     about: dict[str, object] = {"trained": "EIFER phase 1", "steps": trainer.step, "start": start}
     return {
-        name: str(_write(model.encoder, trainer.head, wanted.run / f"{name}.onnx", about))
+        name: str(_write(model.encoder, trainer.head, request.run / f"{name}.onnx", about))
         for name, model in (("encoder_n", nets.encoder_n), ("encoder_s", nets.encoder_s))
     }
 
@@ -218,7 +224,7 @@ def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) 
 
 
 def refine_face(
-    wanted: Wanted,
+    request: Wanted,
     settings: Refinement | None = None,
     *,
     stop: Callable[[], bool] | None = None,
@@ -226,35 +232,35 @@ def refine_face(
 ) -> dict[str, Any]:
     """Collect bare pictures, refine (or go on), export.
 
-    Only `reference`, `run`, `start`, `frames` and `threads` of `wanted` count.
+    Only `reference`, `run`, `start`, `frames` and `threads` of `request` count.
     """
-    if wanted.threads:
-        torch.set_num_threads(wanted.threads)
+    if request.threads:
+        torch.set_num_threads(request.threads)
     how = settings if settings is not None else Refinement()
-    head, device = load_head(wanted.head_model), torch.device("cpu")
-    encoder = load_start(wanted.start, head)
+    head, device = load_head(request.head_model), torch.device("cpu")
+    encoder = load_start(request.start, head)
     if not isinstance(encoder, FaceEncoder):
         raise InputError(
-            f"{wanted.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is"
+            f"{request.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is"
         )
-    wanted.run.mkdir(parents=True, exist_ok=True)
-    bare = _collect(wanted, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
+    request.run.mkdir(parents=True, exist_ok=True)
+    bare = _collect(request, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
     start = face_model(encoder, head, device)()
     assert isinstance(start, OpenFace)
     marked = Marked.of(bare)
-    refiner = Refiner(start, head, marked, how, wanted.run)
+    refiner = Refiner(start, head, marked, how, request.run)
     resumed = refiner.resume()
 
-    def told(step: int, terms: dict[str, float]) -> None:
+    def report_losses(step: int, terms: dict[str, float]) -> None:
         if progress is not None:
             progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in terms.items()))
 
     first, begun = refiner.step, time.monotonic()
-    complete = refiner.train(told, stop)
+    complete = refiner.train(report_losses, stop)
     about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.step}
-    file = _write(refiner.averaged().encoder, head, wanted.run / "encoder.onnx", about)
+    file = _write(refiner.averaged().encoder, head, request.run / "encoder.onnx", about)
     return {
-        "run": str(wanted.run),
+        "run": str(request.run),
         "steps": refiner.step,
         "complete": complete,
         "resumed_at": first if resumed else None,

@@ -53,12 +53,12 @@ def _base_of(features: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
         raise InputError(
             f"a generator takes (N, C, H, W) with H and W multiples of {STRIDE}; got {tuple(features.shape)}"
         )
-    chosen = features[:, :3] if base is None else base
-    if chosen.shape[1] != 3 or chosen.shape[2:] != features.shape[2:] or len(chosen) != len(features):
+    picture = features[:, :3] if base is None else base
+    if picture.shape[1] != 3 or picture.shape[2:] != features.shape[2:] or len(picture) != len(features):
         raise InputError(
-            f"the picture to change must be {(len(features), 3, *features.shape[2:])}; got {tuple(chosen.shape)}"
+            f"the picture to change must be {(len(features), 3, *features.shape[2:])}; got {tuple(picture.shape)}"
         )
-    return chosen
+    return picture
 
 
 class Separable(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -137,15 +137,15 @@ class LiveGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
         in_channels, H, W).
         """
         x = self.stem(F.pixel_unshuffle(features, 2))
-        kept = []
+        skips = []
         for block in self.down:
             x = block(x)
-            kept.append(x)
-        kept.pop()
+            skips.append(x)
+        skips.pop()
         for block in self.up:
-            x = block(torch.cat([kept.pop(), F.interpolate(x, scale_factor=2.0, mode="nearest")], dim=1))
-        made = F.pixel_shuffle(self.out(x), 2)
-        return torch.sigmoid(made[:, :3]), made[:, 3:]
+            x = block(torch.cat([skips.pop(), F.interpolate(x, scale_factor=2.0, mode="nearest")], dim=1))
+        output = F.pixel_shuffle(self.out(x), 2)
+        return torch.sigmoid(output[:, :3]), output[:, 3:]
 
     def forward(self, features: torch.Tensor, base: torch.Tensor | None = None) -> Translation:
         """From features (N, in_channels, H, W); base (N, 3, H, W) is what gets changed, the first three of
@@ -219,16 +219,16 @@ class FullGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, features: torch.Tensor, base: torch.Tensor | None = None) -> Translation:
         """As `LiveGenerator.forward`."""
         picture = _base_of(features, base)
-        kept = []
+        skips = []
         x = features
         for level, block in enumerate(self.down):
             x = block(x if level == 0 else F.max_pool2d(x, 2))
-            kept.append(x)
-        x = self.middle(kept.pop())
+            skips.append(x)
+        x = self.middle(skips.pop())
         for grow, block in zip(self.grow, self.up, strict=True):
-            x = block(torch.cat([kept.pop(), grow(x)], dim=1))
-        made = self.out(x)
-        paint, logits = torch.sigmoid(made[:, :3]), made[:, 3:]
+            x = block(torch.cat([skips.pop(), grow(x)], dim=1))
+        output = self.out(x)
+        paint, logits = torch.sigmoid(output[:, :3]), output[:, 3:]
         if self.whole:
             return Translation(paint, torch.ones_like(logits), torch.full_like(logits, torch.inf))
         mask = torch.sigmoid(logits)

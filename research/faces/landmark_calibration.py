@@ -109,9 +109,9 @@ def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: flo
                 crop.side * np.exp(rng.normal(0.0, 0.04)),
                 crop.angle + rng.normal(0.0, 0.04),
             )
-            seen = landmarker.locate(picture, crop)
-            if seen.presence > 0.5:
-                rows.append((seen.points, view.intrinsics, view.head_pose, shape, expression, person))
+            landmarks = landmarker.locate(picture, crop)
+            if landmarks.presence > 0.5:
+                rows.append((landmarks.points, view.intrinsics, view.head_pose, shape, expression, person))
     columns = [np.array(column, np.float64) for column in zip(*rows, strict=True)]
     return Samples(*columns)
 
@@ -153,7 +153,7 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     response[:MESH] = np.moveaxis(coefficients[1 : 1 + model.face_size].reshape(-1, MESH, 3), 0, 2)
     shape_response[:MESH] = np.moveaxis(coefficients[1 + model.face_size :].reshape(-1, MESH, 3), 0, 2)
     standing = _MODE_SHARE * _pad(standing_modes, len(sigma))
-    known = model.shape_size + standing.shape[2]
+    columns = model.shape_size + standing.shape[2]
     return FitTable(
         sigma,
         depth_noise,
@@ -165,8 +165,8 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
         faces.mean(axis=0),
         _covariance(head, model, faces),
         _SHAPE_SHARE * shape_response,
-        np.zeros(known),
-        np.zeros((model.shape_size, known)),
+        np.zeros(columns),
+        np.zeros((model.shape_size, columns)),
         np.inf,
     )
 
@@ -174,7 +174,7 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
 def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F64, F64]:
     """(P, S + B) each person as fitted over all his pictures, each picture by itself; (P, S) true shapes."""
     fit = LandmarkFit(LandmarkModel.of(head), table)
-    found, true = [], []
+    fitted, true = [], []
     for person in np.unique(samples.person):
         fit.reset()
         for index in np.flatnonzero(samples.person == person):
@@ -182,17 +182,17 @@ def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F
             fit.fit(
                 Landmarks(samples.landmarks[index].astype(np.float32), 1.0), samples.intrinsics[index], 1.0
             )
-        found.append(fit.person)
+        fitted.append(fit.person)
         true.append(samples.shapes[index])
-    return np.array(found), np.array(true)
+    return np.array(fitted), np.array(true)
 
 
-def learn_people(table: FitTable, found: F64, true: F64) -> FitTable:
-    """`table` with the regression of `true` shapes on `found` people (see `fitted_people`), who must not be
+def learn_people(table: FitTable, fitted: F64, true: F64) -> FitTable:
+    """`table` with the regression of `true` shapes on `fitted` people (see `fitted_people`), who must not be
     those of the table.
     """
-    mean = found.mean(axis=0)
-    away = found - mean
+    mean = fitted.mean(axis=0)
+    away = fitted - mean
     variance = (away**2).mean(axis=0)
     gram = away.T @ away + np.diag(_PERSON_RIDGE * variance + len(away) * _PERSON_NOISE**2)
     lacking = true - away[:, : true.shape[1]]
@@ -228,11 +228,11 @@ def _errors(model: LandmarkModel, samples: Samples, faces: F64) -> tuple[F64, fl
         miss[:, :2] = (samples.landmarks[i, :MESH, :2] - drawn) * (placed[:, 2:] / K[0, 0])
         errors[i] = miss @ rotation
         middle = float(rotation[2] @ centre + shift[2])
-        seen = samples.landmarks[i, :MESH, 2] * (middle / K[0, 0])
+        measured = samples.landmarks[i, :MESH, 2] * (middle / K[0, 0])
         real = placed[:, 2] - middle
-        seen, real = seen - seen.mean(), real - real.mean()
-        gains[i] = seen @ real / (seen @ seen)
-        depth[:, i] = seen, real
+        measured, real = measured - measured.mean(), real - real.mean()
+        gains[i] = measured @ real / (measured @ measured)
+        depth[:, i] = measured, real
     gain = float(np.median(gains))
     return errors, gain, np.asarray(np.sqrt(((depth[0] * gain - depth[1]) ** 2).mean(axis=0)))
 

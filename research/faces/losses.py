@@ -106,21 +106,21 @@ def masked(
     weight: torch.Tensor,
     random: torch.Generator,
     *,
-    kept: float = 0.01,
+    kept_share: float = 0.01,
     grow: int = 6,
     noise: float = 0.05,
 ) -> torch.Tensor:
     """M(): the face removed, its surroundings kept, a few of its pixels kept.
 
     picture (B, 3, H, W); covered (B, H, W) bool, where the head is drawn; weight (B, H, W) 0..1, how likely a
-    pixel of the face is kept beside the others. kept: share of face pixels kept. grow: pixels by which the
+    pixel of the face is kept beside the others. kept_share: share of face pixels kept. grow: pixels by which the
     removed part reaches beyond the drawing. noise: of the brightness of kept pixels. Which pixels are kept
     carries no gradient; their values do.
     """
     face = F.max_pool2d(covered.float()[:, None], 2 * grow + 1, 1, grow)
     draw = torch.rand(covered.shape, generator=random, device=picture.device)
     share = (
-        kept
+        kept_share
         * weight
         / weight.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
         * covered.sum(dim=(1, 2), keepdim=True)

@@ -161,7 +161,9 @@ class Painter:
         """The plain drawing of what was read, and the picture without its face, both (B, 3, size, size)."""
         render, fragments = self.renderer.draw(read.vertices, read.camera)
         weight = self._weight[fragments.face.clamp_min(0)] * fragments.covered
-        hidden = masked(picture, fragments.covered, weight, random, kept=self.settings.kept, grow=self._grow)
+        hidden = masked(
+            picture, fragments.covered, weight, random, kept_share=self.settings.kept, grow=self._grow
+        )
         return render, hidden
 
     def paint(self, painter: nn.Module, render: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
@@ -170,8 +172,8 @@ class Painter:
         What it may leave as it is, is the hidden picture, never the original.
         """
         with torch.autocast(render.device.type, torch.bfloat16, enabled=self.settings.amp):
-            made: torch.Tensor = painter(torch.cat([hidden, render], dim=1)).picture
-        return made.float()
+            painted: torch.Tensor = painter(torch.cat([hidden, render], dim=1)).picture
+        return painted.float()
 
     def cycle(
         self,
@@ -185,10 +187,10 @@ class Painter:
         """`real` translated by `away` and back by `home`; `here` reads this domain, `there` the other."""
         read = here.read(real)
         render, hidden = self.seen(real, read, random)
-        made = self.paint(away, render, hidden)
-        again = there.read(made)
-        second, veiled = self.seen(made, again, random)
-        return Cycle(real, read, render, hidden, made, again, self.paint(home, second, veiled))
+        painted = self.paint(away, render, hidden)
+        again = there.read(painted)
+        second, veiled = self.seen(painted, again, random)
+        return Cycle(real, read, render, hidden, painted, again, self.paint(home, second, veiled))
 
 
 def objective(
@@ -223,10 +225,10 @@ class Pool:
         self.capacity = capacity
         self.held: list[torch.Tensor] = []
 
-    def swap(self, made: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def swap(self, generated: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """(B, 3, H, W): each picture, or one from the pool whose place it takes."""
         out = []
-        for one in made.detach():
+        for one in generated.detach():
             if len(self.held) < self.capacity:
                 self.held.append(one.clone())
                 out.append(one)
@@ -316,15 +318,15 @@ class Trainer:
             self.optimizer.step()
         for parameter in nets.discriminators():
             parameter.requires_grad_(True)
-        told = {name: float(value.detach()) for name, value in terms.items()}
+        figures = {name: float(value.detach()) for name, value in terms.items()}
         if s.weights.adversarial:
-            told["judges"] = self._judge(bare, sensors, n.made, c.made, choice)
+            figures["judges"] = self._judge(bare, sensors, n.made, c.made, choice)
         if not sound:
-            told["left_out"] = 1.0
+            figures["left_out"] = 1.0
         self.ranks.average_running(nets)
         self._follow()
         self.step += 1
-        return told
+        return figures
 
     def _judge(
         self,
@@ -336,12 +338,12 @@ class Trainer:
     ) -> float:
         nets = self.networks
         loss = torch.zeros((), device=bare.device)
-        for judge, real, made, pool in (
+        for judge, real, generated, pool in (
             (nets.discriminator_s, sensors, under, self.pools[0]),
             (nets.discriminator_n, bare, freed, self.pools[1]),
         ):
             loss = loss + 0.5 * (
-                least_squares(judge(real), True) + least_squares(judge(pool.swap(made, rng)), False)
+                least_squares(judge(real), True) + least_squares(judge(pool.swap(generated, rng)), False)
             )
         self.judges.zero_grad(set_to_none=True)
         loss.backward()
@@ -363,7 +365,7 @@ class Trainer:
 
     def train(
         self,
-        told: Callable[[int, dict[str, float]], None] | None = None,
+        report_losses: Callable[[int, dict[str, float]], None] | None = None,
         stop: Callable[[], bool] | None = None,
         log: Callable[[int, dict[str, float]], None] | None = None,
     ) -> bool:
@@ -377,11 +379,13 @@ class Trainer:
             for name, value in self.advance().items():
                 sums.setdefault(name, deque(maxlen=100)).append(value)
             means = {name: sum(values) / len(values) for name, values in sums.items()}
-            if told is not None:
-                told(self.step, means)
-            asked = bool(self.ranks.share(stop is not None and stop()))
+            if report_losses is not None:
+                report_losses(self.step, means)
+            stop_requested = bool(self.ranks.share(stop is not None and stop()))
             if self.ranks.first and (
-                self.step % self.settings.save_every == 0 or asked or self.step == self.settings.steps
+                self.step % self.settings.save_every == 0
+                or stop_requested
+                or self.step == self.settings.steps
             ):
                 line = {
                     "step": self.step,
@@ -397,7 +401,7 @@ class Trainer:
                 self.step % self.settings.pictures_every == 0 or self.step == self.settings.steps
             ):
                 self.save_pictures(self.run / "pictures" / f"step_{self.step:06d}.png")
-            if asked:
+            if stop_requested:
                 break
         self.ranks.wait()
         return self.step >= self.settings.steps

@@ -80,13 +80,15 @@ def batches(
 
     held = [following() for _ in range(min(pool, len(shard_paths(folder)) - held_out))]
     noise = rng.normal(0.0, 32.0, (_NOISE_BANK, SIZE, SIZE, 3)).clip(-127, 127).astype(np.int8)
-    made = 0
+    drawn = 0
     while True:
         picks = [(int(a), rng.integers(len(held[a].bare))) for a in rng.integers(len(held), size=size)]
         yield _stack([sample(held[a], int(b), rng, settings, noise) for a, b in picks])
-        made += size
-        if made > 2 * len(held[0].bare):  # each shard's pictures are drawn about twice as often as it is held
-            made = 0
+        drawn += size
+        if drawn > 2 * len(
+            held[0].bare
+        ):  # each shard's pictures are drawn about twice as often as it is held
+            drawn = 0
             held[int(rng.integers(len(held)))] = following()
             if len(held) < pool:
                 held.append(following())

@@ -80,12 +80,12 @@ class Shard:
 
 def shard_paths(folder: Path) -> list[Path]:
     """The finished shards of a folder, in order. Raises InputError where there are none."""
-    found = sorted(folder.glob("shard-*.npz"))
-    if not found:
+    paths = sorted(folder.glob("shard-*.npz"))
+    if not paths:
         raise InputError(
             f"{folder} holds no shard-*.npz; make some: python -m research.faces.pictures {folder}"
         )
-    return found
+    return paths
 
 
 def expression_of_a_moment(rng: np.random.Generator, head: HeadModel, muscles: MuscleMap, eyes: F64) -> F64:
@@ -139,8 +139,8 @@ def person(head: HeadModel, seed: int, pictures: int = PICTURES_PER_PERSON) -> S
     centre = head.points(head.template)[4] - (0.0, 0.0, 0.06)
     rows: dict[str, list[npt.NDArray[np.generic]]] = {field.name: [] for field in fields(Shard)}
     for picture in range(pictures):
-        look = np.array([gaze.normal(0.0, 0.10), gaze.normal(0.0, 0.18), 0.0])
-        eyes = np.stack([look, look])
+        gaze_angles = np.array([gaze.normal(0.0, 0.10), gaze.normal(0.0, 0.18), 0.0])
+        eyes = np.stack([gaze_angles, gaze_angles])
         expression = expression_of_a_moment(rng, head, muscles, eyes)
         wide = 0.30 if rng.random() < 0.25 else 0.10
         pose = projection.facing_pose(

@@ -73,7 +73,7 @@ class Metric:
 
 
 def losses(
-    seen: dict[str, torch.Tensor], truth: dict[str, torch.Tensor], metric: Metric
+    outputs: dict[str, torch.Tensor], truth: dict[str, torch.Tensor], metric: Metric
 ) -> dict[str, torch.Tensor]:
     """Every term, weighted. truth: tensors named as in `Batch`."""
     real = truth["readable"]
@@ -82,20 +82,20 @@ def losses(
     def mean(values: torch.Tensor) -> torch.Tensor:
         return (values * real).sum() / count
 
-    off = seen["expression"] - truth["expression"]
+    off = outputs["expression"] - truth["expression"]
     motion = torch.sqrt(torch.einsum("ne,ef,nf->n", off, metric.expression, off).clamp_min(0.0) + 1e-3)
     single = (off.abs() * metric.expression.diagonal().sqrt()).sum(1)
-    shape = seen["shape"] - truth["shape"]
+    shape = outputs["shape"] - truth["shape"]
     bulk = torch.sqrt(torch.einsum("ns,st,nt->n", shape, metric.shape, shape).clamp_min(0.0) + 1e-3)
-    spread = seen["expression_log_std"].clamp(-6.0, 1.0)
+    spread = outputs["expression_log_std"].clamp(-6.0, 1.0)
     return {
         "motion": mean(motion),
         "single": 0.15 * mean(single),
-        "points": 60.0 * mean((seen["landmarks"] - truth["landmarks"]).abs().mean((1, 2))),
-        "rotation": 4.0 * mean((seen["rotation"] - truth["rotation"]).abs().mean((1, 2))),
+        "points": 60.0 * mean((outputs["landmarks"] - truth["landmarks"]).abs().mean((1, 2))),
+        "rotation": 4.0 * mean((outputs["rotation"] - truth["rotation"]).abs().mean((1, 2))),
         "shape": 0.15 * mean(bulk),
         "spread": 0.01 * mean((spread + off.detach().abs() * torch.exp(-spread)).mean(1)),
-        "readable": 0.3 * torch.nn.functional.binary_cross_entropy_with_logits(seen["readable"], real),
+        "readable": 0.3 * torch.nn.functional.binary_cross_entropy_with_logits(outputs["readable"], real),
     }
 
 
@@ -133,17 +133,17 @@ class Judge:
         out = {}
         for name, (picture, landmarks, expression, shape) in self._sets.items():
             with torch.no_grad():
-                seen = encoder(picture.contiguous(memory_format=torch.channels_last))
-            guess = seen["expression"].numpy().clip(0.0, 1.0)
+                outputs = encoder(picture.contiguous(memory_format=torch.channels_last))
+            guess = outputs["expression"].numpy().clip(0.0, 1.0)
             error = np.linalg.norm(np.einsum("vde,ne->nvd", self._basis, guess - expression), axis=2).mean()
             moving = np.flatnonzero(expression.std(axis=0) > 0.05)
             r = [_r(guess[:, k], expression[:, k]) for k in moving]
             rest = np.linalg.norm(np.einsum("vde,ne->nvd", self._basis, expression), axis=2).mean()
             out[f"{name}_mm"], out[f"{name}_rest_mm"] = float(error), float(rest)
             out[f"{name}_r"] = float(np.median(r))
-            out[f"{name}_points_pct"] = float(100.0 * np.abs(seen["landmarks"].numpy() - landmarks).mean())
+            out[f"{name}_points_pct"] = float(100.0 * np.abs(outputs["landmarks"].numpy() - landmarks).mean())
             out[f"{name}_shape_r"] = float(
-                np.mean([_r(seen["shape"][:, k].numpy(), shape[:, k]) for k in range(5)])
+                np.mean([_r(outputs["shape"][:, k].numpy(), shape[:, k]) for k in range(5)])
             )
         encoder.train()
         return out
@@ -298,16 +298,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, help="write the run's encoder as ONNX and stop")
-    given = parser.parse_args()
-    if given.export is not None:
-        content = torch.load(given.run / "encoder.pt", weights_only=True)
+    arguments = parser.parse_args()
+    if arguments.export is not None:
+        content = torch.load(arguments.run / "encoder.pt", weights_only=True)
         about = {name: content[name] for name in ("minutes", "pictures", "plan")}
-        export(load_encoder(given.run / "encoder.pt"), load_head(), given.export, about)
+        export(load_encoder(arguments.run / "encoder.pt"), load_head(), arguments.export, about)
         return
     plan = Plan(
-        given.minutes, given.batch, given.rate, bare=given.bare, seed=given.seed, threads=given.threads
+        arguments.minutes,
+        arguments.batch,
+        arguments.rate,
+        bare=arguments.bare,
+        seed=arguments.seed,
+        threads=arguments.threads,
     )
-    train(given.shards, given.run, plan, given.start)
+    train(arguments.shards, arguments.run, plan, arguments.start)
 
 
 if __name__ == "__main__":

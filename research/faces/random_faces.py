@@ -54,8 +54,8 @@ def random_expression(rng: np.random.Generator, names: tuple[str, ...], muscles:
                 if both or side == only or str(muscle) in HIDDEN:
                     activation[place] = max(activation[place], level * rng.uniform(0.8, 1.2))
     weights = muscles.expression(np.clip(activation, 0.0, 1.0))
-    known = {name: float(weight) for name, weight in zip(ARKIT_52, weights, strict=True)}
-    return np.array([known.get(name, 0.0) for name in names])
+    coefficients = {name: float(weight) for name, weight in zip(ARKIT_52, weights, strict=True)}
+    return np.array([coefficients.get(name, 0.0) for name in names])
 
 
 def _places(muscle: str) -> list[tuple[int, int]]:
@@ -94,8 +94,8 @@ def random_view(rng: np.random.Generator, head: HeadModel, max_yaw: float = 0.5)
         offset=rng.normal(0.0, 0.008, 2),
     )
     light = np.array([rng.normal(0.0, 0.5), -rng.uniform(0.1, 0.9), -rng.uniform(0.5, 1.0)])
-    look = np.array([rng.normal(0.0, 0.1), rng.normal(0.0, 0.15), 0.0])
-    return View(K, pose, light, np.stack([look, look]))
+    gaze_angles = np.array([rng.normal(0.0, 0.1), rng.normal(0.0, 0.15), 0.0])
+    return View(K, pose, light, np.stack([gaze_angles, gaze_angles]))
 
 
 def paint(head: HeadModel, rng: np.random.Generator) -> F32:

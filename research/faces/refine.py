@@ -82,9 +82,9 @@ class Marked:
         points: list[F32] = []
         rows = []
         for row, picture in enumerate(domain.crops):
-            found = network.locate(picture, place)
-            if found.presence >= _PRESENCE and np.isfinite(found.points).all():
-                points.append(((found.points[:, :2] - side / 2.0) / face + 0.5).astype(np.float32))
+            landmarks = network.locate(picture, place)
+            if landmarks.presence >= _PRESENCE and np.isfinite(landmarks.points).all():
+                points.append(((landmarks.points[:, :2] - side / 2.0) / face + 0.5).astype(np.float32))
                 rows.append(row)
         if len(rows) < MIN_FRAMES:
             raise InputError(
@@ -130,7 +130,7 @@ class Refiner:
         picture (B, 3, SIZE, SIZE); landmarks (B, 478, 2) crop units.
         """
         s = self.settings
-        seen = self.face.encode(picture, SIZE)
+        outputs = self.face.encode(picture, SIZE)
         read = self.face.read(picture)
         out: dict[str, torch.Tensor] = {}
         points = self.face.head.points(read.vertices)
@@ -141,7 +141,7 @@ class Refiner:
             off = placed + size * self.bias - landmarks
             out["landmarks"] = s.landmarks * torch.sqrt(off.square().sum(dim=2) + 1e-6).mean()
         if s.agreement:
-            out["agreement"] = s.agreement * (placed[:, list(POINTS)] - seen["landmarks"]).abs().mean()
+            out["agreement"] = s.agreement * (placed[:, list(POINTS)] - outputs["landmarks"]).abs().mean()
         if s.near:
             with torch.no_grad():
                 was = self.before.read(picture)
@@ -178,17 +178,21 @@ class Refiner:
 
     def train(
         self,
-        told: Callable[[int, dict[str, float]], None] | None = None,
+        report_losses: Callable[[int, dict[str, float]], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> bool:
         """Until the last step or until `stop`; saved either way. Returns whether the run is complete."""
         self.run.mkdir(parents=True, exist_ok=True)
         while self.step < self.settings.steps:
             terms = self.advance()
-            asked = stop is not None and stop()
-            if told is not None:
-                told(self.step, terms)
-            if asked or self.step % self.settings.save_every == 0 or self.step == self.settings.steps:
+            stop_requested = stop is not None and stop()
+            if report_losses is not None:
+                report_losses(self.step, terms)
+            if (
+                stop_requested
+                or self.step % self.settings.save_every == 0
+                or self.step == self.settings.steps
+            ):
                 with (self.run / "refine.jsonl").open("a") as file:
                     file.write(
                         json.dumps(
@@ -197,7 +201,7 @@ class Refiner:
                         + "\n"
                     )
                 self.save()
-            if asked:
+            if stop_requested:
                 break
         return self.step >= self.settings.steps
 

@@ -104,14 +104,16 @@ class Pairs:
             0.0, 1.0
         ) * within
         cover = F.max_pool2d(cover, 3, 1, 1)
-        made = Pairs(picture, bare, cover, torch.from_numpy(detail_of(batch.landmarks))[:, None])
+        pairs = Pairs(picture, bare, cover, torch.from_numpy(detail_of(batch.landmarks))[:, None])
         if flip is None:
-            return made
+            return pairs
 
         def mirrored(values: torch.Tensor) -> torch.Tensor:
             return torch.where(flip[:, None, None, None], values.flip(3), values)
 
-        return Pairs(mirrored(made.picture), mirrored(made.bare), mirrored(made.cover), mirrored(made.detail))
+        return Pairs(
+            mirrored(pairs.picture), mirrored(pairs.bare), mirrored(pairs.cover), mirrored(pairs.detail)
+        )
 
 
 def detail_of(landmarks: F32) -> F32:
@@ -208,8 +210,8 @@ class Judge:
         self.sets = {}
         for name, bare in (("sensors", 0.0), ("bare", 1.0)):
             settings = Augment(bare=bare, partly=0.0, negatives=0.0, strength=0.0)
-            chosen = np.linspace(0, len(shard.bare) - 1, min(count, len(shard.bare))).astype(int)
-            rows = [sample(shard, int(i), rng, settings, noise) for i in chosen]
+            indices = np.linspace(0, len(shard.bare) - 1, min(count, len(shard.bare))).astype(int)
+            rows = [sample(shard, int(i), rng, settings, noise) for i in indices]
             picture, cut, mask, points, expression, shape, rotation = (
                 np.stack([row[k] for row in rows]) for k in range(7)
             )
@@ -221,15 +223,15 @@ class Judge:
         """Restored pictures and masks of one of the sets."""
         restorer.eval()
         picture = self.sets[name].picture
-        made = []
+        outputs = []
         with torch.no_grad():
             for start in range(0, len(picture), 32):
                 restored, logits = restorer(
                     picture[start : start + 32].contiguous(memory_format=torch.channels_last)
                 )
-                made.append((restored, occlusion(logits)))
+                outputs.append((restored, occlusion(logits)))
         restorer.train()
-        return torch.cat([one for one, _ in made]), torch.cat([one for _, one in made])
+        return torch.cat([one for one, _ in outputs]), torch.cat([one for _, one in outputs])
 
     def __call__(self, restorer: Restorer) -> dict[str, float]:
         """PSNR in dB and SSIM of the whole crop, RMS error where covered and at details, overlap of the mask,
@@ -405,8 +407,8 @@ def _judged(
     """
     for parameter in critic.parameters():
         parameter.requires_grad_(True)
-    real, made = critic(bare), critic(restored.detach())
-    loss = ((real - 1.0) ** 2).mean() + (made**2).mean()
+    real, generated = critic(bare), critic(restored.detach())
+    loss = ((real - 1.0) ** 2).mean() + (generated**2).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -498,32 +500,32 @@ def main() -> None:
         "--sheet", type=Path, help="draw inputs, results and truths of held-out people (.png) and stop"
     )
     parser.add_argument("--export", type=Path, help="write the run's restorer as ONNX and stop")
-    given = parser.parse_args()
-    if given.sheet is not None:
-        drawn = sheet(Judge(shard_paths(given.shards)[0]), load_restorer(given.run / "restorer.pt"))
-        cv2.imwrite(str(given.sheet), drawn[:, :, ::-1])
+    arguments = parser.parse_args()
+    if arguments.sheet is not None:
+        drawn = sheet(Judge(shard_paths(arguments.shards)[0]), load_restorer(arguments.run / "restorer.pt"))
+        cv2.imwrite(str(arguments.sheet), drawn[:, :, ::-1])
         return
-    if given.export is not None:
-        restorer = load_restorer(given.run / "restorer.pt")
-        content = torch.load(given.run / "restorer.pt", weights_only=True)
+    if arguments.export is not None:
+        restorer = load_restorer(arguments.run / "restorer.pt")
+        content = torch.load(arguments.run / "restorer.pt", weights_only=True)
         export(
             restorer,
             load_head(),
-            given.export,
+            arguments.export,
             {name: content[name] for name in ("minutes", "pictures", "plan")},
         )
         return
     plan = Plan(
-        given.minutes,
-        given.batch,
-        given.rate,
-        given.bare,
-        strength=given.strength,
-        seed=given.seed,
-        threads=given.threads,
-        adversarial=given.adversarial,
+        arguments.minutes,
+        arguments.batch,
+        arguments.rate,
+        arguments.bare,
+        strength=arguments.strength,
+        seed=arguments.seed,
+        threads=arguments.threads,
+        adversarial=arguments.adversarial,
     )
-    train(given.shards, given.run, plan, given.width, given.every)
+    train(arguments.shards, arguments.run, plan, arguments.width, arguments.every)
 
 
 if __name__ == "__main__":

@@ -245,12 +245,14 @@ def _encoder_weights(path: Path, content: Mapping[str, Any]) -> dict[str, torch.
     if not isinstance(inner, Mapping):
         raise ModelError(f"{path}: its 'state_dict' is no table of tensors")
     tensors = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
-    chosen = {name[len(PREFIX) :]: value for name, value in tensors.items() if name.startswith(PREFIX)}
-    return chosen or tensors
+    encoder_tensors = {
+        name[len(PREFIX) :]: value for name, value in tensors.items() if name.startswith(PREFIX)
+    }
+    return encoder_tensors or tensors
 
 
 def check_names(
-    path: Path, what: str, wanted: Mapping[str, torch.Tensor], got: Mapping[str, torch.Tensor]
+    path: Path, what: str, expected: Mapping[str, torch.Tensor], got: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise ModelError that names what does not fit where `got` is not a state of the same names, shapes and
     finite values.
@@ -259,11 +261,11 @@ def check_names(
     def some(names: list[str]) -> str:
         return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
 
-    if missing := sorted(set(wanted) - set(got)):
+    if missing := sorted(set(expected) - set(got)):
         raise ModelError(f"{path}: not {what}: {some(missing)} missing")
-    if foreign := sorted(set(got) - set(wanted)):
+    if foreign := sorted(set(got) - set(expected)):
         raise ModelError(f"{path}: not {what}: {some(foreign)} unknown")
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if value.shape != got[name].shape:
             raise ModelError(
                 f"{path}: not {what}: {name} has shape {tuple(got[name].shape)}; it must be {tuple(value.shape)}"
@@ -296,8 +298,8 @@ class _Flat(nn.Module):  # type: ignore[misc, unused-ignore]
         self.encoder = encoder
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        seen = self.encoder(picture)
-        return tuple(seen[name] for name in OUTPUTS)
+        outputs = self.encoder(picture)
+        return tuple(outputs[name] for name in OUTPUTS)
 
 
 def export(

@@ -31,21 +31,21 @@ def load_start(path: Path | None, head: HeadModel) -> FaceEncoder | SmirkEncoder
     Raises InputError or ModelError for a file that is missing, damaged, of another architecture, or made for
     another head model.
     """
-    chosen = resources.model(ENCODER) if path is None else path
-    if not chosen.is_file():
-        raise InputError(f"{chosen}: no such encoder")
+    source = resources.model(ENCODER) if path is None else path
+    if not source.is_file():
+        raise InputError(f"{source}: no such encoder")
     encoder: FaceEncoder | SmirkEncoder
-    if chosen.suffix == ".onnx":
-        encoder = from_onnx(chosen, head)
+    if source.suffix == ".onnx":
+        encoder = from_onnx(source, head)
     else:
-        content = read_tensors(chosen)
-        encoder = _from_run(chosen, content) if "widths" in content else load_checkpoint(chosen)
+        content = read_tensors(source)
+        encoder = _from_run(source, content) if "widths" in content else load_checkpoint(source)
     if isinstance(encoder, FaceEncoder) and (encoder.expression_size, encoder.shape_size) != (
         head.expression_size,
         head.shape_size,
     ):
         raise ModelError(
-            f"{chosen}: gives {encoder.expression_size} expression and {encoder.shape_size} shape coefficients; head model '{head.id}' has "
+            f"{source}: gives {encoder.expression_size} expression and {encoder.shape_size} shape coefficients; head model '{head.id}' has "
             f"{head.expression_size} and {head.shape_size}: an encoder belongs to the head model it was trained with"
         )
     return encoder

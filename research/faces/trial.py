@@ -116,15 +116,15 @@ def compare(
 
     Raises InputError for SMIRK's, whose head model is another.
     """
-    chosen = head if head is not None else load_head()
-    loaded = [(path, load_start(path, chosen)) for path in encoders]
+    head_model = head if head is not None else load_head()
+    loaded = [(path, load_start(path, head_model)) for path in encoders]
     moments = Moments.of(seed, count)
     for path, encoder in loaded:
         if not isinstance(encoder, FaceEncoder):
             raise InputError(
-                f"{path}: the simulated participant is known in '{chosen.id}' coefficients, not in FLAME's"
+                f"{path}: the simulated participant is known in '{head_model.id}' coefficients, not in FLAME's"
             )
-        yield path, score(encoder, moments, chosen)
+        yield path, score(encoder, moments, head_model)
 
 
 def main() -> None:
@@ -135,8 +135,8 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("encoders", type=Path, nargs="+", help="encoder.pt, encoder_s.pt or .onnx")
     parser.add_argument("--count", type=int, default=60, help="moments (default 60)")
-    given = parser.parse_args()
-    for path, result in compare(given.seed, given.encoders, given.count):
+    arguments = parser.parse_args()
+    for path, result in compare(arguments.seed, arguments.encoders, arguments.count):
         print(
             json.dumps(
                 {"encoder": str(path), **{name: round(value, 4) for name, value in asdict(result).items()}}

@@ -155,13 +155,13 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
     key_pose = person.head_pose(0.0)
     frame = picture_of(mover, camera, resting, still, key_pose, 0.0)
     estimator.reset()
-    found: Estimate | None = None
+    estimate: Estimate | None = None
     for _ in range(3):
-        found = estimator.estimate(frame, camera.intrinsics, 0.01)
-    if found is None:
+        estimate = estimator.estimate(frame, camera.intrinsics, 0.01)
+    if estimate is None:
         return None
     blink = [person.head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
-    static = state_of(person.head, estimator.model, frame.stamp, found, blink)
+    static = state_of(person.head, estimator.model, frame.stamp, estimate, blink)
     view = key_view(FaceSkin.of(person.head), static, camera.intrinsics)
     if view is None:
         return None
@@ -220,9 +220,9 @@ def main() -> None:
         path = arguments.out / f"{seed}.npz"
         if path.exists():
             continue
-        made = examples(seed, estimator, arguments.frames)
-        if made is not None:
-            np.savez_compressed(path, **made)
+        arrays = examples(seed, estimator, arguments.frames)
+        if arrays is not None:
+            np.savez_compressed(path, **arrays)
 
 
 if __name__ == "__main__":

@@ -60,13 +60,16 @@ def collect(folder: Path, skin: FaceSkin, prior: MotionPrior) -> dict[str, Any]:
         rng = generator(int(data["seed"]), "micro gaze")
         for number, picture in enumerate(pictures[1:]):
             dense = flow.between(picture)
-            seen = cv2.remap(dense, view.pixels[:, :1], view.pixels[:, 1:], cv2.INTER_LINEAR)[:, 0].T.astype(
-                np.float64
-            )
+            displacement = cv2.remap(dense, view.pixels[:, :1], view.pixels[:, 1:], cv2.INTER_LINEAR)[
+                :, 0
+            ].T.astype(np.float64)
             looks = gaze_weights(
                 np.array(rng.normal(0.0, _LOOK_RAD)), np.array(0.8 * rng.normal(0.0, _LOOK_RAD))
             )
-            plain, looking = solver.solve(seen), solver.solve(seen + (view.expression @ looks).reshape(2, -1))
+            plain, looking = (
+                solver.solve(displacement),
+                solver.solve(displacement + (view.expression @ looks).reshape(2, -1)),
+            )
             for name, value in (
                 ("seed", int(data["seed"])),
                 ("y", plain.unknowns),
@@ -153,13 +156,13 @@ class Dynamic:
         self._weight = torch.tensor(1.0 / (power + (1e3 * FLOOR_M) ** 2), dtype=torch.float32)
         self.inputs, self.sizes = [], []
         for which, name in enumerate(("y", "yz")):
-            found = [
+            samples = [
                 self.code.features(*row)
                 for row in zip(
                     data[name], data["mis"][:, which], data["exp"], data["shape"], _poses(data), strict=True
                 )
             ]
-            features, size = np.array([one for one, _ in found]), np.array([one for _, one in found])
+            features, size = np.array([one for one, _ in samples]), np.array([one for _, one in samples])
             wrong = data[name][:, :count] - data["motion"] - (data["gaze"] if which else 0.0)
             slope, base = np.zeros((len(wrong), count)), np.zeros(len(wrong))
             for number, row in enumerate(data[name]):

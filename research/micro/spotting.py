@@ -134,7 +134,7 @@ class CameraFaults:
         """
         rng, count = self._rng, len(truth)
         keep = np.exp(-1.0 / (GRID_HZ * self._blur_s)) if self._blur_s > 1e-4 else 0.0
-        seen = _one_pole(
+        measured = _one_pole(
             (truth * self._gain) @ (np.eye(len(self._gain)) + self._leak).T,
             np.full(truth.shape[1], keep),
             1.0 - keep,
@@ -145,8 +145,8 @@ class CameraFaults:
         pulls = rng.standard_normal((count, self._muscles.shape[1]))
         faces = self._face_slow * _one_pole(pulls, keep_face, np.sqrt(1.0 - keep_face**2))
         faces += self._face_white * rng.standard_normal(pulls.shape)
-        seen = (
-            seen
+        measured = (
+            measured
             + self._white * rng.standard_normal(truth.shape)
             + self._slow * drift
             + motion @ self._pose.T
@@ -160,8 +160,8 @@ class CameraFaults:
             course = minimum_jerk(1.0 - np.abs(2.0 * (np.arange(count) - begin) / length - 1.0))
             if kind == "turn":
                 step = minimum_jerk((np.arange(count) - begin) / length)
-                seen = seen + np.outer(step, rng.normal(0.0, 0.04, seen.shape[1]))
-                seen = seen + np.outer(course, self._turned @ rng.normal(0.0, 1.0, 2))
+                measured = measured + np.outer(step, rng.normal(0.0, 0.04, measured.shape[1]))
+                measured = measured + np.outer(course, self._turned @ rng.normal(0.0, 1.0, 2))
                 turn, shift = turn + rng.uniform(0.2, 2.0) * course, shift + rng.uniform(0.0, 0.15) * course
             elif kind == "light":
                 flicker = course * np.sign(
@@ -169,27 +169,27 @@ class CameraFaults:
                 )
                 size = float(rng.normal(0.0, 0.15))
                 light = light + size * flicker
-                seen = seen + np.outer(size * flicker, self._lit / 0.05)
+                measured = measured + np.outer(size * flicker, self._lit / 0.05)
             else:  # something moves over the skin: a few actions seem to move together in a way no muscle moves them
-                chosen = rng.choice(seen.shape[1], int(rng.integers(2, 6)), replace=False)
-                pattern = np.zeros(seen.shape[1])
-                pattern[chosen] = rng.normal(0.0, 0.04, len(chosen))
+                rows = rng.choice(measured.shape[1], int(rng.integers(2, 6)), replace=False)
+                pattern = np.zeros(measured.shape[1])
+                pattern[rows] = rng.normal(0.0, 0.04, len(rows))
                 back = 1.0 if rng.random() < 0.5 else 0.0
                 slide = course if back else minimum_jerk((np.arange(count) - begin) / length)
-                seen = seen + np.outer(slide, pattern)
+                measured = measured + np.outer(slide, pattern)
         # what is counted from a running neutral and kept within the bounds of a coefficient loses its lower
         # half
         if self._bounded:
             neutral = _one_pole(
-                seen, np.full(seen.shape[1], np.exp(-1.0 / GRID_HZ)), 1.0 - np.exp(-1.0 / GRID_HZ)
+                measured, np.full(measured.shape[1], np.exp(-1.0 / GRID_HZ)), 1.0 - np.exp(-1.0 / GRID_HZ)
             )
-            seen = np.maximum(seen - neutral, -self._resting)
+            measured = np.maximum(measured - neutral, -self._resting)
         noise = np.abs(rng.standard_normal((count, 2))) * self._pose_noise
         context = np.stack(
             [gaze[:, 0], gaze[:, 1], gaze_speed, turn + noise[:, 0], shift + noise[:, 1], light], axis=1
         )
         context[:, :2] += rng.normal(0.0, 0.004, (count, 2))
-        return np.concatenate([seen, context], axis=1)
+        return np.concatenate([measured, context], axis=1)
 
     def _disturbances(self, count: int) -> list[tuple[str, float, float]]:
         """Kind, first instant and length in instants: about one in 8 s."""
@@ -259,8 +259,8 @@ def drawn_rows(
         frame = participant.frame_at(begin_s + number / rate_hz)
         if number % every == 0:
             for _ in range(5 if number == 0 else 1):
-                found = static.estimate(frame, participant.camera.intrinsics, every / rate_hz)
-            state = None if found is None else state_of(head, static.model, frame.stamp, found, lids)
+                estimate = static.estimate(frame, participant.camera.intrinsics, every / rate_hz)
+            state = None if estimate is None else state_of(head, static.model, frame.stamp, estimate, lids)
         result = motion.update(frame, state) if state is not None else None
         if result is None:
             continue
@@ -339,36 +339,36 @@ def rows_of(one: Take, rng: np.random.Generator, random_hz: float = 0.6) -> Rows
     feel = PulseDetector(emg_regions(), candidate, EMG_FLOOR)
     lag = round(one.lag_s * GRID_HZ)
     waiting: list[tuple[int, Pulse | None, Pulse | None]] = []
-    found = []
+    candidates = []
     for instant in range(min(len(vision), len(emg))):
-        seen = see.push(instant, vision[instant]) if np.isfinite(vision[instant]).all() else None
-        felt = feel.push(instant, emg[instant])
-        if seen is not None:
-            waiting.append((seen.instant, seen, None))
-        if felt is not None:
-            waiting.append((felt.instant + lag, None, felt))
+        vision_pulse = see.push(instant, vision[instant]) if np.isfinite(vision[instant]).all() else None
+        emg_pulse = feel.push(instant, emg[instant])
+        if vision_pulse is not None:
+            waiting.append((vision_pulse.instant, vision_pulse, None))
+        if emg_pulse is not None:
+            waiting.append((emg_pulse.instant + lag, None, emg_pulse))
         if see.settled and rng.random() < random_hz / GRID_HZ:
             waiting.append((instant - 40, None, None))
         for skin, pulse_v, pulse_e in [entry for entry in waiting if entry[0] + 40 <= instant]:
             v = pulse_v or see.evidence(skin, SLACK)
             e = pulse_e or feel.evidence(skin - lag, SLACK)
             if v is not None and e is not None:
-                found.append((skin, v, e, pulse_v is not None, pulse_e is not None))
+                candidates.append((skin, v, e, pulse_v is not None, pulse_e is not None))
         waiting = [entry for entry in waiting if entry[0] + 40 > instant]
     label, regions = [], []
-    for skin, _, _, _, _ in found:
+    for skin, _, _, _, _ in candidates:
         distance = [abs(event.apex - skin) for event in one.skin]
         nearest = int(np.argmin(distance)) if distance else -1
         hit = nearest >= 0 and distance[nearest] <= NEAR_S * GRID_HZ
         label.append(one.skin[nearest].label if hit else 0)
         regions.append(one.skin[nearest].regions if hit else np.zeros(len(EVENT_REGIONS)))
     return Rows(
-        np.array([features(v, VISION_UNIT) for _, v, _, _, _ in found], np.float32),
-        np.array([features(e, EMG_UNIT) for _, _, e, _, _ in found], np.float32),
+        np.array([features(v, VISION_UNIT) for _, v, _, _, _ in candidates], np.float32),
+        np.array([features(e, EMG_UNIT) for _, _, e, _, _ in candidates], np.float32),
         np.array(label, np.int64),
         np.array(regions).reshape(-1, len(EVENT_REGIONS)),
-        np.full(len(found), one.person),
-        np.array([[a, b] for _, _, _, a, b in found], bool).reshape(-1, 2),
+        np.full(len(candidates), one.person),
+        np.array([[a, b] for _, _, _, a, b in candidates], bool).reshape(-1, 2),
     )
 
 
@@ -496,9 +496,10 @@ class Trained:
                 ("LogSoftmax", ["/tempered"], ["_classes"], {"axis": 1}),
                 ("Sigmoid", ["/places"], ["_regions"], {}),
             ]
-            for kind, taken, given, options in steps:
+            for kind, taken, outputs_of_step, options in steps:
                 names = [
-                    [name if name == sense else sense + name for name in part] for part in (taken, given)
+                    [name if name == sense else sense + name for name in part]
+                    for part in (taken, outputs_of_step)
                 ]
                 nodes.append(helper.make_node(kind, *names, **options))
             shape = ["rows", len(network.mean)]
@@ -654,14 +655,14 @@ def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> T
     people = np.unique(rows.person)
     apart = np.isin(rows.person, people[:: 4 if len(people) > 4 else 2])
 
-    def learnt(sense: str, chosen: npt.NDArray[np.bool_]) -> Perceptron:
-        x = getattr(rows, sense)[chosen]
+    def learnt(sense: str, selection: npt.NDArray[np.bool_]) -> Perceptron:
+        x = getattr(rows, sense)[selection]
         return committee(
             [
                 train_network(
                     x,
-                    rows.label[chosen],
-                    rows.regions[chosen],
+                    rows.label[selection],
+                    rows.regions[selection],
                     MICRO_CLASSES,
                     seed=seed + member,
                     epochs=epochs,

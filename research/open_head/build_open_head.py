@@ -162,7 +162,7 @@ def read_source() -> Source:
     for name, mask in segments.items():
         parts[mask] = name
     quads = head.base_mesh_vertex_indices.numpy()[head.faces.numpy()]
-    kept = parts != "eye"
+    without_eyes = parts != "eye"
 
     def coefficients(parameters: dict[str, F64]) -> F64:
         phenotypes = {
@@ -185,8 +185,8 @@ def read_source() -> Source:
         template=_axes(body.template_vertices.numpy()),
         shapes=_axes(body.blendshapes.numpy()),
         labels=list(body.blendshape_labels),
-        quads=quads[kept],
-        quad_parts=[str(part) for part in parts[kept]],
+        quads=quads[without_eyes],
+        quad_parts=[str(part) for part in parts[without_eyes]],
         coefficients=coefficients,
         bone_heads=_axes(body.template_bone_heads.numpy()),
         bone_head_shapes=_axes(body.bone_heads_blendshapes.numpy()),
@@ -318,7 +318,7 @@ def lay_out(source: Source, person: F64) -> Layout:
     mesh.add_mesh(eye.mirrored({part: part.replace("left", "right") for part in eye_parts}))
     swap_halves(2 * len(directions))
 
-    made: list[tuple[I64, F64]] = []
+    pieces: list[tuple[I64, F64]] = []
     line = person[np.array(UPPER_TEETH)[list(UPPER_LINE)]]
     # drawn in a little so that the molars stay behind the corners of the mouth; the lower row bites behind
     # the upper
@@ -331,7 +331,7 @@ def lay_out(source: Source, person: F64) -> Layout:
         crowns, meets = oral.teeth(arch, row, f"teeth_{jaw}")
         for piece in (crowns, oral.gums(arch, row, meets, f"gums_{jaw}")):
             guides = np.array(helper)
-            made.append((guides, follow(piece.vertices, person[guides])))
+            pieces.append((guides, follow(piece.vertices, person[guides])))
             mesh.add_mesh(piece)
             swap_halves(len(piece.vertices))
     return Layout(
@@ -343,7 +343,7 @@ def lay_out(source: Source, person: F64) -> Layout:
         pull,
         directions,
         (eye_arms[0], eye_arms[1]),
-        made,
+        pieces,
     )
 
 
@@ -437,7 +437,7 @@ def shape_space(
     mirrored = everything[:, swap] * MIRROR
     even, odd = 0.5 * (everything + mirrored), 0.5 * (everything - mirrored)
     mean = even.mean(axis=0)
-    found: list[tuple[float, F64]] = []
+    directions: list[tuple[float, F64]] = []
     root = np.sqrt(np.r_[weight, np.zeros(len(joint_mirror))])
     total = 0.0
     for half in (even - mean, odd):
@@ -449,19 +449,19 @@ def shape_space(
             if values[-rank] > 1e-12 * max(values[-1], 1e-30):
                 direction = vectors[:, -rank] @ flat / np.sqrt(count)
                 # the sign of an eigenvector is arbitrary: let the largest entry be positive
-                found.append(
+                directions.append(
                     (float(values[-rank]), direction * np.sign(direction[np.abs(direction).argmax()]))
                 )
-    found.sort(key=lambda pair: -pair[0])
-    found = found[:components]
-    basis = np.stack([direction for _, direction in found], axis=-1).reshape(-1, 3, len(found))
+    directions.sort(key=lambda pair: -pair[0])
+    directions = directions[:components]
+    basis = np.stack([direction for _, direction in directions], axis=-1).reshape(-1, 3, len(directions))
     vertices = len(mirror)
     return ShapeSpace(
         mean[:vertices],
         basis[:vertices],
         mean[vertices:],
         basis[vertices:],
-        sum(value for value, _ in found) / total,
+        sum(value for value, _ in directions) / total,
     )
 
 
@@ -693,9 +693,9 @@ def build(
     progress("placing parts", 0.3)
     template, shapes = layout.place(source.template), layout.place(source.shapes)
     bones = {"root": "root", "neck": "neck02", "jaw": "jaw", "eye_left": "eye.L", "eye_right": "eye.R"}
-    chosen = [source.bones.index(bones[name]) for name in JOINTS]
+    bone_indices = [source.bones.index(bones[name]) for name in JOINTS]
     people = template + np.tensordot(drawn, shapes, axes=1)
-    joints = (source.bone_heads + np.tensordot(drawn, source.bone_head_shapes, axes=1))[:, chosen]
+    joints = (source.bone_heads + np.tensordot(drawn, source.bone_head_shapes, axes=1))[:, bone_indices]
     for joint, helper in ((3, EYE_LEFT), (4, EYE_RIGHT)):
         index = list(helper)
         joints[:, joint] = source.template[index].mean(axis=0) + drawn @ source.shapes[:, index].mean(axis=1)

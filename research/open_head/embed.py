@@ -137,7 +137,7 @@ def locate(head: HeadModel, detect: Detector, people: int, seed: int) -> F64:
                 pixel = rows[nearest[landmark]], columns[nearest[landmark]]
                 corners = reference[solid_faces[face_index[pixel]]]
                 hits[landmark].append(bary[pixel] @ corners)
-    return np.array([_median(np.array(found)) for found in hits])
+    return np.array([_median(np.array(vertex_hits)) for vertex_hits in hits])
 
 
 def _facing(pixels: F32, faces: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -194,7 +194,7 @@ def landmark_pairs(head: HeadModel, detect: Detector) -> I64:
     mirror image.
     """
     rng = np.random.default_rng(0)
-    found = []
+    rows = []
     for jaw in (0.0, 0.2):
         image = _picture(
             head, head.vertices(expression=_expression(jawOpen=jaw)), paint(head, rng), 0.0, 0.0, rng
@@ -203,8 +203,8 @@ def landmark_pairs(head: HeadModel, detect: Detector) -> I64:
             points = detect(flipped)
             if points is None:
                 raise ModelError("the landmark network does not recognise the average face")
-            found.append((points[:MESH] - [(PICTURE - 1) / 2, (PICTURE - 1) / 2, 0.0]) * [1.0, -1.0, -1.0])
-    return mirror_pairs(np.mean(found, axis=0))
+            rows.append((points[:MESH] - [(PICTURE - 1) / 2, (PICTURE - 1) / 2, 0.0]) * [1.0, -1.0, -1.0])
+    return mirror_pairs(np.mean(rows, axis=0))
 
 
 def symmetric(points: F64, pairs: I64) -> F64:
@@ -224,10 +224,10 @@ def drop(
     weights = np.empty((len(points), 3), np.float32)
     for index, point in enumerate(points):
         _, near = tree.query(point, k=min(40, len(candidates)))
-        found = [closest_on_triangle(point, *corners[k]) for k in near]
-        best = int(np.argmin([distance for distance, _ in found]))
+        distances = [closest_on_triangle(point, *corners[k]) for k in near]
+        best = int(np.argmin([distance for distance, _ in distances]))
         triangles[index] = candidates[near[best]]
-        weights[index] = found[best][1]
+        weights[index] = distances[best][1]
     return triangles, weights
 
 
@@ -268,14 +268,14 @@ def iris_points(head: HeadModel) -> tuple[npt.NDArray[np.int32], F32]:
         rim = head.part(f"iris_{side}")
         offset = head.template[rim] - head.template[pole]
         # +x of the picture is the subject's left
-        wanted = [
+        iris_vertices = [
             pole,
             *(
                 rim[np.argmax(offset @ axis)]
                 for axis in np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
             ),
         ]
-        for vertex in wanted:
+        for vertex in iris_vertices:
             face, corner = np.argwhere(head.faces == vertex)[0]
             triangles.append(face)
             weights.append(np.eye(3)[corner])
@@ -316,7 +316,7 @@ def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArra
     order = np.argsort(brow_x)
     brow_line = np.interp(np.abs(vertices[:, 0]), brow_x[order], landmarks[list(BROW_TOP_RIGHT), 1][order])
     taken = lips | lids | nose | brows
-    chosen = {
+    masks = {
         "face": face,
         "lips": lips,
         "brows": brows,
@@ -326,7 +326,7 @@ def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArra
         "cheeks": face & ~taken & (vertices[:, 1] < eye_level) & (vertices[:, 1] >= mouth_level),
         "jaw": face & ~taken & (vertices[:, 1] < mouth_level),
     }
-    return {name: np.flatnonzero(mask).astype(np.int32) for name, mask in chosen.items()}
+    return {name: np.flatnonzero(mask).astype(np.int32) for name, mask in masks.items()}
 
 
 def embeddings(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, Embedding]:

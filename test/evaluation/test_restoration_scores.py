@@ -60,7 +60,7 @@ def test_every_movement_of_the_protocol_is_judged_once():
 def test_leaving_the_picture_as_it_is_scores_what_the_sensors_score_and_the_truth_scores_all():
     shown = []
     nothing = restoration.evaluate(
-        Untouched(), people=1, tell=lambda moment, restored: shown.append((moment, restored))
+        Untouched(), people=1, on_moment=lambda moment, restored: shown.append((moment, restored))
     )
     assert nothing.frames == len(shown) == len(MOVEMENTS)
     assert nothing.psnr_db == nothing.sensors_psnr_db < 24.0

@@ -41,7 +41,7 @@ def test_the_mask_keeps_surroundings_removes_the_face_and_leaves_about_one_perce
     picture = torch.full((2, 3, 200, 200), 0.5)
     covered = torch.zeros(2, 200, 200, dtype=torch.bool)
     covered[:, 40:160, 40:160] = True
-    hidden = masked(picture, covered, covered.float(), random(), kept=0.01, grow=5)
+    hidden = masked(picture, covered, covered.float(), random(), kept_share=0.01, grow=5)
     assert torch.equal(hidden[:, :, :35], picture[:, :, :35])
     ring = hidden[:, :, 36:40, 60:140]
     assert float(ring.abs().max()) == 0.0  # beyond the drawing, too
@@ -55,7 +55,7 @@ def test_regions_with_half_the_weight_keep_half_as_many_pixels() -> None:
     covered = torch.ones(1, 300, 300, dtype=torch.bool)
     weight = torch.ones(1, 300, 300)
     weight[:, :150] = 0.5
-    hidden = masked(torch.ones(1, 3, 300, 300), covered, weight, random(), kept=0.05)[0, 0] > 0
+    hidden = masked(torch.ones(1, 3, 300, 300), covered, weight, random(), kept_share=0.05)[0, 0] > 0
     assert float(hidden[:150].float().mean()) == pytest.approx(
         0.5 * float(hidden[150:].float().mean()), rel=0.15
     )

@@ -182,7 +182,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, list[tu
     result = run_demo(
         tmp_path_factory.mktemp("short") / "demo",
         SHORT,
-        told=lambda stage, share: progress.append((stage, share)),
+        progress=lambda stage, share: progress.append((stage, share)),
     )
     return result, progress
 
@@ -240,7 +240,7 @@ def test_a_demo_that_is_interrupted_ends_at_once_and_says_what_it_lacks(tmp_path
         stop.set()
 
     with pytest.raises(InputError, match="interrupted during the calibration"):
-        run_demo(tmp_path / "demo", replace(SHORT, calibration_s=3600.0), told=told, stop=stop)
+        run_demo(tmp_path / "demo", replace(SHORT, calibration_s=3600.0), progress=told, stop=stop)
     assert max(stamps) * 3600.0 < 10.0
     with Bag(tmp_path / "demo/calibration") as bag:
         assert sum(1 for _ in bag.items()) > 0

@@ -150,8 +150,8 @@ class EmgSource(Source):
             raise ConfigError(
                 f"{self.what}: 'channels' has {len(names)} names but {len(self._kept)} channels are kept"
             )
-        known = config.scheme or layout.scheme
-        scheme = load_scheme(known) if known else guess_scheme(names)
+        scheme_name = config.scheme or layout.scheme
+        scheme = load_scheme(scheme_name) if scheme_name else guess_scheme(names)
         sites = [scheme.resolve(name) for name in names]
         at = [None if site is None else scheme.index(site) for site in sites]
         muscles = config.muscles or (
@@ -169,7 +169,7 @@ class EmgSource(Source):
             stamp,
             self._names,
             muscles,
-            known or (scheme.name if any(scheme.name == s for s in SCHEMES) else ""),
+            scheme_name or (scheme.name if any(scheme.name == s for s in SCHEMES) else ""),
             config.montage or layout.montage,
             layout.rate_hz,
             np.asarray([nowhere if k is None else scheme.positions[k] for k in at], np.float32).reshape(
@@ -317,10 +317,10 @@ def _find(name: str, names: tuple[str, ...], what: str) -> int:
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
     """`names` with a number added to repeated or empty ones: a channel must be findable by its name."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     result = []
     for k, name in enumerate(names):
         name = name.strip() or f"ch{k + 1}"
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        counts[name] = counts.get(name, 0) + 1
+        result.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
     return tuple(result)

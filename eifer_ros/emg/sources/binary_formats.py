@@ -62,12 +62,12 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
     finally:
         logger.removeHandler(said)
         logger.propagate = propagate
-    chosen, notes = _choose(path, streams, stream)
-    info = chosen["info"]
-    samples = np.asarray(chosen["time_series"])
-    times = np.asarray(chosen["time_stamps"], np.float64)
+    signal, notes = _choose(path, streams, stream)
+    info = signal["info"]
+    samples = np.asarray(signal["time_series"])
+    times = np.asarray(signal["time_stamps"], np.float64)
     declared = float(info["nominal_srate"][0])
-    footer = (chosen.get("footer") or {}).get("info", {})
+    footer = (signal.get("footer") or {}).get("info", {})
     counted = footer.get("sample_count", [None])[0]
     if counted is not None and int(float(counted)) != len(samples):
         notes.append(f"its footer counts {int(float(counted))} samples but it holds {len(samples)}")
@@ -105,7 +105,7 @@ def _segment_rate(times: F64, segments: list[tuple[int, int]], declared: float) 
     return declared, []
 
 
-def _choose(path: Path, streams: list[Any], wanted: str) -> tuple[Any, list[str]]:
+def _choose(path: Path, streams: list[Any], name: str) -> tuple[Any, list[str]]:
     def label(s: Any) -> str:
         return str(s["info"]["name"][0])
 
@@ -122,16 +122,16 @@ def _choose(path: Path, streams: list[Any], wanted: str) -> tuple[Any, list[str]
         return f"{label(s)} ({kind(s) or 'no type'}, {size})"
 
     listing = "; ".join(line(s) for s in streams)
-    if wanted:
-        matches = [s for s in streams if wanted in (label(s), kind(s))]
+    if name:
+        matches = [s for s in streams if name in (label(s), kind(s))]
         if not matches:
             raise InputError(
-                f"{path}: it has no stream '{wanted}'{did_you_mean(wanted, map(label, streams))}; it has {listing}"
+                f"{path}: it has no stream '{name}'{did_you_mean(name, map(label, streams))}; it has {listing}"
             )
         good = [s for s in matches if usable(s)]
         if not good:
             raise InputError(
-                f"{path}: stream '{wanted}' holds no evenly sampled numbers; the file has {listing}"
+                f"{path}: stream '{name}' holds no evenly sampled numbers; the file has {listing}"
             )
     else:
         good = sorted(
@@ -169,11 +169,11 @@ def _channels(path: Path, info: Any, count: int, unit: str, notes: list[str]) ->
     for k in range(count):
         one = described[k] if k < len(described) else {}
         names.append((one.get("label") or [""])[0] or f"ch{k + 1}")
-        given = unit or (one.get("unit") or [""])[0]
-        if not given and "no unit declared, taken as microvolts" not in notes:
+        declared = unit or (one.get("unit") or [""])[0]
+        if not declared and "no unit declared, taken as microvolts" not in notes:
             notes.append("no unit declared, taken as microvolts")
         try:
-            scales.append(volts_per(given or "uV"))
+            scales.append(volts_per(declared or "uV"))
         except InputError as error:
             raise InputError(f"{path}: channel {names[-1]}: {error}; override it with ?unit=") from None
     return tuple(names), np.asarray(scales, np.float32)

@@ -205,12 +205,12 @@ def bag_items(path: Path, topic: str) -> Iterator[EmgChunk | EmgChannelInfo]:
     from ...recording.reader import read
 
     topics = (topic, CHANNELS.name)
-    found = False
+    any_item = False
     for _, name, item in read(path, topics=topics):
         if isinstance(item, EmgChunk) and name == topic:
-            found = True
+            any_item = True
             yield item
         elif isinstance(item, EmgChannelInfo):
             yield item
-    if not found:
+    if not any_item:
         raise InputError(f"{path}: the bag has no EMG on '{topic}'")

@@ -154,9 +154,9 @@ class SessantaquattroSource(LiveEmgSource):
 
     def _probe(self, frames: FrameReader, width: int) -> tuple[int, bool, bytes]:
         """(extra channels, whether the last one is a ramp, bytes read so far) from the first frames."""
-        known = {"sessantaquattro": (4,), "plus": (8,), "auto": (8, 4)}[self.config.model]
+        layouts = {"sessantaquattro": (4,), "plus": (8,), "auto": (8, 4)}[self.config.model]
         data = b""
-        need = (self._bio + max(known)) * width * _PROBE
+        need = (self._bio + max(layouts)) * width * _PROBE
         silent = 0
         while len(data) < need and not self._stop.is_set():
             more = frames.read()
@@ -166,7 +166,7 @@ class SessantaquattroSource(LiveEmgSource):
                 raise DeviceError(
                     f"{self.what}: the device connected but sends nothing after the start command"
                 )
-        for extra in known:
+        for extra in layouts:
             size = (self._bio + extra) * width
             whole = data[: len(data) // size * size]
             ramp = decode(whole, self._bio + extra, self.config.bits)[:, -1]
@@ -178,7 +178,7 @@ class SessantaquattroSource(LiveEmgSource):
                 f"{self.what}: the data fit neither model (no sample ramp with {self._bio}+8 or {self._bio}+4 channels); check "
                 "'bioelectric' and 'bits', or name the model"
             )
-        return known[0], False, data
+        return layouts[0], False, data
 
     def read(self) -> Block | None:
         """Whole frames that have come, cut where the ramp shows a gap."""

@@ -139,12 +139,12 @@ def _slow(path: Path, rows: list[str], width: int, at: int) -> F64:
 
 def _declared(comments: list[str]) -> dict[str, str]:
     """`key: value`, `key = value` and `key:= value` comment lines, keys in lower case."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for comment in comments:
         match = re.match(r"^([^:=]+?)\s*(?::=|:|=)\s*(.+)$", comment)
         if match:
-            found[match[1].strip().lower()] = match[2].strip()
-    return found
+            fields[match[1].strip().lower()] = match[2].strip()
+    return fields
 
 
 def _rate(declared: dict[str, str]) -> float | None:
@@ -167,17 +167,17 @@ def read_text(path: Path, options: TextOptions) -> EmgRecording:
     return _columns(path, table, options)
 
 
-def _pick(path: Path, wanted: tuple[str, ...], header: list[str], width: int) -> list[int]:
+def _pick(path: Path, names: tuple[str, ...], header: list[str], width: int) -> list[int]:
     picked = []
-    for name in wanted:
+    for name in names:
         if name in header:
             picked.append(header.index(name))
         elif name.isdigit() and 1 <= int(name) <= width:
             picked.append(int(name) - 1)
         else:
-            known = ", ".join(header) if header else "none by name"
+            columns = ", ".join(header) if header else "none by name"
             raise InputError(
-                f"{path}: it has no column '{name}'{did_you_mean(name, header)}; columns: {known}; numbers 1..{width}"
+                f"{path}: it has no column '{name}'{did_you_mean(name, header)}; columns: {columns}; numbers 1..{width}"
             )
     return picked
 

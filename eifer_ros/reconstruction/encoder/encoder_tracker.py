@@ -138,18 +138,18 @@ class EncoderTracker:
         if image.shape != self._size:
             self.reset()
             self._size = image.shape
-        found = self._look(image, self._crop) if self._crop is not None else None
-        if found is None and (found := self.search(image)) is not None:
-            found = self.surer(image, found)
-        if found is None:
+        reading = self._look(image, self._crop) if self._crop is not None else None
+        if reading is None and (reading := self.search(image)) is not None:
+            reading = self.surer(image, reading)
+        if reading is None:
             self._crop = None
             self._absent += 1
             self.counts.lost += 1
             return None
         self._absent = 0
-        self._crop = self._last = crop_of(found.points)
+        self._crop = self._last = crop_of(reading.points)
         self.counts.tracked += 1
-        return found
+        return reading
 
     def follow(self, image: U8, crop: Crop) -> None:
         """Look there first in the next picture, of the size of `image`: somebody else knows where the face
@@ -163,13 +163,13 @@ class EncoderTracker:
         """What is followed may be no whole face: search the next picture, the present crop among the others."""
         self._crop = None
 
-    def surer(self, image: U8, found: Reading) -> Reading:
-        """`found` as the mean over shifted crops, those that read a face as well."""
-        crops = shifted(crop_of(found.points))
+    def surer(self, image: U8, reading: Reading) -> Reading:
+        """`reading` as the mean over shifted crops, those that read a face as well."""
+        crops = shifted(crop_of(reading.points))
         readings = self._reader.read_patches([cut(image, crop, SIZE) for crop in crops], crops)
         return mean_of(
             [
-                found,
+                reading,
                 *(
                     one
                     for one in readings
@@ -185,10 +185,10 @@ class EncoderTracker:
         candidates = [remembered] if remembered is not None else []
         for face in self._detector.detect(image):
             candidates.append(_from_detection(face))
-        found = self._best(image, candidates, remembered)
-        if found is None and (self._absent < _HOLD or self._absent % _HOLD == 0):
-            found = self._best(image, _squares(image, self._absent), remembered)
-        return found
+        reading = self._best(image, candidates, remembered)
+        if reading is None and (self._absent < _HOLD or self._absent % _HOLD == 0):
+            reading = self._best(image, _squares(image, self._absent), remembered)
+        return reading
 
     def _best(self, image: U8, candidates: Sequence[Crop], remembered: Crop | None) -> Reading | None:
         """Look at every candidate and settle on the surest.
@@ -197,34 +197,34 @@ class EncoderTracker:
         """
         settled = []
         for candidate in candidates:
-            found = self._settle(image, candidate)
-            if found is None:
+            reading = self._settle(image, candidate)
+            if reading is None:
                 continue
             if (
                 remembered is not None
                 and self._absent < _HOLD
-                and _distance(crop_of(found.points), remembered) > 1.0
+                and _distance(crop_of(reading.points), remembered) > 1.0
             ):
                 continue  # in the first pictures after a loss nobody else takes over
-            settled.append(found)
-        least = max((found.readable for found in settled), default=0.0) - _CLOSE
-        return min((found for found in settled if found.readable >= least), key=_expected, default=None)
+            settled.append(reading)
+        least = max((reading.readable for reading in settled), default=0.0) - _CLOSE
+        return min((reading for reading in settled if reading.readable >= least), key=_expected, default=None)
 
     def _settle(self, image: U8, crop: Crop) -> Reading | None:
         """Look `_LOOKS` times, each time where the landmarks of the look before say; None unless it comes to
         rest on a face.
         """
-        found = None
-        for look in range(_LOOKS):
-            last = look == _LOOKS - 1
-            found = self._look(image, crop, self._min_readable if last else 0.05)
-            if found is None:
+        reading = None
+        for iteration in range(_LOOKS):
+            last = iteration == _LOOKS - 1
+            reading = self._look(image, crop, self._min_readable if last else 0.05)
+            if reading is None:
                 return None
-            following = crop_of(found.points)
+            following = crop_of(reading.points)
             if last and _distance(following, crop) > 0.2:
                 return None  # still wandering: it holds on to nothing
             crop = following
-        return found
+        return reading
 
     def _look(self, image: U8, crop: Crop, least: float | None = None) -> Reading | None:
         height, width = image.shape[:2]
@@ -233,13 +233,13 @@ class EncoderTracker:
         patch = cut(image, crop, SIZE)
         if not exposed(patch):
             return None
-        found = self._reader.read_patches([patch], [crop])[0]
-        if found.readable < (self._min_readable if least is None else least) or not _sound(
-            found.points, crop
+        reading = self._reader.read_patches([patch], [crop])[0]
+        if reading.readable < (self._min_readable if least is None else least) or not _sound(
+            reading.points, crop
         ):
             return None
         self.patch = patch
-        return found
+        return reading
 
 
 def _sound(points: F64, crop: Crop) -> bool:
@@ -251,9 +251,9 @@ def _sound(points: F64, crop: Crop) -> bool:
     return 0.25 * crop.side < spread < 1.6 * crop.side and away < 0.6 * crop.side
 
 
-def _expected(found: Reading) -> float:
+def _expected(reading: Reading) -> float:
     """How far off the encoder expects to be, over all coefficients."""
-    return float(np.linalg.norm(found.expression_std))
+    return float(np.linalg.norm(reading.expression_std))
 
 
 def _distance(crop: Crop, other: Crop) -> float:

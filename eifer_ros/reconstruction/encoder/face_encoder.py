@@ -116,7 +116,7 @@ class FaceEncoder:
         both_ways: bool = False,
     ) -> None:
         self.network = open_network(name, backend)
-        wanted = {
+        expected = {
             "size": SIZE,
             "margin": MARGIN,
             "points": POINTS,
@@ -131,7 +131,7 @@ class FaceEncoder:
             "shape": (head.shape_size,),
             "readable": (),
         }
-        require(self.network, "face_encoder", wanted, shapes)
+        require(self.network, "face_encoder", expected, shapes)
         self._lower = head.expression_bounds[:, 0].astype(np.float64)
         self._upper = head.expression_bounds[:, 1].astype(np.float64)
         self._mirror = Mirror.of(head) if both_ways else None
@@ -148,7 +148,7 @@ class FaceEncoder:
         expression, std, landmarks, turn, shape, readable = self.network.run(
             OUTPUTS, {"picture": as_input(stacked)}
         )
-        seen = Seen(
+        outputs = Seen(
             expression,
             std,
             landmarks.astype(np.float64) * SIZE,
@@ -157,26 +157,26 @@ class FaceEncoder:
             np.ravel(readable),
         )
         if self._mirror is not None:
-            seen = seen.mean_with_mirrored(self._mirror)
-        return [self._reading(crop, seen, k) for k, crop in enumerate(crops)]
+            outputs = outputs.mean_with_mirrored(self._mirror)
+        return [self._reading(crop, outputs, k) for k, crop in enumerate(crops)]
 
-    def _reading(self, crop: Crop, seen: Seen, k: int) -> Reading:
+    def _reading(self, crop: Crop, outputs: Seen, k: int) -> Reading:
         matrix = crop.matrix(SIZE)
-        points = seen.points[k] @ matrix[:, :2].T + matrix[:, 2]
-        parts = (points, seen.expression[k], seen.std[k], seen.turn[k], seen.shape[k])
-        sure = (
-            float(np.clip(seen.readable[k], 0.0, 1.0))
+        points = outputs.points[k] @ matrix[:, :2].T + matrix[:, 2]
+        parts = (points, outputs.expression[k], outputs.std[k], outputs.turn[k], outputs.shape[k])
+        readable = (
+            float(np.clip(outputs.readable[k], 0.0, 1.0))
             if all(np.isfinite(part).all() for part in parts)
             else 0.0
         )
         return Reading(
             crop,
             points,
-            np.clip(seen.expression[k].astype(np.float64), self._lower, self._upper),
-            np.abs(seen.std[k].astype(np.float64)),
-            nearest_rotation(seen.turn[k]),
-            seen.shape[k].astype(np.float64),
-            sure,
+            np.clip(outputs.expression[k].astype(np.float64), self._lower, self._upper),
+            np.abs(outputs.std[k].astype(np.float64)),
+            nearest_rotation(outputs.turn[k]),
+            outputs.shape[k].astype(np.float64),
+            readable,
         )
 
 

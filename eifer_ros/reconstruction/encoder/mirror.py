@@ -52,8 +52,8 @@ class Mirror:
             return None
         model = LandmarkModel.of(head)
         rows = list(POINTS)
-        seen = model.template[rows]
-        distance, points = cKDTree(seen).query(seen * _X)
+        rest = model.template[rows]
+        distance, points = cKDTree(rest).query(rest * _X)
         if distance.max() > _NEAR_M or (points[points] != np.arange(len(rows))).any():
             return None
         shapes = model.basis[rows][:, :, model.face_size :].astype(np.float64)

@@ -101,10 +101,10 @@ class SensorEstimator:
         self._strange = self._doubtful = 0
         self.reading = None
 
-    def follow(self, frame: Frame, seen: Landmarks) -> None:
+    def follow(self, frame: Frame, landmarks: Landmarks) -> None:
         """Take over a face that was found in `frame` another way."""
         self._fit.forget_motion()
-        self._tracker.follow(frame.image, crop_of(seen.points[list(POINTS), :2]))
+        self._tracker.follow(frame.image, crop_of(landmarks.points[list(POINTS), :2]))
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """See `Estimator`."""

@@ -65,11 +65,11 @@ class PersonShape:
         self._spread = float("nan")
         self._weight = 0.0
 
-    def add(self, shape: F64, sure: float) -> None:
-        """One more reading (S,); sure: 0..1."""
+    def add(self, shape: F64, reliability: float) -> None:
+        """One more reading (S,); reliability: 0..1."""
         away = float(np.linalg.norm(shape - self.value))
         usual = self._spread if np.isfinite(self._spread) else away
-        weight = sure * min(1.0, 1.5 * usual / max(away, 1e-9))
+        weight = reliability * min(1.0, 1.5 * usual / max(away, 1e-9))
         if weight <= 0.0:
             return
         self._weight = min(self._weight + weight, self._memory)
@@ -84,9 +84,9 @@ class SensorFit:
     def __init__(self, model: LandmarkModel, settings: SensorFitSettings | None = None) -> None:
         self.model = model
         self.settings = settings if settings is not None else SensorFitSettings()
-        chosen = np.array(POINTS)
-        self._seen = chosen < IRIS_RIGHT  # irises turn with the eyes; they are read for gaze
-        self._skin = chosen[self._seen]
+        points = np.array(POINTS)
+        self._seen = points < IRIS_RIGHT  # irises turn with the eyes; they are read for gaze
+        self._skin = points[self._seen]
         count = model.face_size
         self._face_basis = np.ascontiguousarray(model.basis[self._skin][:, :, :count])
         self._shape_basis = np.ascontiguousarray(model.basis[:, :, count:], np.float64)
@@ -133,41 +133,41 @@ class SensorFit:
         """(S,) the person's shape as known so far."""
         return np.asarray(self._person.value + self._log_size * self._larger)
 
-    def fit(self, seen: Reading, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
+    def fit(self, reading: Reading, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
         """Fit one picture.
 
         intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (478,) metres at each landmark
         from a depth camera, NaN where unknown (only those of `POINTS` are looked at), or None.
         """
-        self._person.add(seen.shape, seen.readable)
-        face, variance = self._prior(seen, elapsed_s)
+        self._person.add(reading.shape, reading.readable)
+        face, variance = self._prior(reading, elapsed_s)
         everything = np.concatenate([face, self.shape])
         neutral = self.model.template + self._shape_basis @ self.shape
         camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2], 1.0])
-        pixels = seen.points[self._seen]
-        rotation, origin = self._stand(seen, neutral, face, pixels, camera, intrinsics)
-        target = seen.rotation(intrinsics)
+        pixels = reading.points[self._seen]
+        rotation, origin = self._stand(reading, neutral, face, pixels, camera, intrinsics)
+        target = reading.rotation(intrinsics)
         for _ in range(self.settings.iterations):
             face, std, rotation, origin = self._step(
                 neutral, face, everything, variance, rotation, origin, target, pixels, camera
             )
         if depth is not None and self._measure_size(depth, neutral, face, rotation, origin):
             neutral = self.model.template + self._shape_basis @ self.shape
-            rotation, origin = self._stand(seen, neutral, face, pixels, camera, intrinsics, rotation)
+            rotation, origin = self._stand(reading, neutral, face, pixels, camera, intrinsics, rotation)
             face, std, rotation, origin = self._step(
                 neutral, face, everything, variance, rotation, origin, target, pixels, camera
             )
         self._face, self._variance = face, std**2
-        return self._result(seen, neutral, face, std, rotation, origin, camera)
+        return self._result(reading, neutral, face, std, rotation, origin, camera)
 
-    def _prior(self, seen: Reading, elapsed_s: float) -> tuple[F64, F64]:
+    def _prior(self, reading: Reading, elapsed_s: float) -> tuple[F64, F64]:
         """(C,) mean and variance of the face before the points are looked at: the encoder's, and what was
         known a moment ago.
         """
         size = self.model.expression_size
         mean, variance = np.zeros(self.model.face_size), np.full(self.model.face_size, 1e-6)
-        mean[:size] = seen.expression
-        variance[:size] = (self.settings.std_scale * seen.expression_std) ** 2 + 1e-6
+        mean[:size] = reading.expression
+        variance[:size] = (self.settings.std_scale * reading.expression_std) ** 2 + 1e-6
         if self._face is not None:
             before = self._variance + self.settings.expression_rate**2 * max(elapsed_s, 1e-3)
             gain = before / (before + variance)
@@ -177,7 +177,7 @@ class SensorFit:
 
     def _stand(
         self,
-        seen: Reading,
+        reading: Reading,
         neutral: F64,
         face: F64,
         pixels: F64,
@@ -188,15 +188,15 @@ class SensorFit:
         """Rotation as the encoder reads it, and the place of the head's centre that fits the points best
         (linear).
         """
-        turn = seen.rotation(intrinsics) if rotation is None else rotation
+        turn = reading.rotation(intrinsics) if rotation is None else rotation
         turned = (neutral[self._skin] + self._face_basis @ face - self._centre) @ turn.T
         rays = (pixels - camera[2:4]) / camera[:2]
         # ray * (z + tz) = x + tx, the same for y
         rows = np.zeros((2 * len(rays), 3))
         rows[::2, 0] = rows[1::2, 1] = 1.0
         rows[::2, 2], rows[1::2, 2] = -rays[:, 0], -rays[:, 1]
-        wanted = (rays * turned[:, 2:] - turned[:, :2]).reshape(-1)
-        origin = np.linalg.solve(rows.T @ rows, rows.T @ wanted)
+        offsets = (rays * turned[:, 2:] - turned[:, :2]).reshape(-1)
+        origin = np.linalg.solve(rows.T @ rows, rows.T @ offsets)
         origin[2] = max(origin[2], 0.05)
         camera[4] = origin[2]
         return turn, origin
@@ -250,11 +250,11 @@ class SensorFit:
                 information[:POSE, :POSE], np.column_stack([information[:POSE, POSE:], slope[:POSE]])
             )
             gram = information[POSE:, POSE:] - information[POSE:, :POSE] @ solved[:, :-1]
-            wanted = slope[POSE:] - information[POSE:, :POSE] @ solved[:, -1] + gram @ face
+            right_side = slope[POSE:] - information[POSE:, :POSE] @ solved[:, -1] + gram @ face
             gram[np.diag_indices(len(gram))] += 1.0 / variance
-            wanted += prior[: len(face)] / variance
+            right_side += prior[: len(face)] / variance
             moved = bounded.solve(
-                gram, wanted, self.model.lower, self.model.upper, face, tolerance=1e-4, sweeps=60
+                gram, right_side, self.model.lower, self.model.upper, face, tolerance=1e-4, sweeps=60
             )
             move = solved[:, -1] - solved[:, :-1] @ (moved - face)
             std = np.sqrt(np.clip(np.diag(np.linalg.inv(gram)), 0.0, None))
@@ -266,16 +266,16 @@ class SensorFit:
         """Learn how large the head is from measured depths; whether there were enough of them."""
         measured = depth[self._skin].astype(np.float64)
         placed = (neutral[self._skin] + self._face_basis @ face - self._centre) @ rotation[2] + origin[2]
-        known = np.isfinite(measured) & (measured > 0.05)
-        if known.sum() < 20:
+        valid = np.isfinite(measured) & (measured > 0.05)
+        if valid.sum() < 20:
             return False
-        ratio = float(np.median(np.log(measured[known] / placed[known])))
+        ratio = float(np.median(np.log(measured[valid] / placed[valid])))
         self._sizes += 1
         self._log_size = float(np.clip(self._log_size + ratio / min(self._sizes, 20), -_MOST, _MOST))
         return True
 
     def _result(
-        self, seen: Reading, neutral: F64, face: F64, std: F64, rotation: F64, origin: F64, camera: F64
+        self, reading: Reading, neutral: F64, face: F64, std: F64, rotation: F64, origin: F64, camera: F64
     ) -> Fit:
         shape = self.shape
         points = neutral + self.model.basis[:, :, : len(face)] @ face
@@ -286,9 +286,9 @@ class SensorFit:
         pose[:3, 3] = origin - rotation @ self._centre
         across = float(np.linalg.norm(placed[EYE_CORNER_LEFT] - placed[EYE_CORNER_RIGHT]))
         size = across * camera[0] / max(float(placed[EYE_CORNER_LEFT, 2]), 0.02)
-        miss = float(np.linalg.norm(drawn[self._skin] - seen.points[self._seen], axis=1).mean())
+        miss = float(np.linalg.norm(drawn[self._skin] - reading.points[self._seen], axis=1).mean())
         pixels = drawn.copy()
-        pixels[list(POINTS)] = seen.points
+        pixels[list(POINTS)] = reading.points
         self._gaze = gaze_of(
             self.model,
             np.concatenate([face, shape]),

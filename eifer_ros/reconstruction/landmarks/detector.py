@@ -67,12 +67,12 @@ def decode(
     best first.
     """
     scores = 1.0 / (1.0 + np.exp(-np.clip(logits.reshape(-1).astype(np.float64), -100.0, 100.0)))
-    chosen = np.flatnonzero(scores >= min_score)
-    chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
-    values = regressors.reshape(-1, 8, 2)[chosen].astype(np.float64)
-    values[:, [0, 2, 3, 4, 5, 6, 7]] += grid[chosen][:, None] * INPUT
+    kept_rows = np.flatnonzero(scores >= min_score)
+    kept_rows = kept_rows[np.argsort(-scores[kept_rows], kind="stable")]
+    values = regressors.reshape(-1, 8, 2)[kept_rows].astype(np.float64)
+    values[:, [0, 2, 3, 4, 5, 6, 7]] += grid[kept_rows][:, None] * INPUT
     values[:, 0] -= values[:, 1] / 2.0  # centre to corner
-    return values, scores[chosen]
+    return values, scores[kept_rows]
 
 
 def merge(values: F64, scores: F64) -> list[tuple[F64, float]]:
@@ -110,9 +110,9 @@ class FaceDetector:
         square, scale, corner = letterbox(image)
         regressors, logits = self._network.run(["regressors", "classificators"], {"image": square[None]})
         values, scores = decode(regressors, logits, self._anchors, self._min_score)
-        found = []
+        detections = []
         for value, score in merge(values, scores):
             size = value[1] * scale
             points = (value - corner) * scale
-            found.append(Detection(np.concatenate([points[0], size]), points[2:], score))
-        return found
+            detections.append(Detection(np.concatenate([points[0], size]), points[2:], score))
+        return detections

@@ -59,29 +59,31 @@ class LandmarkEstimator:
         self._fit.reset()
         self._strange = 0
 
-    def follow(self, frame: Frame, seen: Landmarks) -> None:
+    def follow(self, frame: Frame, landmarks: Landmarks) -> None:
         """Take over a face that was found in `frame` another way."""
         self._fit.forget_motion()
-        self._tracker.follow(frame.image, seen.points)
+        self._tracker.follow(frame.image, landmarks.points)
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """See `Estimator`."""
         start = time.perf_counter()
-        seen = self._tracker.track(frame.image)
+        landmarks = self._tracker.track(frame.image)
         located = time.perf_counter()
         self._times[:] = located - start, 0.0
-        if seen is None:
+        if landmarks is None:
             self._fit.forget_motion()
             return None
-        depth = depth_at(frame.depth, seen) if frame.depth is not None else None
-        fit = self._fit.fit(seen, intrinsics, elapsed_s, depth)
+        depth = depth_at(frame.depth, landmarks) if frame.depth is not None else None
+        fit = self._fit.fit(landmarks, intrinsics, elapsed_s, depth)
         self._times[1] = time.perf_counter() - located
         self._strange = self._strange + 1 if fit.residual > _STRANGER_RESIDUAL else 0
         if self._strange >= _STRANGER_PICTURES or not finite(fit):
             self._fit.reset()
             self._strange = 0
         return (
-            Estimate(fit, seen.presence / (1.0 + (fit.residual / 0.06) ** 2), seen) if finite(fit) else None
+            Estimate(fit, landmarks.presence / (1.0 + (fit.residual / 0.06) ** 2), landmarks)
+            if finite(fit)
+            else None
         )
 
     def times_ms(self) -> dict[str, float]:

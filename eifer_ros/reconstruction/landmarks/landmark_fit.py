@@ -397,19 +397,19 @@ class LandmarkFit:
         """(S + B,) the person as fitted: shape coefficients and errors of the landmarks that stay."""
         return self._person.copy()
 
-    def fit(self, seen: Landmarks, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
+    def fit(self, landmarks: Landmarks, intrinsics: F64, elapsed_s: float, depth: F32 | None = None) -> Fit:
         """Fit one picture.
 
         intrinsics: (3, 3). elapsed_s: time since the picture before. depth: (L,) metres at each landmark from
         a depth camera, NaN where unknown, or None.
         """
-        pixels = seen.points[:, :2].astype(np.float64)
-        reach = intrinsics[0, 0] * self._eye_distance / max(seen.eye_distance, 1.0)
+        pixels = landmarks.points[:, :2].astype(np.float64)
+        reach = intrinsics[0, 0] * self._eye_distance / max(landmarks.eye_distance, 1.0)
         camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2], reach])
         first = self._pose is None
         if first:
             self._pose = self._first_pose(pixels, intrinsics)
-        depths, strength_depth, relative = self._depths(seen, camera, depth)
+        depths, strength_depth, relative = self._depths(landmarks, camera, depth)
         if not relative:
             self._metric = True
             self._stand_at(depths, strength_depth)
@@ -436,18 +436,18 @@ class LandmarkFit:
         """Rotation vector about the head's centre and position of that centre, from the landmarks that move
         least.
         """
-        chosen = list(_STABLE)
-        found, turn, shift = cv2.solvePnP(
-            self._neutral[chosen] - self._centre, pixels[chosen], intrinsics, None, flags=cv2.SOLVEPNP_SQPNP
+        stable = list(_STABLE)
+        solved, turn, shift = cv2.solvePnP(
+            self._neutral[stable] - self._centre, pixels[stable], intrinsics, None, flags=cv2.SOLVEPNP_SQPNP
         )
         pose = np.zeros((3, 4))
-        if found and float(shift[2, 0]) > 0:
+        if solved and float(shift[2, 0]) > 0:
             pose[:, :3], pose[:, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
             return pose
         size = np.linalg.norm(pixels[EYE_CORNER_LEFT] - pixels[EYE_CORNER_RIGHT])
         real = np.linalg.norm(self._neutral[EYE_CORNER_LEFT] - self._neutral[EYE_CORNER_RIGHT])
         far = float(intrinsics[0, 0] * real / max(size, 1.0))
-        middle = pixels[chosen].mean(axis=0)
+        middle = pixels[stable].mean(axis=0)
         pose[:, :3] = np.diag([1.0, -1.0, -1.0])
         pose[:, 3] = np.linalg.solve(intrinsics, np.array([middle[0], middle[1], 1.0])) * far
         return pose
@@ -463,16 +463,16 @@ class LandmarkFit:
         if abs(measured - expected) > 2.0 * OUTLIER:
             self._pose[:, 3] *= max(self._pose[2, 3] + measured - expected, 0.05) / self._pose[2, 3]
 
-    def _depths(self, seen: Landmarks, camera: F64, depth: F32 | None) -> tuple[F64, F64, bool]:
+    def _depths(self, landmarks: Landmarks, camera: F64, depth: F32 | None) -> tuple[F64, F64, bool]:
         """Depth of each landmark, its strength, and whether it is only relative (an angle: times distance
         gives metres).
         """
         if depth is not None and np.isfinite(depth[list(_STABLE)]).sum() >= 6:
-            known = np.isfinite(depth)
-            strength = np.where(known & (self._strength > 0), 1.0 / 4e-3, 0.0)
-            return np.where(known, depth, 0.0).astype(np.float64), strength, False
+            measured = np.isfinite(depth)
+            strength = np.where(measured & (self._strength > 0), 1.0 / 4e-3, 0.0)
+            return np.where(measured, depth, 0.0).astype(np.float64), strength, False
         return (
-            seen.points[:, 2].astype(np.float64) * (self.table.depth_gain / camera[0]),
+            landmarks.points[:, 2].astype(np.float64) * (self.table.depth_gain / camera[0]),
             self._depth_strength,
             True,
         )
@@ -562,10 +562,10 @@ class LandmarkFit:
             evidence -= (evidence @ self._size) * self._size
         evidence = evidence + news @ self._person
         fade = 1.0 - 1.0 / self.settings.shape_memory
-        total, known = self._information * fade + trust * news, self._evidence * fade + trust * evidence
+        total, right_side = self._information * fade + trust * news, self._evidence * fade + trust * evidence
         if keep:
-            self._information, self._evidence = total, known
-        self._person = np.clip(np.linalg.solve(total + np.eye(len(total)), known), -3.5, 3.5)
+            self._information, self._evidence = total, right_side
+        self._person = np.clip(np.linalg.solve(total + np.eye(len(total)), right_side), -3.5, 3.5)
         self._neutral = self.model.template + self.table.bias + self._basis[:, :, own - POSE :] @ self._person
 
     def _result(self, pixels: F64, camera: F64, std: F64) -> Fit:

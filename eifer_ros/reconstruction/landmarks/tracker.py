@@ -89,18 +89,18 @@ class FaceTracker:
         if image.shape != self._size:
             self.reset()  # another camera or another mode: no crop carries over
             self._size = image.shape
-        found = self._look(image, self._crop) if self._crop is not None else None
-        if found is None:
-            found = self._search(image)
-        if found is None:
+        landmarks = self._look(image, self._crop) if self._crop is not None else None
+        if landmarks is None:
+            landmarks = self._search(image)
+        if landmarks is None:
             self._crop = None
             self._absent += 1
             self.counts.lost += 1
             return None
         self._absent = 0
-        self._crop = self._last = crop_from_landmarks(found.points)
+        self._crop = self._last = crop_from_landmarks(landmarks.points)
         self.counts.tracked += 1
-        return found
+        return landmarks
 
     def _search(self, image: U8) -> Landmarks | None:
         """The whole picture, then, for a face that is small in it, its squares, and two of the smaller
@@ -114,11 +114,11 @@ class FaceTracker:
                 face for window in windows for face in self._detect(image, window) if self._plausible(face)
             ]
             for face in sorted(faces, key=self._preference, reverse=True):
-                found = self._look(image, crop_from_detection(face))
-                if found is not None:
+                landmarks = self._look(image, crop_from_detection(face))
+                if landmarks is not None:
                     # the detector's box is rough: a second look at the landmarks' own crop places them as
                     # tracking would
-                    return self._look(image, crop_from_landmarks(found.points)) or found
+                    return self._look(image, crop_from_landmarks(landmarks.points)) or landmarks
         return None
 
     def _near(self, image: U8) -> list[Window]:
@@ -164,7 +164,7 @@ class FaceTracker:
         inside = 0.0 <= crop.x < width and 0.0 <= crop.y < height
         if not inside or not _SMALLEST_FACE <= crop.side <= 8.0 * max(height, width):
             return None
-        found = self._landmarker.locate(image, crop)
-        if found.presence < self._min_presence or not np.isfinite(found.points).all():
+        landmarks = self._landmarker.locate(image, crop)
+        if landmarks.presence < self._min_presence or not np.isfinite(landmarks.points).all():
             return None
-        return found
+        return landmarks

@@ -89,10 +89,10 @@ def export_bids(
         topics = {stream.port for _, stream in recording.streams}
         about = recording.session
         signal, info = _read_signal(recording, bag, topics)
-        found = [
+        items = [
             item for topic in MARKERS if topic in topics for _, _, item in recording.items(topics=[topic])
         ]
-        markers = [item for item in found if isinstance(item, Marker)]
+        markers = [item for item in items if isinstance(item, Marker)]
         stem = [
             f"sub-{label(subject or str(about.get('participant') or about.get('source') or 'unknown'), 'participant')}"
         ]
@@ -414,9 +414,9 @@ def _dataset_files(out: Path, subject: str, about: dict[str, Any]) -> None:
         )
         (out / ".bidsignore").write_text("**/*_video.mp4\n**/*_video.json\n", encoding="utf-8")
     people = out / "participants.tsv"
-    known = people.read_text(encoding="utf-8").splitlines() if people.exists() else ["participant_id"]
-    if subject not in known:
-        people.write_text("\n".join([*known, subject]) + "\n", encoding="utf-8")
+    lines = people.read_text(encoding="utf-8").splitlines() if people.exists() else ["participant_id"]
+    if subject not in lines:
+        people.write_text("\n".join([*lines, subject]) + "\n", encoding="utf-8")
 
 
 def _cell(text: str) -> str:

@@ -91,24 +91,24 @@ def export_gltf(
     pose: let the head move as before the camera, relative to its first pose. Returns what is in the file.
     Raises InputError where no face was seen or the file exists.
     """
-    seen = [
+    tracked = [
         state for state in states if state.status != FaceStatus.LOST and np.isfinite(state.expression).all()
     ]
-    if not seen:
+    if not tracked:
         raise InputError(f"{path}: no face to animate; every face of the recording is lost")
     if path.exists():
         raise InputError(f"{path}: exists; an export is never overwritten, give another --out")
-    for state in seen:
+    for state in tracked:
         if state.head_model != head.id:
             raise InputError(f"a face of head model '{state.head_model}' was given to '{head.id}'")
-    shape = np.median(np.stack([np.nan_to_num(state.shape) for state in seen]), axis=0)
+    shape = np.median(np.stack([np.nan_to_num(state.shape) for state in tracked]), axis=0)
     document = _Document()
     names = list(head.expression_names) + (
         ["eyelid.left", "eyelid.right"] if head.eyelid_basis is not None else []
     )
     mesh = _mesh(document, head, shape, names)
     nodes, joints, skin = _skeleton(document, head, shape)
-    keys = _keys(document, seen, head, len(joints), pose)
+    keys = _keys(document, tracked, head, len(joints), pose)
     # fmt: off
     gltf = {
         "asset": {"version": "2.0", "generator": "eifer", "copyright": head.licence},
@@ -120,8 +120,8 @@ def export_gltf(
     _write(path, gltf, bytes(document.data))
     left_out = ["pose-dependent correctives"] if head.pose_basis is not None else []
     return {
-        "frames": len(seen),
-        "lost": len(states) - len(seen),
+        "frames": len(tracked),
+        "lost": len(states) - len(tracked),
         "morph_targets": len(names),
         "joints": len(joints),
         "vertices": len(head.template),
@@ -211,9 +211,9 @@ def _skeleton(
 
 
 def _keys(
-    document: _Document, seen: list[FaceState], head: HeadModel, joint_count: int, pose: bool
+    document: _Document, tracked: list[FaceState], head: HeadModel, joint_count: int, pose: bool
 ) -> dict[str, Any]:
-    times = np.array([(state.stamp - seen[0].stamp) / NS for state in seen], np.float32)
+    times = np.array([(state.stamp - tracked[0].stamp) / NS for state in tracked], np.float32)
     clock = document.add(times, bounds=True)
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
@@ -222,22 +222,22 @@ def _keys(
         samplers.append({"input": clock, "output": document.add(values), "interpolation": "LINEAR"})
         channels.append({"sampler": len(samplers) - 1, "target": {"node": node, "path": path}})
 
-    weights = np.stack([state.expression for state in seen])
+    weights = np.stack([state.expression for state in tracked])
     if head.eyelid_basis is not None:
         weights = np.concatenate(
-            [weights, np.nan_to_num(np.stack([state.eyelids for state in seen]))], axis=1
+            [weights, np.nan_to_num(np.stack([state.eyelids for state in tracked]))], axis=1
         )
     channel(1, "weights", np.ascontiguousarray(weights, np.float32).ravel())
     turns = {"neck": "neck", "jaw": "jaw"}
     for index, name in enumerate(head.joints):
         if name in turns:
-            vectors = np.stack([getattr(state, turns[name]) for state in seen])
+            vectors = np.stack([getattr(state, turns[name]) for state in tracked])
         elif name in ("eye_left", "eye_right"):
-            vectors = np.stack([state.eyes[0 if name == "eye_left" else 1] for state in seen])
+            vectors = np.stack([state.eyes[0 if name == "eye_left" else 1] for state in tracked])
         else:
             continue
         channel(2 + index, "rotation", _quaternions(np.nan_to_num(vectors)))
-    posed = np.stack([state.head_pose for state in seen])
+    posed = np.stack([state.head_pose for state in tracked])
     if pose and np.isfinite(posed).all():
         start = FACING.T @ posed[0, :3, 3]
         channel(0, "rotation", _quaternions(Rotation.from_matrix(FACING.T @ posed[:, :3, :3]).as_rotvec()))

@@ -215,14 +215,14 @@ def read_index(kind: str, root: Path, table: Path | None = None, frames: Path | 
 def _find_table(root: Path, which: Collection) -> Path:
     candidates = sorted(_tables(root, 3))
     for pattern in which.tables:
-        found = [path for path in candidates if Path(path.name.lower()).match(pattern)]
-        if len(found) > 1:
-            listed = ", ".join(str(path.relative_to(root)) for path in found)
+        matches = [path for path in candidates if Path(path.name.lower()).match(pattern)]
+        if len(matches) > 1:
+            listed = ", ".join(str(path.relative_to(root)) for path in matches)
             raise InputError(
                 f"{root}: {listed} could each be the label table; name the right one with --table"
             )
-        if found:
-            return found[0]
+        if matches:
+            return matches[0]
     there = (
         f"; tables there: {', '.join(path.name for path in candidates[:5])} (name one with --table)"
         if candidates
@@ -254,9 +254,9 @@ def _header(table: list[list[str]], path: Path, which: Collection) -> tuple[int,
     for number, cells in enumerate(table):
         names = [_plain(cell) for cell in cells]
         columns = {
-            role: next(names.index(n) for n in known if n in names)
-            for role, known in _ROLES.items()
-            if set(known) & set(names)
+            role: next(names.index(n) for n in aliases if n in names)
+            for role, aliases in _ROLES.items()
+            if set(aliases) & set(names)
         }
         missing = [role for role in _NEEDED if role not in columns]
         if not missing:
@@ -320,12 +320,12 @@ def _frame(text: str, path: Path, row: int, role: str) -> int | None:
     plain = text.strip()
     if plain.lower() in ("", "/", "\\", "-", "nan", "na", "n/a", "none", "unknown"):
         return None
-    found = re.fullmatch(r"(-?\d+)(?:\.0*)?", plain)
-    if found is None:
+    match = re.fullmatch(r"(-?\d+)(?:\.0*)?", plain)
+    if match is None:
         raise InputError(
             f"{path}: row {row}: the {role} is '{text}'; it must be a frame number, or / where it is not known"
         )
-    number = int(found[1])
+    number = int(match[1])
     return None if number < 0 or (number == 0 and role != "onset") else number
 
 
@@ -353,14 +353,14 @@ class _Folders:
 
     def of(self, row: Labelled) -> Path:
         """The folder with the frames of a row. Raises InputError where there is none, or more than one."""
-        wanted: list[tuple[str, ...]] = [(row.subject, row.clip)]
+        candidates: list[tuple[str, ...]] = [(row.subject, row.clip)]
         if self._which.kind == "casme3":
-            wanted = [
+            candidates = [
                 (f"{row.subject}_{row.clip}_{row.onset}",),
                 (row.subject, row.clip, "color"),
                 (row.subject, row.clip),
             ]
-        for names in wanted:
+        for names in candidates:
             last = [
                 path
                 for path in self._by_name.get(names[-1].lower(), ())
@@ -371,9 +371,9 @@ class _Folders:
                 raise InputError(f"{row.name}: {listed} could each hold its frames; choose with --frames")
             if last:
                 return last[0]
-        looked = " or ".join("/".join(names) for names in wanted)
+        tried = " or ".join("/".join(names) for names in candidates)
         raise InputError(
-            f"{row.name}: no frames; looked for a folder {looked} with pictures under {self._root}"
+            f"{row.name}: no frames; looked for a folder {tried} with pictures under {self._root}"
         )
 
 
@@ -383,13 +383,13 @@ def _ends(path: Path, names: tuple[str, ...]) -> bool:
 
 def _numbered(folder: Path) -> dict[int, Path]:
     """Picture files of a folder by the last number in their name, in order."""
-    found: dict[int, Path] = {}
+    numbered: dict[int, Path] = {}
     with os.scandir(folder) as entries:
         for path in (Path(entry.path) for entry in entries if entry.is_file()):
             number = re.search(r"(\d+)$", path.stem)
             if number is not None and path.suffix.lower() in PICTURES:
-                found[int(number[1])] = path
-    return dict(sorted(found.items()))
+                numbered[int(number[1])] = path
+    return dict(sorted(numbered.items()))
 
 
 def _checked(row: Labelled, clip: Clip, table: Path, rate_hz: float, notes: list[str]) -> Labelled:
@@ -446,11 +446,11 @@ def regions_of_units(text: str) -> tuple[str, ...]:
     L and R are the subject's sides, as in FACS; a unit without one moves both. Empty where no unit of the
     face is named.
     """
-    found: dict[str, None] = {}
+    regions: dict[str, None] = {}
     for side, number in re.findall(r"(?<![A-Za-z0-9])([LRlr]?)\s*(?:[AaUuTtBb]{0,2})\s*(\d{1,3})", text):
         unit = int(number)
         part = "eye" if unit in UPPER_UNITS else "lips" if unit in LOWER_UNITS else ""
         if part:
             sides = {"l": ("left",), "r": ("right",), "": ("left", "right")}[side.lower()]
-            found.update(dict.fromkeys(f"{part}_{each}" for each in sides))
-    return tuple(name for name in found if name in EVENT_REGIONS)
+            regions.update(dict.fromkeys(f"{part}_{each}" for each in sides))
+    return tuple(name for name in regions if name in EVENT_REGIONS)

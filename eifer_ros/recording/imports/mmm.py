@@ -113,13 +113,13 @@ class Dataset:
 
         Raises InputError for one that is not there.
         """
-        found = [clip for clip in self.clips if clip.session == session]
-        if not found:
-            known = self.sessions
+        clips = [clip for clip in self.clips if clip.session == session]
+        if not clips:
+            sessions = self.sessions
             raise InputError(
-                f"{self.root}: no session '{session}'{did_you_mean(session, known)}; it has {', '.join(known)}"
+                f"{self.root}: no session '{session}'{did_you_mean(session, sessions)}; it has {', '.join(sessions)}"
             )
-        return tuple(sorted(found, key=lambda clip: (clip.mode == "emotion", clip.seq)))
+        return tuple(sorted(clips, key=lambda clip: (clip.mode == "emotion", clip.seq)))
 
 
 def read_index(root: Path) -> Dataset:
@@ -151,23 +151,23 @@ def read_index(root: Path) -> Dataset:
 
 
 def _index_files(root: Path) -> tuple[Path, Path | None]:
-    found = []
+    indices = []
     for path in sorted(root.glob("*.csv")):
         if not path.stem.endswith("_3DMM"):
             with path.open(encoding="utf-8-sig", errors="replace") as file:
                 head = {cell.strip().strip('"') for cell in file.readline().split(",")}
             if {"index", "rec", "task"} <= head:
-                found.append(path)
-    if not found:
+                indices.append(path)
+    if not indices:
         raise InputError(
             f"{root}: no index; MMM.csv (columns source, index, pid, rec, mode, task, ...) should lie there"
         )
-    if len(found) > 1:
+    if len(indices) > 1:
         raise InputError(
-            f"{root}: {' and '.join(path.name for path in found)} both look like the index; leave one of them"
+            f"{root}: {' and '.join(path.name for path in indices)} both look like the index; leave one of them"
         )
-    fits = found[0].with_name(f"{found[0].stem}_3DMM.csv")
-    return found[0], fits if fits.is_file() else None
+    fits = indices[0].with_name(f"{indices[0].stem}_3DMM.csv")
+    return indices[0], fits if fits.is_file() else None
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -220,10 +220,10 @@ def _clip(
 
     parameters = {}
     for method in METHODS:
-        given = fitted.get(method) or fitted.get(f"{method}_params") or ""
-        found = _file(root, where, given, stem, method, notes) if given else _usual(root, method, parts)
-        if found is not None:
-            parameters[method] = found
+        entry = fitted.get(method) or fitted.get(f"{method}_params") or ""
+        file = _file(root, where, entry, stem, method, notes) if entry else _usual(root, method, parts)
+        if file is not None:
+            parameters[method] = file
     clip = Clip(
         stem,
         parts["pid"],
@@ -253,16 +253,16 @@ def canonical(label: str) -> str:
     return ALIASES.get(plain, plain)
 
 
-def _file(root: Path, where: str, given: str, stem: str, column: str, notes: list[str]) -> Path | None:
-    if not given:
+def _file(root: Path, where: str, entry: str, stem: str, column: str, notes: list[str]) -> Path | None:
+    if not entry:
         return None
-    path = root / given
-    if Path(given).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+    path = root / entry
+    if Path(entry).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
         raise InputError(
-            f"{where}: {column} '{given}' leads out of the data set; paths are relative to its folder"
+            f"{where}: {column} '{entry}' leads out of the data set; paths are relative to its folder"
         )
     if not path.is_file():
-        notes.append(f"{stem}: {column} file {given} is missing")
+        notes.append(f"{stem}: {column} file {entry} is missing")
         return None
     return path
 
@@ -321,12 +321,12 @@ def read_clip(clip: Clip, method: str | None = "MediaPipe", video_frames: int | 
         lengths["video"] = video_frames
     shortest, longest = min(lengths.values()), max(lengths.values())
     if shortest != longest:
-        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
         if longest - shortest > max(1, TOLERATED * longest):
             raise InputError(
-                f"{clip.identifier}: frame counts differ ({told}); its files do not belong together"
+                f"{clip.identifier}: frame counts differ ({counts}); its files do not belong together"
             )
-        notes.append(f"{clip.identifier}: frame counts differ ({told}), cut to {shortest}")
+        notes.append(f"{clip.identifier}: frame counts differ ({counts}), cut to {shortest}")
     return ClipData(
         clip,
         None if envelope is None else envelope[:shortest],
@@ -360,7 +360,7 @@ def pairs(dataset: Dataset) -> tuple[list[tuple[Clip, Clip]], list[str]]:
         return clip.pid, clip.rec[:-1], clip.mode, clip.seq
 
     bare = {key(clip): clip for clip in dataset.clips if not clip.sensors}
-    found, notes = [], []
+    matched, notes = [], []
     for clip in dataset.clips:
         other = bare.get(key(clip)) if clip.sensors else None
         if clip.sensors and other is None:
@@ -368,5 +368,5 @@ def pairs(dataset: Dataset) -> tuple[list[tuple[Clip, Clip]], list[str]]:
         elif other is not None and other.task != clip.task:
             notes.append(f"{clip.identifier} and {other.identifier}: same task number, other movement")
         elif other is not None:
-            found.append((other, clip))
-    return found, notes
+            matched.append((other, clip))
+    return matched, notes

@@ -80,8 +80,8 @@ MEDIAPIPE_NEUTRAL = "_neutral"
 
 def method_named(name: str) -> Method:
     """The method of that name, whatever its case. Raises InputError with the nearest name."""
-    for known, method in METHODS.items():
-        if known.casefold() == name.casefold():
+    for key, method in METHODS.items():
+        if key.casefold() == name.casefold():
             return method
     raise InputError(
         f"reconstruction method '{name}' is not known{did_you_mean(name, METHODS)}; known are {', '.join(METHODS)}"
@@ -116,15 +116,15 @@ def read_parameters(path: Path, method: str | Method) -> Parameters:
     others is passed over. Raises InputError that says what the file holds instead, and of which method it
     looks.
     """
-    known = method if isinstance(method, Method) else method_named(method)
+    parsed = method if isinstance(method, Method) else method_named(method)
     rows = _cells(path)
     head = [cell.strip() for cell in rows[0]]
     named = any(re.search("[A-Za-z]", cell) and cell.lower() not in ("nan", "inf", "-inf") for cell in head)
     body = rows[1:] if named else rows
     if not body:
         raise InputError(f"{path}: holds a header and no row")
-    pick = _pick(path, head if named else None, len(head), known)
-    values = np.full((len(body), len(known.columns)), np.nan)
+    pick = _pick(path, head if named else None, len(head), parsed)
+    values = np.full((len(body), len(parsed.columns)), np.nan)
     first = 2 if named else 1
     for number, row in enumerate(body):
         if len(row) != len(head):
@@ -142,7 +142,7 @@ def read_parameters(path: Path, method: str | Method) -> Parameters:
     for column, index in enumerate(pick):
         if index is None:
             values[:, column] = 0.0
-    return Parameters(known, values)
+    return Parameters(parsed, values)
 
 
 def _cells(path: Path) -> list[list[str]]:
@@ -164,10 +164,10 @@ def _pick(path: Path, head: list[str] | None, width: int, method: Method) -> lis
     columns = method.columns
     if head is not None:
         where = {_plain(name): index for index, name in enumerate(head)}
-        found = [where.get(_plain(name)) for name in columns]
-        missing = [name for name, index in zip(columns, found, strict=True) if index is None]
+        indices = [where.get(_plain(name)) for name in columns]
+        missing = [name for name, index in zip(columns, indices, strict=True) if index is None]
         if not missing or (method.named and missing == ["tongueOut"]):
-            return found
+            return indices
         if len(missing) < len(columns):
             lacks = f"has no column '{missing[0]}' of {method.name} ({len(missing)} are missing)"
             raise InputError(f"{path}: {lacks}{_looks_like(head, width)}")

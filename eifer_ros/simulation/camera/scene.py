@@ -839,7 +839,7 @@ def _bulk(surface: Surface, v: Variation) -> F32:
 
 
 def _look(surface: Surface, v: Variation) -> F32:
-    look = np.zeros(pixels.LOOK_SIZE, np.float32)
+    appearance = np.zeros(pixels.LOOK_SIZE, np.float32)
     for place, value in (
         (pixels.L_AMBIENT, v.ambient),
         (pixels.L_GROUND, v.ground),
@@ -849,7 +849,7 @@ def _look(surface: Surface, v: Variation) -> F32:
         (pixels.L_SCLERA, v.sclera),
         (pixels.L_TEETH, v.teeth),
     ):
-        look[place : place + 3] = value
+        appearance[place : place + 3] = value
     for place, number in (
         (pixels.L_EXPOSURE, v.exposure),
         (pixels.L_GLOSS, v.gloss),
@@ -864,8 +864,8 @@ def _look(surface: Surface, v: Variation) -> F32:
         (pixels.L_MICRO, 0.35 + 0.35 * v.age),
         (pixels.L_NET, 130.0),
     ):
-        look[place] = number
-    return look
+        appearance[place] = number
+    return appearance
 
 
 def _background(v: Variation, width: int, height: int) -> U8:

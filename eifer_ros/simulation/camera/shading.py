@@ -147,10 +147,10 @@ _BYTES = 0x00FF00FF00FF00FF
 
 
 @compiled
-def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
+def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
     """Linear colour of everything queued, times its weight, into Q_R, Q_G, Q_B. ray (4,) float32."""
     rx, sx, ry, sy = ray[0], ray[1], ray[2], ray[3]
-    ux, uy, uz = look[L_UP], look[L_UP + 1], look[L_UP + 2]
+    ux, uy, uz = appearance[L_UP], appearance[L_UP + 1], appearance[L_UP + 2]
     for i in range(QUEUE):
         vx, vy = -(q[Q_SX + i] * rx + sx), -(q[Q_SY + i] * ry + sy)
         scale = _1 / np.sqrt(vx * vx + vy * vy + _1)
@@ -189,22 +189,22 @@ def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
             ny * length + q[Q_TILT_Y + i],
             nz * length,
         )
-    occlusion = look[L_AO]
-    ar, ag, ab = look[L_AMBIENT], look[L_AMBIENT + 1], look[L_AMBIENT + 2]
-    gr, gg, gb = look[L_GROUND], look[L_GROUND + 1], look[L_GROUND + 2]
+    occlusion = appearance[L_AO]
+    ar, ag, ab = appearance[L_AMBIENT], appearance[L_AMBIENT + 1], appearance[L_AMBIENT + 2]
+    gr, gg, gb = appearance[L_GROUND], appearance[L_GROUND + 1], appearance[L_GROUND + 2]
     for i in range(QUEUE):
         nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
-        seen = min(max(_1 - occlusion * (_1 - q[Q_OPEN + i]), _0), _1)
+        openness = min(max(_1 - occlusion * (_1 - q[Q_OPEN + i]), _0), _1)
         # blood colours the light that gets into creases of skin
-        dim = q[Q_FLESH + i] * (_1 - seen)
+        dim = q[Q_FLESH + i] * (_1 - openness)
         up = _HALF + _HALF * (nx * ux + ny * uy + nz * uz)
-        q[Q_DR + i] = (gr + (ar - gr) * up) * seen
-        q[Q_DG + i] = (gg + (ag - gg) * up) * seen * (_1 - _014 * dim)
-        q[Q_DB + i] = (gb + (ab - gb) * up) * seen * (_1 - _018 * dim)
+        q[Q_DR + i] = (gr + (ar - gr) * up) * openness
+        q[Q_DG + i] = (gg + (ag - gg) * up) * openness * (_1 - _014 * dim)
+        q[Q_DB + i] = (gb + (ab - gb) * up) * openness * (_1 - _018 * dim)
         q[Q_SR + i] = q[Q_SG + i] = q[Q_SB + i] = _0
         fresnel = _1 - max(nx * q[Q_VX + i] + ny * q[Q_VY + i] + nz * q[Q_VZ + i], _0)
         fresnel = fresnel * fresnel
-        direct = _QUARTER * seen + _3_QUARTERS * seen * seen
+        direct = _QUARTER * openness + _3_QUARTERS * openness * openness
         q[Q_DIRECT + i], q[Q_FRESNEL + i] = direct, q[Q_GLOSS + i] * direct * (_035 + _4 * fresnel * fresnel)
         q[Q_OVER_R + i], q[Q_OVER_G + i] = direct / (_1 + q[Q_WRAP_R + i]), direct / (_1 + q[Q_WRAP_G + i])
         q[Q_OVER_B + i] = direct / (_1 + q[Q_WRAP_B + i])
@@ -226,7 +226,7 @@ def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
             q[Q_SR + i] += lr * spec
             q[Q_SG + i] += lg * spec
             q[Q_SB + i] += lb * spec
-    exposure = look[L_EXPOSURE]
+    exposure = appearance[L_EXPOSURE]
     for i in range(QUEUE):
         weight = exposure * q[Q_WEIGHT + i]
         q[Q_R + i] = weight * (q[Q_R + i] * q[Q_DR + i] + q[Q_SR + i])
@@ -235,16 +235,16 @@ def _light(q: Any, ray: Any, look: Any, lights: Any) -> None:
 
 
 @compiled
-def _corners(q: Any, found: Any, count: int, faces: Any, v: Any, attr: Any) -> None:
+def _corners(q: Any, hits: Any, count: int, faces: Any, v: Any, attr: Any) -> None:
     """For triangles found[:count]: shares of the corners, normal, openness and place.
 
     v (3 V,), attr (ATTRIBUTES V,).
     """
     for i in range(count):
-        f = found[i]
-        found[QUEUE + i], found[2 * QUEUE + i], found[3 * QUEUE + i] = faces[f, 0], faces[f, 1], faces[f, 2]
+        f = hits[i]
+        hits[QUEUE + i], hits[2 * QUEUE + i], hits[3 * QUEUE + i] = faces[f, 0], faces[f, 1], faces[f, 2]
     for i in range(count):
-        a, b, c = 3 * found[QUEUE + i], 3 * found[2 * QUEUE + i], 3 * found[3 * QUEUE + i]
+        a, b, c = 3 * hits[QUEUE + i], 3 * hits[2 * QUEUE + i], 3 * hits[3 * QUEUE + i]
         sx, sy = q[Q_SX + i], q[Q_SY + i]
         ax, ay, bx, by, cx, cy = v[a] - sx, v[a + 1] - sy, v[b] - sx, v[b + 1] - sy, v[c] - sx, v[c + 1] - sy
         # straight in the picture: across a triangle of a few millimetres perspective does not show
@@ -255,9 +255,9 @@ def _corners(q: Any, found: Any, count: int, faces: Any, v: Any, attr: Any) -> N
         q[Q_WA + i], q[Q_WB + i], q[Q_WC + i] = wa * norm, wb * norm, wc * norm
     for i in range(count):
         a, b, c = (
-            ATTRIBUTES * found[QUEUE + i],
-            ATTRIBUTES * found[2 * QUEUE + i],
-            ATTRIBUTES * found[3 * QUEUE + i],
+            ATTRIBUTES * hits[QUEUE + i],
+            ATTRIBUTES * hits[2 * QUEUE + i],
+            ATTRIBUTES * hits[3 * QUEUE + i],
         )
         wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
         q[Q_NX + i] = wa * attr[a] + wb * attr[b] + wc * attr[c]
@@ -291,7 +291,7 @@ def pack_relief(bump: Any) -> Any:
 
 
 @compiled
-def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: Any) -> None:
+def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appearance: Any) -> None:
     """Colour, relief and gloss of skin, hair on it and caps.
 
     tex, bump: as `pack_skin` and `pack_relief` make them.
@@ -299,15 +299,15 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
     height, width = np.float32(tex.shape[0]), np.float32(tex.shape[1])
     columns, style, strength, seed = (
         tex.shape[1],
-        int(look[L_COVER]),
-        look[L_BUMP] * np.float32(1.0 / 127.0),
-        int(look[L_SEED]),
+        int(appearance[L_COVER]),
+        appearance[L_BUMP] * np.float32(1.0 / 127.0),
+        int(appearance[L_SEED]),
     )
     for i in range(count):
         a, b, c = (
-            ATTRIBUTES * found[QUEUE + i],
-            ATTRIBUTES * found[2 * QUEUE + i],
-            ATTRIBUTES * found[3 * QUEUE + i],
+            ATTRIBUTES * hits[QUEUE + i],
+            ATTRIBUTES * hits[2 * QUEUE + i],
+            ATTRIBUTES * hits[3 * QUEUE + i],
         )
         wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
         # the skin map; u is unwrapped where a triangle crosses the back of the head
@@ -375,8 +375,8 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
         q[Q_DU + i], q[Q_DV + i] = du * strength, dv * strength
         crease = min(max(-crease * strength, -_QUARTER), _062)
         _put(q, i, Q_R, r * (_1 - _072 * crease), g * (_1 - _092 * crease), bl * (_1 - _095 * crease))
-        q[Q_GLOSS + i] = look[L_GLOSS] * (_1 + _18 * wet) * (_1 - _06 * max(crease, _0))
-        q[Q_SHARP + i] = look[L_ROUGH] * (_1 + _12 * wet)
+        q[Q_GLOSS + i] = appearance[L_GLOSS] * (_1 + _18 * wet) * (_1 - _06 * max(crease, _0))
+        q[Q_SHARP + i] = appearance[L_ROUGH] * (_1 + _12 * wet)
         q[Q_WRAP_R + i] = _042
         q[Q_DR + i] = cover
     if style == 0:
@@ -398,9 +398,9 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
                 )
                 tone = 0.35 + 1.15 * streak
                 hr, hg, hb = (
-                    look[L_HAIR_COLOUR] * tone,
-                    look[L_HAIR_COLOUR + 1] * tone,
-                    look[L_HAIR_COLOUR + 2] * tone,
+                    appearance[L_HAIR_COLOUR] * tone,
+                    appearance[L_HAIR_COLOUR + 1] * tone,
+                    appearance[L_HAIR_COLOUR + 2] * tone,
                 )
                 grown = (
                     cover * (0.45 + 0.9 * value_noise(turn * 90.0, py * 420.0, seed + 2))
@@ -412,16 +412,16 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
             elif style == 2:  # netting over hair: two sets of threads
                 tone = 0.45 + 0.9 * value_noise(turn * 60.0, py * 120.0, seed)
                 hr, hg, hb = (
-                    look[L_HAIR_COLOUR] * tone,
-                    look[L_HAIR_COLOUR + 1] * tone,
-                    look[L_HAIR_COLOUR + 2] * tone,
+                    appearance[L_HAIR_COLOUR] * tone,
+                    appearance[L_HAIR_COLOUR + 1] * tone,
+                    appearance[L_HAIR_COLOUR + 2] * tone,
                 )
                 wob = 0.6 * value_noise(px * 60.0, py * 60.0 + pz * 20.0, seed + 3)
                 p1, p2 = (
-                    (turn * 0.05 + py * 0.75) * look[L_NET] + wob,
-                    (turn * 0.05 - py * 0.75) * look[L_NET] + wob,
+                    (turn * 0.05 + py * 0.75) * appearance[L_NET] + wob,
+                    (turn * 0.05 - py * 0.75) * appearance[L_NET] + wob,
                 )
-                p3 = px * look[L_NET] * 0.9 + wob
+                p3 = px * appearance[L_NET] * 0.9 + wob
                 e1, e2, e3 = (
                     abs(p1 - np.floor(p1) - 0.5),
                     abs(p2 - np.floor(p2) - 0.5),
@@ -429,7 +429,11 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
                 )
                 thread = max(_step(0.30, 0.44, e1), _step(0.30, 0.44, e2), 0.8 * _step(0.30, 0.44, e3))
                 thread = 0.30 + 0.70 * thread
-                cr, cg, cb = look[L_COVER_COLOUR], look[L_COVER_COLOUR + 1], look[L_COVER_COLOUR + 2]
+                cr, cg, cb = (
+                    appearance[L_COVER_COLOUR],
+                    appearance[L_COVER_COLOUR + 1],
+                    appearance[L_COVER_COLOUR + 2],
+                )
                 hr, hg, hb = hr + (cr - hr) * thread, hg + (cg - hg) * thread, hb + (cb - hb) * thread
                 grown = _step(0.3, 0.7, cover)
                 gloss *= 1.0 - 0.7 * grown
@@ -440,9 +444,9 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
                 )
                 tone = 0.72 + 0.34 * fold
                 hr, hg, hb = (
-                    look[L_COVER_COLOUR] * tone,
-                    look[L_COVER_COLOUR + 1] * tone,
-                    look[L_COVER_COLOUR + 2] * tone,
+                    appearance[L_COVER_COLOUR] * tone,
+                    appearance[L_COVER_COLOUR + 1] * tone,
+                    appearance[L_COVER_COLOUR + 2] * tone,
                 )
                 grown = _step(0.4, 0.6, cover)
                 gloss *= 1.0 - 0.8 * grown
@@ -453,17 +457,17 @@ def _skin(q: Any, found: Any, count: int, attr: Any, tex: Any, bump: Any, look: 
 
 
 @compiled
-def _thread(q: Any, found: Any, count: int, material: Any, attr: Any, styles: Any, seed: int) -> None:
+def _thread(q: Any, hits: Any, count: int, material: Any, attr: Any, styles: Any, seed: int) -> None:
     """Colour and gloss of cables and hair: a round thread, whose attribute normal is the sideways direction."""
     for i in range(count):
         l0, l1 = q[Q_L0 + i], q[Q_L1 + i]
         across = min(max(l0, -_1), _1)  # l0 runs -1..1 across
         q[Q_ACROSS + i], q[Q_LIFT + i] = across, np.sqrt(_1 - across * across)
-        style = styles[int(attr[ATTRIBUTES * found[QUEUE + i] + 13])]
+        style = styles[int(attr[ATTRIBUTES * hits[QUEUE + i] + 13])]
         r, g, b = style[0], style[1], style[2]
-        if material[found[i]] == HAIR:
+        if material[hits[i]] == HAIR:
             tone = np.float32(
-                0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * found[QUEUE + i] + 13]))
+                0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * hits[QUEUE + i] + 13]))
             )
             r, g, b = r * tone, g * tone, b * tone
         elif l1 < style[4] or (
@@ -487,7 +491,7 @@ def _add(q: Any, place: Any, count: int, total: Any) -> None:
 @compiled
 def _put_skin(
     q: Any,
-    found: Any,
+    hits: Any,
     place: Any,
     count: int,
     faces: Any,
@@ -496,21 +500,21 @@ def _put_skin(
     tex: Any,
     bump: Any,
     rays: Any,
-    look: Any,
+    appearance: Any,
     lights: Any,
     total: Any,
 ) -> None:
     """A queue of skin onto its pixels."""
-    _corners(q, found, count, faces, v, attr)
-    _skin(q, found, count, attr, tex, bump, look)
-    _light(q, rays, look, lights)
+    _corners(q, hits, count, faces, v, attr)
+    _skin(q, hits, count, attr, tex, bump, appearance)
+    _light(q, rays, appearance, lights)
     _add(q, place, count, total)
 
 
 @compiled
 def _put_threads(
     q: Any,
-    found: Any,
+    hits: Any,
     place: Any,
     count: int,
     faces: Any,
@@ -520,14 +524,14 @@ def _put_threads(
     styles: Any,
     seed: int,
     rays: Any,
-    look: Any,
+    appearance: Any,
     lights: Any,
     total: Any,
 ) -> None:
     """A queue of cables and hair onto its pixels."""
-    _corners(q, found, count, faces, v, attr)
-    _thread(q, found, count, material, attr, styles, seed)
-    _light(q, rays, look, lights)
+    _corners(q, hits, count, faces, v, attr)
+    _thread(q, hits, count, material, attr, styles, seed)
+    _light(q, rays, appearance, lights)
     _add(q, place, count, total)
 
 
@@ -569,7 +573,7 @@ def paint(
     ray: Any,
     tex: Any,
     bump: Any,
-    look: Any,
+    appearance: Any,
     lights: Any,
     styles: Any,
     decode: Any,
@@ -608,7 +612,7 @@ def paint(
     drawn = np.zeros(rows * width, np.uint8)
     tops, unders = np.zeros(4, np.int64), np.zeros(4, np.int64)
     rays, corners, values = ray.astype(np.float32), v.reshape(-1), attr.reshape(-1)
-    seed, covered = int(look[L_SEED]), over.shape[0] > 0
+    seed, covered = int(appearance[L_SEED]), over.shape[0] > 0
     for y in range(top_row, end_row):
         upper, lower = head[2 * y], head[2 * y + 1]
         over_upper, over_lower = (over[2 * y], over[2 * y + 1]) if covered else (upper, lower)
@@ -668,7 +672,7 @@ def paint(
                             tex,
                             bump,
                             rays,
-                            look,
+                            appearance,
                             lights,
                             total,
                         )
@@ -713,7 +717,7 @@ def paint(
                                 tex,
                                 bump,
                                 rays,
-                                look,
+                                appearance,
                                 lights,
                                 total,
                             )
@@ -737,7 +741,7 @@ def paint(
                                 styles,
                                 seed,
                                 rays,
-                                look,
+                                appearance,
                                 lights,
                                 total,
                             )
@@ -765,20 +769,20 @@ def paint(
                     if m == CLOTH:  # large and dark: no more than ambient light and folds
                         k = int(attr[a, 13])
                         up = 0.5 + 0.5 * (
-                            attr[a, 0] * look[L_UP]
-                            + attr[a, 1] * look[L_UP + 1]
-                            + attr[a, 2] * look[L_UP + 2]
+                            attr[a, 0] * appearance[L_UP]
+                            + attr[a, 1] * appearance[L_UP + 1]
+                            + attr[a, 2] * appearance[L_UP + 2]
                         )
                         tone = (
                             (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13))
                             * up
                             * open_
-                            * look[L_EXPOSURE]
+                            * appearance[L_EXPOSURE]
                             * left
                         )
                         for e in range(3):
                             total[at, e] += (
-                                styles[k, e] * tone * (look[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
+                                styles[k, e] * tone * (appearance[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
                             )
                     elif m == SHADOW:
                         near = max(1.0 - (max(abs(l0), abs(l1)) - 1.0) / styles[int(attr[a, 13]), 11], 0.0)
@@ -797,14 +801,14 @@ def paint(
                             )  # sine of the angle to the axis of the eye
                             if l2 < 0.0:
                                 off = 1.0
-                            rim, hole = 0.475, look[L_PUPIL]
+                            rim, hole = 0.475, appearance[L_PUPIL]
                             turn = np.arctan2(l1, l0)
                             vein = value_noise(turn * 9.0 + off * 6.0, off * 14.0, seed + 7)
                             red = 0.16 * _step(0.50, 0.85, off) + 0.14 * max(vein - 0.55, 0.0)
                             r, g, bl = (
-                                look[L_SCLERA] * (1.0 - 0.6 * red),
-                                look[L_SCLERA + 1] * (1.0 - red * 1.5),
-                                look[L_SCLERA + 2] * (1.0 - red * 1.6),
+                                appearance[L_SCLERA] * (1.0 - 0.6 * red),
+                                appearance[L_SCLERA + 1] * (1.0 - red * 1.5),
+                                appearance[L_SCLERA + 2] * (1.0 - red * 1.6),
                             )
                             if off < rim + 0.05:
                                 share = min(off / rim, 1.0)
@@ -816,9 +820,9 @@ def paint(
                                 ring = 1.0 - 0.75 * _step(0.78, 1.0, share)  # the dark limbus
                                 inner = 1.0 + 0.5 * (1.0 - _step(hole / rim, hole / rim + 0.35, share))
                                 ir, ig, ib = (
-                                    look[L_IRIS] * fibre * ring * inner,
-                                    look[L_IRIS + 1] * fibre * ring,
-                                    look[L_IRIS + 2] * fibre * ring,
+                                    appearance[L_IRIS] * fibre * ring * inner,
+                                    appearance[L_IRIS + 1] * fibre * ring,
+                                    appearance[L_IRIS + 2] * fibre * ring,
                                 )
                                 edge = _step(rim - 0.03, rim + 0.05, off)
                                 r, g, bl = ir + (r - ir) * edge, ig + (g - ig) * edge, ib + (bl - ib) * edge
@@ -829,19 +833,23 @@ def paint(
                                     bl * (1.0 - dark) + 0.004 * dark,
                                 )
                             # lids and lashes shade the upper part of the ball
-                            high = (nx * look[L_UP] + ny * look[L_UP + 1] + nz * look[L_UP + 2]) / (
-                                np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
-                            )
+                            high = (
+                                nx * appearance[L_UP] + ny * appearance[L_UP + 1] + nz * appearance[L_UP + 2]
+                            ) / (np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
                             vx, vy = -(sx * ray[0] + ray[1]), -(sy * ray[2] + ray[3])
                             if nx * vx + ny * vy - nz < 0.0:
                                 high = -high
                             open_ = (0.15 + 0.75 * open_) * (1.0 - 0.70 * _step(-0.15, 0.45, high))
-                            gloss, sharp = look[L_WET], 900.0
+                            gloss, sharp = appearance[L_WET], 900.0
                             wrap_r, wrap_g, wrap_b = 0.35, 0.25, 0.25
                         elif m != PAD:
                             r, g, bl = l0, l1, l2
                             if m == TEETH:
-                                r, g, bl = r * look[L_TEETH], g * look[L_TEETH + 1], bl * look[L_TEETH + 2]
+                                r, g, bl = (
+                                    r * appearance[L_TEETH],
+                                    g * appearance[L_TEETH + 1],
+                                    bl * appearance[L_TEETH + 2],
+                                )
                                 gloss, sharp = 0.10, 90.0
                                 open_ = 0.30 + 0.70 * open_
                             else:
@@ -898,7 +906,7 @@ def paint(
                         other_place[others] = at
                         others += 1
                         if others == QUEUE:
-                            _light(other, rays, look, lights)
+                            _light(other, rays, appearance, lights)
                             _add(other, other_place, others, total)
                             others = 0
                     left *= _1 - alpha
@@ -917,7 +925,19 @@ def paint(
                     over_spans[row, 0], over_spans[row, 1] = head.shape[1], 0
     if skins:
         _put_skin(
-            skin, skin_found, skin_place, skins, faces, corners, values, tex, bump, rays, look, lights, total
+            skin,
+            skin_found,
+            skin_place,
+            skins,
+            faces,
+            corners,
+            values,
+            tex,
+            bump,
+            rays,
+            appearance,
+            lights,
+            total,
         )
     if threads_:
         _put_threads(
@@ -932,12 +952,12 @@ def paint(
             styles,
             seed,
             rays,
-            look,
+            appearance,
             lights,
             total,
         )
     if others:
-        _light(other, rays, look, lights)
+        _light(other, rays, appearance, lights)
         _add(other, other_place, others, total)
     for y in range(top_row, end_row):
         line = (y - top_row) * width - first

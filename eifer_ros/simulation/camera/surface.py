@@ -169,19 +169,19 @@ class Surface:
         hit = np.empty(len(rays), np.int64)
         weights = np.zeros((len(rays), 3))
         cast(start, rays, self.head.template.astype(np.float64), self.skin_faces, furthest, hit, weights)
-        found = hit >= 0
-        weights[~found] = (1.0, 0.0, 0.0)
-        return Points(self.skin_faces[np.maximum(hit, 0)], weights.astype(np.float32)), found
+        on_surface = hit >= 0
+        weights[~on_surface] = (1.0, 0.0, 0.0)
+        return Points(self.skin_faces[np.maximum(hit, 0)], weights.astype(np.float32)), on_surface
 
     def front(self, xy: npt.ArrayLike) -> Points:
         """Points of the face straight behind (N, 2) template x, y (metres), seen from the front."""
         flat = np.asarray(xy, np.float64).reshape(-1, 2)
         origins = np.column_stack([flat, np.full(len(flat), 1.0)])
-        points, found = self.glue(origins, np.broadcast_to([0.0, 0.0, -1.0], origins.shape))
-        if not found.all():  # beyond the outline: from the skull's centre outwards
+        points, on_surface = self.glue(origins, np.broadcast_to([0.0, 0.0, -1.0], origins.shape))
+        if not on_surface.all():  # beyond the outline: from the skull's centre outwards
             outward = np.column_stack([flat - self.centre[:2], np.full(len(flat), 0.02)])
-            again, _ = self.around(outward[~found])
-            points.corners[~found], points.weights[~found] = again.corners, again.weights
+            again, _ = self.around(outward[~on_surface])
+            points.corners[~on_surface], points.weights[~on_surface] = again.corners, again.weights
         return points
 
     def around(self, directions: npt.ArrayLike) -> tuple[Points, npt.NDArray[np.bool_]]:
@@ -241,7 +241,7 @@ def _see(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160)
     golden = np.arange(count) + 0.5
     polar, turn = np.arccos(1.0 - 2.0 * golden / count), np.pi * (1.0 + 5**0.5) * golden
     directions = np.column_stack([np.sin(polar) * np.cos(turn), np.cos(polar), np.sin(polar) * np.sin(turn)])
-    seen, total = np.zeros(len(v)), np.full(len(v), 1e-6)
+    lit_share, total = np.zeros(len(v)), np.full(len(v), 1e-6)
     for towards in directions:
         side = np.cross(towards, [0.3, 0.9, 0.2])
         side /= np.linalg.norm(side)
@@ -259,9 +259,9 @@ def _see(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160)
         # a 3x3 neighbourhood keeps slanting surfaces from shading themselves
         lit = ndimage.maximum_filter(np.where(np.isfinite(depth), depth, 20.0), 3)[y, x] > px[:, 2] - 0.004
         weight = np.maximum(normals @ towards, 0.0)
-        seen += weight * lit
+        lit_share += weight * lit
         total += weight
-    return np.asarray(seen / total, np.float32)
+    return np.asarray(lit_share / total, np.float32)
 
 
 def _smooth(values: F32, faces: npt.NDArray[np.int32], rounds: int) -> F32:
