@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 API: dict[str, tuple[str, ...]] = {
-    "Foundation": ("types", "component", "config", "errors", "clock"),
+    "Foundation": ("types", "component", "config", "errors", "clock", "topics", "registry"),
     "Running": ("hosts.local",),
     "Head": ("head.model", "head.flame", "head.flame_rows", "head.retarget"),
     "Rendering": ("render.rasteriser", "render.shade", "render.head_sheet"),
@@ -71,10 +71,12 @@ OUTSIDE = {
 
 
 def on_config(config: Any) -> Any:
-    """Put the chapters of the API into the navigation, where `mkdocs.yml` says `API`."""
+    """Put the chapters of the API and the examples into the navigation, where `mkdocs.yml` says `API` and `EXAMPLES`."""
     chapters: list[Any] = ["reference/api/index.md"]
     chapters += [{chapter: [_api_page(name) for name in names]} for chapter, names in API.items()]
     config.nav = _replaced(config.nav, "API", chapters)
+    gallery = ["examples/index.md", *(f"examples/{path.stem}.md" for path in examples())]
+    config.nav = _replaced(config.nav, "EXAMPLES", gallery)
     return config
 
 
