@@ -467,7 +467,36 @@ SERVO_DRIVERS: Registry[Any] = Registry(
     ),
 )
 
+ESTIMATORS: Registry[Any] = Registry(
+    "estimator",
+    "eifer.estimators",
+    Entry(
+        "auto",
+        "eifer_ros.reconstruction.auto:AutoEstimator",
+        "auto",
+        "looks how much of the face is covered and takes the better of `sensors` and `landmarks`",
+    ),
+    Entry(
+        "sensors",
+        "eifer_ros.reconstruction.encoder.sensor_estimator:SensorEstimator",
+        "sensors",
+        "an encoder that learnt faces under electrodes, and the head model fitted to what it says",
+    ),
+    Entry(
+        "landmarks",
+        "eifer_ros.reconstruction.landmarks.landmark_estimator:LandmarkEstimator",
+        "landmarks",
+        "bare faces: 478 landmarks of a mesh, and the head model fitted to them",
+    ),
+)
+
 
 def registries() -> dict[str, Registry[Any]]:
     """All of them, by what a list of them is headed."""
-    return {"cameras": CAMERAS, "emg": EMG_SOURCES, "avatars": AVATARS, "servos": SERVO_DRIVERS}
+    return {
+        "cameras": CAMERAS,
+        "emg": EMG_SOURCES,
+        "avatars": AVATARS,
+        "servos": SERVO_DRIVERS,
+        "estimators": ESTIMATORS,
+    }

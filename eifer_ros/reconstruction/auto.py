@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..head.model import DEFAULT_HEAD, HeadModel
+from ..inference.network import installed
 from ..types import F64, Frame
 from .encoder.encoder_tracker import exposed, inside
 from .encoder.face_crop import POINTS, crop_of
-from .encoder.face_encoder import cut
+from .encoder.face_encoder import ENCODER, cut
 from .encoder.sensor_estimator import SensorEstimator
-from .estimators import Estimate
+from .estimators import Estimate, EstimatorConfig
 from .landmarks.landmark_estimator import LandmarkEstimator
 from .landmarks.landmark_model import LandmarkModel
 from .landmarks.tracker import TrackerCounts
-from .restore import FaceRestorer
+from .reconstruction_config import ReconstructionConfig
+from .restore import RESTORER, FaceRestorer
 
 COVERED, BARE = 0.2, 0.12
 """Shares of the face covered above which the encoder is taken, and below which landmarks are."""
@@ -36,16 +39,31 @@ _TIMES = 2
 class AutoEstimator:
     """See `Estimator`. `name` is the way of the moment, `reason` why."""
 
+    config_type = EstimatorConfig
+
     def __init__(
         self, sensors: SensorEstimator, landmarks: LandmarkEstimator, restorer: FaceRestorer
     ) -> None:
         self.sensors, self.landmarks = sensors, landmarks
-        self._restorer = restorer
+        self.restorer = restorer
         self.covered = float("nan")
         """Share of the face covered at the last look."""
         self.switches = 0
         self._counts = TrackerCounts()
         self.reset()
+
+    @classmethod
+    def create(
+        cls, config: EstimatorConfig, head: HeadModel, shared: ReconstructionConfig
+    ) -> AutoEstimator | LandmarkEstimator:
+        """As the reconstruction's parameters say; landmarks alone where there is nothing to choose from."""
+        landmarks = LandmarkEstimator.create(config, head, shared)
+        reason = _only_landmarks(head, shared)
+        if reason:
+            landmarks.reason = reason
+            return landmarks
+        restorer = FaceRestorer(shared.restorer, shared.backend)
+        return cls(SensorEstimator.create(config, head, shared), landmarks, restorer)
 
     @property
     def counts(self) -> TrackerCounts:
@@ -83,7 +101,7 @@ class AutoEstimator:
         """Both ways and the restoring network."""
         self.sensors.warm_up()
         self.landmarks.warm_up()
-        self._restorer.warm_up()
+        self.restorer.warm_up()
         self._counts = TrackerCounts()
         self.reset()
 
@@ -134,7 +152,7 @@ class AutoEstimator:
         patch = cut(frame.image, crop)
         if inside(crop, *frame.size) < 0.5 or not exposed(patch):
             return estimate
-        self.covered = self._restorer.restore(patch, crop).covered
+        self.covered = self.restorer.restore(patch, crop).covered
         words = f"{100 * self.covered:.0f} % of the face is covered"
         better = (
             self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
@@ -157,3 +175,20 @@ class AutoEstimator:
     def times_ms(self) -> dict[str, float]:
         """Of the way of the moment."""
         return self._used.times_ms()
+
+
+def _only_landmarks(head: HeadModel, shared: ReconstructionConfig) -> str:
+    """Why there are only landmarks to choose from, or nothing.
+
+    Files that somebody named must be there; the shipped ones may lack.
+    """
+    pairs = ((shared.encoder, ENCODER), (shared.restorer, RESTORER))
+    missing = [name for name, _ in pairs if not installed(name)]
+    named = [name for name, usual in pairs if name != usual]
+    if any(name in missing for name in named):
+        return ""
+    if missing:
+        return f"{', '.join(missing)} not installed"
+    if head.id != DEFAULT_HEAD and not named:
+        return f"the shipped encoder knows head model '{DEFAULT_HEAD}', not '{head.id}'"
+    return ""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..config import DeviceConfig
 from ..head.model import HeadModel
 from ..types import F32, F64, FaceOrigin, FaceState, Frame, Stamp
 from .gaze import LOOK_STD, eye_turn
@@ -30,10 +31,19 @@ class Estimate:
     landmarks: Landmarks
 
 
+class EstimatorConfig(DeviceConfig):
+    """Base of the parameters that only one kind of estimator has; its name in the config may carry them, as a
+    URL does. What every kind shares is in `ReconstructionConfig`.
+    """
+
+
 class Estimator(Protocol):
     """One way to read a face.
 
-    It follows one face; a picture that shows none gives None and forgets the motion, not the person.
+    It follows one face; a picture that shows none gives None and forgets the motion, not the person. A class
+    in the registry has a `config_type` (an `EstimatorConfig`) and a class method
+    `create(config, head, shared)` that makes one from its own config, a `HeadModel` and the
+    `ReconstructionConfig`.
     """
 
     @property

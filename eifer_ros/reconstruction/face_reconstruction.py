@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
 from .. import topics
 from ..component import Component, Emission, Health, Level
-from ..config import Config, parameter
 from ..errors import InputError, ModelError
 from ..head import projection
-from ..head.model import DEFAULT_HEAD, HeadModel, load_head
+from ..head.model import HeadModel, load_head
 from ..inference.network import installed
 from ..micro.motion import MicroMotionEstimator
+from ..registry import ESTIMATORS
 from ..types import (
     F64,
     FaceOrigin,
@@ -28,15 +27,11 @@ from ..types import (
 )
 from .auto import AutoEstimator
 from .encoder.face_crop import POINTS, crop_of
-from .encoder.face_encoder import ENCODER
-from .encoder.sensor_estimator import SensorEstimator
-from .encoder.sensor_fit import SensorFitSettings
 from .estimators import Estimate, Estimator, depth_at, state_of
 from .landmarks.attention_mesh import Landmarks
-from .landmarks.landmark_estimator import LandmarkEstimator
-from .landmarks.landmark_fit import FitSettings
+from .reconstruction_config import ReconstructionConfig
 from .reference import Reference
-from .restore import RESTORER, FaceRestorer, occlusion_picture, paste
+from .restore import FaceRestorer, occlusion_picture, paste
 
 __all__ = [
     "CAMERA",
@@ -56,54 +51,6 @@ HEAD_MODEL = topics.HEAD_MODEL.name
 RESTORED = topics.FACE_RESTORED.name
 OCCLUSION = topics.FACE_OCCLUSION.name
 DISPLACEMENT = topics.FACE_DISPLACEMENT.name
-
-
-class ReconstructionConfig(Config):
-    """Parameters of the reconstruction."""
-
-    estimator: Literal["auto", "sensors", "landmarks"] = parameter(
-        "auto",
-        "how a face is read: sensors (encoder for faces under electrodes), landmarks (bare faces), auto looks which is better",
-    )
-    head_model: str = parameter(DEFAULT_HEAD, "head model in models/, or the path of an .npz")
-    encoder: str = parameter(ENCODER, "encoder for faces under sensors: a file of models/ or a path (.onnx)")
-    restorer: str = parameter(
-        RESTORER, "network that takes sensors off the picture: a file of models/ or a path (.onnx)"
-    )
-    backend: Literal["onnxruntime", "openvino"] = parameter(
-        "onnxruntime", "what runs encoder and restorer, in float32 either way"
-    )
-    both_ways: bool = parameter(
-        True, "the encoder reads the mirrored face as well and takes the mean: about 2 ms more, errs less"
-    )
-    min_confidence: float = parameter(
-        0.3, "a face below this confidence counts as lost", ge=0.0, le=1.0, read_only=False
-    )
-    min_presence: float = parameter(0.5, "a crop below this is searched anew", ge=0.0, le=1.0)
-    min_detection: float = parameter(0.5, "score a detected face must reach", ge=0.05, le=1.0)
-    memory: int = parameter(
-        60,
-        "pictures during which a face that returns is looked for where it was lost",
-        unit="frames",
-        ge=0,
-        le=100000,
-    )
-    expression_rate: float = parameter(
-        4.0, "how fast a coefficient may wander; smaller is smoother", unit="1/sqrt(s)", gt=0.0, le=100.0
-    )
-    shape_memory: float = parameter(
-        200.0, "pictures over which the person's shape is learnt", unit="frames", ge=1.0, le=1e6
-    )
-    micro: bool = parameter(
-        False,
-        "follow small, fast motion by dense flow: face/vision is corrected by it, face/displacement says where the skin is besides",
-    )
-    micro_stride: int = parameter(
-        1,
-        "with micro, the estimator reads every n-th picture and flow alone those between; 4 suits 100 frames/s or more",
-        ge=1,
-        le=64,
-    )
 
 
 class Reconstruction(Component):
@@ -133,7 +80,6 @@ class Reconstruction(Component):
         self._static: FaceState | None = None
         """The estimator's last face, before anything was made of it."""
         self._between = 0
-        self._reason = ""
         self.head: HeadModel | None = None
         self.reference: Reference | None = None
         self.landmarks: Landmarks | None = None
@@ -145,7 +91,10 @@ class Reconstruction(Component):
         Errors: ModelError, InputError, MissingExtra.
         """
         self.head = load_head(self.config.head_model)
-        self._estimator = self._make(self.head)
+        device, config = ESTIMATORS.configure(self.config.estimator)
+        self._estimator = device.create(config, self.head, self.config)
+        if isinstance(self._estimator, AutoEstimator):
+            self._restorer = self._estimator.restorer
         self._blink = [
             self.head.expression_names.index(name)
             for name in ("eyeBlinkLeft", "eyeBlinkRight")
@@ -156,49 +105,6 @@ class Reconstruction(Component):
             self._micro = MicroMotionEstimator(self.head)
             self._micro.warm_up()
         self.reset()
-
-    def _make(self, head: HeadModel) -> Estimator:
-        config = self.config
-        fit = FitSettings(expression_rate=config.expression_rate, shape_memory=config.shape_memory)
-        if config.estimator == "landmarks":
-            return LandmarkEstimator(head, fit, config.min_presence, config.min_detection, config.memory)
-        missing = [name for name in (config.encoder, config.restorer) if not installed(name)]
-        if config.estimator == "auto":
-            self._reason = self._cannot_choose(head, missing)
-            if self._reason:
-                return LandmarkEstimator(head, fit, config.min_presence, config.min_detection, config.memory)
-        sensors = SensorEstimator(
-            head,
-            SensorFitSettings(expression_rate=config.expression_rate, shape_memory=config.shape_memory),
-            encoder=config.encoder,
-            backend=config.backend,
-            both_ways=config.both_ways,
-            min_readable=config.min_presence,
-            memory=config.memory,
-        )
-        if config.estimator == "sensors":
-            return sensors
-        self._restorer = FaceRestorer(config.restorer, config.backend)
-        landmarks = LandmarkEstimator(head, fit, config.min_presence, config.min_detection, config.memory)
-        return AutoEstimator(sensors, landmarks, self._restorer)
-
-    def _cannot_choose(self, head: HeadModel, missing: list[str]) -> str:
-        """Why `auto` has only landmarks to choose from, or nothing.
-
-        Files that somebody named must be there; the shipped ones may lack.
-        """
-        named = [
-            name
-            for name, usual in ((self.config.encoder, ENCODER), (self.config.restorer, RESTORER))
-            if name != usual
-        ]
-        if any(name in missing for name in named):
-            return ""
-        if missing:
-            return f"{', '.join(missing)} not installed"
-        if head.id != DEFAULT_HEAD and not named:
-            return f"the shipped encoder knows head model '{DEFAULT_HEAD}', not '{head.id}'"
-        return ""
 
     def wants(self, listened: frozenset[str]) -> None:
         """Restore the face only while somebody looks.
@@ -369,7 +275,7 @@ class Reconstruction(Component):
             "residual_pct_iod": round(100.0 * float(self._residual), 3),
             "estimator": self.config.estimator,
             "estimator_used": estimator.name,
-            "estimator_reason": self._reason or estimator.reason,
+            "estimator_reason": estimator.reason,
         }
         if self._micro is not None:
             values |= {"micro_ms": round(1e3 * self._micro.time_s, 3), "micro_keys": self._micro.keys}

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from .. import topics
 from ..animatronic.animatronic_face import open_animatronic
@@ -19,7 +19,7 @@ from ..mapping.mapping import Mapping as Fitted
 from ..mapping.muscle_mapping import MappingConfig, MuscleMapping
 from ..micro.event_spotter import Spotter, SpotterConfig
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
-from ..registry import CAMERAS, EMG_SOURCES
+from ..registry import CAMERAS, EMG_SOURCES, ESTIMATORS
 from ..types import Item, Stamp
 from ..viewer.controls import ArmControl, CalibrateControl, Control, RecordControl
 from ..viewer.player import BagPlayer
@@ -119,7 +119,7 @@ class Estimator(Component):
     @property
     def choices(self) -> tuple[str, ...]:
         """Names of the estimators there are."""
-        return tuple(get_args(ReconstructionConfig.model_fields["estimator"].annotation))
+        return ESTIMATORS.schemes()
 
     def state(self) -> dict[str, Any]:
         """For the page."""

@@ -223,9 +223,9 @@ def test_auto_holds_up_no_face_for_its_look_at_the_covering(auto, people, monkey
     _, _, covered, K = people
     auto.reset()
     looks, seen = [], []
-    restore = auto._estimator._restorer.restore
+    restore = auto._estimator.restorer.restore
     monkeypatch.setattr(
-        auto._estimator._restorer, "restore", lambda *given: looks.append(len(seen)) or restore(*given)
+        auto._estimator.restorer, "restore", lambda *given: looks.append(len(seen)) or restore(*given)
     )
     for number in range(100):
         made = auto.handle(CAMERA, Frame(number * STEP, covered[0], K))
@@ -253,7 +253,7 @@ def test_auto_changes_over_when_sensors_are_put_on_and_not_for_a_single_look(aut
 
 
 def test_auto_without_networks_reads_by_landmarks_and_says_why(monkeypatch):
-    from eifer_ros.reconstruction import face_reconstruction as module
+    from eifer_ros.reconstruction import auto as module
 
     monkeypatch.setattr(module, "installed", lambda name: False)
     made = component(estimator="auto")

@@ -12,11 +12,12 @@ from ...head.model import HeadModel
 from ...inference.network import Backend
 from ...types import F64, U8, Frame
 from ..confidence import expected_error, for_network
-from ..estimators import Estimate, depth_at, finite
+from ..estimators import Estimate, EstimatorConfig, depth_at, finite
 from ..landmarks.attention_mesh import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, Crop, Landmarks
 from ..landmarks.landmark_fit import Fit
 from ..landmarks.landmark_model import LandmarkModel
 from ..landmarks.tracker import TrackerCounts
+from ..reconstruction_config import ReconstructionConfig
 from .encoder_tracker import EncoderTracker
 from .face_crop import POINTS, SIZE, crop_of
 from .face_encoder import ENCODER, FaceEncoder, Reading
@@ -36,6 +37,7 @@ class SensorEstimator:
     Raises ModelError where the encoder does not fit.
     """
 
+    config_type = EstimatorConfig
     name = "sensors"
     reason = "asked for"
 
@@ -64,6 +66,21 @@ class SensorEstimator:
         self._strange = self._doubtful = 0
         self.reading: Reading | None = None
         """What the encoder said of the last picture, None where there was no face."""
+
+    @classmethod
+    def create(
+        cls, config: EstimatorConfig, head: HeadModel, shared: ReconstructionConfig
+    ) -> SensorEstimator:
+        """As the reconstruction's parameters say. Raises ModelError where the encoder does not fit."""
+        return cls(
+            head,
+            SensorFitSettings(expression_rate=shared.expression_rate, shape_memory=shared.shape_memory),
+            encoder=shared.encoder,
+            backend=shared.backend,
+            both_ways=shared.both_ways,
+            min_readable=shared.min_presence,
+            memory=shared.memory,
+        )
 
     @property
     def counts(self) -> TrackerCounts:

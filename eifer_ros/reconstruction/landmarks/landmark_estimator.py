@@ -9,7 +9,8 @@ import numpy as np
 from ...head import projection
 from ...head.model import HeadModel
 from ...types import F64, Frame
-from ..estimators import Estimate, depth_at, finite
+from ..estimators import Estimate, EstimatorConfig, depth_at, finite
+from ..reconstruction_config import ReconstructionConfig
 from .attention_mesh import FaceLandmarker, Landmarks
 from .detector import FaceDetector
 from .landmark_fit import FitSettings, LandmarkFit, load_table
@@ -24,6 +25,7 @@ _STRANGER_PICTURES = 20
 class LandmarkEstimator:
     """Follows one bare face. About 8 ms a picture on one core; see `Estimator`."""
 
+    config_type = EstimatorConfig
     name = "landmarks"
     reason = "asked for"
 
@@ -35,6 +37,14 @@ class LandmarkEstimator:
         self._fit = LandmarkFit(self.model, load_table(head, self.model), settings)
         self._times = np.zeros(2)
         self._strange = 0
+
+    @classmethod
+    def create(
+        cls, config: EstimatorConfig, head: HeadModel, shared: ReconstructionConfig
+    ) -> LandmarkEstimator:
+        """As the reconstruction's parameters say."""
+        fit = FitSettings(expression_rate=shared.expression_rate, shape_memory=shared.shape_memory)
+        return cls(head, fit, shared.min_presence, shared.min_detection, shared.memory)
 
     @property
     def counts(self) -> TrackerCounts:
