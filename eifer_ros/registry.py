@@ -165,8 +165,8 @@ class Registry(Generic[T]):
         if not (isinstance(config_type, type) and issubclass(config_type, DeviceConfig)):
             entry = self.entry(scheme)
             raise ConfigError(
-                f"{entry.origin}: {entry.target} has no config_type that derives from "
-                f"eifer_ros.config.DeviceConfig, which a {self.name} needs"
+                f"{entry.origin}: its {self.name} '{scheme}' ({entry.target}) has no config_type that derives "
+                "from eifer_ros.config.DeviceConfig"
             )
         return config_type
 
@@ -283,17 +283,17 @@ class Registry(Generic[T]):
         if scheme in self._entries:
             owner = self._entries[scheme].origin
             return (
-                f"{origins} brings a {self.name} '{scheme}', a name that {owner} has; it is left out until its "
+                f"{origins} brings the {self.name} '{scheme}', a name that {owner} has; it is left out until its "
                 f"entry point in '{self.group}' has another name"
             )
         if len(points) > 1:
             return (
-                f"{origins} both bring a {self.name} '{scheme}'; uninstall one, or have its entry point in "
+                f"{origins} both bring the {self.name} '{scheme}'; uninstall one, or have its entry point in "
                 f"'{self.group}' renamed"
             )
         if not _is_scheme(scheme):
             return (
-                f"{origins} brings a {self.name} '{scheme}'; its entry point in '{self.group}' must be named in "
+                f"{origins} brings the {self.name} '{scheme}'; its entry point in '{self.group}' must be named in "
                 "letters, digits, '-' and '_'"
             )
         return ""
