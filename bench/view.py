@@ -26,8 +26,9 @@ from eifer_ros.recording.writer import BagWriter
 from eifer_ros.simulation.muscles import ACTUATORS, muscle_index, reference_matrix, saturate
 from eifer_ros.simulation.script import FUNCTIONAL
 from eifer_ros.types import F64, NS, FaceOrigin, FaceState, Frame, Marker, MuscleActivity, Stamp
-from eifer_ros.viewer.server import ViewConfig, Viewer
+from eifer_ros.viewer.server import Viewer
 from eifer_ros.viewer.session_report import write_report
+from eifer_ros.viewer.view_config import ViewConfig
 
 T0 = 1_790_000_000 * NS
 

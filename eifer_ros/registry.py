@@ -398,7 +398,7 @@ EMG_SOURCES: Registry[Source] = Registry(
     ),
     Entry(
         "file",
-        "eifer_ros.emg.sources.file:FileSource",
+        "eifer_ros.recording.emg_file:FileSource",
         "file:PATH",
         "CSV, text or rosbag2; XDF, EDF and BDF with the extra `files`",
     ),

@@ -259,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("".join(f"    {item}\n" for item in items), end="")
         if limit is not None and len(items) > limit:
             over.append(figure)
-    print(f"lines: {house.lines()}\nstatements: {house.statements()}")
+    print(f"wheel_lines: {house.lines()}\nwheel_statements: {house.statements()}")
     if check and over:
         print(f"above the limit: {', '.join(over)}", file=sys.stderr)
     return int(check and bool(over))

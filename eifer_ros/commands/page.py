@@ -40,7 +40,7 @@ def view(
 ) -> None:
     """Serve the live page: faces, muscles, contact, rates; calibrate and record from it, or play a recording."""
     from ..config import build
-    from ..viewer.server import ViewConfig
+    from ..viewer.view_config import ViewConfig
     from ..workflows.view import view as serve
 
     config = build(ViewConfig, {"host": host, "port": port, "token": token}, "view")

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..component import Component
 from ..config import Config, parameter
 from ..types import Frame, Item
-
-if TYPE_CHECKING:
-    from .ros import RosHost
+from .ros_node import NodeHost
 
 
 class HostConfig(Config):
@@ -82,8 +80,8 @@ class Part:
 
     name: str
     component: type[Component]
-    extras: tuple[Callable[[RosHost, Any], Extra], ...] = ()
-    make: Callable[[Any, RosHost], Component] | None = None
+    extras: tuple[Callable[[NodeHost, Any], Extra], ...] = ()
+    make: Callable[[Any, NodeHost], Component] | None = None
     reopen: bool = True
 
     @property

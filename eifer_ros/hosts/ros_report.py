@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..component import Health, Level
 from ..types import NS
 from ..wire.messages import ROSBAGS, ros_class, serialise
+from .ros_node import NodeHost
 from .ros_streams import Inlet, Traffic
-
-if TYPE_CHECKING:
-    from .ros import RosHost
 
 TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 EVERY = 2
@@ -28,7 +26,7 @@ OFF_S = 10.0
 class Reporter:
     """Turned twice a second by the node."""
 
-    def __init__(self, node: RosHost, silence_s: Callable[[], float]) -> None:
+    def __init__(self, node: NodeHost, silence_s: Callable[[], float]) -> None:
         self._node, self._silence = node, silence_s
         self._publisher = node.create_publisher(
             ros_class(TYPE), "/diagnostics", 10, callback_group=node.glances

@@ -21,8 +21,8 @@ import numpy as np
 
 from .. import resources
 from ..errors import InputError, ModelError
+from ..head.fingerprint import fingerprint
 from ..head.model import HeadModel
-from ..reconstruction.landmarks.landmark_fit import fingerprint
 from ..types import F32, F64
 from .flow import SIZE
 from .geometry import FaceSkin, KeyView

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from ..head.fingerprint import fingerprint
 from ..head.model import HeadModel
 from ..inference.network import installed, open_network
-from ..reconstruction.landmarks.landmark_fit import fingerprint
 from ..types import F64
 from .core import Motion, MotionPrior
 

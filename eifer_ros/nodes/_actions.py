@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession
 from ..emg.emg_processing import EmgProcessing
 from ..errors import EiferError, InputError, did_you_mean
+from ..hosts.ros_node import NodeHost
 from ..hosts.ros_part import Extra
 from ..mapping.fit import KINDS, FitSettings
 from ..mapping.muscle_mapping import ACTIVITY, VISION, MuscleMapping
@@ -27,9 +28,6 @@ from ..wire.conversions import to_wire
 from ..wire.messages import ros_class
 from ..workflows.fit import Fitted, fit_recording, fit_session
 from ..workflows.session import Session
-
-if TYPE_CHECKING:
-    from ..hosts.ros import RosHost
 
 TURN_S = 0.1
 MARKERS = topics.MARKERS.name
@@ -57,7 +55,7 @@ def _new_file(requested: str, kind: str, suffix: str) -> Path:
 class _Action(Extra):
     """One action server that does one goal at a time, in a thread of its own."""
 
-    def __init__(self, host: RosHost, type_name: str, name: str) -> None:
+    def __init__(self, host: NodeHost, type_name: str, name: str) -> None:
         from rclpy.action import ActionServer, CancelResponse
 
         self._host = host
@@ -106,7 +104,7 @@ class Calibrate(_Action):
     at once.
     """
 
-    def __init__(self, host: RosHost, component: EmgProcessing) -> None:
+    def __init__(self, host: NodeHost, component: EmgProcessing) -> None:
         super().__init__(host, "eifer_msgs/action/Calibrate", "emg/calibrate")
         self._component = component
         self._arrived: deque[MuscleActivity] | None = None
@@ -203,7 +201,7 @@ class FitMapping(_Action):
     mapping at once.
     """
 
-    def __init__(self, host: RosHost, component: MuscleMapping) -> None:
+    def __init__(self, host: NodeHost, component: MuscleMapping) -> None:
         super().__init__(host, "eifer_msgs/action/FitMapping", "mapping/fit")
         self._component = component
         self._activity: deque[MuscleActivity] = deque()

@@ -20,6 +20,7 @@ from ..component import Component, Emission, Health, Level, Port
 from ..config import Config, parameter
 from ..errors import ModelError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
+from ..hosts.ros_node import NodeHost
 from ..hosts.ros_part import Extra
 from ..render.head_sheet import Studio
 from ..topics import Profile
@@ -28,7 +29,6 @@ from ..viewer import heat
 from ..wire.messages import ROSBAGS, serialise
 
 if TYPE_CHECKING:
-    from ..hosts.ros import RosHost
     from ..hosts.ros_streams import Outlet
 
 FACES = topics.faces()
@@ -195,7 +195,7 @@ class FaceView(Component):
 class FaceViewTopics(Extra):
     """`face/mesh`, `face/muscle_map` and the transform, each only while somebody listens."""
 
-    def __init__(self, host: RosHost, component: FaceView) -> None:
+    def __init__(self, host: NodeHost, component: FaceView) -> None:
         self._host, self._view = host, component
         newest = Profile(depth=1)
         self._mesh = host.publisher(MESH, MARKER, newest)

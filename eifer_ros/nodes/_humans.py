@@ -7,22 +7,20 @@ head model does not tell have confidence 0. Each side's blendshape counts half.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import EiferError, WireError
 from ..head.model import load_head
 from ..head.retarget import Retarget
+from ..hosts.ros_node import NodeHost
 from ..hosts.ros_part import Extra
 from ..reconstruction.face_reconstruction import CAMERA, VISION, Reconstruction
 from ..topics import Profile, Standard
 from ..types import ARKIT_52, F32, FaceState, FaceStatus, Frame, Item
 from ..wire import conversions
 from ..wire.messages import ros_class
-
-if TYPE_CHECKING:
-    from ..hosts.ros import RosHost
 
 FACE_ID = "f1"
 ROOT = "/humans/faces"
@@ -52,7 +50,7 @@ def action_units(weights: F32) -> tuple[F32, F32]:
 class Humans(Extra):
     """tracked, roi, cropped and facs of the one face that is followed. Nothing at all without hri_msgs."""
 
-    def __init__(self, host: RosHost, component: Reconstruction) -> None:
+    def __init__(self, host: NodeHost, component: Reconstruction) -> None:
         self._host, self._component = host, component
         self._frame: Frame | None = None
         self._shown = False

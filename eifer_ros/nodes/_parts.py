@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..component import Component
+from ..hosts.ros_node import NodeHost
 from ..hosts.ros_part import Part
 from ..types import NS, Stamp
-
-if TYPE_CHECKING:
-    from ..hosts.ros import RosHost
 
 POLL_S = 0.02
 
@@ -22,7 +20,7 @@ POLL_S = 0.02
 class NodeClock:
     """The node's clock for sources that make their own time."""
 
-    def __init__(self, host: RosHost) -> None:
+    def __init__(self, host: NodeHost) -> None:
         self._host = host
 
     def now(self) -> Stamp:
@@ -40,7 +38,7 @@ def performer() -> Part:
     """The simulated participant."""
     from ..simulation.performer import Performer
 
-    def make(config: Any, host: RosHost) -> Component:
+    def make(config: Any, host: NodeHost) -> Component:
         return Performer(config, NodeClock(host))
 
     return Part("performer", Performer, make=make, reopen=False)

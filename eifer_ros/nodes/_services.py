@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..animatronic.animatronic_face import Animatronic
 from ..animatronic.guard import SENDING
 from ..errors import EiferError, InputError
+from ..hosts.ros_node import NodeHost
 from ..hosts.ros_part import Extra
 from ..reconstruction.face_reconstruction import VISION, Reconstruction
 from ..reconstruction.reference import Reference
 from ..types import FaceState, Item, seconds
 from ..wire.messages import ros_class
-
-if TYPE_CHECKING:
-    from ..hosts.ros import RosHost
 
 EASE_S = 3.0
 """So long a deactivation waits for hardware to reach neutral."""
@@ -28,7 +26,7 @@ EASE_S = 3.0
 class SetReference(Extra):
     """`reconstruction/set_reference`: the face as it is now becomes the neutral one."""
 
-    def __init__(self, host: RosHost, component: Reconstruction) -> None:
+    def __init__(self, host: NodeHost, component: Reconstruction) -> None:
         self._host, self._component = host, component
         self._faces: list[FaceState] | None = None
         self._came = threading.Condition()
@@ -103,7 +101,7 @@ class Arming(Extra):
     Arming is refused unless the node is active; deactivation eases to neutral first.
     """
 
-    def __init__(self, host: RosHost, component: Animatronic) -> None:
+    def __init__(self, host: NodeHost, component: Animatronic) -> None:
         self._host, self._component = host, component
         trigger = ros_class("std_srvs/srv/Trigger")
         calls = {

@@ -7,7 +7,8 @@ import contextlib
 import json
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,13 @@ import numpy.typing as npt
 from ..errors import EiferError
 from ..types import FaceState, FaceStatus, MuscleActivity
 from . import geometry
-from .pictures import EMG_FACE, ESTIMATED, FACES, MEASURED, STALE_S
+from .board import Board
+from .controls import Control
+from .pictures import EMG_FACE, ESTIMATED, FACES, MEASURED, STALE_S, Pictures
+from .view_config import ViewConfig
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-    from .server import Viewer
 
 MAX_FAULTS = 20
 """Messages that make no sense before a page is sent away."""
@@ -28,10 +30,41 @@ QUICK_S = 0.06
 """A page that shows a message so soon may have two on their way."""
 
 
+class Owner(Protocol):
+    """What a page needs of the server that opens it."""
+
+    board: Board
+    pictures: Pictures
+    shown_ms: deque[float]
+    listeners: int
+
+    @property
+    def config(self) -> ViewConfig:
+        """How often pages are sent something."""
+
+    @property
+    def controls(self) -> Mapping[str, Control]:
+        """Buttons by name."""
+
+    @property
+    def version(self) -> int:
+        """Goes up with everything new."""
+
+    @property
+    def live(self) -> bool:
+        """Whether what is shown happens now."""
+
+    def hello(self) -> dict[str, Any]:
+        """The first message."""
+
+    def obey(self, name: str, verb: str, values: dict[str, Any]) -> str:
+        """Carry out a command; what to say to the page. Raises EiferError."""
+
+
 class Page:
     """One open page."""
 
-    def __init__(self, viewer: Viewer, wire: web.WebSocketResponse) -> None:
+    def __init__(self, viewer: Owner, wire: web.WebSocketResponse) -> None:
         self.viewer, self.socket = viewer, wire
         self.news = asyncio.Event()
         self._shown = asyncio.Event()

@@ -16,10 +16,10 @@ from ..camera.video import VideoConfig, VideoSource
 from ..component import Emission
 from ..config import build
 from ..emg.montage import FRIDLUND
-from ..emg.sources.file import FileConfig, FileSource, file_format, read_recording
 from ..errors import EiferError, InputError, MissingExtra
 from ..head import flame_rows
 from ..head.model import HeadModel, load_head
+from ..recording.emg_file import FileConfig, FileSource, file_format, read_recording
 from ..recording.imports import mmm
 from ..recording.imports.parameters import METHODS, Parameters, as_eifer_rows, method_named
 from ..recording.writer import BagWriter

@@ -23,7 +23,8 @@ from ..registry import CAMERAS, EMG_SOURCES, ESTIMATORS
 from ..types import Item, Stamp
 from ..viewer.controls import ArmControl, CalibrateControl, Control, RecordControl
 from ..viewer.player import BagPlayer
-from ..viewer.server import ViewConfig, Viewer, status_of
+from ..viewer.server import Viewer, status_of
+from ..viewer.view_config import ViewConfig
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 ACTIVITY = topics.EMG_ACTIVITY.name

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from eifer_ros.errors import ModelError
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.reconstruction.encoder.face_crop import MARGIN, POINTS, SIZE
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 
 WIDTHS = (16, 32, 64, 128)
 OUTPUTS = ("expression", "expression_std", "landmarks", "rotation", "shape", "readable")

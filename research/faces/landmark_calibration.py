@@ -22,6 +22,7 @@ import numpy as np
 import scipy.linalg
 
 from eifer_ros.head import projection
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import DEFAULT_HEAD, HeadModel, load_head
 from eifer_ros.reconstruction.landmarks.attention_mesh import (
     MESH,
@@ -33,7 +34,6 @@ from eifer_ros.reconstruction.landmarks.attention_mesh import (
 from eifer_ros.reconstruction.landmarks.landmark_fit import (
     FitTable,
     LandmarkFit,
-    fingerprint,
     head_centre,
 )
 from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel

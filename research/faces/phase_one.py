@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from eifer_ros.errors import ConfigError, InputError, ModelError
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.head.torch_model import TorchHead
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import U8
 from research.common.ranks import Ranks

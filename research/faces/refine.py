@@ -23,10 +23,10 @@ import torch
 from torch import nn
 
 from eifer_ros.errors import InputError, ModelError
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.reconstruction.encoder.face_crop import POINTS, SIZE
 from eifer_ros.reconstruction.landmarks.attention_mesh import Crop, FaceLandmarker
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F32
 from research.faces.face_data import AROUND, MIN_FRAMES, Domain, Unpaired

@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from eifer_ros.errors import InputError, ModelError
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel, load_head
 from eifer_ros.reconstruction.encoder.face_crop import MARGIN, POINTS, SIZE
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 from eifer_ros.types import F32, U8
 from research.faces.face_encoder import halve_weights
 from research.faces.generators import LiveGenerator, PatchDiscriminator, composite, multiply_accumulates

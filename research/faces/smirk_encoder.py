@@ -314,7 +314,7 @@ def export(
         import onnx
     except ModuleNotFoundError:
         raise MissingExtra("onnx", "train", "storing a network") from None
-    from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
+    from eifer_ros.head.fingerprint import fingerprint
 
     check_head(encoder, head)
     path.parent.mkdir(parents=True, exist_ok=True)

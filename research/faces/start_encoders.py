@@ -16,10 +16,10 @@ from torch import nn
 
 from eifer_ros import resources
 from eifer_ros.errors import InputError, MissingExtra, ModelError
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.head.torch_model import TorchHead
 from eifer_ros.reconstruction.encoder.face_encoder import ENCODER
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 from research.faces.face_encoder import FaceEncoder
 from research.faces.face_models import FaceModel, OpenFace, SmirkFace
 from research.faces.smirk_encoder import SmirkEncoder, check_names, load_checkpoint, read_tensors

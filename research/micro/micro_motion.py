@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel, load_head
 from eifer_ros.micro.geometry import FaceSkin
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 from eifer_ros.simulation.muscles import gaze_weights
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F64

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel, load_head
 from eifer_ros.micro import networks as modules
 from eifer_ros.micro.core import MotionPrior, MotionSolver, load_prior
 from eifer_ros.micro.flow import DenseFlow, normalised
 from eifer_ros.micro.geometry import FaceSkin, key_view
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 from eifer_ros.simulation.muscles import gaze_weights
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F64, FaceOrigin, FaceState

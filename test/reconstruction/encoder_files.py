@@ -11,9 +11,9 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
 from eifer_ros.head import projection
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import load_head
 from eifer_ros.reconstruction.encoder.face_crop import MARGIN, POINTS, SIZE, crop_of
-from eifer_ros.reconstruction.landmarks.landmark_fit import fingerprint
 
 
 def resting_layout(head, pose=None, K=None):

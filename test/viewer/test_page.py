@@ -19,7 +19,8 @@ from eifer_ros.errors import InputError
 from eifer_ros.recording.reader import read
 from eifer_ros.types import Frame, Marker
 from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordControl
-from eifer_ros.viewer.server import ViewConfig, Viewer
+from eifer_ros.viewer.server import Viewer
+from eifer_ros.viewer.view_config import ViewConfig
 from eifer_ros.workflows.view import view
 
 PIXELS = (

@@ -25,7 +25,8 @@ from eifer_ros.viewer.controls import ArmControl, CalibrateControl, RecordContro
 from eifer_ros.viewer.paint import HeadPainter
 from eifer_ros.viewer.pictures import Picture, Pictures
 from eifer_ros.viewer.player import BagPlayer
-from eifer_ros.viewer.server import ViewConfig, Viewer
+from eifer_ros.viewer.server import Viewer
+from eifer_ros.viewer.view_config import ViewConfig
 
 TWO = ("masseter_right", "masseter_left")
 

@@ -18,7 +18,8 @@ from stage import Stage
 
 from eifer_ros.errors import DeviceError, ModelError
 from eifer_ros.viewer.page import MAX_FAULTS
-from eifer_ros.viewer.server import ViewConfig, Viewer
+from eifer_ros.viewer.server import Viewer
+from eifer_ros.viewer.view_config import ViewConfig
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ...head.fingerprint import fingerprint
 from ...head.model import HeadModel
 from ...inference.network import Backend, open_network, require
 from ...types import F32, F64, U8
 from ..landmarks.attention_mesh import Crop
-from ..landmarks.landmark_fit import fingerprint
 from .face_crop import MARGIN, POINTS, SIZE
 from .mirror import Mirror
 

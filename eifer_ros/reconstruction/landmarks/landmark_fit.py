@@ -15,7 +15,6 @@ what people really look like who are fitted so (`FitTable`).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from ... import resources
 from ...errors import InputError, ModelError
 from ...head import bounded
+from ...head.fingerprint import fingerprint
 from ...head.model import HeadModel, rotation_matrix
 from ...types import F32, F64
 from ..gaze import gaze_of
@@ -212,22 +212,6 @@ class FitTable:
 
 
 TABLE = "landmark_fit.npz"
-
-
-def fingerprint(head: HeadModel) -> str:
-    """Of everything in `head` that a table depends on: rest geometry, bases and where the landmarks lie."""
-    landmarks = head.embedding("landmarks_478")
-    digest = hashlib.blake2b(digest_size=16)
-    for values in (
-        head.template,
-        head.faces,
-        head.shape_basis,
-        head.expression_basis,
-        landmarks.triangles,
-        landmarks.weights,
-    ):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
 
 
 def load_table(head: HeadModel, model: LandmarkModel) -> FitTable:

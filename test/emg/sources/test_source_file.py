@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from eifer_ros.component import Level
 from eifer_ros.emg.montage import MMM_COLUMNS
-from eifer_ros.emg.sources.file import FileConfig, FileSource, read_recording
 from eifer_ros.emg.sources.recording import EmgRecording, even_stamps
 from eifer_ros.emg.sources.text_formats import write_csv
 from eifer_ros.errors import EiferError, InputError
+from eifer_ros.recording.emg_file import FileConfig, FileSource, read_recording
 from eifer_ros.types import NS
 
 

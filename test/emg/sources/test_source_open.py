@@ -8,10 +8,10 @@ from eifer_ros.emg.sources.base import volts_per
 from eifer_ros.emg.sources.brainflow import BrainFlowSource
 from eifer_ros.emg.sources.delsys import DelsysSource
 from eifer_ros.emg.sources.emg_input import EmgInput, EmgInputConfig
-from eifer_ros.emg.sources.file import FileSource
 from eifer_ros.emg.sources.lsl import LslSource
 from eifer_ros.emg.sources.sessantaquattro import SessantaquattroSource
 from eifer_ros.errors import ConfigError, InputError, MissingExtra
+from eifer_ros.recording.emg_file import FileSource
 from eifer_ros.registry import EMG_SOURCES
 
 

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
 
-from ... import topics
-from ...component import Emission
-from ...config import parameter
-from ...errors import InputError, did_you_mean
-from ...types import NS, EmgChannelInfo, EmgChunk, Stamp
-from .base import CHANNELS, Block, EmgSource, EmgSourceConfig, Layout
-from .binary_formats import read_edf, read_xdf
-from .recording import EmgRecording
-from .text_formats import TextOptions, read_text
+from .. import topics
+from ..component import Emission
+from ..config import parameter
+from ..emg.sources.base import CHANNELS, Block, EmgSource, EmgSourceConfig, Layout
+from ..emg.sources.binary_formats import read_edf, read_xdf
+from ..emg.sources.recording import EmgRecording
+from ..emg.sources.text_formats import TextOptions, read_text
+from ..errors import InputError, did_you_mean
+from ..types import NS, EmgChannelInfo, EmgChunk, Stamp
+from .reader import read
 
 # fmt: off
 _BY_SUFFIX = {
@@ -200,10 +201,6 @@ def bag_items(path: Path, topic: str) -> Iterator[EmgChunk | EmgChannelInfo]:
 
     RecordingError for a damaged bag.
     """
-    # bags are read one floor up (recording/), which knows the wire format; it is fetched only when a bag is
-    # opened
-    from ...recording.reader import read
-
     topics = (topic, CHANNELS.name)
     any_item = False
     for _, name, item in read(path, topics=topics):
