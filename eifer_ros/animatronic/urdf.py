@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from transforms3d.axangles import axangle2mat
+from transforms3d.euler import euler2mat
 
 from ..errors import ConfigError, InputError
 from ..types import F64
@@ -227,21 +229,14 @@ def _origin(element: ET.Element | None, where: str) -> F64:
     pose[:3, 3] = _numbers(element.get("xyz", "0 0 0"), 3, f"{where} origin xyz")
     roll, pitch, yaw = _numbers(element.get("rpy", "0 0 0"), 3, f"{where} origin rpy")
     # URDF: fixed axes x, y, z in that order
-    pose[:3, :3] = _turn([0, 0, 1], yaw) @ _turn([0, 1, 0], pitch) @ _turn([1, 0, 0], roll)
+    pose[:3, :3] = euler2mat(roll, pitch, yaw, "sxyz")
     return pose
-
-
-def _turn(axis: list[int] | F64, angle: float) -> F64:
-    direction = np.asarray(axis, np.float64)
-    x, y, z = direction / np.linalg.norm(direction)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
 def _motion(joint: UrdfJoint, position: float) -> F64:
     pose = np.eye(4)
     if joint.kind in ("revolute", "continuous"):
-        pose[:3, :3] = _turn(joint.axis, position)
+        pose[:3, :3] = axangle2mat(joint.axis, position)
     elif joint.kind == "prismatic":
         pose[:3, 3] = joint.axis / np.linalg.norm(joint.axis) * position
     return pose

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
-from mcap.records import Channel, Message, Schema
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.stream_reader import StreamReader, breakup_chunk
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import Writer
 from rosbags.rosbag2.metadata import parse_qos
@@ -122,15 +123,44 @@ def _messages(file: Path, result: Recovery) -> Iterator[_Found]:
         if head != MAGIC:
             raise RecordingError(f"{file}: not an MCAP recording (its first bytes are {head!r})")
         result.bytes_used += len(MAGIC)
-        for code, body in _records(stream, result):
-            if code == Opcode.CHUNK:
-                yield from _collect(_inside(body, result), schemas, channels)
+        for record in _parsed_records(stream, result):
+            if isinstance(record, Schema):
+                schemas[record.id] = record
+            elif isinstance(record, Channel):
+                channels[record.id] = record
+            elif isinstance(record, Message):
+                channel = channels.get(record.channel_id)
+                if channel is not None and channel.schema_id in schemas:
+                    yield _Found(schemas[channel.schema_id], channel, record)
+
+
+def _parsed_records(stream: BinaryIO, result: Recovery) -> Iterator[McapRecord]:
+    """Records in and outside of chunks. A whole chunk that is damaged gives nothing and is counted."""
+    for code, record, whole in _records(stream, result):
+        if code != Opcode.CHUNK:
+            yield from _parse(record)
+        elif not whole:
+            yield from _parse(_cut_chunk(record))
+        else:
+            try:
+                chunk = Chunk.read(ReadDataStream(BytesIO(record[_RECORD_HEAD:])))
+                inside = breakup_chunk(chunk, validate_crc=True)
+            except Exception:  # mcap raises its own, zstd's, struct's and unicode's errors
+                result.damaged += 1
             else:
-                yield from _collect(iter([(code, body)]), schemas, channels)
+                yield from inside
 
 
-def _records(stream: BinaryIO, result: Recovery) -> Iterator[tuple[int, bytes]]:
-    """Opcode and body of each whole record, and of a chunk that the end of the file cut short (`result.cut`)."""
+def _parse(data: bytes) -> Iterator[McapRecord]:
+    """The records of `data` as far as they are whole."""
+    try:
+        yield from StreamReader(BytesIO(data), skip_magic=True).records
+    except Exception:  # the end, or whatever mcap, struct and unicode raise for a damaged record
+        return
+
+
+def _records(stream: BinaryIO, result: Recovery) -> Iterator[tuple[int, bytes, bool]]:
+    """Opcode, bytes and True of each whole record; False with a chunk that the end of the file cut short."""
     while True:
         head = stream.read(_RECORD_HEAD)
         if len(head) < _RECORD_HEAD:
@@ -146,44 +176,28 @@ def _records(stream: BinaryIO, result: Recovery) -> Iterator[tuple[int, bytes]]:
         if len(body) < length:
             result.cut = True
             if code == Opcode.CHUNK:
-                yield code, body
+                yield code, head + body, False
             return
         result.bytes_used += len(head) + len(body)
-        yield code, body
+        yield code, head + body, True
 
 
-def _inside(body: bytes, result: Recovery) -> Iterator[tuple[int, bytes]]:
-    """Records of a chunk as far as its bytes reach. A whole chunk that is damaged gives nothing."""
+def _cut_chunk(record: bytes) -> bytes:
+    """What a chunk held, as far as its bytes reach: the library takes a chunk whole or not at all."""
+    head = ReadDataStream(BytesIO(record))
     try:
-        head = ReadDataStream(BytesIO(body))
-        head.read(16)  # start and end time
-        size, crc, compression, stored = head.read8(), head.read4(), head.read_prefixed_string(), head.read8()
-        packed = body[head.count : head.count + stored]
+        head.read(_RECORD_HEAD + 28)  # start and end time, size, CRC
+        compression = head.read_prefixed_string()
+        head.read8()
     except Exception:  # cut within the chunk's own head: no byte of a message is there
-        result.damaged += not result.cut
-        return
-    whole = len(packed) == stored
-    data, intact = _unpack(packed, compression)
-    if whole and (not intact or len(data) != size or (crc and zlib.crc32(data) != crc)):
-        result.damaged += 1
-        return
-    at = 0
-    while at + _RECORD_HEAD <= len(data):
-        code, length = struct.unpack_from("<BQ", data, at)
-        end = at + _RECORD_HEAD + length
-        if end > len(data):
-            return
-        yield code, data[at + _RECORD_HEAD : end]
-        at = end
+        return b""
+    return _unpack(record[head.count :], compression)
 
 
-def _unpack(packed: bytes, compression: str) -> tuple[bytes, bool]:
-    """As much as decompresses, and whether nothing in it was wrong.
-
-    zstd gives blocks of up to 128 KiB whole or not at all.
-    """
+def _unpack(packed: bytes, compression: str) -> bytes:
+    """As much as decompresses. zstd gives blocks of up to 128 KiB whole or not at all."""
     if not compression:
-        return packed, True
+        return packed
     if compression == "zstd":
         machine: Any = zstandard.ZstdDecompressor().decompressobj()
     elif compression == "lz4":
@@ -191,38 +205,13 @@ def _unpack(packed: bytes, compression: str) -> tuple[bytes, bool]:
 
         machine = lz4.frame.LZ4FrameDecompressor()
     else:
-        return b"", False
+        return b""
     done = bytearray()
     # piece by piece, so that what comes before a bad byte is kept
-    for at in range(0, len(packed), 4096):
-        try:
+    with suppress(zstandard.ZstdError, RuntimeError, EOFError):
+        for at in range(0, len(packed), 4096):
             done += machine.decompress(packed[at : at + 4096])
-        except (zstandard.ZstdError, RuntimeError, EOFError):
-            return bytes(done), False
-    return bytes(done), True
-
-
-def _collect(
-    records: Iterator[tuple[int, bytes]], schemas: dict[int, Schema], channels: dict[int, Channel]
-) -> Iterator[_Found]:
-    for code, body in records:
-        stream = ReadDataStream(BytesIO(body))
-        try:
-            if code == Opcode.SCHEMA:
-                schema = Schema.read(stream)
-                schemas[schema.id] = schema
-            elif code == Opcode.CHANNEL:
-                channel = Channel.read(stream)
-                channels[channel.id] = channel
-            elif code == Opcode.MESSAGE:
-                message = Message.read(stream, len(body))
-                declared_channel = channels.get(message.channel_id)
-                if declared_channel is not None and declared_channel.schema_id in schemas:
-                    yield _Found(schemas[declared_channel.schema_id], declared_channel, message)
-        except (
-            Exception
-        ):  # a record cut short at the end of the file: mcap raises its own, struct and unicode errors
-            return
+    return bytes(done)
 
 
 def _save(first: _Found, rest: Iterator[_Found], out: Path, result: Recovery) -> None:

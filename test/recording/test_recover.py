@@ -127,6 +127,19 @@ def test_a_damaged_chunk_is_left_out_and_the_rest_kept(small_bag: Path, tmp_path
     assert "1 damaged" in str(result)
 
 
+def test_a_damaged_chunk_is_left_out_after_a_file_that_was_cut(small_bag: Path, tmp_path: Path) -> None:
+    data = (small_bag / "small.mcap").read_bytes()
+    chunk = chunks(small_bag / "small.mcap")[3]
+    # by its check sum alone: the bytes decompress
+    crc = chunk.chunk_start_offset + 9 + 24
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "a_0.mcap").write_bytes(data[: len(data) // 2])
+    (tmp_path / "split" / "a_1.mcap").write_bytes(data[:crc] + b"\x01\x02\x03\x04" + data[crc + 4 :])
+    result = recover(tmp_path / "split")
+    assert result.cut
+    assert result.damaged == 1
+
+
 def test_zeros_at_the_end_as_a_power_cut_leaves_them_are_no_message(small_bag: Path, tmp_path: Path) -> None:
     data = (small_bag / "small.mcap").read_bytes()
     result = salvage(tmp_path, data[: len(data) // 2] + bytes(100_000))

@@ -553,6 +553,14 @@ def test_key_times_bounds_and_indices_are_as_the_format_demands(bag: Path, tmp_p
     )
 
 
+def test_the_skinned_mesh_stands_at_the_root_as_the_format_demands(bag: Path, tmp_path: Path) -> None:
+    export(bag, "gltf", tmp_path / "head.glb")
+    doc, _ = glb(tmp_path / "head.glb")
+    (mesh,) = (k for k, node in enumerate(doc["nodes"]) if "skin" in node)
+    assert mesh in doc["scenes"][0]["nodes"]
+    assert all(mesh not in node.get("children", []) for node in doc["nodes"])
+
+
 def test_another_program_opens_the_head(bag: Path, tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh")
     export(bag, "gltf", tmp_path / "head.glb")

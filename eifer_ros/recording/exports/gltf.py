@@ -112,7 +112,7 @@ def export_gltf(
     # fmt: off
     gltf = {
         "asset": {"version": "2.0", "generator": "eifer", "copyright": head.licence},
-        "scene": 0, "scenes": [{"nodes": [0]}], "nodes": nodes, "meshes": [mesh], "skins": [skin], "animations": [keys],
+        "scene": 0, "scenes": [{"nodes": [0, 1]}], "nodes": nodes, "meshes": [mesh], "skins": [skin], "animations": [keys],
         "materials": [{"name": "face", "doubleSided": True, "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.7}}],
         "accessors": document.accessors, "bufferViews": document.views, "buffers": [{"byteLength": len(document.data)}],
     }
@@ -191,10 +191,10 @@ def _four(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], np
 def _skeleton(
     document: _Document, head: HeadModel, shape: npt.NDArray[np.floating]
 ) -> tuple[list[dict[str, Any]], list[int], dict[str, Any]]:
-    """Node 0 carries the head pose, node 1 the mesh, the joints follow."""
+    """Node 0 carries the head pose and the joints, node 1 the mesh, which only the joints move."""
     places = head.joint_positions(shape).astype(np.float64)
     first = 2
-    nodes: list[dict[str, Any]] = [{"name": "head", "children": [1]}, {"name": head.id, "mesh": 0, "skin": 0}]
+    nodes: list[dict[str, Any]] = [{"name": "head"}, {"name": head.id, "mesh": 0, "skin": 0}]
     for index, name in enumerate(head.joints):
         parent = int(head.parents[index])
         offset = places[index] - (places[parent] if parent >= 0 else 0.0)
