@@ -9,10 +9,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from eifer_ros.animatronic.drivers import make_driver
+from eifer_ros.animatronic.joint_map import load_joint_map
+from eifer_ros.config import build
 from eifer_ros.errors import ConfigError
-from eifer_ros.registry import Registry
+from eifer_ros.reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from eifer_ros.registry import ESTIMATORS, SERVO_DRIVERS, Registry
+from eifer_ros.types import FaceState, FaceStatus, Frame
 
 TOY = '''
 """A toy amplifier, camera and avatar, as a distribution of somebody else brings them."""
@@ -22,12 +28,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from eifer_ros.animatronic.joint_map import DriverConfig
 from eifer_ros.avatar.sender import Sender, SenderConfig
 from eifer_ros.camera.folder import FolderConfig, FolderSource
 from eifer_ros.component import Device
 from eifer_ros.config import parameter
 from eifer_ros.emg.sources.base import Block, EmgSourceConfig, Layout, LiveEmgSource
 from eifer_ros.errors import DeviceError
+from eifer_ros.reconstruction.estimators import EstimatorConfig
+from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel
+from eifer_ros.reconstruction.landmarks.tracker import TrackerCounts
 from eifer_ros.types import NS
 
 
@@ -103,6 +113,54 @@ class Diary(Sender):
 
     def close(self):
         self._file.close()
+
+
+class PuppetConfig(DriverConfig):
+    wired_by: ClassVar[str] = "channel"
+    strings: int = parameter(8, "how many it has", ge=1)
+
+
+class Puppet:
+    """A puppet on strings."""
+
+    config_type = PuppetConfig
+
+    def __init__(self, joint_map):
+        self.strings = joint_map.driver.strings
+
+
+class BlindConfig(EstimatorConfig):
+    url_field: ClassVar[str] = "reason"
+    reason: str = parameter("", "why nothing is seen")
+
+
+class Blind:
+    """Sees nothing."""
+
+    config_type = BlindConfig
+    name = "blind"
+
+    def __init__(self, config, model, memory):
+        self.reason = config.reason
+        self.model = model
+        self.memory = memory
+        self.counts = TrackerCounts()
+
+    @classmethod
+    def create(cls, config, head, shared):
+        return cls(config, LandmarkModel.of(head), shared.memory)
+
+    def estimate(self, frame, intrinsics, elapsed_s):
+        self.counts.lost += 1
+
+    def warm_up(self):
+        pass
+
+    def reset(self):
+        pass
+
+    def times_ms(self):
+        return {}
 '''
 
 
@@ -124,7 +182,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "toybox",
         TOY,
         "[eifer.sources]\nramp = toybox:RampSource\n[eifer.cameras]\nstill = toybox:StillCamera\n"
-        "[eifer.avatars]\ndiary = toybox:Diary\n",
+        "[eifer.avatars]\ndiary = toybox:Diary\n[eifer.servos]\npuppet = toybox:Puppet\n"
+        "[eifer.estimators]\nblind = toybox:Blind\n",
     )
     distribution(folder, "rusty", "import a_library_nobody_has\n", "[eifer.sources]\nrusty = rusty:Source\n")
     distribution(folder, "bossy", TOY, "[eifer.sources]\nlsl = bossy:RampSource\n")
@@ -245,3 +304,51 @@ def test_a_broken_plug_in_ends_the_command_line_with_one_line(site: Path, tmp_pa
     assert len(lines) == 1 and "a_library_nobody_has" in lines[0]
     assert "Traceback" not in done.err
     assert not (tmp_path / "take").exists()
+
+
+ROBOT = """<robot name="r"><link name="a"/><link name="b"/><joint name="jaw" type="revolute">
+<parent link="a"/><child link="b"/><axis xyz="0 1 0"/><limit lower="0" upper="0.5" velocity="6" effort="1"/></joint></robot>"""
+MAP = """
+name: r
+urdf: r.urdf
+joints: {{jaw: {{range: [0.0, 0.5], speed: 5.0, acceleration: 100.0, servo: {servo}}}}}
+driver: {driver}
+"""
+
+
+def joint_map(folder: Path, driver: str, servo: str) -> Path:
+    (folder / "r.urdf").write_text(ROBOT)
+    (folder / "map.yaml").write_text(MAP.format(driver=driver, servo=servo))
+    return folder / "map.yaml"
+
+
+def test_a_joint_map_may_name_the_servo_driver_of_a_plug_in(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(SERVO_DRIVERS, "_plugins", None)
+    path = joint_map(tmp_path, "{type: puppet, strings: 5}", "{channel: 2}")
+    assert make_driver(load_joint_map(path)).strings == 5  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"joint 'jaw' has no servo\.channel"):
+        load_joint_map(joint_map(tmp_path, "{type: puppet}", "{id: 2}"))
+    with pytest.raises(ConfigError, match="driver: puppet: strings = 0"):
+        load_joint_map(joint_map(tmp_path, "{type: puppet, strings: 0}", "{channel: 2}"))
+
+
+def test_the_reconstruction_may_read_faces_by_the_estimator_of_a_plug_in(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(ESTIMATORS, "_plugins", None)
+    component = Reconstruction(ReconstructionConfig(estimator="blind:eyes shut"))
+    component.setup()
+    faces = [
+        emission.item
+        for emission in component.handle("camera/image_raw", Frame(1, np.zeros((32, 32, 3), np.uint8)))
+        if isinstance(emission.item, FaceState)
+    ]
+    assert [face.status for face in faces] == [FaceStatus.LOST]
+    values = component.health().values
+    assert (values["estimator_used"], values["estimator_reason"]) == ("blind", "eyes shut")
+    with pytest.raises(ConfigError, match=r"estimator = 'blnd'.*did you mean 'blind'"):
+        Reconstruction(build(ReconstructionConfig, {"estimator": "blnd"}, "reconstruction"))

@@ -35,7 +35,6 @@ class DynamixelConfig(DriverConfig):
     """Parameters of the Dynamixel driver."""
 
     wired_by: ClassVar[Literal["id", "channel"]] = "id"
-    url_field: ClassVar[str] = "port"
 
     port: str = parameter("/dev/ttyUSB0", "serial port of the adapter")
     baud: int = parameter(1_000_000, "bus speed", unit="bit/s", gt=0)

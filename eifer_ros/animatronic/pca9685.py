@@ -29,7 +29,6 @@ class Pca9685Config(DriverConfig):
     """Parameters of the PCA9685 driver."""
 
     wired_by: ClassVar[Literal["id", "channel"]] = "channel"
-    url_field: ClassVar[str] = "bus"
 
     bus: int = parameter(1, "I2C bus (/dev/i2c-1)", ge=0)
     address: int = parameter(0x40, "I2C address", ge=0x03, le=0x77)

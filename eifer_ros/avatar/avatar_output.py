@@ -29,7 +29,8 @@ class AvatarConfig(Config):
 
     targets: tuple[str, ...] = parameter(
         (),
-        f"where to send: {AVATARS.usage()}; empty publishes face/blendshapes only",
+        "where to send, such as vmc://127.0.0.1:39539; docs/drivers.md lists every protocol; "
+        "empty publishes face/blendshapes only",
     )
     source: str = parameter(
         "auto", "which face to follow: auto takes the best that arrives", pattern="^(auto|fused|vision|emg)$"

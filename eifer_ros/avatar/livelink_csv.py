@@ -23,6 +23,8 @@ HEADER = ",".join(["Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] f
 class LiveLinkCsvConfig(SenderConfig):
     """Parameters of a Live Link Face file."""
 
+    url_field: ClassVar[str] = "path"
+
     path: str = parameter("", "the file; it must not exist")
     fps: int = parameter(60, "frames per second of the time code", unit="Hz", ge=1, le=1000)
 

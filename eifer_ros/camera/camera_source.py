@@ -16,7 +16,7 @@ class CameraConfig(Config):
 
     url: str = parameter(
         "webcam:0",
-        f"what to open: {CAMERAS.usage()}",
+        "what to open, such as webcam:0, video:FILE or performer:SEED; docs/cameras.md lists every address",
         min_length=1,
     )
     width: int = parameter(640, "picture width (webcam, realsense)", unit="px", ge=16, le=8192)

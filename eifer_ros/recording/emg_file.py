@@ -36,6 +36,8 @@ _LONGEST_WAIT_S = 60.0
 class FileConfig(EmgSourceConfig):
     """Parameters of the file source."""
 
+    url_field: ClassVar[str] = "path"
+
     path: str = parameter("", "the recording: CSV or text, XDF, EDF/BDF, rosbag2 folder or .mcap")
     format: Literal["auto", "text", "xdf", "edf", "bag"] = parameter(
         "auto", "format where the file's name does not tell"

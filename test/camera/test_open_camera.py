@@ -9,7 +9,7 @@ import pytest
 
 from eifer_ros import config
 from eifer_ros.camera.camera_source import Camera, CameraConfig
-from eifer_ros.camera.folder import FolderSource
+from eifer_ros.camera.folder import FolderConfig, FolderSource
 from eifer_ros.camera.realsense import RealSenseSource, load_sdk
 from eifer_ros.camera.video import VideoSource
 from eifer_ros.camera.webcam import WebcamSource
@@ -99,6 +99,21 @@ def test_the_component_passes_on_frames_and_what_the_config_says(make_video: Cal
     assert got[0].item.stamp == NS
     assert camera.health().level is Level.OK
     camera.close()
+
+
+class CountedCamera(FolderSource):
+    opened = 0
+
+    def __init__(self, config: FolderConfig) -> None:
+        super().__init__(config)
+        type(self).opened += 1
+
+
+def test_the_component_opens_its_camera_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CAMERAS, "_entries", dict(CAMERAS._entries))
+    CAMERAS.register(Entry("counted", f"{__name__}:CountedCamera", "counted:DIR", "counts"))
+    Camera(CameraConfig(url="counted:x", fps=9.0))
+    assert CountedCamera.opened == 1
 
 
 def test_the_component_shows_what_is_wrong_with_its_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class EmgInputConfig(EmgSourceConfig):
 
     url: str = parameter(
         "lsl:type=EMG",
-        f"what to open: {EMG_SOURCES.usage()}",
+        "what to open, such as lsl:NAME, file:PATH or performer:SEED; docs/emg_sources.md lists every address",
         min_length=1,
     )
 
