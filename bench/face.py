@@ -18,7 +18,16 @@ import numpy as np
 
 from bench import note, report
 from eifer_ros.evaluation import restoration, sensor_sheet
-from eifer_ros.evaluation.face import Scene, Scores, Way, gap_closure, judge, scenes, scores, ways
+from eifer_ros.evaluation.face import (
+    Method,
+    Scene,
+    Scores,
+    collect_readings,
+    gap_closure,
+    methods_by_name,
+    scenes,
+    scores,
+)
 from eifer_ros.evaluation.protocol import PARTICIPANTS
 from eifer_ros.head.model import HeadModel, load_head
 from eifer_ros.inference.network import installed
@@ -69,12 +78,12 @@ def sheet() -> None:
 def simulated(quick: bool) -> None:
     """Errors of every way, gap closure, correlation and shape spread on unseen people."""
     head = load_head()
-    chosen = ways(head)
+    chosen = methods_by_name(head)
     if quick:  # the ways that the figures need
         chosen = {name: way for name, way in chosen.items() if name in ("E_N", "E_S")}
     people = PARTICIPANTS[:2] if quick else PARTICIPANTS
-    found = scores(judge(people, chosen, 1 if quick else 4), head)
-    by = {(one.way, one.variant): one for one in found}
+    found = scores(collect_readings(people, chosen, 1 if quick else 4), head)
+    by = {(one.method, one.variant): one for one in found}
     words = {
         "E_N": "encoder of bare faces",
         "E_S": "encoder of faces under sensors",
@@ -83,12 +92,12 @@ def simulated(quick: bool) -> None:
         "E_S crop": "encoder alone, true crop",
     }
     for one in found:
-        name = f"{one.way.lower().replace(' ', '_').replace('e_', 'e')}_{one.variant}"
+        name = f"{one.method.lower().replace(' ', '_').replace('e_', 'e')}_{one.variant}"
         report(
             f"face_error_{name}_mm",
             one.vertex_mm,
-            f"mm, {words[one.way]}, {one.variant} pictures; expression alone "
-            f"{one.expression_mm:.2f} mm, r {one.r:.3f}, found {100 * one.found:.0f} %",
+            f"mm, {words[one.method]}, {one.variant} pictures; expression alone "
+            f"{one.expression_mm:.2f} mm, r {one.r:.3f}, found {100 * one.detected:.0f} %",
             one.moments,
         )
     _ratios(by, found, len(people))
@@ -193,7 +202,7 @@ def speed(quick: bool) -> None:
             def both(scene: Scene) -> None:
                 points = path(scene)
                 if points is not None:
-                    restored = restorer.look(scene.sensors, crop_of(points[list(POINTS), :2]))
+                    restored = restorer.restore_crop(scene.sensors, crop_of(points[list(POINTS), :2]))
                     paste(scene.sensors, restored)
 
             restore = _median_ms(both, some, turns)
@@ -326,4 +335,4 @@ def run(quick: bool) -> None:
     simulated(quick)
 
 
-__all__ = ["Way", "chosen_by_auto", "run", "sheet"]
+__all__ = ["Method", "chosen_by_auto", "run", "sheet"]

@@ -81,7 +81,7 @@ def fit_samples(head: HeadModel, samples: Samples, with_depth: bool = False) -> 
     for index, points in enumerate(samples.landmarks):
         if index == 0 or samples.person[index] != samples.person[index - 1]:
             fit.reset()
-        fit.forget_motion()
+        fit.reset_motion()
         depth = depth_at_landmarks(head, samples, index, rng) if with_depth else None
         start = time.perf_counter()
         result = fit.fit(Landmarks(points.astype(np.float32), 1.0), samples.intrinsics[index], 1.0, depth)

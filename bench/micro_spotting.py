@@ -179,30 +179,34 @@ def feel(person: int, program: str, seconds: float) -> dict[str, Counts]:
 def figures(quick: bool) -> None:
     """Print the figures of spotting and recognition, over rest and over talking."""
     # a minute of pictures takes about ten minutes of one core
-    drawn, seconds, felt, felt_s = (1, 10.0, 1, 30.0) if quick else (4, 24.0, 8, 60.0)
+    drawn, seconds, emg_runs, emg_run_s = (1, 10.0, 1, 30.0) if quick else (4, 24.0, 8, 60.0)
     for program, suffix in (("micro", ""), ("micro_talking", "_talking")):
         watched = 0 if quick and suffix else drawn // 2 if suffix else drawn
         counts: dict[str, Counts] = {}
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(watch, FIRST_PERSON + number, program, seconds) for number in range(watched)]
-            jobs += [pool.submit(feel, FIRST_PERSON + number, program, felt_s) for number in range(felt)]
+            jobs += [
+                pool.submit(feel, FIRST_PERSON + number, program, emg_run_s) for number in range(emg_runs)
+            ]
             for job in jobs:
                 for sense, one in job.result().items():
                     counts.setdefault(sense, Counts()).join(one)
         for sense, one in counts.items():
-            true = one.total.found + one.total.missed
+            true = one.total.matched + one.total.missed
             report(f"micro_f1_{sense}{suffix}", one.total.f1, "F1 at IoU 0.5", true)
             report(
                 f"micro_precision_{sense}{suffix}",
                 one.total.precision,
                 "share",
-                one.total.found + one.total.false,
+                one.total.matched + one.total.false,
             )
             report(f"micro_recall_{sense}{suffix}", one.total.recall, "share", true)
             report(f"micro_false_{sense}{suffix}", one.total.false / one.minutes, "1/min", one.total.false)
             table = confusion([(found.label, event.label) for found, event in one.total.pairs], MICRO_CLASSES)
-            report(f"micro_accuracy_{sense}{suffix}", accuracy(table), "share of 8 classes", one.total.found)
-            report(f"micro_uf1_{sense}{suffix}", unweighted_f1(table), "UF1", one.total.found)
+            report(
+                f"micro_accuracy_{sense}{suffix}", accuracy(table), "share of 8 classes", one.total.matched
+            )
+            report(f"micro_uf1_{sense}{suffix}", unweighted_f1(table), "UF1", one.total.matched)
             if one.leads:
                 report(
                     f"micro_lead_ms{suffix}",

@@ -142,7 +142,7 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class _Seen:
+class _Subscriptions:
     """What a subscriber received, by arrival on its own clock."""
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class _Seen:
         return take
 
 
-def _watch(pid: int, seconds: float, awaited: str) -> _Seen:
+def _watch(pid: int, seconds: float, awaited: str) -> _Subscriptions:
     """Subscribe, wait until `awaited` flows and has settled, then count for `seconds`."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -189,7 +189,7 @@ def _watch(pid: int, seconds: float, awaited: str) -> _Seen:
 
     from eifer_msgs.msg import EmgChunk, FlameParameters, MuscleActivity
 
-    seen = _Seen()
+    seen = _Subscriptions()
     arrived: set[str] = set()
     context = rclpy.Context()
     rclpy.init(context=context)

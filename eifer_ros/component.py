@@ -85,7 +85,7 @@ class Component:
         """Called at `tick_hz` with the host's clock (the stamps themselves in replay)."""
         return ()
 
-    def wants(self, listened: frozenset[str]) -> None:
+    def set_subscribed(self, subscribed: frozenset[str]) -> None:
         """Which lazy outputs somebody listens to at present; a component need not make the others."""
 
     def reset(self) -> None:

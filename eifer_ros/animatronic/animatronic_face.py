@@ -97,7 +97,7 @@ class Animatronic(Component):
         self._face = Avatar(AvatarConfig(head_model=config.head_model, smoothing=False))
         self._head = np.zeros(3)
         self._wish = self.solver.neutral.copy()
-        self._heard: dict[str, Stamp] = {}
+        self._last_received: dict[str, Stamp] = {}
         self._stamps: dict[str, Stamp] = {}
         self._lock = threading.RLock()
         self._powered = False
@@ -166,7 +166,7 @@ class Animatronic(Component):
                 and self.config.source != "face"
                 and self._advances(port, item.stamp)
             ):
-                self._heard["blendshapes"] = item.stamp
+                self._last_received["blendshapes"] = item.stamp
                 self._offer(_ordered(item))
         return ()
 
@@ -179,7 +179,7 @@ class Animatronic(Component):
             head = head_angles(state)
             if np.isfinite(head).all():
                 self._head = head
-        shaped = self._heard.get("blendshapes")
+        shaped = self._last_received.get("blendshapes")
         covered = shaped is not None and abs(state.stamp - shaped) < _GIVE_WAY
         if self.config.source == "blendshapes" or (self.config.source == "auto" and covered):
             return
@@ -215,7 +215,7 @@ class Animatronic(Component):
         with self._lock:
             emissions = []
             try:
-                if self.guard.wants_resume:
+                if self.guard.can_resume:
                     self._power_on()
                 elif (
                     self._powered
@@ -302,7 +302,7 @@ class Animatronic(Component):
         """Forget the past; an armed robot eases to neutral unless faces go on."""
         with self._lock:
             self._face.reset()
-            self._heard.clear()
+            self._last_received.clear()
             self._stamps.clear()
 
     def health(self) -> Health:

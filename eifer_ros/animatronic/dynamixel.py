@@ -93,7 +93,7 @@ class DynamixelDriver:
         self._read = sdk.GroupSyncRead(port, self._packets, *PRESENT_POSITION)
         try:
             for name, number in zip(self._names, self._ids, strict=True):
-                _, result, status = self._asked(functools.partial(self._packets.ping, port, number))
+                _, result, status = self._query(functools.partial(self._packets.ping, port, number))
                 self._check(result, status, name, number, "reports an error")
                 self._set(TORQUE_ENABLE, name, number, 0)  # the mode can only change without torque
                 self._set(BUS_WATCHDOG, name, number, 0)
@@ -106,7 +106,7 @@ class DynamixelDriver:
     def positions(self) -> F64 | None:
         """(J,) rad as the servos report."""
         self._require_open()
-        (result,) = self._asked(lambda: (self._read.txRxPacket(),))
+        (result,) = self._query(lambda: (self._read.txRxPacket(),))
         if result != 0:
             missing = [
                 f"'{name}' (id {number})"
@@ -178,10 +178,10 @@ class DynamixelDriver:
 
     def _set(self, register: tuple[int, int], name: str, number: int, value: int) -> None:
         send = self._packets.write1ByteTxRx if register[1] == 1 else self._packets.write4ByteTxRx
-        result, status = self._asked(lambda: send(self._port, number, register[0], value))
+        result, status = self._query(lambda: send(self._port, number, register[0], value))
         self._check(result, status, name, number, f"refused {value} at address {register[0]}")
 
-    def _asked(self, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def _query(self, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         """The answer to `ask`, asked again where none came: a bus loses a packet now and then, and all that
         is asked may be repeated.
 

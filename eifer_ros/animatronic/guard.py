@@ -83,7 +83,7 @@ class Guard:
         return True
 
     @property
-    def wants_resume(self) -> bool:
+    def can_resume(self) -> bool:
         """Released for silence, and a face has arrived since: `arm` again to go on."""
         return self.state == State.RELEASED and self._fresh and self.resume
 

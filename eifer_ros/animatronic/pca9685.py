@@ -79,12 +79,12 @@ class Pca9685Driver:
         prescale = int(np.clip(round(OSCILLATOR_HZ / (STEPS * self._config.frequency_hz)) - 1, 3, 255))
         self._step_us = (prescale + 1) * 1e6 / OSCILLATOR_HZ
         self._byte(ALL_LED_OFF_H, FULL_OFF)
-        mode = self._ask(MODE1)
+        mode = self._read_register(MODE1)
         self._byte(MODE1, (mode & ~RESTART) | SLEEP)  # the rate can only change while the oscillator sleeps
         self._byte(PRESCALE, prescale)
         self._byte(MODE2, TOTEM_POLE)
         self._byte(MODE1, AUTO_INCREMENT)
-        if self._ask(PRESCALE) != prescale:
+        if self._read_register(PRESCALE) != prescale:
             raise DeviceError(
                 f"{self._where()}: what answers there is not a PCA9685 (it did not take the pulse rate)"
             )
@@ -139,7 +139,7 @@ class Pca9685Driver:
         except OSError as error:
             raise DeviceError(f"{self._where()} did not answer ({error.strerror or error})") from None
 
-    def _ask(self, register: int) -> int:
+    def _read_register(self, register: int) -> int:
         try:
             return int(self._bus.read_byte_data(self._config.address, register))
         except OSError as error:

@@ -18,7 +18,7 @@ class _Group:
 
     joints: npt.NDArray[np.intp]
     gram: F64
-    wanted: F64  # (joints, sources): target = wanted @ sources
+    amounts: F64  # (joints, sources): target = wanted @ sources
     lower: F64
     upper: F64
 
@@ -72,6 +72,6 @@ class JointSolver:
         sources = np.concatenate([np.asarray(weights, np.float64), np.asarray(head, np.float64)])
         positions = self.neutral + self._direct @ sources
         for group in self._groups:
-            away = bounded.solve(group.gram, group.wanted @ sources, group.lower, group.upper)
+            away = bounded.solve(group.gram, group.amounts @ sources, group.lower, group.upper)
             positions[group.joints] = self.neutral[group.joints] + away
         return np.asarray(np.clip(positions, self.lower, self.upper))

@@ -74,7 +74,7 @@ class Avatar(Component):
         self._targets = [AVATARS.configure(address) for address in config.targets]
         self._maps: dict[str, Retarget] = {}
         self._smooth = OneEuro(config.min_cutoff_hz, config.beta)
-        self._heard: dict[str, Stamp] = {}
+        self._last_received: dict[str, Stamp] = {}
         self._last: AvatarFace | None = None
         self.faces = self.lost = self.broken = 0
         self._problem = ""
@@ -160,9 +160,13 @@ class Avatar(Component):
             return True  # a host that remapped the input knows what it wants
         if self.config.source != "auto":
             return port == f"face/{self.config.source}"
-        self._heard[port] = stamp
+        self._last_received[port] = stamp
         better = _BEST_FIRST[: _BEST_FIRST.index(port)]
-        return not any(abs(stamp - self._heard[name]) < _GIVE_WAY for name in better if name in self._heard)
+        return not any(
+            abs(stamp - self._last_received[name]) < _GIVE_WAY
+            for name in better
+            if name in self._last_received
+        )
 
     def _deliver(self, face: AvatarFace) -> None:
         for sender in self.senders:
@@ -171,7 +175,7 @@ class Avatar(Component):
     def reset(self) -> None:
         """Forget the past: time jumped."""
         self._smooth.reset()
-        self._heard.clear()
+        self._last_received.clear()
         self._last = None
         for retarget in self._maps.values():
             retarget.reset()

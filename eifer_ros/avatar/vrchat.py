@@ -123,7 +123,7 @@ class VrchatSender(UdpSender):
         prefix = config.prefix.strip("/")
         start = "/avatar/parameters/" + (f"{prefix}/" if prefix else "") + "v2/"
         self._bank = FloatBank([floats(start + name, 1) for name in self.names])
-        self._look = floats("/tracking/eye/LeftRightPitchYaw", 4)
+        self._gaze = floats("/tracking/eye/LeftRightPitchYaw", 4)
         self._closed = floats("/tracking/eye/EyesClosedAmount", 1)
 
     def packets(self, face: AvatarFace) -> Sequence[bytes]:
@@ -131,6 +131,6 @@ class VrchatSender(UdpSender):
         values = np.clip(self._matrix @ face.weights + self._offset, -1.0, 1.0)
         (yaw_l, pitch_l), (yaw_r, pitch_r) = np.rad2deg(face.gaze)
         blink = 0.5 * (face.weight("eyeBlinkLeft") + face.weight("eyeBlinkRight"))
-        gaze = self._look + struct.pack(">4f", pitch_l, -yaw_l, pitch_r, -yaw_r)
+        gaze = self._gaze + struct.pack(">4f", pitch_l, -yaw_l, pitch_r, -yaw_r)
         closed = self._closed + struct.pack(">f", blink)
         return [*self._bank.fill(values.tolist()), BUNDLE + element(gaze) + element(closed)]

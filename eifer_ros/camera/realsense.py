@@ -100,7 +100,7 @@ class RealSenseSource(Source):
         self._last_number = -1
         self._last_stamp: Stamp = 0
         self._last_seen: float | None = None
-        self._seen = self._missed = self._attempt = 0
+        self._frame_count = self._missed = self._attempt = 0
 
     @classmethod
     def discover(cls) -> tuple[Device, ...]:
@@ -237,7 +237,7 @@ class RealSenseSource(Source):
         self._last_number = number
         self._last_seen = self._monotonic()
         self._attempt = 0
-        self._seen += 1
+        self._frame_count += 1
         stamp = self._stamp(colour)
         depth = self._depth(frames, colour)
         return Frame(stamp, self._pixels(colour), self._matrix, depth)
@@ -294,7 +294,7 @@ class RealSenseSource(Source):
 
     def health(self) -> Health:
         """Error while the camera is silent; clock offset and drift among the values."""
-        values: dict[str, float | int | str] = {"frames": self._seen, "frames_missed": self._missed}
+        values: dict[str, float | int | str] = {"frames": self._frame_count, "frames_missed": self._missed}
         if self._distortion:
             values["distortion_max"] = round(self._distortion, 4)
         if self._clock.state.observations:

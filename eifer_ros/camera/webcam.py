@@ -101,7 +101,7 @@ class WebcamSource(Source):
         self._newest: tuple[Stamp, Any] | None = None
         self._last_stamp: Stamp = 0
         self._last_seen: float | None = None
-        self._seen = self._skipped = self._reconnects = self._attempt = 0
+        self._frame_count = self._skipped = self._reconnects = self._attempt = 0
 
     @classmethod
     def discover(cls) -> tuple[Device, ...]:
@@ -185,7 +185,7 @@ class WebcamSource(Source):
             stamp -= round(age_s * NS)
         with self._condition:
             self._skipped += self._newest is not None
-            self._seen += 1
+            self._frame_count += 1
             self._last_seen = now
             self._last_stamp = max(stamp, self._last_stamp + 1)
             self._newest = (self._last_stamp, image)
@@ -200,7 +200,7 @@ class WebcamSource(Source):
     def health(self) -> Health:
         """Error while the camera is silent or gone."""
         values: dict[str, float | int | str] = {
-            "frames": self._seen,
+            "frames": self._frame_count,
             "frames_skipped": self._skipped,
             "reconnects": self._reconnects,
         }

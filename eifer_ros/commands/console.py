@@ -98,13 +98,13 @@ def until_interrupted() -> Iterator[threading.Event]:
     """
     event = threading.Event()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def request_stop(_number: int, _frame: FrameType | None) -> None:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()
         err_console.print("stopping; what was recorded is being closed (Ctrl-C again to abort)")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield event
     finally:

@@ -69,14 +69,17 @@ def run(
     _show_run(summary, as_json)
 
 
-def _used(faces: dict[str, int]) -> str:
+def _estimator_summary(faces: dict[str, int]) -> str:
     return f" ({', '.join(f'{count} faces by {name}' for name, count in faces.items())})" if faces else ""
 
 
 def _show_run(summary: Any, as_json: bool) -> None:
     rows = [
         ("camera", summary.camera),
-        ("estimator", f"{summary.estimator}{_used(summary.estimator_used)}, head model {summary.head_model}"),
+        (
+            "estimator",
+            f"{summary.estimator}{_estimator_summary(summary.estimator_used)}, head model {summary.head_model}",
+        ),
         (
             "frames",
             f"{summary.frames}, {summary.tracked} tracked, {summary.lost} without a face, {summary.dropped} dropped",

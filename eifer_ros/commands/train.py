@@ -73,7 +73,7 @@ def train_face(
     from ..errors import ConfigError, MissingExtra
 
     try:
-        from research.faces.face_runs import Wanted
+        from research.faces.face_runs import TrainingRequest
         from research.faces.face_runs import train_face as train
         from research.faces.losses import Weights
         from research.faces.phase_one import Settings
@@ -91,7 +91,7 @@ def train_face(
         encoder_rate=encoder_rate,
         pictures_every=pictures_every,
     )
-    request = Wanted(
+    request = TrainingRequest(
         reference, sensors, out, start, head_model, frames, check_reference, device, tensorboard, threads
     )
     quiet = as_json or int(os.environ.get("RANK", 0)) > 0
@@ -146,11 +146,11 @@ def train_refine(
     from ..errors import MissingExtra
 
     try:
-        from research.faces.face_runs import Wanted, refine_face
+        from research.faces.face_runs import TrainingRequest, refine_face
         from research.faces.refine import Refinement
     except ModuleNotFoundError:
         raise MissingExtra("torch", "train", "training") from None
-    request = Wanted(
+    request = TrainingRequest(
         reference, "", out, start, frames=frames, check_reference=check_reference, threads=threads
     )
     settings = Refinement(steps=steps, batch=batch, seed=seed)

@@ -26,7 +26,7 @@ from ..types import F64, NS, Marker, MuscleActivity, Stamp
 from .filters import profile_named
 from .montage import SCHEMES, Scheme, load_scheme, plain_scheme
 from .protocol import PROTOCOL, REST, Span, movement_named, spans
-from .takes import Take, TakeJudge, TakeStore
+from .takes import Take, TakeChecker, TakeStore
 
 FORMAT = 1
 FLOOR_V = 1e-6
@@ -211,7 +211,12 @@ class Calibration:
 
 
 def fit_calibration(
-    judge: TakeJudge, store: TakeStore, takes: Sequence[Take], profile: str, participant: str, mains_hz: float
+    checker: TakeChecker,
+    store: TakeStore,
+    takes: Sequence[Take],
+    profile: str,
+    participant: str,
+    mains_hz: float,
 ) -> Calibration:
     """Rest and P99 from accepted takes.
 
@@ -223,12 +228,12 @@ def fit_calibration(
         raise InputError(f"no usable take of {REST}: {_last_advice(takes, REST)}")
     if not moves:
         raise InputError(f"no usable take of any movement: {_last_advice(takes, '')}")
-    count = len(judge.muscles)
+    count = len(checker.muscles)
     rest, p99 = np.full(count, np.nan), np.full(count, np.nan)
     weak = []
     still, moving = np.concatenate(rests), np.concatenate(moves)
     for i in range(count):
-        if i in judge.dead or np.isnan(still[:, i]).all() or np.isnan(moving[:, i]).all():
+        if i in checker.dead or np.isnan(still[:, i]).all() or np.isnan(moving[:, i]).all():
             continue
         rest[i] = np.nanmedian(still[:, i])
         strength = np.sqrt(np.maximum(moving[:, i] ** 2 - rest[i] ** 2, 0.0))
@@ -236,16 +241,16 @@ def fit_calibration(
         floor = max(FLOOR_V, rest[i])
         if p99[i] < floor:
             p99[i] = floor
-            weak.append(judge.muscles[i])
-    dead = [judge.muscles[i] for i in np.flatnonzero(np.isnan(p99))]
+            weak.append(checker.muscles[i])
+    dead = [checker.muscles[i] for i in np.flatnonzero(np.isnan(p99))]
     if 2 * len(dead) > count:
         raise InputError(
             f"{len(dead)} of {count} channels have no contact ({', '.join(dead[:6])}); fix the electrodes and calibrate again"
         )
     return Calibration(
-        judge.scheme.name,
+        checker.scheme.name,
         profile,
-        judge.muscles,
+        checker.muscles,
         rest,
         p99,
         takes[-1].end,
@@ -308,22 +313,22 @@ def calibrate_recording(
         raise InputError(
             "no marker names a movement of the protocol: " + ", ".join(movement.name for movement in PROTOCOL)
         )
-    judge = TakeJudge(scheme_of(scheme or first.scheme, first.muscles), first.muscles, profile)
+    checker = TakeChecker(scheme_of(scheme or first.scheme, first.muscles), first.muscles, profile)
     # a channel without contact in most of the takes is dead for all of them
     counts = np.zeros(len(first.muscles))
     filled = 0
     for _, span in protocol_spans:
         envelope, quality = store.between(span.start, span.end)
         if len(envelope):
-            counts[judge.without_contact(envelope, quality)] += 1
+            counts[checker.without_contact(envelope, quality)] += 1
             filled += 1
-    judge.dead = {int(i) for i in np.flatnonzero(counts > 0.5 * filled)} if filled else set()
+    checker.dead = {int(i) for i in np.flatnonzero(counts > 0.5 * filled)} if filled else set()
     takes: list[Take] = []
     for movement, span in sorted(protocol_spans, key=lambda pair: (pair[0].name != REST, pair[1].start)):
         envelope, quality = store.between(span.start, span.end)
-        advice = judge.advice(movement, envelope, quality, repeatable=False)
+        advice = checker.advice(movement, envelope, quality, repeatable=False)
         takes.append(Take(movement.name, span.start, span.end, not advice, advice))
-        if not advice and movement.name == REST and judge.rest is None:
-            judge.learn_rest(envelope, quality)
+        if not advice and movement.name == REST and checker.rest is None:
+            checker.learn_rest(envelope, quality)
     takes.sort(key=lambda take: take.start)
-    return fit_calibration(judge, store, takes, profile, participant, mains_hz)
+    return fit_calibration(checker, store, takes, profile, participant, mains_hz)

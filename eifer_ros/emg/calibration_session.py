@@ -13,8 +13,8 @@ from ..errors import InputError
 from ..types import F64, NS, Marker, MuscleActivity, Stamp, nanoseconds
 from .calibration import Calibration, fit_calibration, scheme_of
 from .montage import Scheme
-from .protocol import REST, REST_MOVEMENT, Movement, chosen_movements, expected_channels
-from .takes import Take, TakeJudge, TakeStore
+from .protocol import REST, REST_MOVEMENT, Movement, expected_channels, movements_named
+from .takes import Take, TakeChecker, TakeStore
 
 
 class Prompt(NamedTuple):
@@ -75,11 +75,11 @@ class CalibrationSession:
             raise InputError(
                 "calibration: repetitions and attempts must be 1 or more, times above 0, reaction shorter than the take"
             )
-        self._judge = TakeJudge(scheme_of(scheme, muscles), muscles, profile)
+        self._checker = TakeChecker(scheme_of(scheme, muscles), muscles, profile)
         self._profile, self._participant, self._mains_hz = profile, participant, mains_hz
         self._plan = [
             REST_MOVEMENT,
-            *(movement for movement in chosen_movements(movements) for _ in range(repetitions)),
+            *(movement for movement in movements_named(movements) for _ in range(repetitions)),
         ]
         self._attempts = attempts
         self._seconds = {"prepare": prepare_s, "repeat": prepare_s, "perform": perform_s, "relax": relax_s}
@@ -122,7 +122,7 @@ class CalibrationSession:
         Raises InputError for an item of other channels than the session's.
         """
         for item in items:
-            if item.muscles != self._judge.muscles:
+            if item.muscles != self._checker.muscles:
                 raise InputError("the EMG channels changed during the calibration; start again")
             self._store.add(item)
         if self._since is None:
@@ -146,7 +146,7 @@ class CalibrationSession:
         if self._phase != "done":
             raise InputError("the calibration is not finished")
         return fit_calibration(
-            self._judge, self._store, self._takes, self._profile, self._participant, self._mains_hz
+            self._checker, self._store, self._takes, self._profile, self._participant, self._mains_hz
         )
 
     def _length(self) -> float:
@@ -161,21 +161,21 @@ class CalibrationSession:
         elif self._phase == "perform":
             self._phase = "relax"
         else:
-            self._judge_take(at - nanoseconds(self._seconds["relax"]))
+            self._check_take(at - nanoseconds(self._seconds["relax"]))
 
-    def _judge_take(self, end: Stamp) -> None:
+    def _check_take(self, end: Stamp) -> None:
         movement = self._plan[self._index]
         start = self._take_start + nanoseconds(self._reaction_s)
         envelope, quality = self._store.between(start, end)
-        advice = self._judge.advice(movement, envelope, quality)
+        advice = self._checker.advice(movement, envelope, quality)
         last = self._attempt >= self._attempts
         # after the last attempt bad electrodes are given up, and the rest of the take counts
         if advice and last and len(envelope) and self._give_up_dead(movement, envelope, quality):
-            advice = self._judge.advice(movement, envelope, quality)
+            advice = self._checker.advice(movement, envelope, quality)
         self._takes.append(Take(movement.name, start, end, not advice, advice))
         self._advice = advice
         if not advice and movement.name == REST:
-            self._judge.learn_rest(envelope, quality)
+            self._checker.learn_rest(envelope, quality)
         if advice and not last:
             self._attempt += 1
             self._phase = "repeat"
@@ -189,12 +189,12 @@ class CalibrationSession:
             self._finish()
 
     def _give_up_dead(self, movement: Movement, envelope: F64, quality: F64) -> bool:
-        silent = set(self._judge.without_contact(envelope, quality)) - self._judge.dead
-        if len(silent | self._judge.dead) == len(self._judge.muscles):
+        silent = set(self._checker.without_contact(envelope, quality)) - self._checker.dead
+        if len(silent | self._checker.dead) == len(self._checker.muscles):
             return False
         if movement.name != REST:
-            silent &= set(expected_channels(movement, self._judge.scheme, self._judge.muscles))
-        self._judge.dead |= silent
+            silent &= set(expected_channels(movement, self._checker.scheme, self._checker.muscles))
+        self._checker.dead |= silent
         return bool(silent)
 
     def _finish(self) -> None:
@@ -207,8 +207,8 @@ class CalibrationSession:
     def _prompt(self, now: Stamp) -> Prompt:
         if self._phase == "done":
             left = (
-                f" Without {', '.join(self._judge.muscles[i] for i in sorted(self._judge.dead))}."
-                if self._judge.dead
+                f" Without {', '.join(self._checker.muscles[i] for i in sorted(self._checker.dead))}."
+                if self._checker.dead
                 else ""
             )
             return Prompt("", "done", f"Done, thank you.{left}", 0.0, 1.0, self._advice)

@@ -96,7 +96,7 @@ def spans(markers: Iterable[Marker | Span | tuple[str, Stamp, Stamp]]) -> list[S
     return sorted(intervals, key=lambda span: span.start)
 
 
-def chosen_movements(names: Sequence[str]) -> list[Movement]:
+def movements_named(names: Sequence[str]) -> list[Movement]:
     """The movements of those names without rest, which always comes first; all where none is named."""
     if not names:
         return [movement for movement in PROTOCOL if movement.name != REST]

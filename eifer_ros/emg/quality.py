@@ -136,12 +136,12 @@ class ContactMonitor:
             self._filled += take
             start += take
             if self._filled == self._count:
-                self.last = self._judge(end - round((len(raw) - start) / self.rate_hz * NS))
+                self.last = self._assess(end - round((len(raw) - start) / self.rate_hz * NS))
                 done.append(self.last)
                 self._filled = self._lost = 0
         return done
 
-    def _judge(self, stamp: Stamp) -> Contact:
+    def _assess(self, stamp: Stamp) -> Contact:
         rms = self._spectrum()
         mains, motion, emg = rms["mains"], rms["motion"], rms["emg"]
         floor = np.maximum(emg, _QUIET_V)

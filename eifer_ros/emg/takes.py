@@ -57,7 +57,7 @@ class TakeStore:
         return np.where(np.isfinite(quality) & (quality < GOOD), np.nan, envelope)
 
 
-class TakeJudge:
+class TakeChecker:
     """Decides about takes. Holds what is known of the channels so far: rest level, and which are dead."""
 
     def __init__(self, scheme: Scheme, muscles: Sequence[str], profile: str) -> None:

@@ -110,8 +110,8 @@ def traces_figure(
     steps = np.diff(t, prepend=0.0)
     usual = float(np.median(steps[1:])) if len(t) > 1 else 0.0
     gaps = np.flatnonzero(steps > 5 * max(usual, 1e-9))
-    kept = np.union1d(np.arange(0, len(t), max(1, len(t) // MOST_POINTS)), gaps).astype(int)
-    breaks = np.searchsorted(kept, gaps)
+    rows = np.union1d(np.arange(0, len(t), max(1, len(t) // MOST_POINTS)), gaps).astype(int)
+    breaks = np.searchsorted(rows, gaps)
     with _style():
         figure = _figure(7.6, 0.9 + 0.8 * len(curves))
         panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
@@ -120,8 +120,8 @@ def traces_figure(
                 ("truth", truth, "#aaaaaa", 1.6),
                 ("estimate", estimate, PALETTE[index % len(PALETTE)], 0.9),
             ):
-                thin = np.asarray(values, np.float64)[kept]
-                across = np.insert(t[kept], breaks, np.nan)
+                thin = np.asarray(values, np.float64)[rows]
+                across = np.insert(t[rows], breaks, np.nan)
                 axes.plot(across, np.insert(thin, breaks, np.nan), color=colour, lw=width, label=label)
             axes.set_ylabel(f"{name}\n({unit})", rotation=0, ha="right", va="center")
             axes.locator_params(axis="y", nbins=3)
@@ -152,5 +152,5 @@ def _save(figure: Figure, path: Path, title: str) -> None:
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Title": title})
     # a tenth of a pixel is enough for a line and halves the file
-    text = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), file.getvalue())
+    text = re.sub(r' d="[^"]*"', lambda match: re.sub(r"(\.\d)\d+", r"\1", match[0]), file.getvalue())
     path.write_text(text, encoding="utf-8")

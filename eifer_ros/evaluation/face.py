@@ -98,7 +98,7 @@ def scenes(seed: int, moments: int = 4, size: tuple[int, int] = (480, 360)) -> I
             )
 
 
-class Way(Protocol):
+class Method(Protocol):
     """One way to read a face, frame by frame."""
 
     def reset(self) -> None:
@@ -110,7 +110,7 @@ class Way(Protocol):
         ...
 
 
-class EncoderWay:
+class EncoderMethod:
     """An encoder alone, picture by picture, in the crop of the true landmarks."""
 
     def __init__(self, head: HeadModel, encoder: str) -> None:
@@ -125,7 +125,7 @@ class EncoderWay:
         return reading.expression, reading.shape
 
 
-class EstimatorWay:
+class EstimatorMethod:
     """An estimator as it runs live. prepare: what is done to a picture before."""
 
     def __init__(self, estimator: Estimator, prepare: Callable[[Frame], Frame] | None = None) -> None:
@@ -151,7 +151,7 @@ class EstimatorWay:
         return estimate.fit.face[: self._estimator.model.expression_size].copy(), estimate.fit.shape
 
 
-class Restoring:
+class SensorRemoval:
     """Takes sensors off a picture in the crop that an encoder's tracker follows."""
 
     def __init__(self, sensors: SensorEstimator, restorer: FaceRestorer) -> None:
@@ -163,13 +163,15 @@ class Restoring:
         estimate = self._sensors.estimate(frame, frame.intrinsics, 1.0)
         if estimate is None:
             return frame
-        restored = self._restorer.look(frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2]))
+        restored = self._restorer.restore_crop(
+            frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2])
+        )
         return Frame(frame.stamp, paste(frame.image, restored), frame.intrinsics)
 
 
-def ways(
+def methods_by_name(
     head: HeadModel, encoder: str = ENCODER, encoder_bare: str = ENCODER_BARE, restorer: str = RESTORER
-) -> dict[str, tuple[Way, tuple[Variant, ...]]]:
+) -> dict[str, tuple[Method, tuple[Variant, ...]]]:
     """Every way that the installed networks allow, and what it is judged on."""
 
     def sensors() -> SensorEstimator:
@@ -178,15 +180,17 @@ def ways(
     def landmarks() -> LandmarkEstimator:
         return LandmarkEstimator(head, FitSettings(), 0.5, 0.5, 60)
 
-    out: dict[str, tuple[Way, tuple[Variant, ...]]] = {"landmarks": (EstimatorWay(landmarks()), VARIANTS)}
+    out: dict[str, tuple[Method, tuple[Variant, ...]]] = {
+        "landmarks": (EstimatorMethod(landmarks()), VARIANTS)
+    }
     if installed(encoder_bare):
-        out["E_N"] = (EncoderWay(head, encoder_bare), VARIANTS)
+        out["E_N"] = (EncoderMethod(head, encoder_bare), VARIANTS)
     if installed(encoder):
-        out["E_S crop"] = (EncoderWay(head, encoder), VARIANTS)
-        out["E_S"] = (EstimatorWay(sensors()), VARIANTS)
+        out["E_S crop"] = (EncoderMethod(head, encoder), VARIANTS)
+        out["E_S"] = (EstimatorMethod(sensors()), VARIANTS)
     if installed(encoder) and installed(restorer):
         out["restored"] = (
-            EstimatorWay(landmarks(), Restoring(sensors(), FaceRestorer(restorer))),
+            EstimatorMethod(landmarks(), SensorRemoval(sensors(), FaceRestorer(restorer))),
             ("sensors",),
         )
     return out
@@ -203,7 +207,7 @@ class Readings:
     movement: list[str] = field(default_factory=list)
     expression: list[F32] = field(default_factory=list)
     shape: list[F32] = field(default_factory=list)
-    found: list[bool] = field(default_factory=list)
+    detected: list[bool] = field(default_factory=list)
 
     def add(self, scene: Scene, expression: F64 | F32, shape: F64 | F32, detected: bool = True) -> None:
         """One more moment."""
@@ -211,34 +215,34 @@ class Readings:
         self.movement.append(scene.movement)
         self.expression.append(np.asarray(expression, np.float32))
         self.shape.append(np.asarray(shape, np.float32))
-        self.found.append(detected)
+        self.detected.append(detected)
 
 
-Judged = dict[tuple[str, str], Readings]
+ReadingsByMethod = dict[tuple[str, str], Readings]
 """By (way, variant); the truth is ("truth", "")."""
 
 
-def judge(
+def collect_readings(
     people: Iterable[int],
-    methods: Mapping[str, tuple[Way, tuple[Variant, ...]]],
+    methods: Mapping[str, tuple[Method, tuple[Variant, ...]]],
     moments: int = 4,
     *,
     source: Callable[[int, int], Iterable[Scene]] = scenes,
     progress: Callable[[int, int], None] | None = None,
-) -> Judged:
+) -> ReadingsByMethod:
     """Every way on every moment of `people`. progress: (persons done, persons)."""
     everyone = list(people)
-    out: Judged = {("truth", ""): Readings()}
+    out: ReadingsByMethod = {("truth", ""): Readings()}
     for done, seed in enumerate(everyone):
         every = list(source(seed, moments))
         for scene in every:
             out[("truth", "")].add(scene, scene.face.expression, scene.face.shape)
-        for name, (way, variants) in methods.items():
+        for name, (method, variants) in methods.items():
             for variant in variants:
-                way.reset()
+                method.reset()
                 readings = out.setdefault((name, variant), Readings())
                 for scene in every:
-                    read = way.read(scene, variant)
+                    read = method.read(scene, variant)
                     if read is None:
                         readings.add(
                             scene,
@@ -263,10 +267,10 @@ class Scores:
     coefficients: median r by name.
     """
 
-    way: str
+    method: str
     variant: str
     moments: int
-    found: float
+    detected: float
     vertex_mm: float
     expression_mm: float
     r: float
@@ -276,16 +280,18 @@ class Scores:
     coefficients: dict[str, float]
 
 
-def scores(judged: Judged, head: HeadModel | None = None) -> list[Scores]:
+def scores(readings_by_method: ReadingsByMethod, head: HeadModel | None = None) -> list[Scores]:
     """`Scores` of everything that was judged."""
     model = load_head() if head is None else head
-    truth = judged[("truth", "")]
+    truth = readings_by_method[("truth", "")]
     return [
-        _scores(model, truth, way, variant, one) for (way, variant), one in judged.items() if way != "truth"
+        _scores(model, truth, method, variant, one)
+        for (method, variant), one in readings_by_method.items()
+        if method != "truth"
     ]
 
 
-def _scores(head: HeadModel, truth: Readings, way: str, variant: str, one: Readings) -> Scores:
+def _scores(head: HeadModel, truth: Readings, method: str, variant: str, one: Readings) -> Scores:
     region = head.regions["face"]
     true_e, true_s = np.stack(truth.expression), np.stack(truth.shape)
     e, s = np.stack(one.expression), np.stack(one.shape)
@@ -310,15 +316,15 @@ def _scores(head: HeadModel, truth: Readings, way: str, variant: str, one: Readi
             value = _pearson(e[rows, k], true_e[rows, k])
             r.append(value)
             by_name.setdefault(head.expression_names[k], []).append(value)
-        detected = rows & np.array(one.found)
+        detected = rows & np.array(one.detected)
         if detected.sum() > 1:
             at_rest = np.einsum("vcs,ns->nvc", shape_basis, s[detected] - s[detected].mean(axis=0))
             spread.append(1e3 * float(np.linalg.norm(at_rest, axis=2).mean()))
     return Scores(
-        way,
+        method,
         variant,
         len(e),
-        float(np.mean(one.found)),
+        float(np.mean(one.detected)),
         float(vertex_mm.mean()),
         float(expression_mm.mean()),
         float(np.median(r)),
@@ -348,7 +354,7 @@ def gap_closure(
 
     NaN where one was not judged.
     """
-    value = {(one.way, one.variant): float(getattr(one, measure)) for one in scores}
+    value = {(one.method, one.variant): float(getattr(one, measure)) for one in scores}
     try:
         disturbed, clean, robust = (
             value[("E_N", "sensors")],
@@ -364,10 +370,10 @@ def rows(scores: Sequence[Scores]) -> list[dict[str, Any]]:
     """The table: one row for each way and variant, regions as columns."""
     return [
         {
-            "way": one.way,
+            "way": one.method,
             "pictures": one.variant,
             "moments": one.moments,
-            "found": one.found,
+            "found": one.detected,
             "vertex_mm": one.vertex_mm,
             "expression_mm": one.expression_mm,
             "r": one.r,
@@ -382,7 +388,7 @@ def each(scores: Sequence[Scores]) -> list[dict[str, Any]]:
     """One row for each movement and each coefficient of every way."""
     out: list[dict[str, Any]] = []
     for one in scores:
-        key = {"way": one.way, "pictures": one.variant}
+        key = {"way": one.method, "pictures": one.variant}
         for name, (vertex, expression) in one.movements.items():
             out.append({**key, "movement": name, "vertex_mm": vertex, "expression_mm": expression})
         out += [{**key, "output": name, "r": value} for name, value in one.coefficients.items()]
@@ -391,7 +397,7 @@ def each(scores: Sequence[Scores]) -> list[dict[str, Any]]:
 
 def side_by_side(
     some: Sequence[Scene],
-    methods: Mapping[str, tuple[Way, tuple[Variant, ...]]],
+    methods: Mapping[str, tuple[Method, tuple[Variant, ...]]],
     head: HeadModel | None = None,
     side: int = 200,
 ) -> U8:
@@ -407,12 +413,12 @@ def side_by_side(
         [_window(scene.sensors, scene.crop, side) for scene in some],
         [_head(model, scene, scene.face.expression, scene.face.shape, side) for scene in some],
     ]
-    for way, variants in methods.values():
+    for method, variants in methods.values():
         for variant in variants:
-            way.reset()
+            method.reset()
             column = []
             for scene in some:
-                read = way.read(scene, variant)
+                read = method.read(scene, variant)
                 column.append(
                     np.full((side, side, 3), 40, np.uint8)
                     if read is None

@@ -42,11 +42,11 @@ def predict(
     model: str,
     direction: str,
     problem: Problem,
-    learnt: npt.NDArray[np.bool_],
-    judged: npt.NDArray[np.bool_],
+    train_rows: npt.NDArray[np.bool_],
+    test_rows: npt.NDArray[np.bool_],
     seed: int = 0,
 ) -> Prediction:
-    """Learn from `learnt` rows, predict `judged` rows.
+    """Learn from `train_rows`, predict `test_rows`.
 
     Raises InputError for a model that is not known, MissingExtra without torch.
     """
@@ -58,8 +58,8 @@ def predict(
     inputs, targets = (problem.muscles, problem.face) if forward else (problem.face, problem.muscles)
     period = problem.period_s
     if model == "rest":
-        mean = targets[learnt].mean(axis=0)
-        rows = np.flatnonzero(judged)
+        mean = targets[train_rows].mean(axis=0)
+        rows = np.flatnonzero(test_rows)
         return Prediction(rows, targets[rows], np.tile(mean, (len(rows), 1)), 0.0)
     ahead = 0
     if model == "mlp_frame":
@@ -76,7 +76,7 @@ def predict(
         ahead = max(ahead, round((lag + 0.03) / period))
     features = _ahead(lagged(inputs, steps, problem.segment), ahead, problem.segment)
     whole = ~np.isnan(features).any(axis=1)
-    train, rows = np.flatnonzero(whole & learnt), np.flatnonzero(whole & judged)
+    train, rows = np.flatnonzero(whole & train_rows), np.flatnonzero(whole & test_rows)
     if len(train) * period < 5 or not len(rows):
         raise InputError(
             f"{problem.name}: {len(train) * period:.1f} s to learn from and {len(rows)} rows to judge; change the split"

@@ -12,7 +12,7 @@ from ..emg.montage import FRIDLUND
 from ..errors import InputError
 from ..head.model import HeadModel
 from ..mapping.fit import learnable
-from ..mapping.lag import estimate, undrifted
+from ..mapping.lag import estimate, without_drift
 from ..mapping.series import Series
 from ..recording.imports import mmm
 from ..recording.imports.parameters import METHODS
@@ -45,7 +45,7 @@ class Problem:
 def from_series(name: str, series: Series, envelope: F32, head: HeadModel) -> Problem:
     """From a recording: the coefficients that move, drift taken out, rows without a face left out."""
     lag = estimate(series)
-    face = undrifted(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0)
+    face = without_drift(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0)
     columns = learnable(series)
     columns[len(head.expression_names) :] = (
         False  # jaw and lids of a head are moved by joints, not by the basis

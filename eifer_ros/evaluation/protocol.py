@@ -78,26 +78,26 @@ class Split(Config):
         Raises InputError where one of them is empty.
         """
         time = times - times[0]
-        judged = np.zeros(len(time), bool)
+        test_rows = np.zeros(len(time), bool)
         if self.kind == "intervals":
             for start, stop in self.test:
-                judged |= (time >= start) & (time < stop)
+                test_rows |= (time >= start) & (time < stop)
         elif self.kind == "tail":
-            judged = time >= (1 - self.share) * time[-1]
+            test_rows = time >= (1 - self.share) * time[-1]
         else:
             # stretches of equal numbers of rows, so that a gap between clips is not half a stretch
             number = np.arange(len(time)) * self.blocks // len(time)
-            judged = number % self.test_every == self.test_every - 1
+            test_rows = number % self.test_every == self.test_every - 1
         near = np.zeros(len(time), bool)
-        edges = np.flatnonzero(judged[1:] != judged[:-1]) + 1
+        edges = np.flatnonzero(test_rows[1:] != test_rows[:-1]) + 1
         for edge in edges.tolist():
             near |= np.abs(time - 0.5 * (time[edge - 1] + time[edge])) < self.gap_s
-        learnt = ~judged & ~near
-        if not learnt.any() or not judged.any():
+        train_rows = ~test_rows & ~near
+        if not train_rows.any() or not test_rows.any():
             raise InputError(
-                f"the split leaves {int(learnt.sum())} rows to learn from and {int(judged.sum())} to be judged"
+                f"the split leaves {int(train_rows.sum())} rows to learn from and {int(test_rows.sum())} to be judged"
             )
-        return learnt, judged
+        return train_rows, test_rows
 
 
 class Protocol(Config):

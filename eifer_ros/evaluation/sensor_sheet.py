@@ -39,7 +39,7 @@ _FLOOR = 0.01
 
 
 @dataclass(frozen=True)
-class Found:
+class TileReading:
     """A face found in a tile.
 
     expression: (E,); vertices: (V, 3) m; head_pose (4, 4) and intrinsics (3, 3) to draw them with.
@@ -52,7 +52,7 @@ class Found:
     points: F64 | None = None
 
 
-Estimator = Callable[[U8], Found | None]
+Estimator = Callable[[U8], TileReading | None]
 """A tile (H, W, 3) RGB to the face in it, or None."""
 
 
@@ -64,7 +64,7 @@ class SheetResult:
     """
 
     predicted: np.ndarray[tuple[int, int], np.dtype[np.intp]]
-    found: list[list[Found | None]]
+    readings: list[list[TileReading | None]]
 
     @property
     def right(self) -> int:
@@ -156,7 +156,7 @@ def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | No
     tracker = EncoderTracker(encoder)
     embedding = model.embedding("landmarks_478")
 
-    def estimate(tile: U8) -> Found | None:
+    def estimate(tile: U8) -> TileReading | None:
         tracker.reset()
         reading = tracker.search(tile)
         if reading is None:
@@ -168,7 +168,7 @@ def encoder_estimator(path: str = ENCODER, shifts: int = 1, head: HeadModel | No
         points = embedding.points(vertices, model.faces)[list(POINTS)].astype(np.float64)
         K = projection.default_intrinsics(tile.shape[1], tile.shape[0])
         pose = _pose(points, several.points, K)
-        return Found(several.expression, vertices, pose, K, reading.points)
+        return TileReading(several.expression, vertices, pose, K, reading.points)
 
     return estimate
 
@@ -179,7 +179,7 @@ def component_estimator(config: ReconstructionConfig) -> Estimator:
     component.setup()
     model = load_head(config.head_model)
 
-    def estimate(tile: U8) -> Found | None:
+    def estimate(tile: U8) -> TileReading | None:
         component.reset()
         state = next(
             emission.item
@@ -194,7 +194,7 @@ def component_estimator(config: ReconstructionConfig) -> Estimator:
             if component.landmarks is not None
             else None
         )
-        return Found(
+        return TileReading(
             state.expression.astype(np.float64), model.state_vertices(state), state.head_pose, K, points
         )
 
@@ -210,7 +210,7 @@ def _pose(points: F64, pixels: F64, K: F64) -> F64:
     return pose
 
 
-def draw(tile: U8, fit: Found | None, head: HeadModel, word: str = "") -> U8:
+def draw(tile: U8, fit: TileReading | None, head: HeadModel, word: str = "") -> U8:
     """The tile with the landmarks, and beside it the fitted head drawn over it."""
     height, width = tile.shape[:2]
     over = tile.copy()
@@ -254,7 +254,7 @@ def picture(sheet: Path, result: SheetResult, head: HeadModel | None = None) -> 
                 if k < 0
                 else f"{MOVEMENTS[movement]}: read as {MOVEMENTS[k]} !"
             )
-            pairs.append(draw(tile, result.found[person][movement], model, word))
+            pairs.append(draw(tile, result.readings[person][movement], model, word))
         columns.append(np.vstack(pairs))
     return np.hstack(columns)
 

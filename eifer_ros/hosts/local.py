@@ -88,12 +88,12 @@ class LocalHost:
 
     def setup(self) -> None:
         """Set up every component, sources last, so that no device runs before somebody listens."""
-        listened = frozenset(self._consumers) | {port for port, _ in self._taps if port}
+        subscribed = frozenset(self._consumers) | {port for port, _ in self._taps if port}
         for component in sorted(
             self.components.values(), key=lambda component: isinstance(component, Source)
         ):
             component.setup()
-            component.wants(listened)
+            component.set_subscribed(subscribed)
 
     @property
     def stopping(self) -> bool:
@@ -217,7 +217,7 @@ class LocalHost:
             self._failure = error
         self.stop()
 
-    def spread(self, emission: Emission, workers: Mapping[str, _Worker], entered: float) -> None:
+    def dispatch(self, emission: Emission, workers: Mapping[str, _Worker], entered: float) -> None:
         """Show an item to the taps and put it into the inbox of everyone who listens."""
         self._show(emission.port, emission.item)
         for name, port in self._consumers.get(emission.port, ()):
@@ -269,15 +269,15 @@ class LiveRun:
 
     def put(self, port: str, item: Item) -> None:
         """An item from outside, into the inbox of everyone who listens."""
-        self._host.spread(Emission(port, item), self._workers, time.perf_counter())
+        self._host.dispatch(Emission(port, item), self._workers, time.perf_counter())
 
     def wake(self, name: str, now: Stamp) -> None:
         """Tick the component called `name`."""
         self._workers[name].wake(now)
 
-    def ask(self, name: str, call: Callable[[], object]) -> None:
+    def call_soon(self, name: str, call: Callable[[], object]) -> None:
         """Make a call in the thread of the component called `name`, before the next item it gets."""
-        self._workers[name].ask(call)
+        self._workers[name].call_soon(call)
 
     def reset(self) -> None:
         """Empty every inbox and let every component that is not a source forget the stream."""
@@ -297,7 +297,7 @@ class LiveRun:
     def _pump(self, produce: Callable[[], Iterator[Emission]]) -> None:
         try:
             for emission in produce():
-                self._host.spread(emission, self._workers, time.perf_counter())
+                self._host.dispatch(emission, self._workers, time.perf_counter())
                 if self._host.stopping:
                     return
         except Exception as error:  # kept for whoever runs the host
@@ -406,7 +406,7 @@ class _Worker:
             self._tick = now
             self._ready.notify()
 
-    def ask(self, call: Callable[[], object]) -> None:
+    def call_soon(self, call: Callable[[], object]) -> None:
         with self._ready:
             self._calls.append(call)
             self._ready.notify()
@@ -438,13 +438,13 @@ class _Worker:
                     call()
                 if tick is not None:
                     for emission in self._component.tick(tick):
-                        self._host.spread(emission, self._workers, time.perf_counter())
+                        self._host.dispatch(emission, self._workers, time.perf_counter())
                 if entry is not None:
                     port, item, entered = entry
                     for emission in self._host._handle(self.name, port.name, item):
                         self._host.latency.setdefault(emission.port, Timing()).durations.append(
                             time.perf_counter() - entered
                         )
-                        self._host.spread(emission, self._workers, entered)
+                        self._host.dispatch(emission, self._workers, entered)
         except Exception as error:  # handed to the caller of run_live
             self._host.fail(error)

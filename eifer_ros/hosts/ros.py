@@ -43,7 +43,7 @@ from .local import LiveRun, LocalHost
 from .ros_parameters import Parameters, Section, overrides, sections_of_file
 from .ros_part import CompositionConfig, Extra, HostConfig, Part, PictureInConfig, PictureOutConfig
 from .ros_report import Reporter
-from .ros_streams import Glances, Inlets, Outlet, Outlets
+from .ros_streams import HousekeepingGroup, Inlets, Outlet, Outlets
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         """For services and actions that take their time: in the node's own group they would hold up its
         topics meanwhile.
         """
-        self.glances = Glances()
+        self.housekeeping_group = HousekeepingGroup()
         """For events that may wait for the next housekeeping."""
         self._ran = self._ended = False
         self.configuring = False
@@ -97,11 +97,11 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self.failure = ""
         """Why the last run broke off; empty where it did not."""
         self.add_post_set_parameters_callback(self._apply)
-        self._survive_misuse()
+        self._guard_transitions()
         self._reporter = Reporter(self, lambda: self._silence_s())
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=Duration(seconds=FORWARD_S), min_backward=Duration(nanoseconds=-1)),
-            post_callback=self._jumped,
+            post_callback=self._on_time_jump,
         )
         # health has to be told also while a simulated clock stands still
         self.create_timer(HOUSEKEEPING_S, self._housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -153,10 +153,10 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         """A topic of a type that is no item; closed by whoever asked for it."""
         return Outlet(self, topic, type_name, profile)
 
-    def ask(self, name: str, call: Callable[[], object]) -> None:
+    def call_soon(self, name: str, call: Callable[[], object]) -> None:
         """Make a call in the thread of a component, or here while the node is inactive."""
         if self._run is not None:
-            self._run.ask(name, call)
+            self._run.call_soon(name, call)
         else:
             call()
 
@@ -224,7 +224,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             if any(parameter.name.startswith(section.prefix) for parameter in parameters):
                 component.config = self._common.config(section)  # type: ignore[attr-defined]
 
-    def _chosen(self) -> list[Part]:
+    def _selected_parts(self) -> list[Part]:
         if not self._composed:
             return list(self._parts.values())
         names = self.own(CompositionConfig).components
@@ -259,9 +259,9 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
     def _configure(self) -> None:
         if self._common.problems:
             raise ConfigError("; ".join(self._common.problems))
-        parts = self._chosen()
+        parts = self._selected_parts()
         for part in parts:
-            config = at_the_pace_of_time(self._common.config(self._sections[part.name]))
+            config = in_real_time(self._common.config(self._sections[part.name]))
             self.components[part.name] = (
                 part.make(config, self) if part.make is not None else part.component(config)  # type: ignore[call-arg]
             )
@@ -286,7 +286,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             self._arrive,
             transport=pictures.image_transport,
             depth=pictures.use_depth,
-            told_frame=self._told_frame,
+            on_frame_id=self._on_frame_id,
         )
         for part in parts:
             for extra in part.extras:
@@ -315,7 +315,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._ran, self._ended, self.failure = True, False, ""
         self._newest.clear()
         simulated = bool(self.get_parameter("use_sim_time").value)
-        self._tell_wants()
+        self._update_subscribed()
         self._reporter.restart()
         run = LiveRun(host, self.now, ticking=not simulated)
         run.start()
@@ -390,7 +390,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         self._ran = False
         gc.unfreeze()
 
-    def _survive_misuse(self) -> None:
+    def _guard_transitions(self) -> None:
         """A transition that the present state does not have is answered with failure.
 
         rclpy up to Jazzy raises into the executor.
@@ -428,11 +428,11 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             self._newest[port] = item.stamp
         run.put(port, item)
 
-    def _told_frame(self, frame_id: str) -> None:
+    def _on_frame_id(self, frame_id: str) -> None:
         if self._outlets is not None:
             self._outlets.camera_frame = frame_id
 
-    def _jumped(self, jump: Any) -> None:
+    def _on_time_jump(self, jump: Any) -> None:
         self._forget(f"the clock jumped by {jump.delta.nanoseconds / NS:+.1f} s: starting afresh")
 
     def _forget(self, why: str) -> None:
@@ -444,14 +444,14 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
 
     # ------------------------------------------------------------ housekeeping
 
-    def _tell_wants(self) -> None:
+    def _update_subscribed(self) -> None:
         if self._outlets is None:
             return
-        listened = self._outlets.listened()
-        listened |= {port.name for component in self.components.values() for port in component.inputs}
+        subscribed = self._outlets.subscribed()
+        subscribed |= {port.name for component in self.components.values() for port in component.inputs}
         for name, component in self.components.items():
             try:
-                component.wants(listened)
+                component.set_subscribed(subscribed)
             except EiferError as error:
                 self.warn(f"wants {name}", f"{name}: {error}", 30.0)
 
@@ -461,13 +461,13 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             if host.failure is not None:
                 self._break_off(host.failure)
             else:
-                self._tell_wants()
+                self._update_subscribed()
                 has_source = any(isinstance(component, Source) for component in self.components.values())
                 if has_source and not run.running and not self._ended:
                     self._ended = True
                     self.get_logger().info("the source has ended")
         self._reporter.turn()
-        self.glances.look()
+        self.housekeeping_group.poll()
 
     def _break_off(self, error: BaseException) -> None:
         self.failure = str(error) or type(error).__name__
@@ -483,7 +483,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             self.trigger_activate()
 
 
-def at_the_pace_of_time(config: Config) -> Config:
+def in_real_time(config: Config) -> Config:
     """A file plays in real time under ROS: `speed: 0`, as fast as items are taken, would flood everyone."""
     if getattr(config, "speed", None) == 0:
         return type(config).model_validate({**config.model_dump(exclude_unset=True), "speed": 1})

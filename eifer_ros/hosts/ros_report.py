@@ -29,7 +29,7 @@ class Reporter:
     def __init__(self, node: NodeHost, silence_s: Callable[[], float]) -> None:
         self._node, self._silence = node, silence_s
         self._publisher = node.create_publisher(
-            ros_class(TYPE), "/diagnostics", 10, callback_group=node.glances
+            ros_class(TYPE), "/diagnostics", 10, callback_group=node.housekeeping_group
         )
         self._turns = 0
         self._before: dict[str, int] = {}

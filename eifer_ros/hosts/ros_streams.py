@@ -43,8 +43,8 @@ DEPTH_WAIT_NS = NS // 10
 """So long after its last message depth counts as flowing, and a picture waits for its own."""
 
 
-class Glances(ReentrantCallbackGroup):  # type: ignore[misc]
-    """For what may wait half a second: looked after for a moment whenever `look` was called, left out of the
+class HousekeepingGroup(ReentrantCallbackGroup):  # type: ignore[misc]
+    """For what may wait half a second: looked after for a moment whenever `poll` was called, left out of the
     executor's waiting otherwise.
 
     Every waiting of rclpy's executor costs time for each thing waited for, in Python; a node has an event of
@@ -57,7 +57,7 @@ class Glances(ReentrantCallbackGroup):  # type: ignore[misc]
         super().__init__()
         self._until = 0.0
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Now is a moment."""
         self._until = time.monotonic() + self.MOMENT_S
 
@@ -86,7 +86,7 @@ class Owner(Protocol):
     """What topics need of the node they belong to."""
 
     node: Any
-    glances: Glances
+    housekeeping_group: HousekeepingGroup
 
     def now(self) -> Stamp:
         """The node's clock."""
@@ -155,17 +155,17 @@ class Outlet:
             event_callbacks=PublisherEventCallbacks(
                 incompatible_qos=self._incompatible, use_default_callbacks=False
             ),
-            callback_group=owner.glances,
+            callback_group=owner.housekeeping_group,
         )
         self.traffic = Traffic(self.publisher.topic_name, describe_qos(self.publisher.qos_profile))
 
     @property
-    def wanted(self) -> bool:
+    def needed(self) -> bool:
         """Whether it is worth making the message."""
         return self.publisher.is_activated and (self.latched or self.publisher.get_subscription_count() > 0)
 
     @property
-    def listened(self) -> bool:
+    def subscribed(self) -> bool:
         """Whether somebody subscribes."""
         return bool(self.publisher.get_subscription_count() > 0)
 
@@ -235,12 +235,12 @@ class Outlets:
         if name not in self.topics:
             self.topics[name] = Outlet(self._owner, topic or name, type_name, requested)
 
-    def listened(self) -> frozenset[str]:
+    def subscribed(self) -> frozenset[str]:
         """Ports that somebody subscribes to."""
         return frozenset(
             port
             for port in self._ports
-            if any(self.topics[topic].listened for topic in self._pictures.get(port, (port,)))
+            if any(self.topics[topic].subscribed for topic in self._pictures.get(port, (port,)))
         )
 
     def take(self, port: str, item: Item) -> None:
@@ -254,7 +254,7 @@ class Outlets:
                 self._picture(port, item)
                 return
             outlet = self.topics[port]
-            if outlet.wanted:
+            if outlet.needed:
                 frame_id = self.camera_frame if isinstance(item, FaceState) else ""
                 outlet.send(conversions.to_wire(item, port, frame_id=frame_id)[0].message)
         except WireError as error:
@@ -264,7 +264,7 @@ class Outlets:
             self._owner.warn(f"out {port}", f"not published on {traffic.topic}: {error}")
 
     def _picture(self, port: str, frame: Frame) -> None:
-        subscribed = {topic for topic in self._pictures[port] if self.topics[topic].wanted}
+        subscribed = {topic for topic in self._pictures[port] if self.topics[topic].needed}
         if not subscribed:
             return
         intrinsics = frame.intrinsics if CAMERA_INFO in subscribed else None
@@ -373,9 +373,9 @@ class Inlets:
         *,
         transport: str = "raw",
         depth: bool = False,
-        told_frame: Callable[[str], None] = lambda frame_id: None,
+        on_frame_id: Callable[[str], None] = lambda frame_id: None,
     ) -> None:
-        self._put, self._told_frame = put, told_frame
+        self._put, self._on_frame_id = put, on_frame_id
         self.topics: dict[str, list[Inlet]] = {}
         """By port; the first of each is the one that must not be silent."""
         self.latched: dict[str, Item] = {}
@@ -394,7 +394,7 @@ class Inlets:
         def feed(message: Any) -> Stamp:
             item = conversions.from_wire(message, type_name)
             if isinstance(item, FaceState) and message.header.frame_id:
-                self._told_frame(message.header.frame_id)
+                self._on_frame_id(message.header.frame_id)
             if port.latched:
                 self.latched[port.name] = item
             self._put(port.name, item)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..errors import InputError, did_you_mean
 from ..types import F32, F64
 from .features import FeatureSpec, Trust, lag_steps, training_pairs
-from .lag import estimate, undrifted
+from .lag import estimate, without_drift
 from .mapping import Direction, Mapping, bounds
 from .regression import Basis, Curve, Linear, Normal, with_noise
 from .scores import scores
@@ -63,7 +63,7 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOutPrediction:
     """Quality of one direction on held-out rows: every row in its turn for the regressions, some stretches
     for the networks.
     """
@@ -87,7 +87,7 @@ def blocks(count: int, folds: int, gap: int) -> Iterator[tuple[slice, slice]]:
 
 def fit_linear(
     features: F32, targets: F32, gap: int, settings: FitSettings, stride: int = 1
-) -> tuple[Linear, Judged, dict[str, Any]]:
+) -> tuple[Linear, HeldOutPrediction, dict[str, Any]]:
     """Ridge or random-feature ridge with strength and kernel width chosen on held-out blocks.
 
     gap: rows left out around each block. stride: every so many rows are used. The noise of the result is that
@@ -120,13 +120,14 @@ def fit_linear(
     best = min(range(len(widths)), key=lambda place: results[place][0])
     _, strength, whole, predicted = results[best]
     curve = Curve.of(predicted, targets) if settings.bend else None
-    judged = Judged(rows, targets, predicted if curve is None else curve.apply(predicted))
-    model = replace(with_noise(whole.solve(strength), judged.residual_variance), curve=curve)
-    return model, judged, {"strength": strength, "width": widths[best]}
+    held_out = HeldOutPrediction(rows, targets, predicted if curve is None else curve.apply(predicted))
+    model = replace(with_noise(whole.solve(strength), held_out.residual_variance), curve=curve)
+    return model, held_out, {"strength": strength, "width": widths[best]}
 
 
 Trainer = Callable[
-    [F32, F32, int, FitSettings, FeatureSpec, Callable[[float], None]], tuple[Any, Judged, dict[str, Any]]
+    [F32, F32, int, FitSettings, FeatureSpec, Callable[[float], None]],
+    tuple[Any, HeldOutPrediction, dict[str, Any]],
 ]
 
 
@@ -141,7 +142,7 @@ def _linear(
     settings: FitSettings,
     spec: FeatureSpec,
     progress: Callable[[float], None],
-) -> tuple[Linear, Judged, dict[str, Any]]:
+) -> tuple[Linear, HeldOutPrediction, dict[str, Any]]:
     return fit_linear(features, targets, gap, settings, max(1, round(THIN_S / spec.period_s)))
 
 
@@ -169,7 +170,7 @@ def fit(
     settings: FitSettings | None = None,
     train_network: Trainer | None = None,
     progress: Callable[[str, float], None] | None = None,
-) -> tuple[Mapping, dict[str, Judged]]:
+) -> tuple[Mapping, dict[str, HeldOutPrediction]]:
     """Both directions from one recording.
 
     lower, upper: (E,) bounds of the head model's expression. envelope: (T, M) envelopes in V beside
@@ -181,7 +182,7 @@ def fit(
     report_progress = progress or (lambda stage, share: None)
     report_progress("lag", 0.0)
     lag = estimate(series, filter_delay_s)
-    series = replace(series, face=undrifted(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0))
+    series = replace(series, face=without_drift(series, lag.drift_ppm if lag.grade in (1, 2) else 0.0))
     trust = Trust.of(series.activation, series.quality)
     clean = trust.apply(series.activation, series.quality)
     low, high = bounds(series.face_names, lower, upper)
@@ -193,16 +194,18 @@ def fit(
     def learning_back(share: float) -> None:
         report_progress("face to muscles", 0.7 + 0.3 * share)
 
-    there, judged_there, chosen_there = _emg2exp(series, clean, low, high, settings, trainer, learning)
+    there, held_out_there, record_there = _emg2exp(series, clean, low, high, settings, trainer, learning)
     report_progress("face to muscles", 0.7)
-    seen_lag = lag.lag_s - filter_delay_s if lag.grade else 0.0
-    back, judged_back, chosen_back = _exp2emg(series, clean, seen_lag, settings, train_network, learning_back)
+    visible_lag_s = lag.lag_s - filter_delay_s if lag.grade else 0.0
+    back, held_out_back, record_back = _exp2emg(
+        series, clean, visible_lag_s, settings, train_network, learning_back
+    )
     report_progress("done", 1.0)
     statistics = {
         "seconds": float(len(series.times) * series.period_s),
-        "rows": len(judged_there.rows),
-        "emg2exp": chosen_there | summary(judged_there),
-        "exp2emg": chosen_back | summary(judged_back),
+        "rows": len(held_out_there.rows),
+        "emg2exp": record_there | summary(held_out_there),
+        "exp2emg": record_back | summary(held_out_back),
     }
     mapping = Mapping(
         series.scheme,
@@ -219,7 +222,7 @@ def fit(
         np.asarray(shape, np.float32),
         statistics,
     )
-    return mapping, {"emg2exp": judged_there, "exp2emg": judged_back}
+    return mapping, {"emg2exp": held_out_there, "exp2emg": held_out_back}
 
 
 def learnable(series: Series) -> npt.NDArray[np.bool_]:
@@ -237,7 +240,7 @@ def _emg2exp(
     settings: FitSettings,
     trainer: Trainer,
     progress: Callable[[float], None],
-) -> tuple[Direction, Judged, dict[str, Any]]:
+) -> tuple[Direction, HeldOutPrediction, dict[str, Any]]:
     learnt = learnable(series)
     if not learnt.any():
         raise InputError(
@@ -248,14 +251,14 @@ def _emg2exp(
         steps = tuple(range(round(CONTEXT_TCN_S / series.period_s)))
     spec = FeatureSpec(steps, series.period_s, settings.ahead_s)
     features, targets, rows = training_pairs(series, spec, clean, series.face[:, learnt])
-    _enough(rows, series)
+    _require_duration(rows, series)
     gap = spec.context + spec.ahead_steps
-    regressor, judged, record = trainer(features, targets, gap, settings, spec, progress)
+    regressor, held_out, record = trainer(features, targets, gap, settings, spec, progress)
     rest = np.where(
         np.isnan(series.face).all(axis=0), 0.0, np.nan_to_num(np.nanmedian(series.face, axis=0))
     ).astype(np.float32)
     deviation = np.nan_to_num(np.nanstd(series.face, axis=0)).astype(np.float32)
-    deviation[learnt] = np.sqrt(judged.residual_variance)
+    deviation[learnt] = np.sqrt(held_out.residual_variance)
     direction = Direction(
         settings.kind,
         spec,
@@ -268,7 +271,7 @@ def _emg2exp(
         high,
         np.maximum(deviation, 1e-3),
     )
-    return direction, replace(judged, rows=rows[judged.rows]), record
+    return direction, replace(held_out, rows=rows[held_out.rows]), record
 
 
 def _exp2emg(
@@ -278,7 +281,7 @@ def _exp2emg(
     settings: FitSettings,
     train_network: Trainer | None,
     progress: Callable[[float], None],
-) -> tuple[Direction, Judged, dict[str, Any]]:
+) -> tuple[Direction, HeldOutPrediction, dict[str, Any]]:
     """Muscles at t from the face at t + lag + LOOK_BACK_S and shortly before: differences of lagged faces are
     its velocities.
     """
@@ -288,8 +291,8 @@ def _exp2emg(
     moved = replace_rows(clean, series, delay)
     spec = FeatureSpec((0, 3, 7, 12), series.period_s, 0.0)
     features, targets, rows = training_pairs(series, spec, series.face, moved)
-    _enough(rows, series)
-    regressor, judged, record = _trainer(kind, train_network)(
+    _require_duration(rows, series)
+    regressor, held_out, record = _trainer(kind, train_network)(
         features, targets, spec.context + delay, replace(settings, kind=kind), spec, progress
     )
     count = len(series.muscles)
@@ -303,9 +306,9 @@ def _exp2emg(
         np.zeros(count, np.float32),
         np.zeros(count, np.float32),
         np.ones(count, np.float32),
-        np.maximum(np.sqrt(judged.residual_variance), 1e-3).astype(np.float32),
+        np.maximum(np.sqrt(held_out.residual_variance), 1e-3).astype(np.float32),
     )
-    return direction, replace(judged, rows=rows[judged.rows]), record
+    return direction, replace(held_out, rows=rows[held_out.rows]), record
 
 
 CONTEXT_TCN_S = 0.64
@@ -340,7 +343,7 @@ def envelope_scale(activation: F32, envelope: F32) -> F32:
     return out
 
 
-def _enough(rows: npt.NDArray[np.intp], series: Series) -> None:
+def _require_duration(rows: npt.NDArray[np.intp], series: Series) -> None:
     if len(rows) * series.period_s < 10.0:
         covered_s = len(rows) * series.period_s
         raise InputError(
@@ -348,7 +351,7 @@ def _enough(rows: npt.NDArray[np.intp], series: Series) -> None:
         )
 
 
-def summary(judged: Judged) -> dict[str, float]:
+def summary(held_out: HeldOutPrediction) -> dict[str, float]:
     """Medians over the outputs of Pearson r and R2 on held-out rows."""
-    r, r2 = scores(judged.truth, judged.predicted)
+    r, r2 = scores(held_out.truth, held_out.predicted)
     return {"r": float(np.nanmedian(r)), "r2": float(np.nanmedian(r2))}

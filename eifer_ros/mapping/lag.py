@@ -186,7 +186,7 @@ def _slope(time: F64, value: F64, weight: F64) -> float:
     )
 
 
-def undrifted(series: Series, drift_ppm: float) -> F32:
+def without_drift(series: Series, drift_ppm: float) -> F32:
     """(T, K) the face as it would be seen with its clock put right by `drift_ppm` about mid-recording; the
     lag itself stays.
     """

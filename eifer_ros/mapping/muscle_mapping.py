@@ -83,7 +83,7 @@ class MuscleMapping(Component):
         self.mapping = mapping
         self._predict_ms: deque[float] = deque(maxlen=500)
         self._rejected = 0
-        self._why = ""
+        self._rejection = ""
         self._fusion: Fusion | None = None
         self.reset()
 
@@ -138,7 +138,7 @@ class MuscleMapping(Component):
         try:
             mapping.check(scheme=item.scheme, muscles=item.muscles, profile=item.profile)
         except ModelError as error:
-            self._rejected, self._why = self._rejected + 1, str(error)
+            self._rejected, self._rejection = self._rejected + 1, str(error)
             return []
         period = round(mapping.period_s * NS)
         if self._last is not None and not 0 < item.stamp - self._last < 1.5 * period:
@@ -197,7 +197,7 @@ class MuscleMapping(Component):
             try:
                 mapping.check_head(state.head_model)
             except ModelError as error:
-                self._rejected, self._why = self._rejected + 1, str(error)
+                self._rejected, self._rejection = self._rejected + 1, str(error)
             return []
         vector = face_vector(state)
         complete = np.isfinite(vector).all()
@@ -251,13 +251,13 @@ class MuscleMapping(Component):
                 if vision is None or vision.status == FaceStatus.LOST
                 else [Emission(FUSED, _as_fused(vision, now))]
             )
-        seen_s = np.inf if vision is None else seconds(now - vision.stamp)
-        felt_s = np.inf if self._emg_stamp is None else seconds(now - self._emg_stamp)
-        if min(seen_s, felt_s) > LOST_S:
+        vision_age_s = np.inf if vision is None else seconds(now - vision.stamp)
+        emg_age_s = np.inf if self._emg_stamp is None else seconds(now - self._emg_stamp)
+        if min(vision_age_s, emg_age_s) > LOST_S:
             size = len(mapping.shape), len(mapping.face_names) - 5
             return [Emission(FUSED, FaceState.lost(now, mapping.head_model, FaceOrigin.FUSED, *size))]
         values, deviation = self._fusion.state(now)
-        status = FaceStatus.TRACKING if seen_s < STALE_VISION_S else FaceStatus.PREDICTED
+        status = FaceStatus.TRACKING if vision_age_s < STALE_VISION_S else FaceStatus.PREDICTED
         fused = self._state(
             mapping, now, values.astype(np.float32), deviation.astype(np.float32), FaceOrigin.FUSED, status
         )
@@ -312,8 +312,8 @@ class MuscleMapping(Component):
         if self.mapping is None:
             return Health(Level.WARN, "no mapping: fit one with eifer fit; vision passes through", values)
         values["lag_ms"] = round(1e3 * self.mapping.lag.lag_s, 1) if self.mapping.lag.grade else "unknown"
-        if self._why:
-            return Health(Level.ERROR, self._why, values)
+        if self._rejection:
+            return Health(Level.ERROR, self._rejection, values)
         return Health(Level.OK, "mapping", values)
 
 

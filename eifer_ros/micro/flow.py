@@ -53,7 +53,7 @@ def normalised(grey: F32) -> F32:
     return np.asarray(flat * (_GREY / spread) + 128.0, np.float32)
 
 
-def look(image: U8, maps: F32, scale: float) -> F32:
+def sample_patch(image: U8, maps: F32, scale: float) -> F32:
     """(SIZE, SIZE) grey picture, averaged over each of its pixels before it is sampled.
 
     image: (H, W, 3) RGB. maps: (SIZE, SIZE, 2) where each pixel lies in the picture. scale: pixels of the

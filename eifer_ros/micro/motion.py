@@ -22,7 +22,7 @@ from ..head import projection
 from ..head.model import HeadModel, rotation_matrix
 from ..types import F32, F64, FaceDisplacement, FaceOrigin, FaceState, FaceStatus, Frame, Stamp, seconds
 from .core import Motion, MotionPrior, MotionSolver, load_prior
-from .flow import DenseFlow, look, normalised
+from .flow import DenseFlow, normalised, sample_patch
 from .geometry import FaceSkin, KeyView, key_view
 from .networks import DynamicNetwork, available
 from .neutral import RunningNeutral
@@ -149,7 +149,7 @@ class MicroMotionEstimator:
         self._static.reset()
         self._smooth: F64 | None = None
         self._stamp: Stamp | None = None
-        self._seen: Stamp = 0
+        self._newest_stamp: Stamp = 0
         self._start: Stamp = 0
 
     @property
@@ -216,16 +216,16 @@ class MicroMotionEstimator:
             and np.isfinite(state.expression).all()
         )
         if not usable:
-            if self._stamp is not None and seconds(frame.stamp - self._seen) > _LOST_S:
+            if self._stamp is not None and seconds(frame.stamp - self._newest_stamp) > _LOST_S:
                 self.reset()
             return None
         if elapsed_s > 0:
             self._gaps.append(elapsed_s)
-        self._stamp = self._seen = frame.stamp
+        self._stamp = self._newest_stamp = frame.stamp
         if self._view is None and not self._take_key(frame, state):
             return None
         motion = self._follow(frame)
-        if motion is None or self._worn(frame.stamp):
+        if motion is None or self._needs_new_key(frame.stamp):
             if not self._take_key(frame, state):
                 self.reset()
                 return None
@@ -248,7 +248,7 @@ class MicroMotionEstimator:
         self._view, self._start, self._key_state = view, frame.stamp, state
         self._turn, self._shift = np.eye(3), np.zeros(3)
         self._scale = float(view.matrix[0, 0])
-        self._sum = look(frame.image, view.maps(self._turn, self._shift), self._scale)
+        self._sum = sample_patch(frame.image, view.maps(self._turn, self._shift), self._scale)
         self._summed = 1
         self._key = self._prepared(self._sum)
         self._flow.take_key(self._key)
@@ -260,7 +260,7 @@ class MicroMotionEstimator:
         assert self._view is not None
         return np.asarray(128.0 + (normalised(grey) - 128.0) * self._view.inside, np.float32)
 
-    def _worn(self, stamp: Stamp) -> bool:
+    def _needs_new_key(self, stamp: Stamp) -> bool:
         """Whether the head has turned away from the key picture, or it is old."""
         angle = float(np.arccos(np.clip((np.trace(self._turn) - 1.0) / 2.0, -1.0, 1.0)))
         far = angle > self.settings.turn_rad or float(np.abs(self._shift).max()) > self.settings.shift_m
@@ -276,7 +276,7 @@ class MicroMotionEstimator:
         for turn in range(2 if self.settings.modules.compensation else 1):
             if not self.settings.modules.compensation:
                 self._turn, self._shift = np.eye(3), np.zeros(3)
-            grey = look(frame.image, view.maps(self._turn, self._shift), self._scale)
+            grey = sample_patch(frame.image, view.maps(self._turn, self._shift), self._scale)
             flow = self._flow.between(self._prepared(grey))
             at = cv2.remap(flow, view.pixels[:, :1], view.pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
             motion = self._solver.solve(at.T.astype(np.float64), self.settings.modules.robust)

@@ -57,7 +57,7 @@ class MicroMotion(Component):
     def __init__(self, config: MicroMotionConfig | None = None) -> None:
         self.config = config if config is not None else MicroMotionConfig()
         self._estimator: MicroMotionEstimator | None = None
-        self._wanted = False
+        self._needed = False
         self._frames: deque[Frame] = deque()
         self._dropped = 0
         self._state: FaceState | None = None
@@ -71,9 +71,9 @@ class MicroMotion(Component):
         self._estimator.warm_up()
         self.reset()
 
-    def wants(self, listened: frozenset[str]) -> None:
+    def set_subscribed(self, subscribed: frozenset[str]) -> None:
         """The displacement is made while somebody listens."""
-        self._wanted = DISPLACEMENT in listened
+        self._needed = DISPLACEMENT in subscribed
 
     def reset(self) -> None:
         """Forget the face and what waits."""
@@ -122,7 +122,7 @@ class MicroMotion(Component):
             sizes = len(state.shape), len(state.expression)
             return [Emission(FINE, FaceState.lost(frame.stamp, state.head_model, state.origin, *sizes))]
         out = [Emission(FINE, result.fine)]
-        if self._wanted:
+        if self._needed:
             out.append(Emission(DISPLACEMENT, result.field(estimator.head)))
         return out
 

@@ -213,7 +213,7 @@ class PulseDetector:
         self._top = np.zeros(2 * self._keep)
         self._filled = 0
         self._newest = -1
-        self._seen = 0
+        self._row_count = 0
         self._variance = np.zeros((lengths, count))
         self._mean_energy = np.ones((lengths, len(self.regions)))
         self._recent = np.ones(len(self.regions))
@@ -227,7 +227,7 @@ class PulseDetector:
     @property
     def settled(self) -> bool:
         """Whether the floor is known."""
-        return self._seen >= SETTLE_S * GRID_HZ + WINDOW
+        return self._row_count >= SETTLE_S * GRID_HZ + WINDOW
 
     def push(self, instant: int, row: F64) -> Pulse | None:
         """Take the values (C,) of one instant; the candidate whose apex lies 0.3 s back, if there is one.
@@ -244,8 +244,8 @@ class PulseDetector:
         self._rows[at] = row
         self._filled += 1
         self._newest = instant
-        self._seen += 1
-        if self._seen < WINDOW:
+        self._row_count += 1
+        if self._row_count < WINDOW:
             return None
         self._learn(at)
         if not self.settled:
@@ -264,7 +264,7 @@ class PulseDetector:
             self.least,
             self.regions,
             self._size,
-            self._seen - WINDOW,
+            self._row_count - WINDOW,
             self._variance,
             self._mean_energy,
             self._recent,

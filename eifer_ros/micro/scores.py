@@ -23,14 +23,14 @@ IOU = 0.5
 class Spotting:
     """Counts of one or more recordings; add them up with `+`. pairs: (found, true) events that match."""
 
-    found: int = 0
+    matched: int = 0
     false: int = 0
     missed: int = 0
     pairs: tuple[tuple[FaceEvent, FaceEvent], ...] = ()
 
     def __add__(self, other: Spotting) -> Spotting:
         return Spotting(
-            self.found + other.found,
+            self.matched + other.matched,
             self.false + other.false,
             self.missed + other.missed,
             self.pairs + other.pairs,
@@ -39,18 +39,18 @@ class Spotting:
     @property
     def precision(self) -> float:
         """Share of the given events that are true; NaN where none was given."""
-        return self.found / (self.found + self.false) if self.found + self.false else float("nan")
+        return self.matched / (self.matched + self.false) if self.matched + self.false else float("nan")
 
     @property
     def recall(self) -> float:
         """Share of the true events that were given; NaN where there is none."""
-        return self.found / (self.found + self.missed) if self.found + self.missed else float("nan")
+        return self.matched / (self.matched + self.missed) if self.matched + self.missed else float("nan")
 
     @property
     def f1(self) -> float:
         """Harmonic mean of both; NaN where there is nothing to find and nothing was given."""
-        total = 2 * self.found + self.false + self.missed
-        return 2 * self.found / total if total else float("nan")
+        total = 2 * self.matched + self.false + self.missed
+        return 2 * self.matched / total if total else float("nan")
 
 
 def iou(a: FaceEvent, b: FaceEvent) -> float:

@@ -126,7 +126,7 @@ class EventSpotter:
         self.emg.restart()
         self._last = -(1 << 62)
         self._lags: deque[float] = deque(maxlen=25)
-        self.candidates = self.given = 0
+        self.candidates = self.emitted = 0
         self.disturbed = dict.fromkeys(("blink", "light", "head turn", "does not go back"), 0)
 
     @property
@@ -183,12 +183,12 @@ class EventSpotter:
                 if waits_for_picture or waits_for_muscles:
                     break
                 sense.pending.popleft()
-                event = self._judge(sense, pulse, skin, lag, vision_present, emg_present)
+                event = self._classify(sense, pulse, skin, lag, vision_present, emg_present)
                 if event is not None:
                     events.append(event)
         return events
 
-    def _judge(
+    def _classify(
         self, sense: _Sense, pulse: Pulse, skin: int, lag: int, vision_present: bool, emg_present: bool
     ) -> FaceEvent | None:
         if abs(skin - self._last) < APART:
@@ -212,7 +212,7 @@ class EventSpotter:
         )
         if vision is None and emg is None:
             return None
-        answers = self.verifiers.judge(
+        answers = self.verifiers.classify(
             None if vision is None else features(vision, self.vision.unit),
             None if emg is None else features(emg, self.emg.unit),
         )
@@ -235,7 +235,7 @@ class EventSpotter:
         if not math.isnan(lead) and vision is not None and emg is not None:
             self._lags.append((vision.instant - emg.instant) / GRID_HZ)
         self._last = round(apex) + (lag if origin == FaceOrigin.EMG else 0)
-        self.given += 1
+        self.emitted += 1
         score = float(
             np.log(max(1.0 - math.exp(log_p[0]), 1e-12)) - log_p[0]
         )  # log odds that this is an event

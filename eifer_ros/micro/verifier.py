@@ -52,7 +52,7 @@ class Verifiers:
     weights: F64
     bias: F64
 
-    def judge(self, vision: F32 | None, emg: F32 | None) -> dict[FaceOrigin, tuple[F64, F64]]:
+    def classify(self, vision: F32 | None, emg: F32 | None) -> dict[FaceOrigin, tuple[F64, F64]]:
         """What each sense makes of its pulse.
 
         Parameters

@@ -26,7 +26,7 @@ from ..topics import profile
 from ..types import FaceState, Item, Marker, MuscleActivity, seconds
 from ..wire.conversions import to_wire
 from ..wire.messages import ros_class
-from ..workflows.fit import Fitted, fit_recording, fit_session
+from ..workflows.fit import FitResult, fit_recording, fit_session
 from ..workflows.session import Session
 
 TURN_S = 0.1
@@ -147,7 +147,7 @@ class Calibrate(_Action):
         calibration = session.result()
         path.parent.mkdir(parents=True, exist_ok=True)
         calibration.save(path)
-        self._host.ask("emg", lambda: self._component.use_calibration(calibration))
+        self._host.call_soon("emg", lambda: self._component.use_calibration(calibration))
         _describe(result, calibration, path)
 
     def _guide(self, goal: Any, session: CalibrationSession, arrived: deque[MuscleActivity]) -> None:
@@ -175,7 +175,7 @@ class Calibrate(_Action):
         for take in session.takes[marked:]:
             label = take.movement if take.accepted else f"rejected {take.movement}"
             for stamp, phase in ((take.start, "start"), (take.end, "end")):
-                if self._markers.wanted:
+                if self._markers.needed:
                     self._markers.send(to_wire(Marker(stamp, label, phase, take.advice), MARKERS)[0].message)
         return len(session.takes)
 
@@ -240,8 +240,8 @@ class FitMapping(_Action):
             fitted = fit_session(self._received(), settings, progress)
             path.parent.mkdir(parents=True, exist_ok=True)
             fitted.mapping.save(path)
-        self._host.ask("mapping", lambda: self._component.use(fitted.mapping))
-        _judge(result, fitted, path)
+        self._host.call_soon("mapping", lambda: self._component.use(fitted.mapping))
+        _fill_quality(result, fitted, path)
 
     def _received(self) -> Session:
         activity, faces = list(self._activity), list(self._faces)
@@ -263,7 +263,7 @@ class FitMapping(_Action):
         self._faces.clear()
 
 
-def _judge(result: Any, fitted: Fitted, path: Path) -> None:
+def _fill_quality(result: Any, fitted: FitResult, path: Path) -> None:
     lag, judged = fitted.mapping.lag, fitted.mapping.statistics["emg2exp"]
     result.message = "; ".join(["mapping fitted and in use", *_sentences(fitted.warnings)])
     result.path = str(path)

@@ -90,7 +90,7 @@ class FaceView(Component):
         """Forget the stream."""
         self.face: FaceState | None = None
         self.muscles: MuscleActivity | None = None
-        self._heard: dict[str, Stamp] = {}
+        self._last_received: dict[str, Stamp] = {}
         self._strongest: F64 = np.zeros(0)
         self._problem = ""
         self._neutral: tuple[bytes, F32] | None = None
@@ -121,9 +121,13 @@ class FaceView(Component):
     def _follows(self, port: str, ranked: tuple[str, ...], stamp: Stamp) -> bool:
         if ranked is FACES and self.config.source != "auto":
             return port == f"face/{self.config.source}"
-        self._heard[port] = stamp
+        self._last_received[port] = stamp
         better = ranked[: ranked.index(port)]
-        return not any(abs(stamp - self._heard[name]) < _GIVE_WAY for name in better if name in self._heard)
+        return not any(
+            abs(stamp - self._last_received[name]) < _GIVE_WAY
+            for name in better
+            if name in self._last_received
+        )
 
     # ------------------------------------------------------------ what is shown
 
@@ -214,7 +218,7 @@ class FaceViewTopics(Extra):
                 (self._mesh, MESH, self._view.skin),
                 (self._map, MUSCLE_MAP, self._view.warm),
             )
-            if outlet.wanted
+            if outlet.needed
         ]
         if not outlets:
             return
@@ -227,7 +231,7 @@ class FaceViewTopics(Extra):
             outlet.send_bytes(triangle_marker(face.stamp, self._frame, name, corners, colours()))
 
     def _place(self, face: FaceState) -> None:
-        if not self._tf.wanted:
+        if not self._tf.needed:
             return
         placed = self._view.transform(face)
         if placed is None:

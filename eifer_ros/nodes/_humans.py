@@ -71,13 +71,13 @@ class Humans(Extra):
         self._kinds = kinds
         self._publishers = {
             "tracked": host.create_lifecycle_publisher(
-                kinds["tracked"], f"{ROOT}/tracked", 10, callback_group=host.glances
+                kinds["tracked"], f"{ROOT}/tracked", 10, callback_group=host.housekeeping_group
             ),
             "roi": host.create_lifecycle_publisher(
-                kinds["roi"], f"{face}/roi", 10, callback_group=host.glances
+                kinds["roi"], f"{face}/roi", 10, callback_group=host.housekeeping_group
             ),
             "facs": host.create_lifecycle_publisher(
-                kinds["facs"], f"{face}/facs", 10, callback_group=host.glances
+                kinds["facs"], f"{face}/facs", 10, callback_group=host.housekeeping_group
             ),
         }
         self._cropped = host.publisher(
@@ -123,7 +123,7 @@ class Humans(Extra):
                     c=float(state.confidence),
                 )
             )
-        if self._cropped.wanted and frame.stamp == state.stamp:
+        if self._cropped.needed and frame.stamp == state.stamp:
             crop = frame.image[
                 round(top * height) : round(bottom * height), round(left * width) : round(right * width)
             ]

@@ -3,7 +3,7 @@ sensors cover it.
 
 At acquisition and about every second the restoring network says how much of the face is covered. Two
 thresholds keep a face on their border from switching to and fro; a way that finds no face gives over to the
-other at once. While a face is followed, the look comes after its estimate is on its way (`afterwards`), so
+other at once. While a face is followed, the look comes after its estimate is on its way (`run_deferred_check`), so
 that it holds up nobody.
 """
 
@@ -73,7 +73,7 @@ class AutoEstimator:
     @property
     def reason(self) -> str:
         """Why the way of the moment was taken."""
-        return self._why
+        return self._reason
 
     @property
     def model(self) -> LandmarkModel:
@@ -90,7 +90,7 @@ class AutoEstimator:
         self.sensors.reset()
         self.landmarks.reset()
         self._used: SensorEstimator | LandmarkEstimator = self.sensors
-        self._why = "no face seen yet"
+        self._reason = "no face seen yet"
         self._since = np.inf
         self._contrary = 0
         self._absent = 0
@@ -107,7 +107,7 @@ class AutoEstimator:
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """See `Estimator`."""
-        self.afterwards()
+        self.run_deferred_check()
         self._since += elapsed_s
         searched = self.sensors.counts.searched + self.landmarks.counts.searched
         estimate = self._used.estimate(frame, intrinsics, elapsed_s)
@@ -118,7 +118,7 @@ class AutoEstimator:
             if estimate is not None:
                 self._take(other, f"{self._used.name} found no face")
         if estimate is not None and self._lost:
-            estimate = self._look(frame, intrinsics, elapsed_s, estimate)
+            estimate = self._check_cover(frame, intrinsics, elapsed_s, estimate)
         elif estimate is not None and self._since >= LOOK_S:
             self._due = frame, intrinsics, elapsed_s, estimate
         self._lost = estimate is None
@@ -129,11 +129,11 @@ class AutoEstimator:
             self._counts.tracked += 1
         return estimate
 
-    def afterwards(self) -> None:
+    def run_deferred_check(self) -> None:
         """What may wait until the last estimate is on its way; the next estimate does it where nobody asked."""
         due, self._due = self._due, None
         if due is not None:
-            self._look(*due)
+            self._check_cover(*due)
 
     def _other(self) -> SensorEstimator | LandmarkEstimator:
         return self.landmarks if self._used is self.sensors else self.sensors
@@ -141,10 +141,10 @@ class AutoEstimator:
     def _take(self, way: SensorEstimator | LandmarkEstimator, reason: str) -> None:
         if way is not self._used:
             self.switches += 1
-        self._used, self._why = way, reason
+        self._used, self._reason = way, reason
         self._contrary = 0
 
-    def _look(self, frame: Frame, intrinsics: F64, elapsed_s: float, estimate: Estimate) -> Estimate:
+    def _check_cover(self, frame: Frame, intrinsics: F64, elapsed_s: float, estimate: Estimate) -> Estimate:
         """How much is covered, and what follows from it."""
         acquired = self._lost
         self._since = 0.0
@@ -158,7 +158,7 @@ class AutoEstimator:
             self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
         )
         if better is self._used:
-            self._contrary, self._why = 0, words
+            self._contrary, self._reason = 0, words
             return estimate
         self._contrary += 1
         if not acquired and self._contrary < _TIMES:
@@ -166,7 +166,7 @@ class AutoEstimator:
         better.follow(frame, estimate.landmarks)
         other = better.estimate(frame, intrinsics, elapsed_s)
         if other is None:
-            self._why = f"{words}, but {better.name} finds no face"
+            self._reason = f"{words}, but {better.name} finds no face"
             self._contrary = 0
             return estimate
         self._take(better, words)

@@ -33,7 +33,7 @@ A face that never moves is 2.3 mm off.
 class Confidence:
     """std_scale: what the encoder's standard deviations are multiplied with to be true.
 
-    weights: (3,) of `clues`. bias: added to their sum.
+    weights: (3,) of `confidence_features`. bias: added to their sum.
 
     scores, shares: (K,) rising table, from the sum to the share of estimates that were right. measured:
     whether it was measured for the network it is used with.
@@ -54,7 +54,7 @@ class Confidence:
 
     def of(self, expected_mm: float, miss_mm: float, readable: float) -> float:
         """0..1."""
-        value = float(clues(expected_mm, miss_mm, readable) @ self.weights) + self.bias
+        value = float(confidence_features(expected_mm, miss_mm, readable) @ self.weights) + self.bias
         return float(np.interp(value, self.scores, self.shares)) if np.isfinite(value) else 0.0
 
     def save(self, path: Path, network: Path) -> None:
@@ -112,7 +112,7 @@ class Confidence:
             raise InputError("scores must rise, shares must not fall and lie in 0..1")
 
 
-def clues(expected_mm: float, miss_mm: float, readable: float) -> F64:
+def confidence_features(expected_mm: float, miss_mm: float, readable: float) -> F64:
     """(3,) each rising with trust: little error expected, points on the head, surely a face."""
     clipped = float(np.clip(readable, 1e-3, 1.0 - 1e-3))
     return np.array(

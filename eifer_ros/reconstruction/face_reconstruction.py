@@ -73,7 +73,7 @@ class Reconstruction(Component):
         self._time_s = 0.0
         self._confidence = 0.0
         self._residual = float("nan")
-        self._wanted: frozenset[str] = frozenset()
+        self._needed: frozenset[str] = frozenset()
         self._estimator: Estimator | None = None
         self._restorer: FaceRestorer | None = None
         self._micro: MicroMotionEstimator | None = None
@@ -106,14 +106,14 @@ class Reconstruction(Component):
             self._micro.warm_up()
         self.reset()
 
-    def wants(self, listened: frozenset[str]) -> None:
+    def set_subscribed(self, subscribed: frozenset[str]) -> None:
         """Restore the face only while somebody looks.
 
         Raises ModelError where the network for it is missing or damaged.
         """
-        self._wanted = listened & {RESTORED, OCCLUSION, DISPLACEMENT}
+        self._needed = subscribed & {RESTORED, OCCLUSION, DISPLACEMENT}
         if (
-            self._wanted & {RESTORED, OCCLUSION}
+            self._needed & {RESTORED, OCCLUSION}
             and self._restorer is None
             and installed(self.config.restorer)
         ):
@@ -168,13 +168,13 @@ class Reconstruction(Component):
             if self._micro is not None
             else [Emission(VISION, self._referenced(state))]
         )
-        return self._then_settle(out + faces + self._restored(item, estimate))
+        return self._emit_then_check(out + faces + self._restored(item, estimate))
 
-    def _then_settle(self, out: list[Emission]) -> Iterator[Emission]:
+    def _emit_then_check(self, out: list[Emission]) -> Iterator[Emission]:
         """The items, and when they are on their way what may wait until then."""
         yield from out
         if isinstance(self._estimator, AutoEstimator):
-            self._estimator.afterwards()
+            self._estimator.run_deferred_check()
 
     def _referenced(self, state: FaceState) -> FaceState:
         return state if self.reference is None else self.reference.apply(state)
@@ -193,7 +193,7 @@ class Reconstruction(Component):
             )
             return [Emission(VISION, self._referenced(replace(state, stamp=frame.stamp, status=status)))]
         out = [Emission(VISION, self._referenced(result.fine))]
-        if DISPLACEMENT in self._wanted:
+        if DISPLACEMENT in self._needed:
             out.append(Emission(DISPLACEMENT, result.field(micro.head)))
         return out
 
@@ -240,16 +240,18 @@ class Reconstruction(Component):
         """The lazy pictures: the camera's own where there is no face to restore, so that who looks on sees a
         stream.
         """
-        if not self._wanted & {RESTORED, OCCLUSION} or self._restorer is None:
+        if not self._needed & {RESTORED, OCCLUSION} or self._restorer is None:
             return []
         restored = None
         if estimate is not None:
-            restored = self._restorer.look(frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2]))
+            restored = self._restorer.restore_crop(
+                frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2])
+            )
         out = []
-        if RESTORED in self._wanted:
+        if RESTORED in self._needed:
             image = frame.image if restored is None else paste(frame.image, restored)
             out.append(Emission(RESTORED, replace(frame, image=image, depth=None)))
-        if OCCLUSION in self._wanted:
+        if OCCLUSION in self._needed:
             image = (
                 np.zeros_like(frame.image) if restored is None else occlusion_picture(frame.image, restored)
             )

@@ -82,7 +82,7 @@ class FaceRestorer:
         crop = Crop(SIZE / 2.0, SIZE / 2.0, float(SIZE), 0.0)
         paste(np.zeros((SIZE, SIZE, 3), np.uint8), self.restore(np.full((SIZE, SIZE, 3), 90, np.uint8), crop))
 
-    def look(self, image: U8, crop: Crop) -> Restored:
+    def restore_crop(self, image: U8, crop: Crop) -> Restored:
         """The same, cut from a picture (H, W, 3)."""
         return self.restore(cut(image, crop), crop)
 

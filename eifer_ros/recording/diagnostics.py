@@ -63,7 +63,7 @@ class LatencyDiary:
         wall: Callable[[], Stamp] = time.time_ns,
     ) -> None:
         self._write, self._durations, self._live, self._wall = write, durations, live, wall
-        self._found: dict[str, list[float]] = {}
+        self._collected: dict[str, list[float]] = {}
         self._due: Stamp | None = None
 
     def take(self, port: str, item: Item) -> None:
@@ -71,9 +71,9 @@ class LatencyDiary:
         if port in _NO_STREAM:
             return
         if self._live:
-            self._found.setdefault(port, []).append((self._wall() - item.stamp) / 1e6)
+            self._collected.setdefault(port, []).append((self._wall() - item.stamp) / 1e6)
         elif (timing := self._durations.get(port)) is not None and timing.durations:
-            self._found.setdefault(port, []).append(1e3 * timing.durations[-1])
+            self._collected.setdefault(port, []).append(1e3 * timing.durations[-1])
         if self._due is None or abs(item.stamp - self._due) > 10 * EVERY_NS:
             self._due = item.stamp + EVERY_NS
         elif item.stamp >= self._due:
@@ -82,7 +82,7 @@ class LatencyDiary:
 
     def flush(self, stamp: Stamp) -> None:
         """Write what has been noted."""
-        collected, self._found = self._found, {}
+        collected, self._collected = self._collected, {}
         if collected:
             self._write(
                 TOPIC,

@@ -171,11 +171,11 @@ class Bag:
         if not self.session and not any(
             stream.role in (Role.ITEM, Role.PICTURE) for _, stream in self.streams
         ):
-            raise self._not_ours()
+            raise self._foreign_error()
         for connection, _ in self.streams:
             _check_definition(self.path, connection)
 
-    def _not_ours(self) -> RecordingError:
+    def _foreign_error(self) -> RecordingError:
         wrong = next(filter(None, (mismatch(c.topic, c.msgtype) for c in self.foreign)), None)
         if wrong:
             return RecordingError(f"{self.path}: not a recording of eifer: {wrong}")

@@ -107,13 +107,13 @@ def recover(path: str | Path, out: str | Path | None = None) -> Recovery:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _StoredMessage:
     schema: Schema
     channel: Channel
     message: Message
 
 
-def _messages(file: Path, result: Recovery) -> Iterator[_Found]:
+def _messages(file: Path, result: Recovery) -> Iterator[_StoredMessage]:
     """Whole messages of one file, in the order in which they were written."""
     result.bytes_total += file.stat().st_size
     schemas: dict[int, Schema] = {}
@@ -131,7 +131,7 @@ def _messages(file: Path, result: Recovery) -> Iterator[_Found]:
             elif isinstance(record, Message):
                 channel = channels.get(record.channel_id)
                 if channel is not None and channel.schema_id in schemas:
-                    yield _Found(schemas[channel.schema_id], channel, record)
+                    yield _StoredMessage(schemas[channel.schema_id], channel, record)
 
 
 def _parsed_records(stream: BinaryIO, result: Recovery) -> Iterator[McapRecord]:
@@ -214,7 +214,7 @@ def _unpack(packed: bytes, compression: str) -> bytes:
     return bytes(done)
 
 
-def _save(first: _Found, rest: Iterator[_Found], out: Path, result: Recovery) -> None:
+def _save(first: _StoredMessage, rest: Iterator[_StoredMessage], out: Path, result: Recovery) -> None:
     writer = open_bag(out, {"recovered_from": str(result.source)})
     connections: dict[tuple[str, str], Connection] = {}
     counts: Counter[str] = Counter()
@@ -232,12 +232,12 @@ def _save(first: _Found, rest: Iterator[_Found], out: Path, result: Recovery) ->
     result.counts = dict(counts)
 
 
-def _chain(first: _Found, rest: Iterator[_Found]) -> Iterator[_Found]:
+def _chain(first: _StoredMessage, rest: Iterator[_StoredMessage]) -> Iterator[_StoredMessage]:
     yield first
     yield from rest
 
 
-def _connect(writer: Writer, record: _Found) -> Connection:
+def _connect(writer: Writer, record: _StoredMessage) -> Connection:
     text = record.schema.data.decode()
     parse = (
         get_types_from_msg(text, record.schema.name)
@@ -257,7 +257,7 @@ def _connect(writer: Writer, record: _Found) -> Connection:
     )
 
 
-def _keep_session(writer: Writer, record: _Found) -> None:
+def _keep_session(writer: Writer, record: _StoredMessage) -> None:
     """The session record back into metadata.yaml, where a whole recording has it."""
     stream = recognise(record.channel.topic, record.schema.name, None)
     if stream is not None and stream.role is Role.SESSION and "eifer" not in writer.custom_data:

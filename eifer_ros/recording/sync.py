@@ -76,7 +76,7 @@ class Sync:
 
     def save(self, recording: Path) -> Path:
         """Write it beside the recording's files; an earlier one is replaced. Returns the file."""
-        path = place(recording)
+        path = sidecar_path(recording)
         tree = {"what": "eifer sync", "format": FORMAT, **asdict(self), "reference": str(self.reference)}
         part = path.with_name(path.name + ".part")
         try:
@@ -94,7 +94,7 @@ class Sync:
 
         Raises InputError for a file that cannot be understood.
         """
-        path = place(recording)
+        path = sidecar_path(recording)
         if not path.exists():
             return None
         try:
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def place(recording: Path) -> Path:
+def sidecar_path(recording: Path) -> Path:
     """Where the sync of a recording stands."""
     return recording / FILE if recording.is_dir() else recording.with_name(f"{recording.stem}.{FILE}")
 

@@ -130,7 +130,7 @@ class WallClock:
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
+class _PlannedItem:
     """Something to emit: when it is acquired, when it arrives, and how to make it.
 
     optional: may be left out when late.
@@ -179,7 +179,7 @@ class _PerformerSource(Source):
             )
         return self._participant
 
-    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_PlannedItem]]:
         """What is emitted within [begin, end), one iterator per kind, each in the order of its stamps."""
         raise NotImplementedError
 
@@ -189,14 +189,14 @@ class _PerformerSource(Source):
         """
         return self._perform(self.streams)
 
-    def _perform(self, streams: Callable[[float, float], list[Iterator[_Planned]]]) -> Iterator[Emission]:
+    def _perform(self, streams: Callable[[float, float], list[Iterator[_PlannedItem]]]) -> Iterator[Emission]:
         """`produce` with some of the streams."""
         self._stop.clear()
         begin = self.config.start_s
         if self.live:
             begin = max(begin, self.participant.time(self._clock.now()))
         end = begin + (self.config.duration_s or _FAR)
-        order: Callable[[_Planned], Stamp] = (
+        order: Callable[[_PlannedItem], Stamp] = (
             (lambda planned: planned.due) if self.live else (lambda planned: planned.stamp)
         )
         for planned in heapq.merge(*streams(begin, end), key=order):
@@ -236,15 +236,15 @@ class _PerformerSource(Source):
 
     # --- what there is to plan -----------------------------------------------------------------------------------------
 
-    def _once(self, begin_s: float, make: Callable[[Stamp], Emission]) -> Iterator[_Planned]:
+    def _once(self, begin_s: float, make: Callable[[Stamp], Emission]) -> Iterator[_PlannedItem]:
         stamp = self.participant.stamp(begin_s)
-        yield _Planned(stamp, stamp, lambda: (make(stamp),))
+        yield _PlannedItem(stamp, stamp, lambda: (make(stamp),))
 
-    def _pictures(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+    def _pictures(self, begin_s: float, end_s: float) -> Iterator[_PlannedItem]:
         number = int(np.ceil(begin_s * self.config.fps - 1e-9))
         while (time_s := number / self.config.fps) < end_s:
             stamp = self.participant.stamp(time_s)
-            yield _Planned(stamp, stamp, functools.partial(self._picture, time_s), optional=True)
+            yield _PlannedItem(stamp, stamp, functools.partial(self._picture, time_s), optional=True)
             number += 1
 
     def _picture(self, time_s: float) -> Iterator[Emission]:
@@ -253,7 +253,7 @@ class _PerformerSource(Source):
         self._frames += 1
         yield Emission(IMAGE.name, self.participant.frame_at(time_s, face))
 
-    def _packets(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+    def _packets(self, begin_s: float, end_s: float) -> Iterator[_PlannedItem]:
         p, size = self.participant, self.config.chunk_samples
         origin = first = -(-p.sample_index(begin_s) // size) * size
         last = p.sample_index(end_s)
@@ -267,7 +267,7 @@ class _PerformerSource(Source):
                 stamp, arrival = p.stamp(first / p.true_rate_hz), p.stamp((first + count) / p.true_rate_hz)
                 if "bursts" in p.artefacts:
                     arrival = -(-arrival // nanoseconds(BURST_S)) * nanoseconds(BURST_S)
-                yield _Planned(
+                yield _PlannedItem(
                     stamp, arrival, functools.partial(self._packet, stamp, first, count, first - origin, lost)
                 )
                 lost = 0
@@ -284,46 +284,50 @@ class _PerformerSource(Source):
             EmgChunk(stamp, p.rate_hz, p.electrodes.names, p.samples(first, count), index, lost, own),
         )
 
-    def _muscles(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+    def _muscles(self, begin_s: float, end_s: float) -> Iterator[_PlannedItem]:
         number = int(np.ceil(begin_s * self.config.truth_hz - 1e-9))
         while (time_s := number / self.config.truth_hz) < end_s:
             stamp = self.participant.stamp(time_s)
-            yield _Planned(stamp, stamp, functools.partial(self._muscle, time_s))
+            yield _PlannedItem(stamp, stamp, functools.partial(self._muscle, time_s))
             number += 1
 
     def _muscle(self, time_s: float) -> Iterator[Emission]:
         yield Emission(TRUE_MUSCLES.name, self.participant.muscles_at(time_s))
 
-    def _windows(self, begin_s: float, end_s: float) -> Iterator[tuple[float, float, _Planned]]:
+    def _windows(self, begin_s: float, end_s: float) -> Iterator[tuple[float, float, _PlannedItem]]:
         """Times to look for rare events in, each with a plan of nothing at its beginning: where none ever
         comes, others must not wait.
         """
         while begin_s < end_s:
             stamp = self.participant.stamp(begin_s)
-            yield begin_s, min(begin_s + _WINDOW_S, end_s), _Planned(stamp, stamp, tuple)
+            yield begin_s, min(begin_s + _WINDOW_S, end_s), _PlannedItem(stamp, stamp, tuple)
             begin_s += _WINDOW_S
 
-    def _movements(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+    def _movements(self, begin_s: float, end_s: float) -> Iterator[_PlannedItem]:
         for begin, end, nothing in self._windows(begin_s, end_s):
             yield nothing
             for marker in self.participant.markers(begin, end):
-                yield _Planned(marker.stamp, marker.stamp, functools.partial(_emit, MOVEMENT.name, marker))
+                yield _PlannedItem(
+                    marker.stamp, marker.stamp, functools.partial(_emit, MOVEMENT.name, marker)
+                )
 
-    def _micro(self, begin_s: float, end_s: float) -> Iterator[_Planned]:
+    def _micro(self, begin_s: float, end_s: float) -> Iterator[_PlannedItem]:
         """Micro-expressions as the skin shows them: with the stamp of the apex, told when they are over."""
         for begin, end, nothing in self._windows(begin_s, end_s):
             yield nothing
             for event in self.participant.face_events(begin, end):
-                yield _Planned(event.stamp, event.offset, functools.partial(_emit, TRUE_EVENTS.name, event))
+                yield _PlannedItem(
+                    event.stamp, event.offset, functools.partial(_emit, TRUE_EVENTS.name, event)
+                )
 
-    def _camera_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+    def _camera_streams(self, begin_s: float, end_s: float) -> list[Iterator[_PlannedItem]]:
         return [
             self._once(begin_s, lambda stamp: Emission(HEAD.name, self.participant.head.info(stamp))),
             self._pictures(begin_s, end_s),
             self._micro(begin_s, end_s),
         ]
 
-    def _emg_streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+    def _emg_streams(self, begin_s: float, end_s: float) -> list[Iterator[_PlannedItem]]:
         return [
             self._once(begin_s, lambda stamp: Emission(CHANNELS.name, self.participant.channel_info(stamp))),
             self._movements(begin_s, end_s),
@@ -345,7 +349,7 @@ class PerformerEmg(_PerformerSource):
         """Build motor units and potentials and compile, seconds."""
         self.participant.emg(self.config.start_s, self.config.start_s + 0.1)
 
-    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_PlannedItem]]:
         """Packets, channel description, true muscles, markers."""
         return self._emg_streams(begin_s, end_s)
 
@@ -359,7 +363,7 @@ class PerformerCamera(_PerformerSource):
         """Build the head and draw once."""
         self.participant.frame_at(self.config.start_s)
 
-    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_PlannedItem]]:
         """Pictures and true faces."""
         return self._camera_streams(begin_s, end_s)
 
@@ -391,7 +395,7 @@ class Performer(_PerformerSource):
             self._perform, self._emg_streams
         )
 
-    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_Planned]]:
+    def streams(self, begin_s: float, end_s: float) -> list[Iterator[_PlannedItem]]:
         """All of both."""
         return [*self._camera_streams(begin_s, end_s), *self._emg_streams(begin_s, end_s)]
 

@@ -28,7 +28,7 @@ from torch import nn
 
 from ..errors import MissingExtra
 from ..mapping.features import FeatureSpec
-from ..mapping.fit import FitSettings, Judged
+from ..mapping.fit import FitSettings, HeldOutPrediction
 from ..mapping.network import Network
 from ..types import F32
 
@@ -107,10 +107,10 @@ def fit_network(
     spec: FeatureSpec,
     progress: Callable[[float], None] | None = None,
     training: Training | None = None,
-) -> tuple[Network, Judged, dict[str, Any]]:
+) -> tuple[Network, HeldOutPrediction, dict[str, Any]]:
     """A network of `settings.kind` from (N, F) features and (N, K) targets in time order.
 
-    gap: rows left out around held-out stretches. `Judged.rows` are the rows it was judged on. Deterministic
+    gap: rows left out around held-out stretches. `HeldOutPrediction.rows` are the rows it was judged on. Deterministic
     for a seed on one machine. progress: share done.
     """
     how, report_progress = training or Training(), progress or (lambda share: None)
@@ -121,7 +121,7 @@ def fit_network(
     )
     x = torch.from_numpy(np.ascontiguousarray((features - mean) / deviation))
     y = torch.from_numpy(np.ascontiguousarray((targets - target_mean) / target_deviation))
-    learn, watch, judge = stretches(len(features), gap)
+    learn, watch, held_out_rows = stretches(len(features), gap)
 
     def new() -> nn.Module:
         torch.manual_seed(settings.seed)
@@ -141,15 +141,15 @@ def fit_network(
             (x[watch], y[watch]),
             lambda s: report_progress(0.6 * s),
         )
-        predicted = _predict(model, x[judge]) * target_deviation + target_mean
+        predicted = _predict(model, x[held_out_rows]) * target_deviation + target_mean
         final = new()
         _train(final, x, y, how, settings.seed, best, None, lambda s: report_progress(0.6 + 0.4 * s))
-    judged = Judged(judge, targets[judge], predicted.astype(np.float32))
+    held_out = HeldOutPrediction(held_out_rows, targets[held_out_rows], predicted.astype(np.float32))
     reach = max(1.0, float(np.percentile((x.numpy() ** 2).mean(axis=1), 99)))
-    noise = np.maximum(judged.residual_variance, 1e-8).astype(np.float32)
+    noise = np.maximum(held_out.residual_variance, 1e-8).astype(np.float32)
     network = Network(to_onnx(final), mean, deviation, target_mean, target_deviation, noise, reach)
     weights = sum(parameter.numel() for parameter in final.parameters())
-    return network, judged, {"epochs": best, "weights": weights}
+    return network, held_out, {"epochs": best, "weights": weights}
 
 
 def stretches(

@@ -69,7 +69,7 @@ class RecordControl:
         self._last = ""
         self._lock = threading.Lock()
         self.written: list[str] = []
-        self.tell: Callable[[str, Item], None] | None = None
+        self.emit: Callable[[str, Item], None] | None = None
         """Where markers are shown besides being recorded."""
 
     def take(self, port: str, item: Item) -> None:
@@ -150,8 +150,8 @@ class RecordControl:
         if self._writer is not None:
             self._writer.write(topics.MARKERS.name, marker)
             self._count += 1
-        if self.tell is not None:
-            self.tell(topics.MARKERS.name, marker)
+        if self.emit is not None:
+            self.emit(topics.MARKERS.name, marker)
 
     def close(self) -> None:
         """Finish a recording that still runs."""
@@ -331,7 +331,7 @@ class ArmControl:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._output, self._name, self._patience_s, self._monotonic = output, name, patience_s, monotonic
-        self._asked: float | None = None
+        self._requested_at: float | None = None
         self._message = "disarmed"
 
     def state(self) -> dict[str, Any]:
@@ -343,10 +343,10 @@ class ArmControl:
     def command(self, verb: str, values: Mapping[str, Any]) -> str:
         """`ask` then `arm`; `release`, `stop`, `clear`."""
         if verb == "ask":
-            self._asked = self._monotonic()
+            self._requested_at = self._monotonic()
             return ""
         if verb == "arm":
-            requested_at, self._asked = self._asked, None
+            requested_at, self._requested_at = self._requested_at, None
             if requested_at is None or self._monotonic() - requested_at > self._patience_s:
                 raise InputError("arming must be confirmed: press Arm and answer the question")
             done, self._message = self._output.arm()

@@ -21,7 +21,7 @@ STONE = (0.36, 0.40, 0.47)
 """Colour of skin without activity."""
 
 
-def known_scheme(name: str) -> Scheme | None:
+def scheme_on_head(name: str) -> Scheme | None:
     """The scheme of that name, None for one whose sites are not on the head model."""
     return {"fridlund": FRIDLUND, "kuramoto": KURAMOTO}.get(name)
 
@@ -38,7 +38,7 @@ _TABLE = ink(np.linspace(0.0, 1.0, 512))
 def sites(head: HeadModel, scheme: str, muscles: Sequence[str]) -> F64:
     """(M, 3) points of the muscles' electrodes on the resting head, NaN where unknown."""
     out = np.full((len(muscles), 3), np.nan)
-    montage = known_scheme(scheme)
+    montage = scheme_on_head(scheme)
     which = f"electrodes_{scheme}"
     if montage is None or which not in head.embeddings:
         return out

@@ -72,7 +72,7 @@ class Page:
         self._sequence = self._shown_sequence = 0
         self._sent_at: deque[tuple[int, float]] = deque(maxlen=8)
         self._trip_s = 1.0
-        self._seen = -1
+        self._sent_version = -1
         self._numbers: dict[str, int] = {}
         self._cursors: dict[str, tuple[int, int]] = {}
         self._marked = self._happened = 0
@@ -86,7 +86,7 @@ class Page:
         """Until the page goes."""
         from aiohttp import WSMsgType
 
-        await self.tell(self.viewer.hello())
+        await self.send_json(self.viewer.hello())
         sender = asyncio.create_task(self._send())
         try:
             async for message in self.socket:
@@ -101,7 +101,7 @@ class Page:
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await sender
 
-    async def tell(self, values: dict[str, Any]) -> None:
+    async def send_json(self, values: dict[str, Any]) -> None:
         """Send a JSON message; a page that has gone is not an error."""
         with contextlib.suppress(ConnectionError, RuntimeError):
             async with self._lock:
@@ -109,7 +109,7 @@ class Page:
 
     async def _fault(self, why: str) -> None:
         self._faults += 1
-        await self.tell({"t": "error", "text": why})
+        await self.send_json({"t": "error", "text": why})
 
     # ---- from the page ----------------------------------------------------------------------------------------------
 
@@ -126,11 +126,11 @@ class Page:
             self._numbers.clear()
             self._cursors.clear()
             self._last_item.clear()
-            self._seen = -1
+            self._sent_version = -1
             self.news.set()
             return None
         if kind == "ping":
-            return await self.tell({"t": "pong", "id": message.get("id"), "now_ms": time.time() * 1e3})
+            return await self.send_json({"t": "pong", "id": message.get("id"), "now_ms": time.time() * 1e3})
         if kind == "command":
             return await self._command(message)
         return await self._fault(f"unknown message {str(kind)[:40]!r}; known are ack, watch, ping, command")
@@ -154,13 +154,13 @@ class Page:
         try:
             # starting a recording touches the disk; arming talks to servos
             said = await asyncio.get_running_loop().run_in_executor(
-                None, self.viewer.obey, name, verb, values
+                None, self.viewer.handle_command, name, verb, values
             )
         except EiferError as error:
-            return await self.tell(reply | {"text": str(error)})
-        self._seen = -1
+            return await self.send_json(reply | {"text": str(error)})
+        self._sent_version = -1
         self.news.set()
-        return await self.tell(reply | {"ok": True, "text": said, "control": name, "verb": verb})
+        return await self.send_json(reply | {"ok": True, "text": said, "control": name, "verb": verb})
 
     # ---- to the page ------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Page:
             wait = due - time.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
-            await self._something_new()
+            await self._wait_for_update()
             start = time.monotonic()
             due = max(due + 1.0 / config.rate_hz, start)
             header, blobs = await self._gather()
@@ -196,7 +196,7 @@ class Page:
             except (ConnectionError, RuntimeError):
                 return
 
-    async def _something_new(self) -> None:
+    async def _wait_for_update(self) -> None:
         """Until something has come since the last message, but no longer than buttons may take to show what
         they did.
         """
@@ -204,12 +204,12 @@ class Page:
         self.news.clear()
         viewer.listeners += 1  # before looking, so that nothing comes in between unseen
         try:
-            if viewer.version == self._seen:
+            if viewer.version == self._sent_version:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.news.wait(), 0.2)
         finally:
             viewer.listeners -= 1
-            self._seen = viewer.version
+            self._sent_version = viewer.version
 
     async def _gather(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What has changed since the last message."""

@@ -241,7 +241,7 @@ class HeadPainter:
             np.zeros((count, 3), np.float32) for _ in range(4)
         )
         self._done = np.zeros(count, np.bool_)
-        self._chosen = np.zeros((len(head.faces), 3), np.int32)
+        self._visible = np.zeros((len(head.faces), 3), np.int32)
         self._slopes = np.zeros((len(head.faces), 3, 3), np.float32)
         self._moves = _moves(head)
         self._rest: tuple[bytes, F32] | None = None
@@ -311,14 +311,14 @@ class HeadPainter:
         for inner, faces in enumerate(self._faces):  # skin first: what it hides then costs little
             begin = count
             count = _choose(
-                self._camera, self._pixels, faces, inner, self._samples, self._normals, self._chosen, begin
+                self._camera, self._pixels, faces, inner, self._samples, self._normals, self._visible, begin
             )
-            more = self._chosen[begin:count]
+            more = self._visible[begin:count]
             raster.fill(self._pixels, more, raster.NEAR_M, self._samples, self._spans, begin, 0)
-        seen, slopes = self._chosen[:count], self._slopes[:count]
-        _light(self._camera, self._normals, tint, _LIGHTS, seen, self._done, self._lit)
-        _slopes(self._pixels, seen, self._lit, slopes)
-        _paint(self._pixels, seen, slopes, self._samples, self._spans, out)
+        drawn, slopes = self._visible[:count], self._slopes[:count]
+        _light(self._camera, self._normals, tint, _LIGHTS, drawn, self._done, self._lit)
+        _slopes(self._pixels, drawn, self._lit, slopes)
+        _paint(self._pixels, drawn, slopes, self._samples, self._spans, out)
         # a whisper of blur takes the stairs off the edges; true multisampling would cost four times the
         # painting
         return np.asarray(cv2.sepFilter2D(out, -1, _SOFT, _SOFT), np.uint8)

@@ -54,7 +54,7 @@ class _Shelf:
         self.make, self.quality = make, quality
         self.picture: Picture | None = None
         self.key: tuple[object, ...] = ()
-        self.made = -1.0
+        self.drawn_at = -1.0
         self.pending: asyncio.Future[None] | None = None
 
 
@@ -144,8 +144,8 @@ class Pictures:
             key = (id(item), item.stamp if item is not None else 0, stale)
             if shelf.pending is not None:
                 waiting.add(shelf.pending)
-            elif key != shelf.key and self._monotonic() - shelf.made >= age:
-                shelf.key, shelf.made = key, self._monotonic()
+            elif key != shelf.key and self._monotonic() - shelf.drawn_at >= age:
+                shelf.key, shelf.drawn_at = key, self._monotonic()
                 due.append((shelf, item))
         if due:
             batch: asyncio.Future[None] = loop.create_future()

@@ -266,7 +266,7 @@ class Viewer:
         self.port = int(site._server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         ready.set()
-        tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._turn())]
+        tasks = [asyncio.create_task(self._report_status()), asyncio.create_task(self._turn())]
         await self._ending.wait()
         for task in tasks:
             task.cancel()
@@ -274,14 +274,14 @@ class Viewer:
             await page.socket.close(code=1001, message=b"the run has ended")
         await runner.cleanup()
 
-    async def _look(self) -> None:
+    async def _report_status(self) -> None:
         """Once a second: figures for the pages that are open."""
         loop = asyncio.get_running_loop()
         while True:
             if self._pages:
                 self._newest_status = await loop.run_in_executor(None, self.status)
                 for page in list(self._pages):
-                    await page.tell(self._status())
+                    await page.send_json(self._status())
             await asyncio.sleep(1.0)
 
     async def _turn(self) -> None:
@@ -309,7 +309,7 @@ class Viewer:
         async def gate(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
-            refused = self._refused(request)
+            refused = self._refusal(request)
             if refused:
                 return web.Response(status=403 if not self.token else 401, text=refused, headers=HEADERS)
             if self.token and "token" in request.query and request.path == "/":
@@ -328,7 +328,7 @@ class Viewer:
 
         return gate
 
-    def _refused(self, request: web.Request) -> str:
+    def _refusal(self, request: web.Request) -> str:
         """Why a request is not answered, or empty."""
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("Host", ""):
@@ -453,7 +453,7 @@ class Viewer:
             "controlled": {name: control.state() for name, control in self.controls.items()},
         }
 
-    def obey(self, name: str, verb: str, values: dict[str, Any]) -> str:
+    def handle_command(self, name: str, verb: str, values: dict[str, Any]) -> str:
         """A button was pressed. Raises EiferError."""
         control = self.controls.get(name)
         if control is None:

@@ -324,7 +324,7 @@ def _events(data: SessionData) -> str:
         "(– where one sense alone saw it)."
     )
     if spotted and true:
-        hit = spotting(spotted, true).found
+        hit = spotting(spotted, true).matched
         about += f" The recording knows {len(true)} true events (framed above); {hit} of the {len(spotted)} found are among them."
     elif true:
         about += " These are the true events of the recording; none were looked for."

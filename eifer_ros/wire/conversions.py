@@ -98,7 +98,7 @@ class _Gate:
     def __init__(self, message: str) -> None:
         self.message = message
 
-    def _complain(self, field: str, problem: str) -> WireError:
+    def _error(self, field: str, problem: str) -> WireError:
         return WireError(f"{self.message}.{field} {problem}")
 
     def length(
@@ -106,9 +106,9 @@ class _Gate:
     ) -> None:
         count = len(value)
         if most is not None and count > most:
-            raise self._complain(field, f"has {count} elements; at most {most} are allowed")
+            raise self._error(field, f"has {count} elements; at most {most} are allowed")
         if same_as is not None and count != same_as[1]:
-            raise self._complain(field, f"has {count} elements; it must have {same_as[1]} like {same_as[0]}")
+            raise self._error(field, f"has {count} elements; it must have {same_as[1]} like {same_as[0]}")
 
     def values(
         self,
@@ -126,7 +126,7 @@ class _Gate:
         unknown = np.isnan(value)
         if unknown.any() and not nan:
             place = int(np.flatnonzero(unknown.ravel())[0])
-            raise self._complain(f"{field}[{place}]", f"is NaN; it must be a number{why}")
+            raise self._error(f"{field}[{place}]", f"is NaN; it must be a number{why}")
         present = value[~unknown]
         if present.size and not (
             np.isfinite(present).all() and present.min() >= low - 1e-6 and present.max() <= high + 1e-6
@@ -135,18 +135,18 @@ class _Gate:
                 wrong = ~unknown & ~((value >= low - 1e-6) & (value <= high + 1e-6) & np.isfinite(value))
             place = int(np.flatnonzero(wrong.ravel())[0])
             span = "finite" if np.isinf(low) and np.isinf(high) else f"in {low:g}..{high:g}"
-            raise self._complain(f"{field}[{place}]", f"is {value.ravel()[place]:g}; it must be {span}")
+            raise self._error(f"{field}[{place}]", f"is {value.ravel()[place]:g}; it must be {span}")
 
     def text(self, field: str, value: str) -> None:
         if not value:
-            raise self._complain(field, "is empty; it must name something")
+            raise self._error(field, "is empty; it must name something")
 
     def member(self, field: str, value: int, enum: type[Any]) -> Any:
         try:
             return enum(int(value))
         except ValueError:
             members = ", ".join(f"{member.value} {member.name}" for member in enum)
-            raise self._complain(field, f"is {value}; it must be one of {members}") from None
+            raise self._error(field, f"is {value}; it must be one of {members}") from None
 
 
 # ---------------------------------------------------------------- EMG

@@ -305,7 +305,7 @@ class _Dask:
             self._client = distributed.Client(self._cluster)
             self._client.wait_for_workers(config.workers, timeout=120)
         self._client.run(_warm)
-        self._known = set(self._client.scheduler_info(n_workers=-1)["workers"])
+        self._worker_names = set(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def run(
         self, pending: list[Unit], work: Callable[[Unit], Done], stop: threading.Event | None
@@ -344,8 +344,8 @@ class _Dask:
 
     def _count_deaths(self) -> None:
         now = set(self._client.scheduler_info(n_workers=-1)["workers"])
-        self.deaths += len(self._known - now)
-        self._known = now | (self._known & now)
+        self.deaths += len(self._worker_names - now)
+        self._worker_names = now | (self._worker_names & now)
 
     def close(self) -> None:
         """End own workers; a cluster of others is left alone."""

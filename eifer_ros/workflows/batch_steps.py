@@ -234,14 +234,14 @@ def _fit(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
     settings = dict(unit.settings.get("fit", {}))
     faces = str(settings.pop("faces", "auto"))
     fitted = fit_recording(_bag_of(previous), part / "mapping.npz", FitSettings(**settings), faces=faces)
-    judged = fitted.judged["emg2exp"]
-    backward = fitted.judged["exp2emg"]
+    held_out = fitted.held_out["emg2exp"]
+    backward = fitted.held_out["exp2emg"]
     learnt = fitted.mapping.emg2exp.learnt
     with (part / "heldout.npz").open("wb") as file:
         np.savez_compressed(
             file,
-            truth=judged.truth,
-            predicted=judged.predicted,
+            truth=held_out.truth,
+            predicted=held_out.predicted,
             names=np.array(fitted.mapping.face_names)[learnt],
             muscles_truth=backward.truth,
             muscles_predicted=backward.predicted,

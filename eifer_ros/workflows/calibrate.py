@@ -29,7 +29,7 @@ def calibrate_recording(
     path: Path, out: Path, emg: EmgConfig | None = None, progress: Progress | None = None
 ) -> Calibration:
     """From a recording with markers. `out` must not exist."""
-    _not_there(out)
+    _require_new(out)
     session = load_session(path, faces="none", emg=emg, progress=progress).calibrated()
     assert session.calibration is not None
     session.calibration.save(out)
@@ -147,6 +147,6 @@ class _Runner(threading.Thread):
             raise self._error
 
 
-def _not_there(out: Path) -> None:
+def _require_new(out: Path) -> None:
     if out.exists():
         raise InputError(f"{out}: exists; a calibration is never overwritten, give another --out")

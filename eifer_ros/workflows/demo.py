@@ -30,10 +30,10 @@ from ..types import F32, FaceState, FaceStatus, Frame, Item, seconds
 from .common import new_folder
 from .demo_page import write_page
 from .demo_result import DemoResult, Log
-from .fit import Fitted, fit_session
+from .fit import FitResult, fit_session
 from .session import Session
 
-Told = Callable[[str, float], None]
+StageCallback = Callable[[str, float], None]
 """Called with the stage's name and the share of it that is done."""
 
 BLIND_S = (12.0, 17.0)
@@ -85,19 +85,19 @@ def run_demo(
     out: Path,
     settings: DemoSettings | None = None,
     *,
-    progress: Told | None = None,
+    progress: StageCallback | None = None,
     stop: threading.Event | None = None,
 ) -> DemoResult:
     """Run it. `out` must be new or empty. progress: called with the stage and the share of it that is done."""
     settings = settings or DemoSettings()
-    report_progress: Told = progress or (lambda stage, share: None)
+    report_progress: StageCallback = progress or (lambda stage, share: None)
     new_folder(out)
     result = DemoResult()
     begin = time.perf_counter()
     fitted = _calibrate(out, settings, report_progress, stop, result)
     log, host, bag = _perform(out, settings, fitted, report_progress, stop)
     result.values["seconds"] = time.perf_counter() - begin
-    _judge(result, fitted, log, host)
+    _score(result, fitted, log, host)
     _bag_figures(result, bag)
     result.files |= {
         "calibration recording": str(out / "calibration"),
@@ -134,7 +134,11 @@ def _config(settings: DemoSettings, session: int, program: str, duration_s: floa
 
 
 def _watch(
-    host: LocalHost, stage: str, duration_s: float, report_progress: Told, stop: threading.Event | None
+    host: LocalHost,
+    stage: str,
+    duration_s: float,
+    report_progress: StageCallback,
+    stop: threading.Event | None,
 ) -> None:
     first: list[int] = []
 
@@ -148,8 +152,12 @@ def _watch(
 
 
 def _calibrate(
-    out: Path, settings: DemoSettings, report_progress: Told, stop: threading.Event | None, result: DemoResult
-) -> Fitted:
+    out: Path,
+    settings: DemoSettings,
+    report_progress: StageCallback,
+    stop: threading.Event | None,
+    result: DemoResult,
+) -> FitResult:
     """The 11 movements, recorded, calibrated and fitted to."""
     processing, reconstruction = (
         EmgProcessing(EmgConfig(scheme=SCHEME)),
@@ -193,7 +201,11 @@ def _calibrate(
 
 
 def _perform(
-    out: Path, settings: DemoSettings, fitted: Fitted, report_progress: Told, stop: threading.Event | None
+    out: Path,
+    settings: DemoSettings,
+    fitted: FitResult,
+    report_progress: StageCallback,
+    stop: threading.Event | None,
 ) -> tuple[Log, LocalHost, BagWriter]:
     """The live part: another session of the same person, everything running, the camera covered for a while."""
     processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), _Seeing(ReconstructionConfig())
@@ -240,7 +252,7 @@ def aligned(
     return estimated[inside], true[inside].astype(np.float32), times[inside]
 
 
-def _judge(result: DemoResult, fitted: Fitted, log: Log, host: LocalHost) -> None:
+def _score(result: DemoResult, fitted: FitResult, log: Log, host: LocalHost) -> None:
     head: HeadModel = load_head(fitted.mapping.head_model)
     basis = displacement_basis(head)
     truth = log.faces[topics.TRUE_FACE.name]

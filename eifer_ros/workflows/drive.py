@@ -24,7 +24,7 @@ VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
 @dataclass
-class Driven:
+class DriveResult:
     """What was sent. commands: joint targets; states: health of the outputs, in words."""
 
     faces: int = 0
@@ -43,7 +43,7 @@ def drive(
     loop: bool = False,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-) -> Driven:
+) -> DriveResult:
     """Drive outputs from `source`, a recording or a camera URL.
 
     avatars: addresses such as `vmc://127.0.0.1:39539`. animatronic: joint map. arm: let the animatronic move;
@@ -74,7 +74,7 @@ def drive(
         machine = open_animatronic(animatronic, armed=arm)
         outputs["animatronic"] = machine
     host = LocalHost(components | outputs)
-    result = Driven()
+    result = DriveResult()
     first = 0
 
     def show(port: str, item: Item) -> None:

@@ -146,7 +146,7 @@ def evaluate(
 
 
 @dataclass
-class Everything:
+class EvaluationSuite:
     """Every area and benchmark. failures: what could not be done, and why; the rest went on."""
 
     areas: dict[str, Evaluation] = field(default_factory=dict)
@@ -170,7 +170,7 @@ def evaluate_all(
     areas: tuple[str, ...] = AREAS,
     benches: tuple[str, ...] = BENCHES,
     progress: Progress | None = None,
-) -> Everything:
+) -> EvaluationSuite:
     """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of
     the source tree.
 
@@ -179,7 +179,7 @@ def evaluate_all(
     where `out` is not empty, or benchmarks are asked for outside a source tree.
     """
     new_folder(out)
-    result = Everything()
+    result = EvaluationSuite()
     report_progress = progress or (lambda done, total, words: None)
     for name in areas:
         try:
@@ -218,8 +218,8 @@ def _mapping(result: Evaluation, figures: Path, report_progress: Progress) -> No
     ]
     predictions: dict[tuple[str, str, str], Prediction] = {}
     for done, (problem, direction, model, seed) in enumerate(runs):
-        learnt, judged = protocol.split.rows(problem.times)
-        prediction = predict(model, direction, problem, learnt, judged, seed)
+        train_rows, test_rows = protocol.split.rows(problem.times)
+        prediction = predict(model, direction, problem, train_rows, test_rows, seed)
         row, each = mapping_scores(problem, direction, prediction)
         key = {
             "data": problem.name,
@@ -442,19 +442,19 @@ def _faces_under_sensors(result: Evaluation, figures: Path, report_progress: Pro
     """
     protocol = result.protocol
     head = load_head()
-    methods = under_sensors.ways(head, protocol.encoder, protocol.encoder_bare, protocol.restorer)
+    methods = under_sensors.methods_by_name(head, protocol.encoder, protocol.encoder_bare, protocol.restorer)
     lacking = [name for name in ("E_N", "E_S", "restored") if name not in methods]
     if lacking:
         result.notes.append(f"not judged, as their networks are not installed: {', '.join(lacking)}")
     total = len(protocol.participants)
-    judged = under_sensors.judge(
+    readings = under_sensors.collect_readings(
         protocol.participants,
         methods,
         protocol.moments,
         source=under_sensors.scenes,
         progress=lambda done, _: report_progress(done, total, f"{done} of {total} participants"),
     )
-    results = under_sensors.scores(judged, head)
+    results = under_sensors.scores(readings, head)
     result.rows += under_sensors.rows(results)
     result.each += under_sensors.each(results)
     closure = under_sensors.gap_closure(results)
@@ -465,7 +465,7 @@ def _faces_under_sensors(result: Evaluation, figures: Path, report_progress: Pro
         )
     label = "vertex error in mm, one dot per movement, bar: median"
     groups = [
-        (f"{one.way}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in results
+        (f"{one.method}, {one.variant}", [vertex for vertex, _ in one.movements.values()]) for one in results
     ]
     _draw(result, dots_figure, figures / "movements.svg", "Faces under sensors", label, groups)
     for seed in protocol.participants[:3]:

@@ -14,7 +14,7 @@ from ..emg.emg_processing import EmgConfig
 from ..emg.filters import design, profile_named
 from ..emg.protocol import PROTOCOL, movement_named
 from ..errors import InputError
-from ..mapping.fit import FitSettings, Judged, fit
+from ..mapping.fit import FitSettings, HeldOutPrediction, fit
 from ..mapping.mapping import Mapping
 from ..mapping.series import Series, assemble
 from ..mapping.suspect import swapped
@@ -24,11 +24,11 @@ from .session import Session, load_session
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a fit came to. warnings: what seems wrong with the recording, one sentence each."""
 
     mapping: Mapping
-    judged: dict[str, Judged]
+    held_out: dict[str, HeldOutPrediction]
     session: Session
     warnings: tuple[str, ...] = ()
 
@@ -108,7 +108,7 @@ def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.flo
 
 def fit_session(
     session: Session, settings: FitSettings | None = None, progress: Progress | None = None
-) -> Fitted:
+) -> FitResult:
     """Fit to a session whose activity is calibrated."""
     series, envelope = series_of(session)
     shapes = np.stack(
@@ -122,7 +122,7 @@ def fit_session(
         if progress is not None:
             progress(round(100 * share), 100, stage)
 
-    mapping, judged = fit(
+    mapping, held_out = fit(
         series,
         profile=profile,
         lower=head.expression_bounds[:, 0],
@@ -135,7 +135,7 @@ def fit_session(
         progress=fit_progress,
     )
     visible = mapping.lag.lag_s - filter_delay_s(profile) if mapping.lag.grade else 0.0
-    return Fitted(mapping, judged, session, warnings_of(session, series, visible))
+    return FitResult(mapping, held_out, session, warnings_of(session, series, visible))
 
 
 def fit_recording(
@@ -147,7 +147,7 @@ def fit_recording(
     faces: str = "auto",
     emg: EmgConfig | None = None,
     progress: Progress | None = None,
-) -> Fitted:
+) -> FitResult:
     """Read a recording, calibrate it where no calibration is given, fit, and write the mapping to `out`
     (where given).
     """

@@ -46,7 +46,7 @@ PROFILE = "eifer_mmm"
 
 
 @dataclass
-class Imported:
+class ImportResult:
     """What an import came to. bags: by name. written: items by port. notes: oddities.
 
     failures: what was left out, and why.
@@ -79,7 +79,7 @@ def import_mmm(
     head_model: str = "",
     pictures: str = "none",
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportResult:
     """Each session of MMM or MaM as one recording `out`/SESSION: envelopes, faces, movement markers, pictures
     where asked for.
 
@@ -94,7 +94,7 @@ def import_mmm(
     reader = method_named(method)
     head = _head_for(reader.name, head_model)
     dataset = mmm.read_index(root)
-    result = Imported(notes=list(dataset.notes))
+    result = ImportResult(notes=list(dataset.notes))
     selection = list(sessions) or [
         name for name in dataset.sessions if any(clip.emg or clip.parameters for clip in dataset.of(name))
     ]
@@ -255,7 +255,7 @@ def import_emg(
     video_offset_s: float = 0.0,
     progress: Progress | None = None,
     **options: Any,
-) -> Imported:
+) -> ImportResult:
     """One EMG file (CSV or text, XDF, EDF, BDF) as the recording `out`, with its markers, and a video beside
     it where given.
 
@@ -286,7 +286,7 @@ def import_emg(
         camera = VideoSource(VideoConfig(path=str(video), start_stamp=start + round(video_offset_s * NS)))
         camera.setup()
         streams.append(camera.produce())
-    result = Imported(notes=list(recording.notes))
+    result = ImportResult(notes=list(recording.notes))
     about = {
         "source": path.name,
         "times": "of the file" if recording.stamps[0] else "counted from the first sample",

@@ -15,7 +15,7 @@ from ..recording.imports import micro
 from ..recording.writer import BagWriter
 from ..types import NS, UNKNOWN_LABEL, FaceEvent, FaceOrigin, Frame, Marker, Stamp
 from .common import Progress, new_folder
-from .imports import GAP_S, UNDATED, Imported
+from .imports import GAP_S, UNDATED, ImportResult
 
 LICENCE = "{}: for research by those who signed its owner's agreement; redistribution not permitted"
 JPEG_QUALITY = 98
@@ -35,7 +35,7 @@ def import_micro(
     frames: Path | None = None,
     rate_hz: float = 0.0,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportResult:
     """Each subject of the collection `kind` (casme2, samm, casme3) in `root` as one recording `out`/SUBJECT,
     clips in a row.
 
@@ -56,7 +56,7 @@ def import_micro(
                 f"{root}: no subject '{name}'{did_you_mean(name, present)}; it has {', '.join(present)}"
             )
     selection = tuple(dict.fromkeys(subjects)) or present
-    result = Imported(notes=list(index.notes), failures=dict(index.failures))
+    result = ImportResult(notes=list(index.notes), failures=dict(index.failures))
     if rate < 60.0:
         result.notes.append(
             f"{index.collection.name} at {rate:g} frames/s: half a second is {rate / 2:.0f} pictures; spotting wants 100 frames/s or more"
@@ -91,7 +91,7 @@ def import_micro(
 
 
 def event_of(
-    row: micro.Labelled, collection: micro.Collection, stamp: Stamp, first: int, rate_hz: float
+    row: micro.LabelRow, collection: micro.Collection, stamp: Stamp, first: int, rate_hz: float
 ) -> FaceEvent:
     """The row as an event; `stamp` is that of frame `first`.
 

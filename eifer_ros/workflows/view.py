@@ -15,7 +15,7 @@ from ..emg.calibration import Calibration
 from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..errors import InputError
 from ..hosts.local import LocalHost
-from ..mapping.mapping import Mapping as Fitted
+from ..mapping.mapping import Mapping as FittedMapping
 from ..mapping.muscle_mapping import MappingConfig, MuscleMapping
 from ..micro.event_spotter import Spotter, SpotterConfig
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
@@ -42,7 +42,7 @@ RESTORED_NS = 95_000_000
 
 
 @dataclass(frozen=True)
-class Viewed:
+class ViewResult:
     """What a session at the page came to."""
 
     url: str
@@ -62,8 +62,8 @@ class Estimator(Component):
 
     def __init__(self, config: ReconstructionConfig | None = None) -> None:
         self._inner = Reconstruction(config or ReconstructionConfig())
-        self._listened: frozenset[str] = frozenset()
-        self._asked = self._looked_at = False
+        self._subscribed: frozenset[str] = frozenset()
+        self._has_pages = self._restoring = False
         self._restored: Stamp = 0
         self.tick_hz = self._inner.tick_hz
 
@@ -80,28 +80,28 @@ class Estimator(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """A picture to the estimator of the moment."""
-        looked_at = self._asked and abs(item.stamp - self._restored) >= RESTORED_NS
-        if looked_at:
+        restoring = self._has_pages and abs(item.stamp - self._restored) >= RESTORED_NS
+        if restoring:
             self._restored = item.stamp
-        if looked_at != self._looked_at:  # here, because a component is called from one thread
-            self._looked_at = looked_at
-            self._inner.wants(self._wanted())
+        if restoring != self._restoring:  # here, because a component is called from one thread
+            self._restoring = restoring
+            self._inner.set_subscribed(self._needed())
         return self._inner.handle(port, item)
 
-    def wants(self, listened: frozenset[str]) -> None:
+    def set_subscribed(self, subscribed: frozenset[str]) -> None:
         """See `Component`."""
-        self._listened = listened
-        self._inner.wants(self._wanted())
+        self._subscribed = subscribed
+        self._inner.set_subscribed(self._needed())
 
-    def _wanted(self) -> frozenset[str]:
-        return self._listened | ({RESTORED} if self._looked_at else frozenset())
+    def _needed(self) -> frozenset[str]:
+        return self._subscribed | ({RESTORED} if self._restoring else frozenset())
 
-    def look(self, pages: int) -> None:
+    def set_page_count(self, pages: int) -> None:
         """Restore the face only while a page shows it, and as often as it is shown.
 
         From any thread; holds from the next picture on.
         """
-        self._asked = pages > 0
+        self._has_pages = pages > 0
 
     def reset(self) -> None:
         """Forget the stream."""
@@ -138,7 +138,7 @@ class Estimator(Component):
                 ReconstructionConfig.model_validate(self._inner.config.model_dump() | {"estimator": name})
             )
             other.setup()
-            other.wants(self._wanted())
+            other.set_subscribed(self._needed())
             other.use_reference(self._inner.reference)
             self._inner = other
         return f"estimator: {name}"
@@ -165,10 +165,10 @@ def attach(
     host.tap(viewer.take)
     for name, component in host.components.items():
         if isinstance(component, Estimator):
-            viewer.on_pages.append(component.look)
+            viewer.on_pages.append(component.set_page_count)
         elif isinstance(component, Reconstruction):
             host.components[name] = estimator = Estimator.around(component)
-            viewer.on_pages.append(estimator.look)
+            viewer.on_pages.append(estimator.set_page_count)
     viewer.start()
     return viewer
 
@@ -189,7 +189,7 @@ def view(
     loop: bool = False,
     ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
-) -> Viewed:
+) -> ViewResult:
     """Serve the page until `stop` is set or a live source ends.
 
     source: a recording, a video file, or a URL that is camera and amplifier in one (`performer:7`). camera,
@@ -233,7 +233,7 @@ def view(
                 )
         record = controls.get("record")
         if isinstance(record, RecordControl):
-            record.tell = viewer.take
+            record.emit = viewer.take
         if ready is not None:
             ready(viewer.url)
         if stop is not None:
@@ -245,10 +245,10 @@ def view(
     shown = sorted(viewer.shown_ms)
     record_control = controls.get("record")
     written = tuple(record_control.written) if isinstance(record_control, RecordControl) else ()
-    return Viewed(viewer.url, shown[len(shown) // 2] if shown else None, written)
+    return ViewResult(viewer.url, shown[len(shown) // 2] if shown else None, written)
 
 
-def _at_its_pace(camera: str) -> Source:
+def _paced_camera(camera: str) -> Source:
     """A camera; a file plays by the clock, because a person watches.
 
     A simulated one is drawn as large as the page shows it.
@@ -269,7 +269,7 @@ def _end(stop: threading.Event, host: LocalHost) -> None:
 def _facts(mapping: Path | None) -> dict[str, Any]:
     if mapping is None:
         return {}
-    fitted = Fitted.load(mapping)
+    fitted = FittedMapping.load(mapping)
     return {
         "lag_ms": round(1e3 * fitted.lag.lag_s, 1) if fitted.lag.grade else None,
         "lag_grade": fitted.lag.grade,
@@ -317,7 +317,7 @@ def _live(
     controls: dict[str, Control] = {}
     record = RecordControl(out, {"participant": participant, "camera": camera or "", "emg": emg or ""})
     if camera is not None:
-        components["camera"] = _at_its_pace(camera)
+        components["camera"] = _paced_camera(camera)
         components["reconstruction"] = controls["estimator"] = Estimator(ReconstructionConfig(micro=micro))
     calibrate: CalibrateControl | None = None
     if emg is not None:

@@ -26,7 +26,7 @@ from eifer_ros.errors import InputError
 from eifer_ros.evaluation.face import VARIANTS, Scene, scenes
 from eifer_ros.evaluation.metrics import displacement_basis, vertex_error_mm
 from eifer_ros.head.model import HeadModel, load_head
-from eifer_ros.reconstruction.confidence import GOOD_MM, Confidence, clues, expected_error
+from eifer_ros.reconstruction.confidence import GOOD_MM, Confidence, confidence_features, expected_error
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
 from eifer_ros.simulation.seeds import generator
@@ -47,7 +47,7 @@ class Samples:
     coefficient by coefficient.
     """
 
-    clues: F64
+    confidence_features: F64
     error_mm: F64
     person: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     clean: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -55,7 +55,7 @@ class Samples:
     squared2: F64
 
 
-def spoil(image: U8, scene: Scene, rng: np.random.Generator) -> U8:
+def degrade(image: U8, scene: Scene, rng: np.random.Generator) -> U8:
     """`image` as a bad camera or a hand leaves it."""
     side = scene.crop.side
     kind = int(rng.integers(7))
@@ -120,7 +120,7 @@ def collect(
                 image = scene.frame(variant).image
                 for clean in (True, False):
                     frame = Frame(
-                        scene.face.stamp, image if clean else spoil(image, scene, rng), scene.intrinsics
+                        scene.face.stamp, image if clean else degrade(image, scene, rng), scene.intrinsics
                     )
                     estimate = estimator.estimate(frame, scene.intrinsics, 1.0)
                     if estimate is None or estimator.reading is None:
@@ -132,9 +132,9 @@ def collect(
                     raw = estimator.expected_mm(estimator.reading.expression_std)
                     rows.append(
                         (
-                            clues(
+                            confidence_features(
                                 raw * plain.std_scale,
-                                estimator.miss_mm(estimate.fit),
+                                estimator.landmark_error_mm(estimate.fit),
                                 estimate.landmarks.presence,
                             ),
                             float(vertex_error_mm(basis, face, truth)[0]),
@@ -171,13 +171,13 @@ def learn(samples: Samples, std_scale: float) -> Confidence:
         )
 
     def loss(values: F64) -> float:
-        z = samples.clues @ values[:3] + values[3]
+        z = samples.confidence_features @ values[:3] + values[3]
         return float((np.logaddexp(0.0, z) - right * z).mean() + 1e-3 * (values[:3] ** 2).sum())
 
     best = minimize(
         loss, np.array([1.0, 0.5, 0.5, 0.0]), method="L-BFGS-B", bounds=[(0.0, 20.0)] * 3 + [(-50.0, 50.0)]
     ).x
-    score = samples.clues @ best[:3] + best[3]
+    score = samples.confidence_features @ best[:3] + best[3]
     order = np.argsort(score)
     groups = np.array_split(order, _KNOTS)
     # one right and one wrong face are added to each group: no share is ever certain
@@ -203,7 +203,7 @@ def reliability(table: Confidence, samples: Samples, bins: int = 5) -> list[tupl
     """(mean confidence, share that was right, faces) of faces sorted by confidence into `bins` groups of
     equal size.
     """
-    score = samples.clues @ table.weights + table.bias
+    score = samples.confidence_features @ table.weights + table.bias
     confidence = np.interp(score, table.scores, table.shares)
     right = samples.error_mm < GOOD_MM
     groups: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.intp]]] = np.array_split(
@@ -228,7 +228,7 @@ def calibrate(
         [np.log(scale / estimator.confidence.std_scale), 0.0, 0.0]
     )  # as if it had been read with that scale
     moved = Samples(
-        samples.clues - shift,
+        samples.confidence_features - shift,
         samples.error_mm,
         samples.person,
         samples.clean,

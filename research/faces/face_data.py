@@ -257,7 +257,7 @@ def _mmm(path: Path, sensors: bool, count: int) -> list[Clip]:
 # --- from pictures to crops
 
 
-def why_not(image: U8) -> str | None:
+def exposure_fault(image: U8) -> str | None:
     """`black` or `overexposed` where a picture shows nothing as a whole."""
     level = float(image[::4, ::4].mean())
     if level < _DARK and float(np.percentile(image[::4, ::4], 99)) < 40.0:
@@ -315,7 +315,7 @@ def gather(
             frame_count += 1
             if progress is not None:
                 progress(frame_count, clip.name)
-            reason = why_not(image)
+            reason = exposure_fault(image)
             reading = tracker.track(image) if reason is None else None
             crop = crop_of(reading.points) if reading is not None else None
             if reason is None and crop is None:

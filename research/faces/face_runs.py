@@ -22,13 +22,13 @@ from research.faces.face_data import Domain, TorchReader, Unpaired, gather
 from research.faces.face_encoder import FaceEncoder, export
 from research.faces.face_models import OpenFace
 from research.faces.phase_one import Settings, Trainer, for_this_machine
-from research.faces.refine import Marked, Refinement, Refiner
+from research.faces.refine import LandmarkedPictures, Refinement, Refiner
 from research.faces.smirk_encoder import export as export_smirk
 from research.faces.start_encoders import face_model, load_start
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """What to train on and how. start: an encoder's file, or None for the shipped one.
 
     frames: about how many pictures of each side.
@@ -49,7 +49,7 @@ class Wanted:
 
 
 def train_face(
-    request: Wanted,
+    request: TrainingRequest,
     settings: Settings | None = None,
     *,
     amp: bool | None = None,
@@ -121,7 +121,7 @@ def train_face(
 
 
 def _collect(
-    request: Wanted,
+    request: TrainingRequest,
     covered: bool,
     size: int,
     seed: int,
@@ -133,7 +133,7 @@ def _collect(
     where, name = (request.sensors, "sensors") if covered else (request.reference, "reference")
     key = json.dumps([where, covered, request.frames, size, seed, request.check_reference])
     path = request.run / f"faces_{name}.npz"
-    if ranks.first and not _kept(path, key):
+    if ranks.first and not _is_current(path, key):
 
         def report(frame_count: int, clip: str) -> None:
             if progress is not None:
@@ -170,7 +170,7 @@ def _shipped_reader() -> Any:
     return LiveEncoder(load_head())
 
 
-def _kept(path: Path, key: str) -> bool:
+def _is_current(path: Path, key: str) -> bool:
     if not path.exists():
         return False
     try:
@@ -186,7 +186,7 @@ def _load(path: Path) -> Domain:
         return Domain(data["crops"], data["person"], people, json.loads(str(data["skipped"])))
 
 
-def _board(request: Wanted) -> Any:
+def _board(request: TrainingRequest) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -194,7 +194,7 @@ def _board(request: Wanted) -> Any:
     return SummaryWriter(str(request.run / "tensorboard"))
 
 
-def _export(trainer: Trainer, request: Wanted) -> dict[str, str]:
+def _export(trainer: Trainer, request: TrainingRequest) -> dict[str, str]:
     """Both encoders as ONNX, where they run live, and as weights."""
     nets = trainer.averaged().cpu()
     start = request.start.name if request.start else "models/face_encoder.onnx"
@@ -224,7 +224,7 @@ def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) 
 
 
 def refine_face(
-    request: Wanted,
+    request: TrainingRequest,
     settings: Refinement | None = None,
     *,
     stop: Callable[[], bool] | None = None,
@@ -247,7 +247,7 @@ def refine_face(
     bare = _collect(request, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
     start = face_model(encoder, head, device)()
     assert isinstance(start, OpenFace)
-    marked = Marked.of(bare)
+    marked = LandmarkedPictures.of(bare)
     refiner = Refiner(start, head, marked, how, request.run)
     resumed = refiner.resume()
 

@@ -178,7 +178,7 @@ def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F
     for person in np.unique(samples.person):
         fit.reset()
         for index in np.flatnonzero(samples.person == person):
-            fit.forget_motion()
+            fit.reset_motion()
             fit.fit(
                 Landmarks(samples.landmarks[index].astype(np.float32), 1.0), samples.intrinsics[index], 1.0
             )

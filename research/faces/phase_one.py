@@ -105,7 +105,7 @@ class Cycle:
     read: Estimate
     render: torch.Tensor
     hidden: torch.Tensor
-    made: torch.Tensor
+    painted: torch.Tensor
     again: Estimate
     back: torch.Tensor
 
@@ -122,11 +122,11 @@ class Networks(nn.Module):  # type: ignore[misc, unused-ignore]
                 FullGenerator(6, whole=True) if networks == "full" else LiveGenerator(6, width=16, dense=True)
             )
 
-        def judge() -> nn.Module:
+        def discriminator() -> nn.Module:
             return PatchDiscriminator.full() if networks == "full" else PatchDiscriminator.live()
 
         self.generator_ns, self.generator_sn = paint(), paint()
-        self.discriminator_n, self.discriminator_s = judge(), judge()
+        self.discriminator_n, self.discriminator_s = discriminator(), discriminator()
 
     def translators(self) -> list[nn.Parameter]:
         """Weights of the generators."""
@@ -155,7 +155,7 @@ class Painter:
         self._weight = torch.as_tensor(weight, device=head.device)[self.renderer.faces][:, :, 0].mean(dim=1)
         self._grow = max(round(settings.size * 10 / 224), 1)
 
-    def seen(
+    def draw_and_mask(
         self, picture: torch.Tensor, read: Estimate, random: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The plain drawing of what was read, and the picture without its face, both (B, 3, size, size)."""
@@ -186,10 +186,10 @@ class Painter:
     ) -> Cycle:
         """`real` translated by `away` and back by `home`; `here` reads this domain, `there` the other."""
         read = here.read(real)
-        render, hidden = self.seen(real, read, random)
+        render, hidden = self.draw_and_mask(real, read, random)
         painted = self.paint(away, render, hidden)
         again = there.read(painted)
-        second, veiled = self.seen(painted, again, random)
+        second, veiled = self.draw_and_mask(painted, again, random)
         return Cycle(real, read, render, hidden, painted, again, self.paint(home, second, veiled))
 
 
@@ -199,8 +199,8 @@ def objective(
     """Every loss of encoders and generators that is switched on, weighted, both directions together."""
     out: dict[str, torch.Tensor] = {}
     if weights.adversarial:
-        fooled = least_squares(networks.discriminator_s(n.made), True) + least_squares(
-            networks.discriminator_n(s.made), True
+        fooled = least_squares(networks.discriminator_s(n.painted), True) + least_squares(
+            networks.discriminator_n(s.painted), True
         )
         out["adversarial"] = weights.adversarial * fooled
     if weights.reconstruction:
@@ -210,7 +210,7 @@ def objective(
     if weights.transformation:
         out["transformation"] = weights.transformation * sum(transformation(c.read, c.again) for c in (n, s))
     if weights.minimal:
-        out["minimal"] = weights.minimal * sum((c.real - c.made).abs().mean() for c in (n, s))
+        out["minimal"] = weights.minimal * sum((c.real - c.painted).abs().mean() for c in (n, s))
     if weights.shape:
         out["shape"] = weights.shape * motion.shape([n.read, n.again, s.read, s.again])
     return out
@@ -273,7 +273,9 @@ class Trainer:
         betas = (0.5, 0.999)
         groups = [{"params": self.networks.translators()}, {"params": self.networks.encoders()}]
         self.optimizer = torch.optim.Adam(groups, lr=settings.rate, betas=betas)
-        self.judges = torch.optim.Adam(self.networks.discriminators(), lr=settings.rate, betas=betas)
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.networks.discriminators(), lr=settings.rate, betas=betas
+        )
         self.average = {name: value.detach().clone() for name, value in self.networks.state_dict().items()}
         self.pools = (Pool(settings.pool), Pool(settings.pool))
         self.step = 0
@@ -295,7 +297,7 @@ class Trainer:
         random = torch.Generator(device).manual_seed(int(choice.integers(2**62)))
         rate, encoder_rate = self.rates()
         self.optimizer.param_groups[0]["lr"], self.optimizer.param_groups[1]["lr"] = rate, encoder_rate
-        self.judges.param_groups[0]["lr"] = rate
+        self.discriminator_optimizer.param_groups[0]["lr"] = rate
         for parameter in nets.discriminators():
             parameter.requires_grad_(False)
         for parameter in nets.encoders():
@@ -320,7 +322,7 @@ class Trainer:
             parameter.requires_grad_(True)
         figures = {name: float(value.detach()) for name, value in terms.items()}
         if s.weights.adversarial:
-            figures["judges"] = self._judge(bare, sensors, n.made, c.made, choice)
+            figures["judges"] = self._train_discriminators(bare, sensors, n.painted, c.painted, choice)
         if not sound:
             figures["left_out"] = 1.0
         self.ranks.average_running(nets)
@@ -328,7 +330,7 @@ class Trainer:
         self.step += 1
         return figures
 
-    def _judge(
+    def _train_discriminators(
         self,
         bare: torch.Tensor,
         sensors: torch.Tensor,
@@ -338,18 +340,19 @@ class Trainer:
     ) -> float:
         nets = self.networks
         loss = torch.zeros((), device=bare.device)
-        for judge, real, generated, pool in (
+        for discriminator, real, generated, pool in (
             (nets.discriminator_s, sensors, under, self.pools[0]),
             (nets.discriminator_n, bare, freed, self.pools[1]),
         ):
             loss = loss + 0.5 * (
-                least_squares(judge(real), True) + least_squares(judge(pool.swap(generated, rng)), False)
+                least_squares(discriminator(real), True)
+                + least_squares(discriminator(pool.swap(generated, rng)), False)
             )
-        self.judges.zero_grad(set_to_none=True)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average_gradients(nets.discriminators())
         torch.nn.utils.clip_grad_norm_(nets.discriminators(), self.settings.clip)
-        self.judges.step()
+        self.discriminator_optimizer.step()
         return float(loss.detach())
 
     def _follow(self) -> None:
@@ -434,7 +437,7 @@ class Trainer:
             for cycle in (n, s):
                 drawn, _ = self.painter.renderer.draw(cycle.again.vertices, cycle.again.camera)
                 parts = torch.cat(
-                    [cycle.real, cycle.render, cycle.hidden, cycle.made, drawn, cycle.back], dim=3
+                    [cycle.real, cycle.render, cycle.hidden, cycle.painted, drawn, cycle.back], dim=3
                 )
                 rows.append(
                     (parts.clamp(0, 1) * 255.0)
@@ -480,7 +483,7 @@ class Trainer:
             "networks": self.networks.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "judges": self.judges.state_dict(),
+            "judges": self.discriminator_optimizer.state_dict(),
             "pools": [torch.stack(pool.held) if pool.held else None for pool in self.pools],
         }
         partial = self.run / f"{CHECKPOINT}.partial"
@@ -517,7 +520,7 @@ class Trainer:
         self.networks.load_state_dict(content["networks"])
         self.average = {name: value.to(self.ranks.device) for name, value in content["average"].items()}
         self.optimizer.load_state_dict(content["optimizer"])
-        self.judges.load_state_dict(content["judges"])
+        self.discriminator_optimizer.load_state_dict(content["judges"])
         for pool, held in zip(self.pools, content["pools"], strict=True):
             pool.held = [] if held is None else list(held.to(self.ranks.device))
         self.step = int(content["step"])

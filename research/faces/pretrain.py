@@ -106,7 +106,7 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return picture, {name: torch.from_numpy(getattr(batch, name)) for name in names}
 
 
-class Judge:
+class Validation:
     """Errors on people whom the run does not learn from: the first shard of the folder, as tracked crops,
     bare and under sensors.
     """
@@ -211,7 +211,7 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
         average.state, average.steps = content["average"], content["steps"]
         spent, step = content["minutes"], content["steps"]
     paths = shard_paths(shards)
-    judge, metric = Judge(paths[0], head), Metric.of(head)
+    validation, metric = Validation(paths[0], head), Metric.of(head)
 
     def make() -> Iterator[Batch]:
         return batches(
@@ -222,7 +222,7 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
             held_out=1,
         )
 
-    judged: dict[str, float] = {}
+    validated: dict[str, float] = {}
     sums: dict[str, float] = {"_from": float(step)}
     begun = last = time.monotonic()
 
@@ -265,11 +265,11 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
             last = time.monotonic()
             shadow = FaceEncoder(encoder.expression_size, encoder.shape_size)
             shadow.load_state_dict(average.state)
-            judged = judge(shadow)
+            validated = validation(shadow)
             count = max(step - int(sums.pop("_from", 0)), 1)
             line = {"step": step, "minutes": round(minutes, 2), "rate": round(rate, 6)}
             line |= {name: round(value / count, 4) for name, value in sums.items()}
-            line |= {name: round(value, 4) for name, value in judged.items()}
+            line |= {name: round(value, 4) for name, value in validated.items()}
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
@@ -277,7 +277,7 @@ def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dic
             save()
         if ended:
             break
-    return judged
+    return validated
 
 
 def main() -> None:

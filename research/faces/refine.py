@@ -61,14 +61,14 @@ class Refinement:
 
 
 @dataclass(frozen=True)
-class Marked:
+class LandmarkedPictures:
     """Pictures with landmarks. pictures: (n, 3, SIZE, SIZE) 0..1. landmarks: (n, 478, 2) crop units."""
 
     pictures: torch.Tensor
     landmarks: torch.Tensor
 
     @staticmethod
-    def of(domain: Domain, landmarker: FaceLandmarker | None = None) -> Marked:
+    def of(domain: Domain, landmarker: FaceLandmarker | None = None) -> LandmarkedPictures:
         """Of the bare pictures in `domain` those in which the landmark network sees a face.
 
         Raises InputError where too few are left.
@@ -91,7 +91,7 @@ class Marked:
                 f"landmarks were found in {len(rows)} of {len(domain.crops)} bare pictures; at least {MIN_FRAMES} are needed"
             )
         crops = Unpaired(domain, domain, SIZE, 0).cut(domain.crops[rows], None)
-        return Marked(crops, torch.from_numpy(np.stack(points)))
+        return LandmarkedPictures(crops, torch.from_numpy(np.stack(points)))
 
 
 class Refiner:
@@ -101,7 +101,7 @@ class Refiner:
     """
 
     def __init__(
-        self, start: OpenFace, head: HeadModel, data: Marked, settings: Refinement, run: Path
+        self, start: OpenFace, head: HeadModel, data: LandmarkedPictures, settings: Refinement, run: Path
     ) -> None:
         self.settings, self.data, self.run, self.head = settings, data, run, head
         torch.manual_seed(settings.seed)
@@ -147,7 +147,7 @@ class Refiner:
                 was = self.before.read(picture)
             out["near"] = s.near * (self.motion.expression(read, was) + self.motion.shape([read, was]))
         if s.photometric:
-            render, hidden = self.painter.seen(picture, read, random)
+            render, hidden = self.painter.draw_and_mask(picture, read, random)
             out["photometric"] = (
                 s.photometric * (self.painter.paint(self.generator, render, hidden) - picture).abs().mean()
             )

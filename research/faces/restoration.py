@@ -199,7 +199,7 @@ def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[s
     }
 
 
-class Judge:
+class Validation:
     """Quality on people whom the run does not learn from: the first shard of the folder, as tracked crops,
     all sensors on, and bare.
     """
@@ -256,12 +256,12 @@ class Judge:
         }
 
 
-def sheet(judge: Judge, restorer: Restorer, count: int = 12) -> U8:
+def sheet(validation: Validation, restorer: Restorer, count: int = 12) -> U8:
     """Columns of pictures: input, restored, truth, mask; the last three columns are bare inputs."""
     columns = []
     for name, share in (("sensors", count - 3), ("bare", 3)):
-        pairs = judge.sets[name]
-        restored, mask = judge.run(restorer, name)
+        pairs = validation.sets[name]
+        restored, mask = validation.run(restorer, name)
         for i in np.linspace(0, len(restored) - 1, share).astype(int):
             tall = torch.cat([pairs.picture[i], restored[i], pairs.bare[i], mask[i].expand(3, -1, -1)], dim=1)
             columns.append((tall.permute(1, 2, 0).clamp(0.0, 1.0).numpy() * 255.0).round().astype(np.uint8))
@@ -320,7 +320,7 @@ def train(
             optimizer.load_state_dict(content["optimizers"][name])
         average.state, average.steps = content["average"], content["steps"]
         spent, step = content["minutes"], content["steps"]
-    judge = Judge(shard_paths(shards)[0])
+    validation = Validation(shard_paths(shards)[0])
     settings = Augment(bare=plan.bare, partly=plan.partly, negatives=0.0, strength=plan.strength)
     flips = torch.Generator().manual_seed(plan.seed + 7919 * step)
 
@@ -344,7 +344,7 @@ def train(
         torch.save(content, partial)
         partial.replace(saved)
 
-    judged: dict[str, float] = {}
+    validated: dict[str, float] = {}
     sums: dict[str, float] = {}
     since = step
     begun = last = clock()
@@ -361,7 +361,7 @@ def train(
         restored, logits = restorer(pairs.picture.contiguous(memory_format=torch.channels_last))
         terms = losses(restored, logits, pairs)
         if plan.adversarial > 0.0 and left < 1.0 / 3.0:
-            terms |= _judged(critic, optimizers["critic"], restored, pairs.bare, plan.adversarial)
+            terms |= _adversarial_step(critic, optimizers["critic"], restored, pairs.bare, plan.adversarial)
         loss: torch.Tensor = torch.stack(list(terms.values())).sum()
         optimizers["restorer"].zero_grad(set_to_none=True)
         loss.backward()
@@ -376,14 +376,14 @@ def train(
             last = now
             shadow = Restorer(width)
             shadow.load_state_dict(average.state)
-            judged = judge(shadow)
+            validated = validation(shadow)
             line = {"step": step, "minutes": round(minutes, 2), "rate": round(rate, 6)}
             line |= {
                 name: round(value / (step - since), 4)
-                for name, value in (sums | judged).items()
+                for name, value in (sums | validated).items()
                 if name in sums
             }
-            line |= {name: round(value, 4) for name, value in judged.items()}
+            line |= {name: round(value, 4) for name, value in validated.items()}
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
@@ -391,10 +391,10 @@ def train(
             save()
         if ended:
             break
-    return judged
+    return validated
 
 
-def _judged(
+def _adversarial_step(
     critic: PatchDiscriminator,
     optimizer: torch.optim.Optimizer,
     restored: torch.Tensor,
@@ -502,7 +502,9 @@ def main() -> None:
     parser.add_argument("--export", type=Path, help="write the run's restorer as ONNX and stop")
     arguments = parser.parse_args()
     if arguments.sheet is not None:
-        drawn = sheet(Judge(shard_paths(arguments.shards)[0]), load_restorer(arguments.run / "restorer.pt"))
+        drawn = sheet(
+            Validation(shard_paths(arguments.shards)[0]), load_restorer(arguments.run / "restorer.pt")
+        )
         cv2.imwrite(str(arguments.sheet), drawn[:, :, ::-1])
         return
     if arguments.export is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from eifer_ros.head.model import HeadModel, load_head, rotation_matrix
-from eifer_ros.micro.flow import look
+from eifer_ros.micro.flow import sample_patch
 from eifer_ros.micro.geometry import FaceSkin, KeyView, key_view
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
@@ -202,7 +202,7 @@ def _face(head: HeadModel) -> Any:
 
 
 def _cut(frame: Frame, view: KeyView, turn: F64, shift: F64) -> F32:
-    return look(frame.image, view.maps(turn, shift), float(view.matrix[0, 0]))
+    return sample_patch(frame.image, view.maps(turn, shift), float(view.matrix[0, 0]))
 
 
 def main() -> None:

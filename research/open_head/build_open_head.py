@@ -261,7 +261,7 @@ class Layout:
     cavity_pull: F64
     eye_directions: F64
     eye_arms: tuple[F64, F64]
-    made: list[tuple[I64, F64]]
+    pieces: list[tuple[I64, F64]]
 
     def place(self, points: F64) -> F64:
         """(..., N, 3) positions or displacements of the source mesh -> (..., V, 3) of the head. Linear."""
@@ -276,7 +276,7 @@ class Layout:
             centre = guides.mean(axis=-2, keepdims=True)
             radius = EYE_SIZE * np.einsum("...gd,gd->...", guides - centre, arms)
             pieces.append(centre + radius[..., None, None] * (self.eye_directions * [side, 1.0, 1.0]))
-        for index, weights in self.made:
+        for index, weights in self.pieces:
             pieces.append(np.einsum("pg,...gd->...pd", weights, points[..., index, :], optimize=True))
         return np.concatenate(pieces, axis=-2)
 

@@ -330,13 +330,13 @@ def test_a_lost_packet_is_asked_for_again_and_a_silent_servo_still_counts_as_sil
 
     driver = object.__new__(DynamixelDriver)
     answers = iter([(None, -3001, 0), (None, 0, 0), (None, 0, 7)])
-    assert driver._asked(lambda: next(answers)) == (None, 0, 0)
+    assert driver._query(lambda: next(answers)) == (None, 0, 0)
     calls: list[int] = []
 
     def silent() -> tuple[int, int]:
         calls.append(1)
         return -3001, 0
 
-    assert driver._asked(silent) == (-3001, 0)
+    assert driver._query(silent) == (-3001, 0)
     assert len(calls) == ATTEMPTS
-    assert driver._asked(lambda: (0,)) == (0,)
+    assert driver._query(lambda: (0,)) == (0,)

@@ -93,7 +93,7 @@ def test_faces_that_come_back_are_followed_again_only_when_that_is_wanted() -> N
         run(made, T0 + NS, 3.0)
         assert made.state == State.RELEASED
         made.offer(UPPER)
-        assert made.wants_resume is resume
+        assert made.can_resume is resume
         assert made.step(T0 + 5 * NS) is None  # whoever powers the servos arms again
         made.arm()
         assert len(run(made, T0 + 6 * NS, 0.2, UPPER)) == 10

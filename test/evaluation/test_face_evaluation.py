@@ -7,7 +7,7 @@ import pytest
 
 from eifer_ros.errors import InputError
 from eifer_ros.evaluation import face as under_sensors
-from eifer_ros.evaluation.face import Readings, gap_closure, judge, scenes, scores, side_by_side
+from eifer_ros.evaluation.face import Readings, collect_readings, gap_closure, scenes, scores, side_by_side
 from eifer_ros.evaluation.metrics import displacement_basis, vertex_error_mm
 from eifer_ros.evaluation.protocol import Protocol
 from eifer_ros.head.model import load_head
@@ -61,7 +61,10 @@ def moments_of(seed, count):
 
 def found_by(**spoilers):
     chosen = {name: (Known(spoil), under_sensors.VARIANTS) for name, spoil in spoilers.items()}
-    return {(one.way, one.variant): one for one in scores(judge([1, 2], chosen, 3, source=moments_of))}
+    return {
+        (one.method, one.variant): one
+        for one in scores(collect_readings([1, 2], chosen, 3, source=moments_of))
+    }
 
 
 def exact(face, variant, number):
@@ -71,7 +74,7 @@ def exact(face, variant, number):
 def test_the_truth_has_no_error_and_full_correlation():
     one = found_by(way=exact)[("way", "bare")]
     assert one.vertex_mm < 1e-3 and one.expression_mm == 0 and one.r == pytest.approx(1)
-    assert one.found == 1 and one.moments == 2 * 17 * 3 and set(one.movements) == set(MOVEMENTS)
+    assert one.detected == 1 and one.moments == 2 * 17 * 3 and set(one.movements) == set(MOVEMENTS)
     assert one.shape_spread_mm == pytest.approx(0, abs=1e-6)
 
 
@@ -98,7 +101,7 @@ def test_a_face_that_is_not_found_is_judged_as_the_resting_mean_face():
     head = load_head()
     one = found_by(way=lambda face, variant, number: None)[("way", "bare")]
     true = np.stack([scene.face.expression for seed in (1, 2) for scene in moments_of(seed, 3)])
-    assert one.found == 0 and one.r == 0
+    assert one.detected == 0 and one.r == 0
     assert one.expression_mm == pytest.approx(
         vertex_error_mm(displacement_basis(head), 0 * true, true).mean(), rel=1e-5
     )
@@ -161,7 +164,9 @@ def test_readings_keep_what_was_found():
     scene = next(iter(moments_of(1, 1)))
     kept.add(scene, scene.face.expression, scene.face.shape, False)
     assert (
-        kept.found == [False] and kept.movement == ["Face-At-Rest"] and kept.expression[0].dtype == np.float32
+        kept.detected == [False]
+        and kept.movement == ["Face-At-Rest"]
+        and kept.expression[0].dtype == np.float32
     )
 
 
@@ -175,7 +180,7 @@ def test_evaluate_face_leaves_tables_by_way_movement_and_region_and_faces_side_b
         "E_N": (Known(disturbed), under_sensors.VARIANTS),
         "E_S": (Known(exact), under_sensors.VARIANTS),
     }
-    monkeypatch.setattr(under_sensors, "ways", lambda *names: chosen)
+    monkeypatch.setattr(under_sensors, "methods_by_name", lambda *names: chosen)
     monkeypatch.setattr(under_sensors, "scenes", moments_of)
     result = evaluate(
         "face", tmp_path / "out", Protocol(area="face", participants=[HELD_OUT_FROM], moments=1)

@@ -12,7 +12,7 @@ from eifer_ros.evaluation.sensor_sheet import (
     MOVEMENTS,
     PERSONS,
     TILE,
-    Found,
+    TileReading,
     draw,
     measure,
     picture,
@@ -109,13 +109,15 @@ def test_measuring_reads_every_tile_and_the_picture_shows_the_fitted_heads(sheet
     def estimate(tile):
         m = int(tile[0, 0, 2]) // 40
         person = int(tile[0, 0, 1]) // 50
-        return None if (person, m) == (0, 0) else Found(movement[m] + 0.3 * person, head.template, pose, K)
+        return (
+            None if (person, m) == (0, 0) else TileReading(movement[m] + 0.3 * person, head.template, pose, K)
+        )
 
     result = measure(sheet, estimate)
     assert result.right == 19 and "missed" in result.table()
     image = picture(sheet, result, head)
     assert image.shape == (TILE[1] * 5, TILE[0] * 2 * PERSONS, 3)
-    drawn = draw(tiles(sheet)[1][1], result.found[1][1], head)
+    drawn = draw(tiles(sheet)[1][1], result.readings[1][1], head)
     assert np.abs(drawn[:, TILE[0] :].astype(int) - drawn[:, : TILE[0]]).max() > 60, (
         "the head is drawn over the right copy"
     )

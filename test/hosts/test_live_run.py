@@ -77,7 +77,7 @@ def test_time_from_outside_and_calls_asked_for_come_in_the_thread_of_the_compone
     keeper, run = started()
     keeper.go.set()
     called: list[str] = []
-    run.ask("keeper", lambda: called.append(threading.current_thread().name))
+    run.call_soon("keeper", lambda: called.append(threading.current_thread().name))
     run.wake("keeper", 7)
     run.finish()
     assert keeper.got == ["tick 7"] and called == ["keeper"]

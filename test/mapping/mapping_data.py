@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from eifer_ros.mapping.fit import FitSettings, Judged, fit
+from eifer_ros.mapping.fit import FitSettings, HeldOutPrediction, fit
 from eifer_ros.mapping.mapping import Mapping
 from eifer_ros.mapping.series import EXTRA_NAMES, Series
 from eifer_ros.training.trainers import network_trainer
@@ -54,13 +54,13 @@ def series(seconds: float = 40.0, lag: int = 4, seed: int = 0, noise: float = 0.
 
 
 @functools.cache
-def _usual(kind: str, ahead_s: float) -> tuple[Mapping, dict[str, Judged]]:
+def _usual(kind: str, ahead_s: float) -> tuple[Mapping, dict[str, HeldOutPrediction]]:
     return fitted(kind, series(20.0 if kind in ("mlp", "tcn") else 40.0), ahead_s)
 
 
 def fitted(
     kind: str = "rff", data: Series | None = None, ahead_s: float = 0.0
-) -> tuple[Mapping, dict[str, Judged]]:
+) -> tuple[Mapping, dict[str, HeldOutPrediction]]:
     """A mapping of `series`, made once."""
     if data is None:
         return _usual(kind, ahead_s)

@@ -11,7 +11,7 @@ from mapping_data import START, movements, series
 from scipy import signal
 
 from eifer_ros.errors import InputError
-from eifer_ros.mapping.lag import Lag, estimate, undrifted, weighted_median
+from eifer_ros.mapping.lag import Lag, estimate, weighted_median, without_drift
 from eifer_ros.mapping.series import EXTRA_NAMES, Series, interpolate
 from eifer_ros.mapping.suspect import swapped
 from eifer_ros.workflows.fit import filter_delay_s
@@ -83,7 +83,7 @@ def test_the_delay_of_the_envelope_filter_is_added_and_is_its_centroid() -> None
 
 def test_undrifting_puts_the_clock_right() -> None:
     data = coupled(0.07, 200e-6)
-    found = estimate(replace(data, face=undrifted(data, 200.0)))
+    found = estimate(replace(data, face=without_drift(data, 200.0)))
     assert abs(found.drift_ppm) < 50
 
 

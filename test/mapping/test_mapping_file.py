@@ -111,10 +111,10 @@ def test_stretches_for_training_watching_and_judging_keep_their_distance() -> No
     pytest.importorskip("torch")
     from eifer_ros.training.mapping_networks import stretches
 
-    learn, watch, judge = stretches(2000, 30)
-    for held in (watch, judge):
+    learn, watch, held_out_rows = stretches(2000, 30)
+    for held in (watch, held_out_rows):
         assert len(held) > 300 and np.abs(learn[:, None] - held[None]).min() > 30
-    assert np.abs(watch[:, None] - judge[None]).min() > 30
+    assert np.abs(watch[:, None] - held_out_rows[None]).min() > 30
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_a_coefficient_that_never_moved_stays_at_rest_and_knows_it() -> None:
 
 
 def test_uncertainty_is_that_of_held_out_rows_and_grows_far_from_them() -> None:
-    mapping, judged = fitted("rff")
-    error = np.sqrt(((judged["emg2exp"].predicted - judged["emg2exp"].truth) ** 2).mean(axis=0))
+    mapping, held_out = fitted("rff")
+    error = np.sqrt(((held_out["emg2exp"].predicted - held_out["emg2exp"].truth) ** 2).mean(axis=0))
     width = len(mapping.emg2exp.spec.steps) * 3
     near = mapping.emg2exp.predict_one(np.full(width, 0.1, np.float32))[1][:3]
     far = mapping.emg2exp.predict_one(np.full(width, 30.0, np.float32))[1][:3]
@@ -210,9 +210,9 @@ def test_uncertainty_is_that_of_held_out_rows_and_grows_far_from_them() -> None:
 def test_thinned_rows_are_the_rows_reported() -> None:
     data = series(20.0)
     features, targets, _ = training_pairs(data, fitted("ridge")[0].emg2exp.spec, data.activation, data.face)
-    _, judged, _ = fit_linear(features, targets, 15, FitSettings(kind="ridge"), stride=3)
-    np.testing.assert_array_equal(judged.truth, targets[judged.rows])
-    assert (np.diff(judged.rows) == 3).all()
+    _, held_out, _ = fit_linear(features, targets, 15, FitSettings(kind="ridge"), stride=3)
+    np.testing.assert_array_equal(held_out.truth, targets[held_out.rows])
+    assert (np.diff(held_out.rows) == 3).all()
 
 
 def test_a_network_without_a_trainer_is_refused_before_anything_is_computed() -> None:

@@ -70,11 +70,11 @@ def test_held_out_predictions_do_not_use_the_held_out_block() -> None:
         rng.standard_normal((1000, 4)).astype(np.float32),
         rng.standard_normal((1000, 1)).astype(np.float32),
     )
-    _, judged, _ = fit_linear(x, y, 10, FitSettings(kind="ridge", bend=False))
+    _, held_out, _ = fit_linear(x, y, 10, FitSettings(kind="ridge", bend=False))
     changed = y.copy()
     changed[:200] += 50.0  # the first block: others train on it, its own predictions must not
     _, again, _ = fit_linear(x, changed, 10, FitSettings(kind="ridge", bend=False))
-    assert scores(judged.truth, judged.predicted)[1][0] < 0.05
+    assert scores(held_out.truth, held_out.predicted)[1][0] < 0.05
     assert np.abs(again.predicted[:200]).max() < 5.0
 
 

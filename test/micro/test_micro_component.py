@@ -67,10 +67,10 @@ def test_displacements_are_made_while_somebody_listens(
     component: MicroMotion, seen: list[tuple[Frame, FaceState]]
 ) -> None:
     component.reset()
-    component.wants(frozenset())
+    component.set_subscribed(frozenset())
     list(component.handle(VISION, seen[1][1]))
     assert stamps(list(component.handle(CAMERA, seen[0][0])), DISPLACEMENT) == []
-    component.wants(frozenset({DISPLACEMENT}))
+    component.set_subscribed(frozenset({DISPLACEMENT}))
     assert stamps(list(component.handle(CAMERA, seen[1][0])), DISPLACEMENT) == [seen[1][0].stamp]
 
 

@@ -16,7 +16,7 @@ from eifer_ros.errors import ModelError
 from eifer_ros.head import projection
 from eifer_ros.head.model import HeadModel, load_head, rotation_matrix
 from eifer_ros.micro.core import MotionPrior, MotionSolver, load_prior
-from eifer_ros.micro.flow import SIZE, DenseFlow, look, normalised, window
+from eifer_ros.micro.flow import SIZE, DenseFlow, normalised, sample_patch, window
 from eifer_ros.micro.geometry import FaceSkin, KeyView, key_view
 from eifer_ros.micro.motion import (
     LIMIT_M,
@@ -92,7 +92,7 @@ def test_looking_outside_the_picture_repeats_its_edge() -> None:
     maps = np.stack(np.meshgrid(np.linspace(-30, 60, SIZE), np.linspace(-30, 60, SIZE)), axis=-1).astype(
         np.float32
     )
-    assert np.abs(look(image, maps, 0.7) - 77.0).max() < 0.01
+    assert np.abs(sample_patch(image, maps, 0.7) - 77.0).max() < 0.01
 
 
 # --- geometry and solver

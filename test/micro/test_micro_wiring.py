@@ -52,7 +52,7 @@ def handled(component: Reconstruction, frames: list[Frame]) -> list[list[Emissio
 def test_every_picture_has_a_face_and_a_displacement_of_its_own_stamp(
     fine: Reconstruction, frames: list[Frame]
 ) -> None:
-    fine.wants(frozenset({DISPLACEMENT}))
+    fine.set_subscribed(frozenset({DISPLACEMENT}))
     out = handled(fine, frames)
     for frame, emissions in zip(frames, out, strict=True):
         (face,) = [e.item for e in emissions if e.port == VISION]
@@ -76,14 +76,14 @@ def test_between_its_pictures_the_estimator_rests(fine: Reconstruction, frames: 
 
 
 def test_a_displacement_nobody_asked_for_is_not_made(fine: Reconstruction, frames: list[Frame]) -> None:
-    fine.wants(frozenset({RESTORED}))
+    fine.set_subscribed(frozenset({RESTORED}))
     assert not any(e.port == DISPLACEMENT for emissions in handled(fine, frames[:8]) for e in emissions)
 
 
 def test_without_micro_a_face_is_what_it_always_was(frames: list[Frame]) -> None:
     plain = Reconstruction(ReconstructionConfig(estimator="landmarks"))
     plain.setup()
-    plain.wants(frozenset({DISPLACEMENT}))
+    plain.set_subscribed(frozenset({DISPLACEMENT}))
     out = handled(plain, frames[:4])
     assert not any(e.port == DISPLACEMENT for emissions in out for e in emissions)
     assert int(plain.health().values["tracked"]) == 4 and "micro_ms" not in plain.health().values
@@ -96,7 +96,7 @@ def test_a_face_that_goes_is_lost_and_one_that_returns_is_followed_anew(
         Frame(frames[-1].stamp + (k + 1) * NS // RATE, np.zeros_like(frames[0].image)) for k in range(16)
     ]
     back = [Frame(frame.stamp + NS, frame.image, frame.intrinsics) for frame in frames]
-    fine.wants(frozenset({DISPLACEMENT}))
+    fine.set_subscribed(frozenset({DISPLACEMENT}))
     faces = [
         e.item for emissions in handled(fine, [*frames, *empty, *back]) for e in emissions if e.port == VISION
     ]

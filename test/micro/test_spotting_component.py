@@ -264,7 +264,7 @@ def test_the_shipped_network_computes_the_two_layers_of_its_weights(verifiers: V
         for sense in ("vision", "emg")
     }
     for vision, emg in zip(rows["vision"], rows["emg"], strict=True):
-        answers = verifiers.judge(vision, emg)
+        answers = verifiers.classify(vision, emg)
         for sense, row, origin in (("vision", vision, FaceOrigin.VISION), ("emg", emg, FaceOrigin.EMG)):
             w = {name: arrays[f"{sense}/{name}"] for name in ("mean", "deviation", "w1", "b1", "w2", "b2")}
             standard = np.clip((row - w["mean"]) / w["deviation"], -6.0, 6.0)
@@ -280,6 +280,6 @@ def test_the_shipped_network_computes_the_two_layers_of_its_weights(verifiers: V
 def test_a_sense_without_a_pulse_has_no_answer_and_does_not_change_the_other(verifiers: Verifiers) -> None:
     row = np.random.default_rng(1).normal(size=verifiers.network.inputs["emg"][-1]).astype(np.float32)
     other = np.ones(verifiers.network.inputs["vision"][-1], np.float32)
-    alone = verifiers.judge(None, row)
+    alone = verifiers.classify(None, row)
     assert list(alone) == [FaceOrigin.EMG]
-    np.testing.assert_array_equal(alone[FaceOrigin.EMG][0], verifiers.judge(other, row)[FaceOrigin.EMG][0])
+    np.testing.assert_array_equal(alone[FaceOrigin.EMG][0], verifiers.classify(other, row)[FaceOrigin.EMG][0])

@@ -35,7 +35,7 @@ def test_f1_counts_found_false_and_missed() -> None:
     true = [event(1.0, 1.4), event(3.0, 3.4), event(5.0, 5.4)]
     given = [event(1.05, 1.45), event(3.3, 3.7), event(7.0, 7.4)]
     counts = spotting(given, true)
-    assert (counts.found, counts.false, counts.missed) == (1, 2, 2)
+    assert (counts.matched, counts.false, counts.missed) == (1, 2, 2)
     assert counts.precision == counts.recall == pytest.approx(1 / 3)
     assert counts.f1 == pytest.approx(2 / 6)
     assert counts.pairs == ((given[0], true[0]),)
@@ -51,12 +51,12 @@ def test_matching_finds_as_many_as_can_be_matched() -> None:
     true = [event(0.0, 1.0), event(0.4, 1.4)]
     given = [event(0.2, 1.2), event(0.7, 1.6)]
     assert iou(given[0], true[0]) >= 0.5 and iou(given[0], true[1]) >= 0.5 and iou(given[1], true[0]) < 0.5
-    assert spotting(given, true).found == 2
+    assert spotting(given, true).matched == 2
 
 
 def test_recordings_add_up_and_nothing_is_not_a_number() -> None:
     total = spotting([event(1, 2)], [event(1, 2)]) + spotting([], [event(1, 2)]) + spotting([event(1, 2)], [])
-    assert (total.found, total.false, total.missed) == (1, 1, 1) and len(total.pairs) == 1
+    assert (total.matched, total.false, total.missed) == (1, 1, 1) and len(total.pairs) == 1
     assert np.isnan(Spotting().f1) and np.isnan(Spotting().precision) and np.isnan(Spotting().recall)
 
 

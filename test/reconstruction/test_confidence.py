@@ -14,7 +14,7 @@ from eifer_ros.evaluation.metrics import displacement_basis
 from eifer_ros.head.model import load_head
 from eifer_ros.inference.network import installed, locate
 from eifer_ros.reconstruction import confidence
-from eifer_ros.reconstruction.confidence import Confidence, clues, expected_error
+from eifer_ros.reconstruction.confidence import Confidence, confidence_features, expected_error
 from eifer_ros.reconstruction.encoder.face_encoder import ENCODER
 from research.faces.confidence_calibration import GOOD_MM, Samples, learn, reliability
 
@@ -99,7 +99,7 @@ def made_up(rng, count=4000, weights=(1.5, 0.8, 0.4)):
     """Faces whose chance to be right is a known function of the clues."""
     rows = np.stack(
         [
-            clues(*one)
+            confidence_features(*one)
             for one in zip(
                 rng.uniform(0.2, 3, count),
                 rng.uniform(0.2, 3, count),

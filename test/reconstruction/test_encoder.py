@@ -268,7 +268,7 @@ def test_a_face_just_found_is_read_in_several_crops_and_then_in_one():
     first = two.read
     tracker.track(picture)
     assert first > len(SHIFTS) and two.read == first + 1
-    tracker.doubt()
+    tracker.request_redetection()
     tracker.track(picture)
     assert two.read > first + 1 + len(SHIFTS) and tracker.counts.searched == 2
 

@@ -268,14 +268,14 @@ def test_auto_without_networks_reads_by_landmarks_and_says_why(monkeypatch):
 def test_restored_pictures_are_made_only_while_somebody_listens(auto, people):
     _, _, covered, K = people
     assert not run(auto, covered[:1], K, port=RESTORED)
-    auto.wants(frozenset({RESTORED, OCCLUSION, "face/vision"}))
+    auto.set_subscribed(frozenset({RESTORED, OCCLUSION, "face/vision"}))
     try:
         restored, masks = run(auto, covered[:2], K, port=RESTORED), run(auto, covered[:2], K, port=OCCLUSION)
         assert [frame.stamp for frame in restored] == [0, STEP] and len(masks) == 2
         lost = run(auto, [np.zeros((300, 400, 3), np.uint8)], port=RESTORED)
         assert (lost[0].image == 0).all(), "no face: the camera's own picture"
     finally:
-        auto.wants(frozenset())
+        auto.set_subscribed(frozenset())
     assert not run(auto, covered[:1], K, port=RESTORED)
 
 
@@ -283,11 +283,11 @@ def test_restored_pictures_are_made_only_while_somebody_listens(auto, people):
 def test_restoring_comes_nearer_to_the_bare_face_and_leaves_the_rest_of_the_picture_alone(auto, people):
     truth, bare, covered, K = people
     head = load_head()
-    auto.wants(frozenset({RESTORED, OCCLUSION}))
+    auto.set_subscribed(frozenset({RESTORED, OCCLUSION}))
     try:
         restored, masks = run(auto, covered, K, port=RESTORED), run(auto, covered, K, port=OCCLUSION)
     finally:
-        auto.wants(frozenset())
+        auto.set_subscribed(frozenset())
     before, after, hidden = [], [], []
     for face, without, with_, frame, mask in zip(truth, bare, covered, restored, masks, strict=True):
         points = projection.project(

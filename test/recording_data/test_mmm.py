@@ -89,7 +89,7 @@ def test_an_unknown_label_is_kept_and_told(dataset: Path) -> None:
     change_index(dataset, lambda rows: rows[6].update(task="Smile-Closd"))
     index = mmm.read_index(dataset)
     assert index.clips[6].task == "Smile-Closd"
-    assert not index.clips[6].known
+    assert not index.clips[6].in_protocol
     assert any("did you mean 'Smile-Closed'" in note for note in index.notes)
 
 

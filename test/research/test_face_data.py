@@ -25,9 +25,9 @@ from research.faces.face_data import (  # noqa: E402
     MIN_FRAMES,
     SENSOR_SCORE,
     clips,
+    exposure_fault,
     gather,
     sensor_score,
-    why_not,
 )
 
 SIDE = 200
@@ -232,9 +232,9 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_black_and_burnt_pictures_are_told_from_a_face_on_black() -> None:
     face_on_black = np.zeros((100, 100, 3), np.uint8)
     face_on_black[40:52, 40:52] = 150
-    assert why_not(np.zeros((100, 100, 3), np.uint8)) == "black"
-    assert why_not(np.full((100, 100, 3), 255, np.uint8)) == "overexposed"
-    assert why_not(face_on_black) is None
+    assert exposure_fault(np.zeros((100, 100, 3), np.uint8)) == "black"
+    assert exposure_fault(np.full((100, 100, 3), 255, np.uint8)) == "overexposed"
+    assert exposure_fault(face_on_black) is None
 
 
 # --- the encoder to start from

@@ -89,11 +89,11 @@ def test_what_the_face_does_reaches_the_translation_only_through_the_head_model(
     networks.networks.generator_ns.eval()
     with torch.no_grad():
         read = model.read(bare)
-        render, hidden = painter.seen(bare, read, random())
+        render, hidden = painter.draw_and_mask(bare, read, random())
         _, fragments = painter.renderer.draw(read.vertices, read.camera)
         assert fragments.covered.float().mean() > 0.1
         other = torch.where(fragments.covered[:, None], 1.0 - bare, bare)
-        again, veiled = painter.seen(other, read, random())
+        again, veiled = painter.draw_and_mask(other, read, random())
         assert torch.equal(hidden, veiled) and torch.equal(render, again)
         changed = model.read(bare).vertices + 0.01
         drawn, _ = painter.renderer.draw(changed, read.camera)
@@ -108,12 +108,12 @@ def test_every_loss_is_counted_in_both_directions_and_a_weight_of_zero_switches_
     both = objective(nets, n, s, motion, ones)
     assert set(both) == {"adversarial", "reconstruction", "expression", "transformation", "minimal", "shape"}
     by_hand = {
-        "adversarial": least_squares(nets.discriminator_s(n.made), True)
-        + least_squares(nets.discriminator_n(s.made), True),
+        "adversarial": least_squares(nets.discriminator_s(n.painted), True)
+        + least_squares(nets.discriminator_n(s.painted), True),
         "reconstruction": (n.real - n.back).abs().mean() + (s.real - s.back).abs().mean(),
         "expression": motion.expression(n.read, n.again) + motion.expression(s.read, s.again),
         "transformation": transformation(n.read, n.again) + transformation(s.read, s.again),
-        "minimal": (n.real - n.made).abs().mean() + (s.real - s.made).abs().mean(),
+        "minimal": (n.real - n.painted).abs().mean() + (s.real - s.painted).abs().mean(),
         "shape": motion.shape([n.read, n.again, s.read, s.again]),
     }
     for name, value in by_hand.items():

@@ -16,28 +16,30 @@ from eifer_ros.errors import InputError, ModelError  # noqa: E402
 from eifer_ros.head.model import load_head  # noqa: E402
 from eifer_ros.reconstruction.landmarks.attention_mesh import Crop, Landmarks  # noqa: E402
 from research.faces.face_data import AROUND, MIN_FRAMES, Domain  # noqa: E402
-from research.faces.refine import CHECKPOINT, Marked, Refinement, Refiner  # noqa: E402
+from research.faces.refine import CHECKPOINT, LandmarkedPictures, Refinement, Refiner  # noqa: E402
 
 SETTINGS = Refinement(steps=2, batch=2, save_every=1000)
 
 
 @pytest.fixture(scope="module")
-def marked() -> Marked:
+def marked() -> LandmarkedPictures:
     torch.set_num_threads(1)
     pictures = torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         model = face()
         read = model.read(pictures)
         placed = read.camera.project(model.head.points(read.vertices), 1)[..., :2]
-    return Marked(pictures, placed + 0.03)
+    return LandmarkedPictures(pictures, placed + 0.03)
 
 
-def refiner(run: Path, marked: Marked, settings: Refinement = SETTINGS) -> Refiner:
+def refiner(run: Path, marked: LandmarkedPictures, settings: Refinement = SETTINGS) -> Refiner:
     run.mkdir(parents=True, exist_ok=True)
     return Refiner(face(), load_head(), marked, settings, run)
 
 
-def test_a_stopped_refinement_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path, marked: Marked) -> None:
+def test_a_stopped_refinement_ends_bit_for_bit_like_one_that_was_not(
+    tmp_path: Path, marked: LandmarkedPictures
+) -> None:
     whole = refiner(tmp_path / "whole", marked)
     before = {name: value.clone() for name, value in whole.face.state_dict().items()}
     assert whole.train()
@@ -59,7 +61,7 @@ def test_a_stopped_refinement_ends_bit_for_bit_like_one_that_was_not(tmp_path: P
 
 
 def test_a_constant_difference_between_network_and_model_points_is_no_loss_once_learnt(
-    tmp_path: Path, marked: Marked
+    tmp_path: Path, marked: LandmarkedPictures
 ) -> None:
     made = refiner(tmp_path, marked, replace(SETTINGS, photometric=0.0, agreement=0.0, near=0.0))
     with torch.no_grad():
@@ -70,7 +72,7 @@ def test_a_constant_difference_between_network_and_model_points_is_no_loss_once_
     assert before == pytest.approx(40.0 * 0.03 * 2**0.5, rel=0.01) and after < 0.05 * before
 
 
-def test_a_weight_of_zero_switches_a_loss_off(tmp_path: Path, marked: Marked) -> None:
+def test_a_weight_of_zero_switches_a_loss_off(tmp_path: Path, marked: LandmarkedPictures) -> None:
     names = {"landmarks", "photometric", "agreement", "near"}
     for name in names:
         made = refiner(tmp_path / name, marked, replace(SETTINGS, **{name: 0.0}))
@@ -97,9 +99,9 @@ class Network:
 def test_landmarks_of_stored_crops_are_given_in_units_of_the_faces_crop() -> None:
     side = round(AROUND * 128)
     domain = Domain(np.zeros((MIN_FRAMES, side, side, 3), np.uint8), np.zeros(MIN_FRAMES, np.int64), ("",))
-    made = Marked.of(domain, Network(0.9))  # type: ignore[arg-type]
+    made = LandmarkedPictures.of(domain, Network(0.9))  # type: ignore[arg-type]
     assert made.pictures.shape == (MIN_FRAMES, 3, 128, 128)
     radius = np.linalg.norm(made.landmarks.numpy() - 0.5, axis=2)
     np.testing.assert_allclose(radius, 30 / (side / AROUND), rtol=1e-4)
     with pytest.raises(InputError, match=rf"landmarks were found in 0 of {MIN_FRAMES}"):
-        Marked.of(domain, Network(0.1))  # type: ignore[arg-type]
+        LandmarkedPictures.of(domain, Network(0.1))  # type: ignore[arg-type]

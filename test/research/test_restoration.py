@@ -145,7 +145,7 @@ def test_a_restorer_that_covers_nothing_gives_the_picture_back_bit_by_bit():
 def test_training_learns_goes_on_where_it_was_and_exports_what_the_runtime_opens(shards, tmp_path):
     run = tmp_path / "run"
     minute_each = itertools.count(step=60.0).__next__
-    before = restoration.Judge(shards / "shard-00000.npz")(Restorer(4))
+    before = restoration.Validation(shards / "shard-00000.npz")(Restorer(4))
     first = restoration.train(shards, run, Plan(minutes=12, batch=4, bare=0.25), width=4, clock=minute_each)
     steps = torch.load(run / "restorer.pt", weights_only=True)["steps"]
     assert steps == 12

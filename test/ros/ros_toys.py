@@ -131,8 +131,8 @@ class ToySource(Source):
         self.setups += 1
         self._stop.clear()
 
-    def wants(self, listened: frozenset[str]) -> None:
-        self.wanted.append(listened)
+    def set_subscribed(self, subscribed: frozenset[str]) -> None:
+        self.wanted.append(subscribed)
 
     def produce(self) -> Iterator[Emission]:
         while not self._stop.is_set() and (not self.config.number or self.made < self.config.number):

@@ -233,7 +233,7 @@ def test_a_bag_written_without_ros_and_one_recorded_under_ros_agree_in_topics_ty
     bag = kind(peer, tmp_path / "ros", types)
     outlets = host.outlets.topics
     names = {topic: topic.removeprefix("/eifer/") for topic in types}
-    wait_for(lambda: all(outlets[name].listened for name in names.values()), "everything is listened to")
+    wait_for(lambda: all(outlets[name].subscribed for name in names.values()), "everything is listened to")
     assert peer.change("replay", ACTIVATE)
     if recorder == "rclpy":
         wait_for(
@@ -289,7 +289,7 @@ def test_a_recorded_bag_is_processed_in_a_node_as_it_is_without_ros(peer: Peer, 
     )
     assert peer.change("pipeline", CONFIGURE)
     heard = peer.listen("/eifer/emg/activity", "eifer_msgs/msg/MuscleActivity", raw=True)
-    wait_for(lambda: host.outlets.topics["emg/activity"].listened, "the listener")
+    wait_for(lambda: host.outlets.topics["emg/activity"].subscribed, "the listener")
     assert peer.change("pipeline", ACTIVATE)
     alone = EmgProcessing()
     alone.setup()

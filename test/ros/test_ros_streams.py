@@ -31,7 +31,7 @@ def active(peer: Any, name: str, parts: Any, **overrides: Any) -> Any:
 def test_an_item_arrives_as_it_was_sent_and_what_it_leads_to_is_published(peer: Any) -> None:
     host = active(peer, "toy", TOY)
     heard = peer.listen(ACTIVITY, ACTIVITY_TYPE)
-    wait_for(lambda: host.outlets.topics["emg/activity"].listened, "the subscriber is known")
+    wait_for(lambda: host.outlets.topics["emg/activity"].subscribed, "the subscriber is known")
     sent = chunk(3, time.time_ns())
     peer.publisher(RAW, CHUNK_TYPE).publish(wire(sent, "emg/raw"))
     wait_for(lambda: heard, "an activity")
@@ -227,7 +227,7 @@ def test_nothing_is_converted_or_sent_while_nobody_listens(peer: Any) -> None:
     assert all(outlet.traffic.count == 0 for outlet in host.outlets.topics.values())
     assert "camera/image_raw" not in source.wanted[-1]
     heard = peer.listen("/eifer/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage")
-    wait_for(lambda: host.outlets.topics["camera/image_raw/compressed"].listened, "the subscriber is known")
+    wait_for(lambda: host.outlets.topics["camera/image_raw/compressed"].subscribed, "the subscriber is known")
     wait_for(lambda: "camera/image_raw" in source.wanted[-1], "the source is told")
     source.step.release()
     wait_for(lambda: heard, "a compressed picture")
@@ -241,8 +241,8 @@ def test_pictures_leave_with_their_camera_info_of_the_same_stamp_and_frame(peer:
     infos = peer.listen("/eifer/camera/camera_info", "sensor_msgs/msg/CameraInfo")
     wait_for(
         lambda: (
-            host.outlets.topics["camera/image_raw"].listened
-            and host.outlets.topics["camera/camera_info"].listened
+            host.outlets.topics["camera/image_raw"].subscribed
+            and host.outlets.topics["camera/camera_info"].subscribed
         ),
         "both known",
     )

@@ -65,7 +65,7 @@ class Run:
             "arm": ArmControl(self.robot, "example face"),
         }
         self.viewer = Viewer(ViewConfig(port=port), title="a stage", controls=controls)
-        self.record.tell = self.viewer.take
+        self.record.emit = self.viewer.take
         self.url = self.viewer.start()
         self.stage = Stage(self._take)
 

@@ -464,19 +464,19 @@ def test_the_face_is_restored_only_while_a_page_is_open() -> None:
     class Counting(Reconstruction):
         wanted: frozenset[str] = frozenset()
 
-        def wants(self, listened: frozenset[str]) -> None:
-            self.wanted = listened
+        def set_subscribed(self, subscribed: frozenset[str]) -> None:
+            self.wanted = subscribed
 
         def handle(self, port: str, item: Item) -> list[Emission]:
             return []
 
     inner = Counting()
     estimator = Estimator.around(inner)
-    estimator.wants(frozenset({"face/vision"}))
+    estimator.set_subscribed(frozenset({"face/vision"}))
     assert inner.wanted == {"face/vision"}
     seen = []
     for number, pages in enumerate((0, 1, 1, 1, 1, 2, 0)):
-        estimator.look(pages)
+        estimator.set_page_count(pages)
         list(estimator.handle("camera/image_raw", picture(T0 + number * NS // 30)))
         seen.append("face/restored" in inner.wanted)
     # every third picture of 30 Hz: the page shows no more

@@ -295,7 +295,7 @@ def test_the_evaluation_page(
     # all of them and every benchmark by one command; benchmarks are stood in for, as they take an hour
     asked: list[str] = []
 
-    def bench(area: str, quick: bool, tell: object) -> list[dict[str, object]]:
+    def bench(area: str, quick: bool, progress: object) -> list[dict[str, object]]:
         asked.append(area)
         if area == "drive":
             raise InputError("python -m bench drive failed after 3 s: no")

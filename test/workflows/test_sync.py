@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from eifer_ros.errors import InputError
 from eifer_ros.evaluation.simulated import items
 from eifer_ros.recording.reader import read
-from eifer_ros.recording.sync import Sync, burst_onsets, edges, find_led, match, place, read_wave, sync_events
+from eifer_ros.recording.sync import (
+    Sync,
+    burst_onsets,
+    edges,
+    find_led,
+    match,
+    read_wave,
+    sidecar_path,
+    sync_events,
+)
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.simulation.performer import PerformerConfig
 from eifer_ros.types import NS, EmgChunk, FaceState, Frame
@@ -165,7 +174,7 @@ def test_trigger_and_lamp_give_the_offset_and_nothing_is_changed_but_metadata(la
     assert found.offset_s == pytest.approx(-0.4, abs=0.012)
     assert {path: path.read_bytes() for path in before} == before
     assert Sync.load(lamp_bag) == found or np.isnan(found.residual_max_s)
-    assert json.loads(place(lamp_bag).read_text())["grade"] == 1
+    assert json.loads(sidecar_path(lamp_bag).read_text())["grade"] == 1
 
 
 def test_a_region_can_be_given_and_must_lie_in_the_picture(lamp_bag: Path) -> None:
@@ -205,7 +214,7 @@ def test_what_a_method_lacks_is_named(lamp_bag: Path, tmp_path: Path) -> None:
 
 def test_a_broken_sync_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "bag").mkdir()
-    place(tmp_path / "bag").write_text("{}")
+    sidecar_path(tmp_path / "bag").write_text("{}")
     with pytest.raises(InputError, match=r"sync\.json: cannot be read"):
         Sync.load(tmp_path / "bag")
 

@@ -112,7 +112,7 @@ class EmgSource(Source):
         self._monotonic = monotonic
         self._stop = threading.Event()
         self._layout: Layout | None = None
-        self._kept: list[int] = []
+        self._picked: list[int] = []
         self._names: tuple[str, ...] = ()
         self._index = 0
         self._lost = 0
@@ -142,20 +142,20 @@ class EmgSource(Source):
             raise DeviceError(
                 f"{self.what} gives a sampling rate of {layout.rate_hz} Hz; an evenly sampled stream is needed"
             )
-        self._kept = [_find(name, layout.names, self.what) for name in config.pick] or list(
+        self._picked = [_find(name, layout.names, self.what) for name in config.pick] or list(
             range(len(layout.names))
         )
-        names = config.channels or tuple(layout.names[k] for k in self._kept)
-        if len(names) != len(self._kept):
+        names = config.channels or tuple(layout.names[k] for k in self._picked)
+        if len(names) != len(self._picked):
             raise ConfigError(
-                f"{self.what}: 'channels' has {len(names)} names but {len(self._kept)} channels are kept"
+                f"{self.what}: 'channels' has {len(names)} names but {len(self._picked)} channels are kept"
             )
         scheme_name = config.scheme or layout.scheme
         scheme = load_scheme(scheme_name) if scheme_name else guess_scheme(names)
         sites = [scheme.resolve(name) for name in names]
         at = [None if site is None else scheme.index(site) for site in sites]
         muscles = config.muscles or (
-            tuple(layout.muscles[k] for k in self._kept)
+            tuple(layout.muscles[k] for k in self._picked)
             if layout.muscles
             else tuple(name if k is None else scheme.muscles[k] for k, name in zip(at, names, strict=True))
         )
@@ -187,8 +187,8 @@ class EmgSource(Source):
             lost = 0 if self._end is None else max(0, round((block.stamp - self._end) / NS * rate))
         samples = (
             block.samples
-            if len(self._kept) == block.samples.shape[1] and self._kept == sorted(self._kept)
-            else block.samples[:, self._kept]
+            if len(self._picked) == block.samples.shape[1] and self._picked == sorted(self._picked)
+            else block.samples[:, self._picked]
         )
         first = self._index + lost
         chunk = EmgChunk(block.stamp, rate, self._names, samples, first, lost, block.raw_stamps)

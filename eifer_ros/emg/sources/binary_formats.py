@@ -18,7 +18,7 @@ from .recording import EmgRecording, even_stamps
 _EMG_TYPES = ("emg", "exg", "eeg")
 
 
-class _Said(logging.Handler):
+class _WarningCollector(logging.Handler):
     """Collects what pyxdf warns about, so that the user reads it."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
         import pyxdf
     except ImportError as error:
         raise MissingExtra("pyxdf", "files", f"reading {path.name}") from error
-    said = _Said()
+    said = _WarningCollector()
     logger = logging.getLogger("pyxdf.pyxdf")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(said)

@@ -173,14 +173,14 @@ class BrainFlowSource(LiveEmgSource):
             self._described = shim.get_board_descr(self._id)
         except self._shim.BrainFlowError as error:
             raise ConfigError(
-                f"{self.what}: this board cannot be used by itself ({self._why(error)})"
+                f"{self.what}: this board cannot be used by itself ({self._explain(error)})"
             ) from error
         self._rows = self._described.get("emg_channels") or self._described.get("eeg_channels") or []
         if not self._rows:
             raise ConfigError(f"{self.what}: the board has neither EMG nor ExG channels")
         self._scale = np.float32(volts_per(self.config.unit))
 
-    def _why(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> str:
         code = getattr(error, "exit_code", None)
         try:
             name = self._shim.BrainFlowExitCodes(code).name
@@ -205,7 +205,7 @@ class BrainFlowSource(LiveEmgSource):
                 board.config_board(command)
             board.start_stream(max(int(60 * rate), 1000))
         except self._shim.BrainFlowError as error:
-            raise DeviceError(f"{self.what}: {self._why(error)}") from error
+            raise DeviceError(f"{self.what}: {self._explain(error)}") from error
         self._clock = DeviceClock(1.0 / rate)
         self._packets = PacketCounter(rate)
         self._count = 0
@@ -229,7 +229,7 @@ class BrainFlowSource(LiveEmgSource):
         try:
             data = board.get_board_data()
         except self._shim.BrainFlowError as error:
-            raise DeviceError(f"{self.what}: {self._why(error)}") from error
+            raise DeviceError(f"{self.what}: {self._explain(error)}") from error
         if not data.shape[1]:
             return None
         self._take(data)

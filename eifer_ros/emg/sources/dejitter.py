@@ -70,7 +70,7 @@ class Dejitter:
         self._x0 = 0.0  # where the sums are centred, s
         self._w = self._sx = self._sr = self._sxx = self._sxr = 0.0
         self._blocks = 0.0
-        self._seen = 0
+        self._sample_count = 0
         self._square = 0.0
         self._square_w = 0.0
 
@@ -103,7 +103,7 @@ class Dejitter:
         return (self._sr - drift * self._sx) / self._w, drift
 
     def _threshold(self) -> float:
-        if self._seen < self.rate_hz:  # the first second knows little of the jitter
+        if self._sample_count < self.rate_hz:  # the first second knows little of the jitter
             return max(0.1, 8 * self.jitter_s)
         return max(self._floor_s, 1.5 / self.rate_hz, 8 * self.jitter_s)
 
@@ -132,11 +132,11 @@ class Dejitter:
         self._sxx = keep * self._sxx + float(u @ u)
         self._sxr = keep * self._sxr + float(u @ r)
         self._blocks = keep * self._blocks + 1.0
-        if self._seen:
+        if self._sample_count:
             forget = float(np.exp(-count / (5.0 * self.rate_hz)))
             self._square = forget * self._square + float(residual @ residual)
             self._square_w = forget * self._square_w + count
-        self._seen += count
+        self._sample_count += count
 
     def add(
         self, samples: F32, stamps: F64, arrived_s: float | None = None, raw: F64 | None = None

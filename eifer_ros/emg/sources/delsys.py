@@ -17,7 +17,7 @@ import numpy as np
 from ...config import parameter
 from ...errors import ConfigError, DeviceError, InputError
 from .base import Block, EmgSourceConfig, Layout, LiveEmgSource, volts_per
-from .tcp import Counted, FrameReader
+from .tcp import FrameReader, SampleCountClock
 
 SLOTS = 16
 END = b"\r\n\r\n"
@@ -51,7 +51,7 @@ class DelsysSource(LiveEmgSource):
             raise ConfigError(f"{self.what}: sensors are slots 1..{SLOTS}, got {list(config.sensors)}")
         self._command: socket.socket | None = None
         self._data: socket.socket | None = None
-        self._counted: Counted | None = None
+        self._counted: SampleCountClock | None = None
         self._answers = b""
 
     def connect(self) -> Layout:
@@ -70,7 +70,7 @@ class DelsysSource(LiveEmgSource):
             scale = [self._volts(slot, notes) for slot in slots]
             self._data = socket.create_connection((self.config.host, self.config.data_port), timeout)
             self._data.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._ask("START", expect="OK")
+            self._query("START", expect="OK")
         except OSError as error:
             raise DeviceError(
                 f"{self.what}: no answer on ports {self.config.command_port} and {self.config.data_port} "
@@ -79,12 +79,12 @@ class DelsysSource(LiveEmgSource):
         self._columns = np.asarray([slot - 1 for slot in slots])
         self._scale = np.asarray(scale, np.float32)
         self._frames = FrameReader(self._data, 4 * SLOTS, self.what)
-        self._counted = Counted(rate)
+        self._counted = SampleCountClock(rate)
         return Layout(tuple(f"sensor{slot}" for slot in slots), rate, tuple(dict.fromkeys(notes)))
 
     def _paired(self) -> tuple[int, ...]:
         slots = tuple(
-            slot for slot in range(1, SLOTS + 1) if self._ask(f"SENSOR {slot} PAIRED?").upper() == "YES"
+            slot for slot in range(1, SLOTS + 1) if self._query(f"SENSOR {slot} PAIRED?").upper() == "YES"
         )
         if not slots:
             raise DeviceError(f"{self.what}: no sensor is paired with the base station")
@@ -93,7 +93,7 @@ class DelsysSource(LiveEmgSource):
     def _rate(self) -> tuple[float, list[str]]:
         if self.config.rate_hz:
             return self.config.rate_hz, []
-        words = self._ask("MAX SAMPLES EMG"), self._ask("FRAME INTERVAL?")
+        words = self._query("MAX SAMPLES EMG"), self._query("FRAME INTERVAL?")
         try:
             samples, interval = float(words[0]), float(words[1])
             if not (samples > 0 and interval > 0):
@@ -107,14 +107,14 @@ class DelsysSource(LiveEmgSource):
     def _volts(self, slot: int, notes: list[str]) -> float:
         if self.config.unit:
             return volts_per(self.config.unit)
-        unit = self._ask(f"SENSOR {slot} CHANNEL 1 UNITS?")
+        unit = self._query(f"SENSOR {slot} CHANNEL 1 UNITS?")
         try:
             return volts_per(unit)
         except InputError:
             notes.append(f"the server names no unit of voltage ('{unit[:30]}'), taken as volts")
             return 1.0
 
-    def _ask(self, command: str, expect: str | None = None) -> str:
+    def _query(self, command: str, expect: str | None = None) -> str:
         assert self._command is not None
         self._command.sendall(command.encode("ascii") + END)
         answer = self._answer(f"'{command}'")

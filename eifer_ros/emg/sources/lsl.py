@@ -156,7 +156,7 @@ class LslSource(LiveEmgSource):
         self._dejitter = Dejitter(rate, self.config.half_life_s)
         self._check = RateCheck(rate)
         self._clock: DeviceClock | None = None
-        self._judged = False
+        self._rate_checked = False
         self._count = 0
         self._fresh = True
         self._corrected_at = -np.inf
@@ -211,8 +211,8 @@ class LslSource(LiveEmgSource):
     def _take(self, samples: F32, raw: F64, now: float) -> None:
         """Correct the stamps of one pull and queue what is ready."""
         local = raw + self._correction
-        if not self._judged:
-            self._judged = True
+        if not self._rate_checked:
+            self._rate_checked = True
             age = now - float(local[-1])
             if not -1.0 < age < _MAX_AGE_S:
                 # the classic fault: stamps pushed from another clock than local_clock()
@@ -239,7 +239,7 @@ class LslSource(LiveEmgSource):
             self._accept(self._dejitter.flush())
             pending = list(self._ready)
             self._begin(self._layout_now.rate_hz)
-            self._judged = True
+            self._rate_checked = True
             self._fresh = False
             self._ready.extend([*pending, self._layout_now])
         assert self._dejitter is not None

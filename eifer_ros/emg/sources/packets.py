@@ -41,7 +41,7 @@ def _places(name: str) -> dict[int, list[int]]:
     return places
 
 
-class _Way:
+class _PacketCounter:
     """One numbering and where in it the stream is."""
 
     def __init__(self, name: str, cycle: list[int], block: npt.NDArray[np.int64]) -> None:
@@ -50,7 +50,7 @@ class _Way:
         self._cycle = np.asarray(cycle, np.int64)
         self._places = _places(name) if name in CYCLES else {cycle[0]: [0]}
         self.lost = 0
-        self.seen = 0
+        self.count = 0
         starts = self._places.get(int(block[0]), [])
         self._at = -1
         self.alive = bool(starts)
@@ -78,7 +78,7 @@ class _Way:
             return 0
         self._at = (self._at + 1 + lost) % self.length
         self.lost += lost
-        self.seen += 1
+        self.count += 1
         return lost
 
     def run(self, values: npt.NDArray[np.int64]) -> bool:
@@ -87,11 +87,11 @@ class _Way:
         if not np.array_equal(self._cycle[places], values):
             return False
         self._at = int(places[-1])
-        self.seen += len(values)
+        self.count += len(values)
         return True
 
 
-class _Endless(_Way):
+class _Endless(_PacketCounter):
     """A counter that only grows."""
 
     def __init__(self, block: npt.NDArray[np.int64]) -> None:
@@ -105,14 +105,14 @@ class _Endless(_Way):
             return 0
         self._at = value
         self.lost += lost
-        self.seen += 1
+        self.count += 1
         return lost
 
     def run(self, values: npt.NDArray[np.int64]) -> bool:
         if not np.array_equal(values, self._at + 1 + np.arange(len(values))):
             return False
         self._at = int(values[-1])
-        self.seen += len(values)
+        self.count += len(values)
         return True
 
 
@@ -124,12 +124,12 @@ class PacketCounter:
 
     def __init__(self, rate_hz: float) -> None:
         self._rate_hz = rate_hz
-        self._ways: list[_Way] | None = None
+        self._counters: list[_PacketCounter] | None = None
 
     @property
     def numbering(self) -> str:
         """The numbering believed at present, or an empty string where none fits."""
-        return self._ways[0].name if self._ways else ""
+        return self._counters[0].name if self._counters else ""
 
     def add(self, numbers: npt.NDArray[np.int64], elapsed_s: float) -> list[tuple[int, int]]:
         """Losses in one block as (place in the block, packets missing before it).
@@ -141,26 +141,30 @@ class PacketCounter:
         if not len(numbers):
             return []
         first = 0
-        if self._ways is None:
-            ways: list[_Way] = [_Way(name, cycle, numbers) for name, cycle in CYCLES.items()]
+        if self._counters is None:
+            counters: list[_PacketCounter] = [
+                _PacketCounter(name, cycle, numbers) for name, cycle in CYCLES.items()
+            ]
             endless = _Endless(numbers)
             endless._at = int(numbers[0])
-            self._ways = [way for way in [*ways, endless] if way.alive]
+            self._counters = [counter for counter in [*counters, endless] if counter.alive]
             first = 1
-        if not self._ways:
+        if not self._counters:
             return []
-        if len(self._ways) == 1 and self._ways[0].run(numbers[first:]):
+        if len(self._counters) == 1 and self._counters[0].run(numbers[first:]):
             extra = self._cycles(0, elapsed_s) if first == 0 else 0
             return [(0, extra)] if extra else []
         losses: list[tuple[int, int]] = []
         for place in range(first, len(numbers)):
-            steps = {id(way): way.step(int(numbers[place])) for way in self._ways}
-            self._ways = sorted((way for way in self._ways if way.alive), key=lambda way: way.lost)
-            if not self._ways:
+            steps = {id(counter): counter.step(int(numbers[place])) for counter in self._counters}
+            self._counters = sorted(
+                (counter for counter in self._counters if counter.alive), key=lambda counter: counter.lost
+            )
+            if not self._counters:
                 return losses
-            best = self._ways[0]
-            if best.seen >= (best.length or 70000):
-                self._ways = [best]
+            best = self._counters[0]
+            if best.count >= (best.length or 70000):
+                self._counters = [best]
             lost = steps[id(best)]
             if place == 0:
                 lost += self._cycles(lost, elapsed_s)
@@ -170,8 +174,8 @@ class PacketCounter:
 
     def _cycles(self, lost: int, elapsed_s: float) -> int:
         """Packets of whole cycles that went missing without a trace in the numbers."""
-        assert self._ways
-        length = self._ways[0].length
+        assert self._counters
+        length = self._counters[0].length
         if (
             not length or length / self._rate_hz < 0.2
         ):  # a cycle shorter than a hiccup of the host cannot be told

@@ -26,7 +26,7 @@ from ...config import parameter
 from ...errors import ConfigError, DeviceError
 from ...types import F32
 from .base import Block, EmgSourceConfig, Layout, LiveEmgSource
-from .tcp import Counted, FrameReader
+from .tcp import FrameReader, SampleCountClock
 
 _LSB_16_NV = 286.1
 _PROBE = 16
@@ -93,7 +93,7 @@ class SessantaquattroSource(LiveEmgSource):
         self._volts = np.float32((config.lsb_nv or _LSB_16_NV) * 1e-9)
         self._server: socket.socket | None = None
         self._device: socket.socket | None = None
-        self._counted: Counted | None = None
+        self._counted: SampleCountClock | None = None
         self._ready: deque[Block] = deque()
 
     @property
@@ -143,7 +143,7 @@ class SessantaquattroSource(LiveEmgSource):
         self._channels = self._bio + extra
         frames.resize(self._channels * width, data)
         self._frames = frames
-        self._counted = Counted(float(config.rate_hz))
+        self._counted = SampleCountClock(float(config.rate_hz))
         self._ramp: int | None = None
         notes = (
             ()

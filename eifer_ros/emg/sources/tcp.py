@@ -55,7 +55,7 @@ class FrameReader:
         self._rest = data + self._rest
 
 
-class Counted:
+class SampleCountClock:
     """Stamps for a device whose only clock is its sample count."""
 
     def __init__(self, rate_hz: float) -> None:

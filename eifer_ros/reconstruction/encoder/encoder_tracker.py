@@ -138,9 +138,9 @@ class EncoderTracker:
         if image.shape != self._size:
             self.reset()
             self._size = image.shape
-        reading = self._look(image, self._crop) if self._crop is not None else None
+        reading = self._read_crop(image, self._crop) if self._crop is not None else None
         if reading is None and (reading := self.search(image)) is not None:
-            reading = self.surer(image, reading)
+            reading = self.average_shifted_crops(image, reading)
         if reading is None:
             self._crop = None
             self._absent += 1
@@ -159,11 +159,11 @@ class EncoderTracker:
         self._absent = 0
         self._size = image.shape
 
-    def doubt(self) -> None:
+    def request_redetection(self) -> None:
         """What is followed may be no whole face: search the next picture, the present crop among the others."""
         self._crop = None
 
-    def surer(self, image: U8, reading: Reading) -> Reading:
+    def average_shifted_crops(self, image: U8, reading: Reading) -> Reading:
         """`reading` as the mean over shifted crops, those that read a face as well."""
         crops = shifted(crop_of(reading.points))
         readings = self._reader.read_patches([cut(image, crop, SIZE) for crop in crops], crops)
@@ -173,7 +173,7 @@ class EncoderTracker:
                 *(
                     one
                     for one in readings
-                    if one.readable >= self._min_readable and _sound(one.points, one.crop)
+                    if one.readable >= self._min_readable and _plausible(one.points, one.crop)
                 ),
             ]
         )
@@ -197,7 +197,7 @@ class EncoderTracker:
         """
         settled = []
         for candidate in candidates:
-            reading = self._settle(image, candidate)
+            reading = self._refine_crop(image, candidate)
             if reading is None:
                 continue
             if (
@@ -210,14 +210,14 @@ class EncoderTracker:
         least = max((reading.readable for reading in settled), default=0.0) - _CLOSE
         return min((reading for reading in settled if reading.readable >= least), key=_expected, default=None)
 
-    def _settle(self, image: U8, crop: Crop) -> Reading | None:
+    def _refine_crop(self, image: U8, crop: Crop) -> Reading | None:
         """Look `_LOOKS` times, each time where the landmarks of the look before say; None unless it comes to
         rest on a face.
         """
         reading = None
         for iteration in range(_LOOKS):
             last = iteration == _LOOKS - 1
-            reading = self._look(image, crop, self._min_readable if last else 0.05)
+            reading = self._read_crop(image, crop, self._min_readable if last else 0.05)
             if reading is None:
                 return None
             following = crop_of(reading.points)
@@ -226,7 +226,7 @@ class EncoderTracker:
             crop = following
         return reading
 
-    def _look(self, image: U8, crop: Crop, least: float | None = None) -> Reading | None:
+    def _read_crop(self, image: U8, crop: Crop, least: float | None = None) -> Reading | None:
         height, width = image.shape[:2]
         if not SMALLEST_FACE <= crop.side <= 4.0 * max(height, width) or inside(crop, width, height) < 0.5:
             return None
@@ -234,7 +234,7 @@ class EncoderTracker:
         if not exposed(patch):
             return None
         reading = self._reader.read_patches([patch], [crop])[0]
-        if reading.readable < (self._min_readable if least is None else least) or not _sound(
+        if reading.readable < (self._min_readable if least is None else least) or not _plausible(
             reading.points, crop
         ):
             return None
@@ -242,7 +242,7 @@ class EncoderTracker:
         return reading
 
 
-def _sound(points: F64, crop: Crop) -> bool:
+def _plausible(points: F64, crop: Crop) -> bool:
     """Whether landmarks can be a face of that crop: finite, about its size, not far from its middle."""
     if not np.isfinite(points).all():
         return False

@@ -148,7 +148,7 @@ class FaceEncoder:
         expression, std, landmarks, turn, shape, readable = self.network.run(
             OUTPUTS, {"picture": as_input(stacked)}
         )
-        outputs = Seen(
+        outputs = EncoderOutputs(
             expression,
             std,
             landmarks.astype(np.float64) * SIZE,
@@ -160,7 +160,7 @@ class FaceEncoder:
             outputs = outputs.mean_with_mirrored(self._mirror)
         return [self._reading(crop, outputs, k) for k, crop in enumerate(crops)]
 
-    def _reading(self, crop: Crop, outputs: Seen, k: int) -> Reading:
+    def _reading(self, crop: Crop, outputs: EncoderOutputs, k: int) -> Reading:
         matrix = crop.matrix(SIZE)
         points = outputs.points[k] @ matrix[:, :2].T + matrix[:, 2]
         parts = (points, outputs.expression[k], outputs.std[k], outputs.turn[k], outputs.shape[k])
@@ -180,7 +180,7 @@ class FaceEncoder:
         )
 
 
-class Seen(NamedTuple):
+class EncoderOutputs(NamedTuple):
     """The network's outputs for N pictures: expression, std (N, E), points (N, L, 2) in their pixels, turn
     (N, 3, 3), shape (N, S).
     """
@@ -192,13 +192,13 @@ class Seen(NamedTuple):
     shape: npt.NDArray[Any]
     readable: npt.NDArray[Any]
 
-    def mean_with_mirrored(self, mirror: Mirror) -> Seen:
+    def mean_with_mirrored(self, mirror: Mirror) -> EncoderOutputs:
         """The second half is of the first half's mirror images: N / 2 of both together.
 
         Both may err alike, so std is the mean.
         """
         half = len(self.readable) // 2
-        turned = Seen(
+        turned = EncoderOutputs(
             self.expression[half:, mirror.expression],
             self.std[half:, mirror.expression],
             mirror.points_of(self.points[half:], SIZE),
@@ -206,7 +206,7 @@ class Seen(NamedTuple):
             self.shape[half:] * mirror.signs,
             self.readable[half:],
         )
-        return Seen(*((one[:half] + other) / 2.0 for one, other in zip(self, turned, strict=True)))
+        return EncoderOutputs(*((one[:half] + other) / 2.0 for one, other in zip(self, turned, strict=True)))
 
 
 def nearest_rotation(matrix: F64) -> F64:

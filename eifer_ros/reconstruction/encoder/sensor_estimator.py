@@ -120,7 +120,7 @@ class SensorEstimator:
 
     def follow(self, frame: Frame, landmarks: Landmarks) -> None:
         """Take over a face that was found in `frame` another way."""
-        self._fit.forget_motion()
+        self._fit.reset_motion()
         self._tracker.follow(frame.image, crop_of(landmarks.points[list(POINTS), :2]))
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
@@ -130,7 +130,7 @@ class SensorEstimator:
         located = time.perf_counter()
         self._times[:] = located - start, 0.0
         if reading is None:
-            self._fit.forget_motion()
+            self._fit.reset_motion()
             return None
         fit = self._fit.fit(reading, intrinsics, elapsed_s, self._depth(frame, reading))
         self._times[1] = time.perf_counter() - located
@@ -143,7 +143,7 @@ class SensorEstimator:
         confidence = self.trust(fit, reading)
         self._doubtful = self._doubtful + 1 if confidence < _DOUBTFUL else 0
         if self._doubtful >= _DOUBTFUL_PICTURES:
-            self._tracker.doubt()
+            self._tracker.request_redetection()
             self._doubtful = 0
         return Estimate(fit, confidence, Landmarks(self._fit.points.astype(np.float32), reading.readable))
 
@@ -151,14 +151,14 @@ class SensorEstimator:
         """Error of the face's vertices in mm that goes with these standard deviations of the expression."""
         return float(np.sqrt(self._expected @ std[: len(self._expected)] ** 2))
 
-    def miss_mm(self, fit: Fit) -> float:
+    def landmark_error_mm(self, fit: Fit) -> float:
         """How far the encoder's points lie from the fitted head, mm."""
         return fit.residual * self._eyes_mm
 
     def trust(self, fit: Fit, reading: Reading) -> float:
         """The calibrated confidence."""
         expected = self.confidence.std_scale * self.expected_mm(reading.expression_std)
-        return self.confidence.of(expected, self.miss_mm(fit), reading.readable)
+        return self.confidence.of(expected, self.landmark_error_mm(fit), reading.readable)
 
     def _depth(
         self, frame: Frame, reading: Reading

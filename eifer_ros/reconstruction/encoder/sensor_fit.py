@@ -85,8 +85,8 @@ class SensorFit:
         self.model = model
         self.settings = settings if settings is not None else SensorFitSettings()
         points = np.array(POINTS)
-        self._seen = points < IRIS_RIGHT  # irises turn with the eyes; they are read for gaze
-        self._skin = points[self._seen]
+        self._on_skin = points < IRIS_RIGHT  # irises turn with the eyes; they are read for gaze
+        self._skin = points[self._on_skin]
         count = model.face_size
         self._face_basis = np.ascontiguousarray(model.basis[self._skin][:, :, :count])
         self._shape_basis = np.ascontiguousarray(model.basis[:, :, count:], np.float64)
@@ -116,9 +116,9 @@ class SensorFit:
         """Forget the person."""
         self._person = PersonShape(self.model.shape_size, self.settings.shape_memory)
         self._log_size, self._sizes = 0.0, 0
-        self.forget_motion()
+        self.reset_motion()
 
-    def forget_motion(self) -> None:
+    def reset_motion(self) -> None:
         """Keep the person's shape, forget pose and expression (the face was out of sight)."""
         self._face: F64 | None = None
         self._variance: F64 = np.zeros(self.model.face_size)
@@ -144,7 +144,7 @@ class SensorFit:
         everything = np.concatenate([face, self.shape])
         neutral = self.model.template + self._shape_basis @ self.shape
         camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2], 1.0])
-        pixels = reading.points[self._seen]
+        pixels = reading.points[self._on_skin]
         rotation, origin = self._stand(reading, neutral, face, pixels, camera, intrinsics)
         target = reading.rotation(intrinsics)
         for _ in range(self.settings.iterations):
@@ -286,7 +286,7 @@ class SensorFit:
         pose[:3, 3] = origin - rotation @ self._centre
         across = float(np.linalg.norm(placed[EYE_CORNER_LEFT] - placed[EYE_CORNER_RIGHT]))
         size = across * camera[0] / max(float(placed[EYE_CORNER_LEFT, 2]), 0.02)
-        miss = float(np.linalg.norm(drawn[self._skin] - reading.points[self._seen], axis=1).mean())
+        miss = float(np.linalg.norm(drawn[self._skin] - reading.points[self._on_skin], axis=1).mean())
         pixels = drawn.copy()
         pixels[list(POINTS)] = reading.points
         self._gaze = gaze_of(

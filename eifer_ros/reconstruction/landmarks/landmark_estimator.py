@@ -71,7 +71,7 @@ class LandmarkEstimator:
 
     def follow(self, frame: Frame, landmarks: Landmarks) -> None:
         """Take over a face that was found in `frame` another way."""
-        self._fit.forget_motion()
+        self._fit.reset_motion()
         self._tracker.follow(frame.image, landmarks.points)
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
@@ -81,7 +81,7 @@ class LandmarkEstimator:
         located = time.perf_counter()
         self._times[:] = located - start, 0.0
         if landmarks is None:
-            self._fit.forget_motion()
+            self._fit.reset_motion()
             return None
         depth = depth_at(frame.depth, landmarks) if frame.depth is not None else None
         fit = self._fit.fit(landmarks, intrinsics, elapsed_s, depth)

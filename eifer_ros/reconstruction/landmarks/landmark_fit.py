@@ -324,10 +324,10 @@ class LandmarkFit:
         self._even = np.where(self._strength > 0, 1.0, 0.0)
         self._blank = np.zeros(len(model.template))
         self._lower, self._upper = model.lower.copy(), model.upper.copy()
-        self._looking = list(model.gaze)
+        self._gaze_columns = list(model.gaze)
         covariance = table.covariance.copy()
-        covariance[self._looking] = covariance[:, self._looking] = 0.0
-        covariance[self._looking, self._looking] = 1.0
+        covariance[self._gaze_columns] = covariance[:, self._gaze_columns] = 0.0
+        covariance[self._gaze_columns, self._gaze_columns] = 1.0
         self._precision = np.linalg.inv(covariance + 1e-4 * np.eye(len(covariance)))
         self._nuisance = np.concatenate(
             [np.full(6, 1e-3), [1e-3, 100.0], np.ones(self._errors)]
@@ -357,9 +357,9 @@ class LandmarkFit:
         self._metric = False  # whether a depth camera has told the size
         self._person = np.zeros(shapes)  # shape, then errors that stay
         self._neutral = self.model.template + self.table.bias
-        self.forget_motion()
+        self.reset_motion()
 
-    def forget_motion(self) -> None:
+    def reset_motion(self) -> None:
         """Keep the person's shape, forget pose and expression (the face was out of sight)."""
         self._pose: F64 | None = None
         self._face = np.clip(self.table.mean, self._lower, self._upper)
@@ -556,7 +556,7 @@ class LandmarkFit:
         assert self._pose is not None
         model = self.model
         points = model.points(self._face, self.shape)  # the skin itself, without the network's habits
-        self._settle(points, pixels, camera)
+        self._solve(points, pixels, camera)
         placed = (points - self._centre) @ self._pose[:, :3].T + self._pose[:, 3]
         drawn = placed[:, :2] / placed[:, 2:] * camera[:2] + camera[2:4]
         miss = np.linalg.norm(drawn - pixels, axis=1)[:MESH].mean()
@@ -569,7 +569,7 @@ class LandmarkFit:
         self._gaze = gaze_of(model, everything, pose[:3, :3], pose[:3, 3], pixels, drawn, camera, self._gaze)
         return Fit(pose, self._face.copy(), std, self.shape.copy(), self._gaze.copy(), float(miss) / size)
 
-    def _settle(self, points: F64, pixels: F64, camera: F64) -> None:
+    def _solve(self, points: F64, pixels: F64, camera: F64) -> None:
         """Two steps of pose alone, so that the skin lies on the landmarks as well as a rigid head can."""
         assert self._pose is not None
         nothing = np.zeros((len(points), 3, 0), np.float32)

@@ -89,7 +89,7 @@ class FaceTracker:
         if image.shape != self._size:
             self.reset()  # another camera or another mode: no crop carries over
             self._size = image.shape
-        landmarks = self._look(image, self._crop) if self._crop is not None else None
+        landmarks = self._locate_in_crop(image, self._crop) if self._crop is not None else None
         if landmarks is None:
             landmarks = self._search(image)
         if landmarks is None:
@@ -114,11 +114,11 @@ class FaceTracker:
                 face for window in windows for face in self._detect(image, window) if self._plausible(face)
             ]
             for face in sorted(faces, key=self._preference, reverse=True):
-                landmarks = self._look(image, crop_from_detection(face))
+                landmarks = self._locate_in_crop(image, crop_from_detection(face))
                 if landmarks is not None:
                     # the detector's box is rough: a second look at the landmarks' own crop places them as
                     # tracking would
-                    return self._look(image, crop_from_landmarks(landmarks.points)) or landmarks
+                    return self._locate_in_crop(image, crop_from_landmarks(landmarks.points)) or landmarks
         return None
 
     def _near(self, image: U8) -> list[Window]:
@@ -159,7 +159,7 @@ class FaceTracker:
             return face.score * float(np.prod(face.box[2:]))
         return -self._distance(face)
 
-    def _look(self, image: U8, crop: Crop) -> Landmarks | None:
+    def _locate_in_crop(self, image: U8, crop: Crop) -> Landmarks | None:
         height, width = image.shape[:2]
         inside = 0.0 <= crop.x < width and 0.0 <= crop.y < height
         if not inside or not _SMALLEST_FACE <= crop.side <= 8.0 * max(height, width):

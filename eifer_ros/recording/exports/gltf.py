@@ -134,7 +134,7 @@ def _mesh(
     document: _Document, head: HeadModel, shape: npt.NDArray[np.floating], names: list[str]
 ) -> dict[str, Any]:
     neutral = np.asarray(head.neutral(shape), np.float32)
-    weights, joints = _four(head.skin_weights)
+    weights, joints = _strongest_four(head.skin_weights)
     corners = neutral[head.faces]
     normals = np.zeros_like(neutral)
     np.add.at(
@@ -177,7 +177,9 @@ def _mesh(
     }
 
 
-def _four(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]:
+def _strongest_four(
+    weights: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]:
     """The four greatest skin weights of each vertex, summing to 1, and their joints."""
     order = np.argsort(-weights, axis=1)[:, :4]
     best = np.take_along_axis(weights, order, axis=1)

@@ -116,7 +116,7 @@ COLLECTIONS: Mapping[str, Collection] = {
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelRow:
     """One row of a table: frame numbers, None for an apex or offset that is not known; row: as a spreadsheet
     numbers it.
     """
@@ -146,7 +146,7 @@ class Clip:
     name: str
     folder: Path
     frames: dict[int, Path]
-    rows: list[Labelled] = field(default_factory=list)
+    rows: list[LabelRow] = field(default_factory=list)
 
 
 @dataclass
@@ -274,7 +274,7 @@ def _header(table: list[list[str]], path: Path, which: Collection) -> tuple[int,
 
 def _labelled(
     path: Path, which: Collection, notes: list[str], failures: dict[str, str]
-) -> Iterator[Labelled]:
+) -> Iterator[LabelRow]:
     table = read_table(path, "label")  # as the sheet of CAS(ME)3 is called
     head, columns = _header(table, path, which)
     subject = clip = ""
@@ -310,7 +310,7 @@ def _labelled(
                     f"{subject}/{clip}: emotion '{written}' is none of {which.name}'s{hint}, taken as unknown"
                 )
             label = UNKNOWN_LABEL
-        yield Labelled(
+        yield LabelRow(
             number, subject, clip, onset, apex, offset, label, written, cell("units"), cell("objective")
         )
 
@@ -338,9 +338,9 @@ class _Folders:
     def __init__(self, root: Path, which: Collection) -> None:
         self._root, self._which = root, which
         self._by_name: dict[str, list[Path]] = {}
-        self._look(root, 4)
+        self._scan(root, 4)
 
-    def _look(self, folder: Path, levels: int) -> None:
+    def _scan(self, folder: Path, levels: int) -> None:
         with os.scandir(folder) as entries:
             # depth pictures of CAS(ME)3 lie in folders of the same names as the colour ones
             below = sorted(
@@ -349,9 +349,9 @@ class _Folders:
         for path in map(Path, below):
             self._by_name.setdefault(path.name.lower(), []).append(path)
             if levels > 1:
-                self._look(path, levels - 1)
+                self._scan(path, levels - 1)
 
-    def of(self, row: Labelled) -> Path:
+    def of(self, row: LabelRow) -> Path:
         """The folder with the frames of a row. Raises InputError where there is none, or more than one."""
         candidates: list[tuple[str, ...]] = [(row.subject, row.clip)]
         if self._which.kind == "casme3":
@@ -392,7 +392,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
     return dict(sorted(numbered.items()))
 
 
-def _checked(row: Labelled, clip: Clip, table: Path, rate_hz: float, notes: list[str]) -> Labelled:
+def _checked(row: LabelRow, clip: Clip, table: Path, rate_hz: float, notes: list[str]) -> LabelRow:
     """The row with its offset filled in, or InputError where its numbers cannot be."""
     numbers = list(clip.frames)
     where = f"{table}: row {row.row} ({row.subject}/{row.clip})"

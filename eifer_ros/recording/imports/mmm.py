@@ -89,7 +89,7 @@ class Clip:
         return f"{self.pid}_{self.rec}"
 
     @property
-    def known(self) -> bool:
+    def in_protocol(self) -> bool:
         """The protocol has this task."""
         return self.task in (EMOTIONS if self.mode == "emotion" else FUNCTIONAL)
 
@@ -238,7 +238,7 @@ def _clip(
         path("video_noelec"),
         parameters,
     )
-    if not clip.known:
+    if not clip.in_protocol:
         notes.append(
             f"{stem}: task '{label}' is not in the protocol{did_you_mean(task, (*FUNCTIONAL, *EMOTIONS))}, kept under its name"
         )

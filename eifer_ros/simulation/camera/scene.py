@@ -246,7 +246,7 @@ class ParticipantCamera:
         a[self._pad_first : self._cable_first, 13] = np.repeat(
             first + np.arange(self._rig.pad_count), len(self._rig.pad_local) // self._rig.pad_count
         )
-        self._look = _look(surface, v)
+        self._appearance = _appearance(surface, v)
         self._bulk = _bulk(surface, v)
 
     def render(
@@ -398,7 +398,7 @@ class ParticipantCamera:
                 a,
             )
         self._pose, self._least = (turn, shift), least
-        self._look[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
+        self._appearance[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
         self._pixels = np.empty_like(v)
         self._project(0, self._pad_first)
         self._used = self._reach(0, self._pad_first)
@@ -508,7 +508,7 @@ class ParticipantCamera:
                 ray,
                 self._skin,
                 self._bump,
-                self._look,
+                self._appearance,
                 lights,
                 self._styles,
                 decode,
@@ -838,7 +838,7 @@ def _bulk(surface: Surface, v: Variation) -> F32:
     return np.where(skin, v.hair_bulk_m * np.sqrt(rise) * uneven, 0.0).astype(np.float32)
 
 
-def _look(surface: Surface, v: Variation) -> F32:
+def _appearance(surface: Surface, v: Variation) -> F32:
     appearance = np.zeros(pixels.LOOK_SIZE, np.float32)
     for place, value in (
         (pixels.L_AMBIENT, v.ambient),

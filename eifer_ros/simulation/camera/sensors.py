@@ -168,7 +168,7 @@ class _Atlas:
     shape: tuple[int, int]
     normals: F64
 
-    def look(self, directions: F64) -> Points:
+    def points_towards(self, directions: F64) -> Points:
         """Outermost skin in (N, 3) directions from the skull's centre, to within half a grid cell (1.5
         degrees).
         """
@@ -398,7 +398,7 @@ class _Builder:
             for index, (step, extra) in enumerate(course):
                 shift[2 + index], lift[2 + index] = step, lift[1] + extra
         else:
-            rest = self.atlas.look(np.array([direction for direction, _ in course]))
+            rest = self.atlas.points_towards(np.array([direction for direction, _ in course]))
             corners, weights = rest.corners, rest.weights
             lift[2:] = [extra for _, extra in course]
         points = Points(
@@ -524,7 +524,7 @@ def build(surface: Surface, seed: int) -> Rig:
         )
         azimuth = azimuth if elevation > 0.4 else float(np.sign(azimuth)) * rng.uniform(0.95, 1.2)
         place = (
-            make.atlas.look(towards(float(azimuth), float(elevation))[None])
+            make.atlas.points_towards(towards(float(azimuth), float(elevation))[None])
             .on(surface.head.template)[0]
             .astype(np.float64)
         )
@@ -582,7 +582,9 @@ def _crown(make: _Builder, rng: np.random.Generator, towards: Any, red: float) -
         t = np.linspace(0.0, 1.0, CONTROLS)
         azimuth = start + (end - start) * t**1.2 + rng.normal(0.0, 0.04, CONTROLS)
         elevation = low + (high - low) * np.sin(np.pi * t * 0.75) - 0.5 * t**2 * rng.uniform(0.3, 1.4)
-        points = make.atlas.look(np.array([towards(a, e) for a, e in zip(azimuth, elevation, strict=True)]))
+        points = make.atlas.points_towards(
+            np.array([towards(a, e) for a, e in zip(azimuth, elevation, strict=True)])
+        )
         colour = _pick(rng, (RED, BLACK, WHITE, GREY), (0.8 * red, 0.22, 0.22, 0.2))
         make.cable(
             points,
@@ -598,7 +600,7 @@ def _curtain(make: _Builder, rng: np.random.Generator, towards: Any, red: float)
     for side in (-1.0, 1.0):
         wide = rng.uniform(0.0, 0.035)
         for _ in range(int(rng.integers(14, 34))):
-            anchor = make.atlas.look(
+            anchor = make.atlas.points_towards(
                 np.repeat(
                     towards(side * rng.uniform(1.5, 2.0), rng.uniform(0.25, 0.7))[None], CONTROLS, axis=0
                 )
@@ -640,7 +642,7 @@ def _sticks(make: _Builder, rng: np.random.Generator, towards: Any) -> None:
     for azimuth, elevation in places:
         if rng.random() < 0.2:
             continue
-        anchor = make.atlas.look(np.repeat(towards(azimuth, elevation)[None], CONTROLS, axis=0))
+        anchor = make.atlas.points_towards(np.repeat(towards(azimuth, elevation)[None], CONTROLS, axis=0))
         length = rng.uniform(0.035, 0.065)
         direction = np.array(
             [

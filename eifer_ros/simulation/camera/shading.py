@@ -598,7 +598,7 @@ def paint(
         np.zeros((3, QUEUE), np.uint32),
     )
     skin, thread, other = queues[0], queues[1], queues[2]
-    skin_found, thread_found = founds[0], founds[1]
+    skin_hits, thread_hits = founds[0], founds[1]
     skin_place, thread_place, other_place = places[0], places[1], places[2]
     for i in range(QUEUE):
         skin[Q_ACROSS + i] = skin[Q_SIDED + i] = skin[Q_FLESH + i] = _1
@@ -658,12 +658,12 @@ def paint(
                     )
                 if whole and m == SKIN:  # most of a face
                     _put(skin, skins, Q_SX, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1)
-                    skin_found[skins], skin_place[skins] = fp, at
+                    skin_hits[skins], skin_place[skins] = fp, at
                     skins += 1
                     if skins == QUEUE:
                         _put_skin(
                             skin,
-                            skin_found,
+                            skin_hits,
                             skin_place,
                             skins,
                             faces,
@@ -703,12 +703,12 @@ def paint(
                     m = material[f]
                     if m == SKIN:
                         _put(skin, skins, Q_SX, sx, sy, left)
-                        skin_found[skins], skin_place[skins] = f, at
+                        skin_hits[skins], skin_place[skins] = f, at
                         skins += 1
                         if skins == QUEUE:
                             _put_skin(
                                 skin,
-                                skin_found,
+                                skin_hits,
                                 skin_place,
                                 skins,
                                 faces,
@@ -726,12 +726,12 @@ def paint(
                         break
                     if m in (CABLE, HAIR):
                         _put(thread, threads_, Q_SX, sx, sy, left)
-                        thread_found[threads_], thread_place[threads_] = f, at
+                        thread_hits[threads_], thread_place[threads_] = f, at
                         threads_ += 1
                         if threads_ == QUEUE:
                             _put_threads(
                                 thread,
-                                thread_found,
+                                thread_hits,
                                 thread_place,
                                 threads_,
                                 faces,
@@ -926,7 +926,7 @@ def paint(
     if skins:
         _put_skin(
             skin,
-            skin_found,
+            skin_hits,
             skin_place,
             skins,
             faces,
@@ -942,7 +942,7 @@ def paint(
     if threads_:
         _put_threads(
             thread,
-            thread_found,
+            thread_hits,
             thread_place,
             threads_,
             faces,

@@ -231,7 +231,7 @@ class Surface:
         return np.asarray(flat[tuple(nearest)], np.float32)
 
 
-def _see(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160) -> F32:
+def _sky_visibility(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160) -> F32:
     """(V,) cosine-weighted share of the sky each vertex sees: depth pictures from `count` directions round
     the head.
     """
@@ -349,7 +349,9 @@ def _prepare(head_ref: _Ref) -> Surface:
         {"eyeBlinkLeft": 1.0},
         {"eyeBlinkRight": 1.0},
     )
-    openness = np.stack([_smooth(_see(_pose_expression(head, pose), solid), faces, 1) for pose in poses])
+    openness = np.stack(
+        [_smooth(_sky_visibility(_pose_expression(head, pose), solid), faces, 1) for pose in poses]
+    )
     openness = np.clip(openness, 0.0, 1.0)
     return Surface(
         head,
