@@ -141,5 +141,9 @@ class Source(Component):
         """
         return (self.produce,)
 
+    def pace(self) -> None:
+        """Play by the clock from now on, also what could be taken faster: somebody watches. Before `setup`."""
+        self.live = True
+
     def stop(self) -> None:
         """Ask `produce` to end soon. Called from another thread."""

@@ -16,7 +16,8 @@ and feed YAML validation, ROS parameter descriptors and the docs:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -241,12 +242,88 @@ def load_yaml(path: Path) -> dict[str, dict[str, Any]]:
     return nodes
 
 
-def load(model: type[T], node: str, path: Path | None = None, **overrides: Any) -> T:
-    """Parameters of `node` from `path` (or all defaults), with `overrides` that are not None on top."""
-    values: dict[str, Any] = {}
-    if path is not None:
+@dataclass(frozen=True)
+class ConfigFile:
+    """Parameters by section, of one file that ROS reads as well.
+
+    Parameters
+    ----------
+    sections : mapping
+        Values by section name.
+    shared : mapping
+        Values that stand under `/**: ros__parameters:` and hold for every section that has such a key.
+    path : Path or None
+        Where they come from; None for no file.
+    """
+
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path | None, known: Iterable[str]) -> ConfigFile:
+        """Read a file; None is a file without a section.
+
+        Parameters
+        ----------
+        path : Path or None
+            YAML in ROS 2 parameter format.
+        known : iterable of str
+            Names that a section may have.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read, or has a section of another name; the nearest is named.
+        """
+        if path is None:
+            return cls()
         nodes = load_yaml(path)
-        shared = {key: value for key, value in nodes.get("*", {}).items() if key in model.model_fields}
-        values = shared | nodes.get(node, {})
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    return build(model, values, f"{path}: {node}" if path else node)
+        shared = nodes.pop("*", {})
+        names = tuple(known)
+        for name in nodes:
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise ConfigError(
+                    f"{path}: unknown section '{name}'{hint}; sections are {', '.join(sorted(names))}"
+                )
+        return cls(nodes, shared, path)
+
+    def values(self, section: str, model: type[BaseModel]) -> dict[str, Any]:
+        """What the file says for a section: its own values over the shared ones that the model has.
+
+        The empty list of a ROS parameter file, `[""]`, is an empty list.
+        """
+        values = {key: value for key, value in self.shared.items() if key in model.model_fields}
+        values |= {
+            key: value for key, value in self.sections.get(section, {}).items() if key != "use_sim_time"
+        }
+        return {key: [] if value == [""] else value for key, value in values.items()}
+
+    def config(self, section: str, model: type[T], **overrides: Any) -> T:
+        """A section as a validated config, with `overrides` that are not None on top. Raises ConfigError."""
+        values = self.values(section, model) | {k: v for k, v in overrides.items() if v is not None}
+        return build(model, values, f"{self.path}: {section}" if self.path else section)
+
+    def require(self, sections: Iterable[str]) -> None:
+        """Raise ConfigError where the file is there but has none of these sections."""
+        names = tuple(sections)
+        if self.path is None or self.shared or any(name in self.sections for name in names):
+            return
+        present = ", ".join(sorted(self.sections)) or "none"
+        wanted = f"a section '{names[0]}'" if len(names) == 1 else f"one of the sections {', '.join(names)}"
+        raise ConfigError(f"{self.path}: {wanted} is needed here; the file has {present}")
+
+
+def load(model: type[T], node: str, path: Path | None = None, **overrides: Any) -> T:
+    """Parameters of `node` from `path` (or all defaults), with `overrides` that are not None on top.
+
+    Raises
+    ------
+    ConfigError
+        The file has no section of that name, or something in it is wrong.
+    """
+    nodes = {} if path is None else load_yaml(path)
+    file = ConfigFile(nodes, nodes.pop("*", {}), path)
+    file.require([node])
+    return file.config(node, model, **overrides)

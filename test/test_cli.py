@@ -41,10 +41,11 @@ def face_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def result(face_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whole run of the main job on a real face."""
-    from eifer_ros.workflows.run import run_camera
+    from eifer_ros.pipeline import Request
+    from eifer_ros.workflows.run import run
 
     out = tmp_path_factory.mktemp("run") / "out"
-    run_camera(f"video:{face_video}", out)
+    run(Request(camera=f"video:{face_video}"), out)
     return out
 
 

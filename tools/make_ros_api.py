@@ -14,17 +14,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from eifer_ros import topics  # noqa: E402
+from eifer_ros import graph, topics  # noqa: E402
 from eifer_ros.component import Port  # noqa: E402
 from eifer_ros.config import Config, parameter_fields  # noqa: E402
 from eifer_ros.hosts.ros_part import CompositionConfig, HostConfig, Part, PictureInConfig, PictureOutConfig  # noqa: E402
-from eifer_ros.nodes._parts import PARTS as MAKERS  # noqa: E402
+from eifer_ros.nodes import _parts  # noqa: E402
 from eifer_ros.nodes.pipeline import CHOSEN  # noqa: E402
 from eifer_ros.types import Frame  # noqa: E402
 from eifer_ros.wire import conversions  # noqa: E402
 
 TARGET = ROOT / "docs" / "ros_api.md"
-PARTS: dict[str, Part] = {name: make() for name, make in MAKERS.items()}
+PARTS: dict[str, Part] = {name: _parts.part(name) for name in graph.COMPONENTS}
 
 # fmt: off
 OFFERED: dict[str, tuple[tuple[str, str, str], ...]] = {

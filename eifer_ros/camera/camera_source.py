@@ -57,6 +57,21 @@ class Camera(Source):
             self.setup()
         return self._source.produce()
 
+    @property
+    def rate_hz(self) -> float:
+        """Nominal frame rate, 0 where the camera does not say. Known after setup."""
+        return float(getattr(self._source, "rate_hz", 0.0))
+
+    @property
+    def frame_count(self) -> int:
+        """Frames that a file announces, 0 for a device. Known after setup."""
+        return int(getattr(self._source, "frame_count", 0))
+
+    def pace(self) -> None:
+        """Play a file in real time."""
+        self._source.pace()
+        self.live = self._source.live
+
     def stop(self) -> None:
         """End `produce`."""
         self._source.stop()

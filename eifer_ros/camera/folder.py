@@ -113,6 +113,11 @@ class FolderSource(Source):
             self._delivered += 1
             yield Emission(OUTPUT.name, Frame(stamp, picture, matrix))
 
+    def pace(self) -> None:
+        """Play in real time, unless another pace was asked for."""
+        super().pace()
+        self._pacer.follow_clock()
+
     def stop(self) -> None:
         """End `produce` after the picture in hand."""
         self._pacer.stop()

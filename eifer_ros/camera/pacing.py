@@ -35,6 +35,10 @@ class Pacer:
                 self._stopped.wait(due - now)
         return not self._stopped.is_set()
 
+    def follow_clock(self) -> None:
+        """In real time, unless another pace was asked for."""
+        self.speed = self.speed or 1.0
+
     def restart(self) -> None:
         """Forget when the first item was; take up again after a stop."""
         self._start = None

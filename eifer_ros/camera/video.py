@@ -123,6 +123,11 @@ class VideoSource(Source):
                 image = None
         self._ended = True
 
+    def pace(self) -> None:
+        """Play in real time, unless another pace was asked for."""
+        super().pace()
+        self._pacer.follow_clock()
+
     def stop(self) -> None:
         """End `produce` after the frame in hand."""
         self._pacer.stop()

@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..registry import CAMERAS, EMG_SOURCES
+from ..registry import AVATARS, CAMERAS, EMG_SOURCES
 
 out_console = Console(soft_wrap=True)
 err_console = Console(stderr=True, soft_wrap=True)
@@ -41,6 +41,46 @@ ConfigFile = Annotated[
 ]
 CAMERA_HELP = CAMERAS.usage()
 EMG_HELP = EMG_SOURCES.usage()
+AVATAR_HELP = AVATARS.usage() + "; may be given more than once"
+
+
+HeadModel = Annotated[
+    str | None, typer.Option("--head-model", help="Head model by name, or an imported .npz file.")
+]
+MappingFile = Annotated[Path | None, typer.Option("--mapping", help="Fitted mapping of the participant.")]
+CalibrationFile = Annotated[
+    Path | None, typer.Option("--calibration", help="Calibration file of the participant.")
+]
+Micro = Annotated[
+    bool | None,
+    typer.Option(
+        "--micro/--no-micro",
+        help="Follow small, fast motion and spot micro-expressions; wants 100 frames/s or more.",
+    ),
+]
+Animatronic = Annotated[
+    str | None, typer.Option("--animatronic", help="Joint map (YAML) of an animatronic face.")
+]
+Arm = Annotated[
+    bool,
+    typer.Option("--arm", help="Let the animatronic face move. Without this nothing is sent to it."),
+]
+Loop = Annotated[bool, typer.Option(help="Start a recording again at its end.")]
+Duration = Annotated[float | None, typer.Option(help="End after so many seconds.", min=0.1)]
+
+
+_END_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What ends a run properly; SIGHUP comes when a terminal or an ssh connection goes away."""
+
+
+def warn_disarmed(animatronic: str | None, arm: bool, quiet: bool) -> None:
+    """Say that an animatronic face will not move, where that is so."""
+    if animatronic is not None and not arm and not quiet:
+        err_console.print(
+            "the animatronic face is disarmed: nothing is sent to it; add --arm when it may move"
+        )
 
 
 @contextmanager
@@ -104,7 +144,7 @@ def until_interrupted() -> Iterator[threading.Event]:
         event.set()
         err_console.print("stopping; what was recorded is being closed (Ctrl-C again to abort)")
 
-    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request_stop) for number in _END_SIGNALS}
     try:
         yield event
     finally:

@@ -155,14 +155,18 @@ def calibrate(
     """Find rest level and full scale of every channel, guided through eleven movements or from a recording of
     them.
     """
-    from .. import config as configuration
     from ..emg.emg_processing import EmgConfig
+    from ..pipeline import open_config
     from ..workflows.calibrate import calibrate_live, calibrate_recording
 
-    parameters = configuration.load(EmgConfig, "emg_processing", config)
+    file = open_config(config)
+    file.require(["emg", "emg_source", "camera"])
     if Path(source).expanduser().exists():
         with bar("reading", as_json) as progress:
-            calibration, path = calibrate_recording(Path(source).expanduser(), out, parameters, progress), out
+            calibration, path = (
+                calibrate_recording(Path(source).expanduser(), out, file.config("emg", EmgConfig), progress),
+                out,
+            )
     else:
         with until_interrupted() as stop, _prompts(as_json) as show:
             calibration, path = calibrate_live(
@@ -170,7 +174,7 @@ def calibrate(
                 out,
                 show,
                 camera=camera,
-                config=parameters,
+                config=file,
                 participant=participant,
                 repetitions=repetitions,
                 stop=stop,

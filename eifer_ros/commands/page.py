@@ -8,7 +8,23 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .console import CAMERA_HELP, EMG_HELP, Json, bar, err_console, number, show, until_interrupted
+from .console import (
+    AVATAR_HELP,
+    CAMERA_HELP,
+    EMG_HELP,
+    CalibrationFile,
+    ConfigFile,
+    HeadModel,
+    Json,
+    Loop,
+    MappingFile,
+    Micro,
+    bar,
+    err_console,
+    number,
+    show,
+    until_interrupted,
+)
 
 
 def view(
@@ -17,44 +33,53 @@ def view(
     ] = None,
     camera: Annotated[str | None, typer.Option(help=CAMERA_HELP)] = None,
     emg: Annotated[str | None, typer.Option(help=EMG_HELP)] = None,
-    mapping: Annotated[Path | None, typer.Option(help="Fitted mapping of the participant.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Calibration file of the participant.")] = None,
+    mapping: MappingFile = None,
+    calibration: CalibrationFile = None,
+    avatar: Annotated[list[str] | None, typer.Option(help=AVATAR_HELP)] = None,
     animatronic: Annotated[
         str | None, typer.Option(help="Joint map of an animatronic face; arming is a button on the page.")
     ] = None,
-    micro: Annotated[
-        bool, typer.Option("--micro", help="Spot micro-expressions in the picture, in EMG, or in both.")
-    ] = False,
+    head_model: HeadModel = None,
+    micro: Micro = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for what is recorded from the page.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to serve on; any other than loopback needs the token in the address.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
+        str | None,
+        typer.Option(help="Address to serve on; any other than loopback needs the token in the address."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = None,
     token: Annotated[
-        str, typer.Option(help="Token for visitors on an address other than loopback; made when empty.")
-    ] = "",
-    loop: Annotated[bool, typer.Option(help="Start a recording again at its end.")] = False,
+        str | None,
+        typer.Option(help="Token for visitors on an address other than loopback; made when empty."),
+    ] = None,
+    loop: Loop = False,
+    config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
     """Serve the live page: faces, muscles, contact, rates; calibrate and record from it, or play a recording."""
-    from ..config import build
+    from ..pipeline import Request, open_config
     from ..viewer.view_config import ViewConfig
     from ..workflows.view import view as serve
 
-    config = build(ViewConfig, {"host": host, "port": port, "token": token}, "view")
+    file = open_config(config)
+    request = Request(
+        camera=camera,
+        emg=emg,
+        mapping=mapping,
+        calibration=calibration,
+        head_model=head_model,
+        micro=micro,
+        avatars=tuple(avatar or ()),
+        animatronic=animatronic,
+    )
     with until_interrupted() as stop:
         result = serve(
             source,
-            camera=camera,
-            emg=emg,
-            mapping=mapping,
-            calibration=calibration,
-            animatronic=animatronic,
-            micro=micro,
+            request,
+            file,
+            page=file.config("viewer", ViewConfig, host=host, port=port, token=token),
             out=out,
-            config=config,
             loop=loop,
             ready=lambda url: err_console.print(f"open {escape(url)}   (Ctrl-C ends)"),
             stop=stop,
@@ -63,9 +88,15 @@ def view(
         ("page", result.url),
         ("stamp to page", number(result.shown_ms, "ms")),
         *(("recorded", path) for path in result.recordings),
+        *(("note", note) for note in result.notes),
     ]
     show(
-        {"url": result.url, "shown_ms": result.shown_ms, "recordings": list(result.recordings)},
+        {
+            "url": result.url,
+            "shown_ms": result.shown_ms,
+            "recordings": list(result.recordings),
+            "notes": list(result.notes),
+        },
         as_json,
         "Viewed",
         rows,

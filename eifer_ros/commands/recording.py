@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from .. import topics
 from .console import (
+    AVATAR_HELP,
     CAMERA_HELP,
     EMG_HELP,
+    Animatronic,
+    Arm,
+    CalibrationFile,
     ConfigFile,
+    Duration,
+    HeadModel,
     Json,
+    MappingFile,
+    Micro,
     Out,
     bar,
     err_console,
@@ -21,50 +31,65 @@ from .console import (
     out_console,
     show,
     until_interrupted,
+    warn_disarmed,
 )
+
+if TYPE_CHECKING:
+    from ..workflows.run import RunSummary
 
 
 def run(
-    camera: Annotated[str, typer.Option(help=CAMERA_HELP)],
-    out: Out,
+    camera: Annotated[str | None, typer.Option(help=CAMERA_HELP)] = None,
+    emg: Annotated[str | None, typer.Option(help=EMG_HELP)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for a bag, an overlay video and a summary; new or empty."),
+    ] = None,
+    record: Annotated[Path | None, typer.Option("--record", help="Record into this bag.")] = None,
+    mapping: MappingFile = None,
+    calibration: CalibrationFile = None,
+    avatar: Annotated[list[str] | None, typer.Option(help=AVATAR_HELP)] = None,
+    animatronic: Animatronic = None,
+    arm: Arm = False,
     config: ConfigFile = None,
-    head_model: Annotated[
-        str | None, typer.Option("--head-model", help="Head model by name, or an imported .npz file.")
-    ] = None,
-    overlay: Annotated[bool, typer.Option(help="Write a video with the head over the face.")] = True,
-    duration: Annotated[
-        float | None, typer.Option(help="End after so many seconds of pictures.", min=0.1)
-    ] = None,
+    head_model: HeadModel = None,
+    overlay: Annotated[
+        bool, typer.Option(help="Write a video with the head over the face, with --out.")
+    ] = True,
+    duration: Duration = None,
     view: Annotated[
         bool, typer.Option("--view", help="Serve the live page in a browser while it runs.")
     ] = False,
-    micro: Annotated[
-        bool | None,
-        typer.Option(
-            "--micro/--no-micro",
-            help="Follow small, fast motion and spot micro-expressions; wants 100 frames/s or more.",
-        ),
-    ] = None,
+    micro: Micro = None,
     as_json: Json = False,
 ) -> None:
-    """Reconstruct the face in front of a camera or in a video: a bag, an overlay video and a summary."""
-    from .. import config as configuration
-    from ..reconstruction.face_reconstruction import ReconstructionConfig
-    from ..workflows.run import run_camera
+    """Reconstruct a face, map muscles and face onto each other, and send it on: any subset, in one process."""
+    from ..pipeline import Request
+    from ..workflows.run import run as run_graph
 
-    parameters = configuration.load(
-        ReconstructionConfig, "reconstruction", config, head_model=head_model, micro=micro
+    request = Request(
+        camera=camera,
+        emg=emg,
+        mapping=mapping,
+        calibration=calibration,
+        head_model=head_model,
+        micro=micro,
+        avatars=tuple(avatar or ()),
+        animatronic=animatronic,
+        armed=arm,
     )
-    with until_interrupted() as stop, bar("reconstructing", as_json) as progress:
-        summary = run_camera(
-            camera,
+    warn_disarmed(animatronic, arm, as_json)
+    with until_interrupted() as stop, bar("running", as_json) as progress:
+        summary = run_graph(
+            request,
             out,
-            parameters,
+            config,
+            record=record,
             overlay=overlay,
             duration_s=duration,
             progress=progress,
             stop=stop,
-            view=(lambda url: err_console.print(f"open {url}")) if view else None,
+            view=(lambda url: err_console.print(f"open {escape(url)}")) if view else None,
         )
     _show_run(summary, as_json)
 
@@ -73,8 +98,9 @@ def _estimator_summary(faces: dict[str, int]) -> str:
     return f" ({', '.join(f'{count} faces by {name}' for name, count in faces.items())})" if faces else ""
 
 
-def _show_run(summary: Any, as_json: bool) -> None:
-    rows = [
+def _show_run(summary: RunSummary, as_json: bool) -> None:
+    faces = {name: summary.items[name] for name in topics.faces() if name in summary.items}
+    pictures = [
         ("camera", summary.camera),
         (
             "estimator",
@@ -90,12 +116,21 @@ def _show_run(summary: Any, as_json: bool) -> None:
             "frame to FaceState",
             f"median {number(summary.frame_to_face_p50_ms, 'ms')}, p99 {number(summary.frame_to_face_p99_ms, 'ms')}",
         ),
+    ]
+    muscles = [
+        ("EMG", f"{summary.emg}, {summary.emg_lost} samples lost"),
+        ("faces", ", ".join(f"{count} {topics.TOPICS[name].label}" for name, count in faces.items())),
+    ]
+    rows = [
+        *(pictures if summary.head_model else []),
+        *(muscles if summary.emg_lost is not None else []),
         *([("micro-expressions", str(summary.events))] if summary.events is not None else []),
+        *summary.outputs.items(),
         *((name, path) for name, path in summary.files.items()),
         *(("note", note) for note in summary.notes),
     ]
-    show(summary.as_dict(), as_json, "Reconstruction", rows)
-    if summary.frames and not summary.tracked:
+    show(summary.as_dict(), as_json, f"Ran for {summary.duration_s:.1f} s", rows)
+    if summary.frames and summary.head_model and not summary.tracked:
         raise typer.Exit(2)
 
 
@@ -103,14 +138,15 @@ def record(
     out: Out,
     camera: Annotated[str | None, typer.Option(help=CAMERA_HELP)] = None,
     emg: Annotated[str | None, typer.Option(help=EMG_HELP)] = None,
-    duration: Annotated[float | None, typer.Option(help="End after so many seconds.", min=0.1)] = None,
+    duration: Duration = None,
+    config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
     """Record camera and sEMG as they come, without working on them, into a rosbag2 recording."""
     from ..workflows.record import record as write
 
     with until_interrupted() as stop, bar("recording", as_json) as progress:
-        result = write(camera, emg, out, duration_s=duration, progress=progress, stop=stop)
+        result = write(camera, emg, out, config, duration_s=duration, progress=progress, stop=stop)
     show(result, as_json, "Recording", [(key, str(value)) for key, value in result.items()])
 
 
@@ -130,14 +166,12 @@ def replay(
 
     With --out, reconstruct its pictures again: same recording, same result.
     """
-    from .. import config as configuration
-    from ..reconstruction.face_reconstruction import ReconstructionConfig
-    from ..workflows.run import run_camera
+    from ..pipeline import Request
+    from ..workflows.run import run as run_graph
 
     if out is not None:
-        parameters = configuration.load(ReconstructionConfig, "reconstruction", config)
         with until_interrupted() as stop, bar("replaying", as_json) as progress:
-            summary = run_camera(f"bag:{bag}", out, parameters, progress=progress, stop=stop)
+            summary = run_graph(Request(camera=f"bag:{bag}"), out, config, progress=progress, stop=stop)
         _show_run(summary, as_json)
         return
     from ..workflows.record import play

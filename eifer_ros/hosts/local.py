@@ -136,11 +136,12 @@ class LocalHost:
 
     # ------------------------------------------------------------ offline
 
-    def run_offline(self) -> None:
-        """Run until every source has ended or `stop` was called.
+    def run_offline(self, *, duration_s: float | None = None, stop: threading.Event | None = None) -> None:
+        """Run until every source has ended, `stop` was called or is set, or for `duration_s` of stamps.
 
         Raises the first error of a source or component.
         """
+        first: Stamp | None = None
         tickers = [
             _Ticker(name, component) for name, component in self.components.items() if component.tick_hz > 0
         ]
@@ -149,7 +150,10 @@ class LocalHost:
         ]
         try:
             for emission in heapq.merge(*streams, key=lambda emission: emission.item.stamp):
-                if self._stopping.is_set():
+                if self._stopping.is_set() or (stop is not None and stop.is_set()):
+                    break
+                first = emission.item.stamp if first is None else first
+                if duration_s is not None and emission.item.stamp - first >= duration_s * NS:
                     break
                 for ticker in tickers:
                     for now in ticker.due(emission.item.stamp):
@@ -191,14 +195,24 @@ class LocalHost:
 
     # ------------------------------------------------------------ live
 
-    def run_live(self, *, duration_s: float | None = None, clock: Callable[[], Stamp] = time.time_ns) -> None:
-        """Run until `stop`, until every source has ended, or for `duration_s`. Raises the first error."""
+    def run_live(
+        self,
+        *,
+        duration_s: float | None = None,
+        clock: Callable[[], Stamp] = time.time_ns,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Run until `stop` is called or set, until every source has ended, or for `duration_s` on the clock,
+        whether or not a source says anything.
+
+        Raises the first error.
+        """
         run = LiveRun(self, clock)
         end = None if duration_s is None else time.monotonic() + duration_s
         run.start()
         try:
             while not self._stopping.is_set() and run.running:
-                if end is not None and time.monotonic() >= end:
+                if (end is not None and time.monotonic() >= end) or (stop is not None and stop.is_set()):
                     break
                 self._stopping.wait(0.05)
         finally:

@@ -12,7 +12,7 @@ from .. import threads as _threads  # noqa: F401  (before anything that loads a 
 
 
 def run(name: str, components: Sequence[str] | None = None) -> int:
-    """Run the node called `name`: the part of that name alone, or where `components` is given all parts in one
+    """Run the node called `name`: the part of that name alone, or where `chosen` is given all parts in one
     process.
     """
     try:
@@ -23,13 +23,16 @@ def run(name: str, components: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 5
+    from .. import graph
     from ..errors import EiferError
     from ..hosts.ros import serve
-    from ._parts import PARTS
+    from ._parts import part
 
     try:
         return serve(
-            name, [PARTS[name]()] if components is None else [make() for make in PARTS.values()], components
+            name,
+            [part(name)] if components is None else [part(each) for each in graph.COMPONENTS],
+            components,
         )
     except EiferError as error:
         print(f"{name}: {error}", file=sys.stderr)

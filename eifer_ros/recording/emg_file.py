@@ -128,6 +128,12 @@ class FileSource(EmgSource):
         if file_format(self.config) != "bag":
             self._recording = read_recording(self.config)
 
+    def pace(self) -> None:
+        """Play in real time, unless another pace was asked for."""
+        super().pace()
+        if not self.config.speed:
+            self.config = self.config.model_copy(update={"speed": 1.0})
+
     def produce(self) -> Iterator[Emission]:
         """Chunks in stamp order, paced by the stamps."""
         self._done = False

@@ -89,6 +89,11 @@ class BagSource(Source):
             if not self.config.loop or emitted == 0 or self._pacer.stopped:
                 return
 
+    def pace(self) -> None:
+        """Play in real time, unless another pace was asked for."""
+        super().pace()
+        self._pacer.follow_clock()
+
     def stop(self) -> None:
         """End `produce` after the item in hand."""
         self._pacer.stop()

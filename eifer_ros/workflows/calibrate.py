@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from ..config import ConfigFile
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession, Prompt
 from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..errors import DeviceError, InputError
-from ..hosts.local import LocalHost
+from ..pipeline import Pipeline, Request
 from ..recording.writer import BagWriter
-from ..registry import CAMERAS, EMG_SOURCES
 from ..types import Item, Marker, MuscleActivity
 from .common import Progress, new_folder
 from .session import load_session
@@ -42,7 +42,7 @@ def calibrate_live(
     show: Show,
     *,
     camera: str | None = None,
-    config: EmgConfig | None = None,
+    config: ConfigFile | Path | None = None,
     participant: str = "",
     repetitions: int = 1,
     stop: threading.Event | None = None,
@@ -55,11 +55,11 @@ def calibrate_live(
     second. Returns the calibration and its file. Raises DeviceError where no EMG arrives, InputError where
     the movements fail.
     """
-    processing = EmgProcessing(config or EmgConfig())
-    sources = {"source": EMG_SOURCES.open(emg), "emg": processing}
-    if camera is not None:
-        sources["camera"] = CAMERAS.open(camera)
-    host = LocalHost(sources)
+    pipeline = Pipeline.from_config(config, Request(camera=camera, emg=emg, reconstruct=False))
+    pipeline.run_by_clock()
+    host = pipeline.host
+    processing = pipeline.get(EmgProcessing)
+    assert processing is not None
     arrived: deque[MuscleActivity] = deque()
     first = threading.Event()
 
@@ -69,9 +69,9 @@ def calibrate_live(
         first.set()
 
     host.tap(take, "emg/activity")
-    host.setup()
+    pipeline.setup()
     new_folder(out)
-    runner = _Runner(host)
+    runner = _Runner(pipeline)
     with BagWriter(out / "recording", session={"participant": participant, "part": "calibration"}) as bag:
         host.tap(bag.write)
         runner.start()
@@ -130,14 +130,14 @@ def _guide(
 class _Runner(threading.Thread):
     """Runs a host beside the guide, and keeps its error for it."""
 
-    def __init__(self, host: LocalHost) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(name="calibration", daemon=True)
-        self._host = host
+        self._pipeline = pipeline
         self._error: Exception | None = None
 
     def run(self) -> None:
         try:
-            self._host.run_live()
+            self._pipeline.run()
         except Exception as error:  # raised again by `check`, in the thread that waits
             self._error = error
 

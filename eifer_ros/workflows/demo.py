@@ -16,16 +16,14 @@ import numpy as np
 
 from .. import topics
 from ..component import Component, Emission, Port
-from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..errors import InputError
 from ..evaluation.metrics import displacement_basis, vertex_error_mm
 from ..head.model import HeadModel, load_head
 from ..hosts.local import LocalHost
-from ..mapping.muscle_mapping import MappingConfig, MuscleMapping
 from ..mapping.scores import scores
+from ..pipeline import Pipeline
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
 from ..recording.writer import BagWriter
-from ..simulation.performer import Performer, PerformerConfig
 from ..types import F32, FaceState, FaceStatus, Frame, Item, seconds
 from .common import new_folder
 from .demo_page import write_page
@@ -115,22 +113,21 @@ def run_demo(
     return result
 
 
-def _config(settings: DemoSettings, session: int, program: str, duration_s: float) -> PerformerConfig:
-    return PerformerConfig.model_validate(
-        {
-            "seed": settings.seed,
-            "session": session,
-            "program": program,
-            "speed": 0,
-            "duration_s": duration_s,
-            "sensors": settings.sensors,
-            "width": settings.size[0],
-            "height": settings.size[1],
-            "fps": settings.fps,
-            "scheme": SCHEME,
-            "rate_hz": settings.rate_hz,
-        }
-    )
+def _performer(settings: DemoSettings, session: int, program: str, duration_s: float) -> dict[str, Any]:
+    """Parameters of the simulated participant."""
+    return {
+        "seed": settings.seed,
+        "session": session,
+        "program": program,
+        "speed": 0,
+        "duration_s": duration_s,
+        "sensors": settings.sensors,
+        "width": settings.size[0],
+        "height": settings.size[1],
+        "fps": settings.fps,
+        "scheme": SCHEME,
+        "rate_hz": settings.rate_hz,
+    }
 
 
 def _watch(
@@ -159,15 +156,17 @@ def _calibrate(
     result: DemoResult,
 ) -> FitResult:
     """The 11 movements, recorded, calibrated and fitted to."""
-    processing, reconstruction = (
-        EmgProcessing(EmgConfig(scheme=SCHEME)),
-        Reconstruction(ReconstructionConfig()),
+    pipeline = Pipeline.from_config(
+        components=("performer", "emg", "reconstruction"),
+        values={
+            "performer": _performer(settings, 0, "calibration", settings.calibration_s),
+            "emg": {"scheme": SCHEME},
+        },
     )
-    performer = Performer(_config(settings, 0, "calibration", settings.calibration_s))
-    host = LocalHost({"performer": performer, "emg": processing, "reconstruction": reconstruction})
+    host = pipeline.host
     log = Log()
     host.tap(log.take)
-    host.setup()
+    pipeline.setup()
     _watch(host, "calibration: 11 movements, camera and sEMG", settings.calibration_s, report_progress, stop)
     with BagWriter(
         out / "calibration",
@@ -175,8 +174,8 @@ def _calibrate(
         wait=True,
     ) as bag:
         host.tap(bag.write)
-        host.run_offline()
-    host.close()
+        pipeline.run()
+    pipeline.close()
     if stop is not None and stop.is_set():
         raise InputError(
             f"the demo was interrupted during the calibration; {out / 'calibration'} holds what was recorded"
@@ -208,28 +207,28 @@ def _perform(
     stop: threading.Event | None,
 ) -> tuple[Log, LocalHost, BagWriter]:
     """The live part: another session of the same person, everything running, the camera covered for a while."""
-    processing, reconstruction = EmgProcessing(EmgConfig(scheme=SCHEME)), _Seeing(ReconstructionConfig())
-    processing.use_calibration(fitted.session.calibration)
+    reconstruction = _Seeing(ReconstructionConfig())
     reconstruction.use_reference(fitted.session.reference)
-    host = LocalHost(
-        {
-            "performer": Performer(_config(settings, 1, "emotions", settings.live_s)),
-            "cover": Cover(*BLIND_S),
-            "emg": processing,
-            "reconstruction": reconstruction,
-            "mapping": MuscleMapping(MappingConfig(), fitted.mapping),
-        }
+    pipeline = Pipeline.from_config(
+        components=("performer", "emg", "reconstruction", "mapping"),
+        values={
+            "performer": _performer(settings, 1, "emotions", settings.live_s),
+            "emg": {"scheme": SCHEME, "calibration": str(out / "calibration.yaml")},
+            "mapping": {"mapping": str(out / "mapping.npz")},
+        },
+        instances={"cover": Cover(*BLIND_S), "reconstruction": reconstruction},
     )
+    host = pipeline.host
     log = Log()
     host.tap(log.take)
-    host.setup()
+    pipeline.setup()
     _watch(host, "live: reconstruction, mapping, fusion", settings.live_s, report_progress, stop)
     with BagWriter(
         out / "recording", session={"participant": f"simulated {settings.seed}", "part": "live"}, wait=True
     ) as bag:
         host.tap(lambda port, item: None if port == "camera/seen" else bag.write(port, item))
-        host.run_offline()
-    host.close()
+        pipeline.run()
+    pipeline.close()
     return log, host, bag
 
 

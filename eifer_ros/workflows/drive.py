@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import topics
-from ..animatronic.animatronic_face import Animatronic, open_animatronic
-from ..avatar.avatar_output import Avatar, AvatarConfig
-from ..component import Component, Source
-from ..config import build
+from ..config import ConfigFile, build
 from ..errors import InputError
-from ..hosts.local import LocalHost
-from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from ..pipeline import VIDEO_SUFFIXES, Pipeline, Request
 from ..recording.source import BagSource, ReplayConfig
-from ..registry import CAMERAS
 from ..types import FaceState, Item, seconds
 from .common import Progress
-
-FACES = topics.faces()
-VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
 @dataclass
@@ -31,55 +23,60 @@ class DriveResult:
     commands: int = 0
     seconds: float = 0.0
     states: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def drive(
     source: str,
+    request: Request,
+    config: ConfigFile | Path | None = None,
     *,
-    avatars: tuple[str, ...] = (),
-    animatronic: str | None = None,
-    arm: bool = False,
     speed: float = 1.0,
     loop: bool = False,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> DriveResult:
-    """Drive outputs from `source`, a recording or a camera URL.
+    """Drive the avatars and the animatronic face of `request` from `source`.
 
-    avatars: addresses such as `vmc://127.0.0.1:39539`. animatronic: joint map. arm: let the animatronic move;
-    it does not otherwise.
+    Parameters
+    ----------
+    source : str
+        A recording with faces, a video file, or the URL of a camera.
+    request : Request
+        What to drive: `avatars`, `animatronic`, `armed`. From a camera also `emg`, `mapping`, ...
+    config : ConfigFile or Path, optional
+        Parameters.
+    speed, loop : float, bool
+        Of a recording.
+    progress : callable, optional
+        See `common.Progress`.
+    stop : threading.Event, optional
+        Set it from another thread to end.
+
+    Raises
+    ------
+    InputError
+        There is nothing to drive, or no face in the recording.
+    EiferError
+        As `Pipeline.from_config` and its components.
     """
-    if not avatars and animatronic is None:
+    if not request.avatars and request.animatronic is None:
         raise InputError("nothing to drive: give --avatar ADDRESS, --animatronic MAP or both")
     path = Path(source).expanduser()
-    components: dict[str, Component] = {}
-    if path.exists() and path.suffix.lower() not in VIDEOS:
-        bag = BagSource(build(ReplayConfig, {"path": str(path), "speed": speed, "loop": loop}, "replay"))
-        bag.setup()
-        if not set(bag.available) & set(FACES):
-            has = ", ".join(bag.available)
-            raise InputError(
-                f"{path}: no faces in this recording; it has {has}. eifer replay {path} --out DIR makes them"
-            )
-        bag.live = True  # outputs run against the clock
-        components["source"] = bag
+    if path.exists() and path.suffix.lower() not in VIDEO_SUFFIXES:
+        recording = _recording(path, speed, loop)
+        pipeline = Pipeline.from_config(config, request, instances={"replay": recording})
     else:
-        components["source"] = CAMERAS.open(source if not path.exists() else f"video:{path}")
-        components["reconstruction"] = Reconstruction(ReconstructionConfig())
-    outputs: dict[str, Component] = {}
-    if avatars:
-        outputs["avatar"] = Avatar(build(AvatarConfig, {"targets": avatars}, "avatar"))
-    machine: Animatronic | None = None
-    if animatronic is not None:
-        machine = open_animatronic(animatronic, armed=arm)
-        outputs["animatronic"] = machine
-    host = LocalHost(components | outputs)
-    result = DriveResult()
+        url = f"video:{source}" if path.exists() else source
+        pipeline = Pipeline.from_config(config, replace(request, camera=url))
+    host = pipeline.host
+    outputs = [name for name in ("avatar", "animatronic") if name in host.components]
+    result = DriveResult(notes=list(pipeline.notes))
     first = 0
 
-    def show(port: str, item: Item) -> None:
+    def count(port: str, item: Item) -> None:
         nonlocal first
-        if isinstance(item, FaceState) and port in FACES:  # not the truth of a simulation
+        if isinstance(item, FaceState) and port in topics.faces():  # not the truth of a simulation
             first = first or item.stamp
             result.faces += 1
             result.seconds = seconds(item.stamp - first)
@@ -87,16 +84,24 @@ def drive(
                 progress(result.faces, 0, f"{result.seconds:.1f} s")
         elif port == topics.JOINT_TRAJECTORY.name:
             result.commands += 1
-        if stop is not None and stop.is_set():
-            host.stop()
 
-    host.tap(show)
-    host.setup()
+    host.tap(count)
+    pipeline.setup()
     try:
-        source_component = components["source"]
-        assert isinstance(source_component, Source)
-        host.run_live()
+        pipeline.run(stop=stop)
     finally:
-        result.states = {name: component.health().message for name, component in outputs.items()}
-        host.close()
+        result.states = {name: host.components[name].health().message for name in outputs}
+        pipeline.close()
     return result
+
+
+def _recording(path: Path, speed: float, loop: bool) -> BagSource:
+    """A recording that holds a face to drive."""
+    bag = BagSource(build(ReplayConfig, {"path": str(path), "speed": speed, "loop": loop}, "replay"))
+    bag.setup()
+    if topics.preferred(bag.available, truth=False) is None:
+        present = ", ".join(bag.available)
+        raise InputError(
+            f"{path}: no faces in this recording; it has {present}. eifer replay {path} --out DIR makes them"
+        )
+    return bag

@@ -7,14 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..component import Component, Source
-from ..config import build
+from ..config import ConfigFile, build
 from ..errors import InputError
-from ..hosts.local import LocalHost
+from ..pipeline import Pipeline, Request
 from ..recording.diagnostics import LatencyDiary
 from ..recording.source import BagSource, ReplayConfig
 from ..recording.writer import BagWriter
-from ..registry import CAMERAS, EMG_SOURCES
 from ..types import Item, seconds
 from .common import Progress
 
@@ -23,48 +21,43 @@ def record(
     camera: str | None,
     emg: str | None,
     out: Path,
+    config: ConfigFile | Path | None = None,
     *,
     duration_s: float | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Record sources as they come into the bag `out`. At least one of `camera` and `emg`.
+    """Record sources as they come into the bag `out`.
 
-    Returns what was written.
+    At least one of `camera` and `emg`. Returns what was written.
     """
-    sources: dict[str, Component] = {}
-    if camera is not None:
-        sources["camera"] = CAMERAS.open(camera)
-    if emg is not None:
-        sources["emg"] = EMG_SOURCES.open(emg)
-    if not sources:
+    if camera is None and emg is None:
         raise InputError("nothing to record: give --camera, --emg or both")
-    host = LocalHost(sources)
-    host.setup()
-    live = any(isinstance(source, Source) and source.live for source in sources.values())
-    count, first, last = 0, 0, 0
+    request = Request(camera=camera, emg=emg, reconstruct=False, process=False)
+    pipeline = Pipeline.from_config(config, request)
+    host = pipeline.host
+    pipeline.setup()
+    count = first = last = 0
 
     def watch(port: str, item: Item) -> None:
         nonlocal count, first, last
-        count, first, last = count + 1, first or item.stamp, max(last, item.stamp)
+        count += 1
+        first = first or item.stamp
+        last = max(last, item.stamp)
         if progress is not None and count % 25 == 0:
             progress(count, 0, f"{seconds(last - first):.1f} s")
-        if (stop is not None and stop.is_set()) or (
-            duration_s is not None and seconds(last - first) >= duration_s
-        ):
-            host.stop()
 
     host.tap(watch)
     try:
-        with BagWriter(out, session={"camera": camera or "", "emg": emg or ""}, wait=not live) as bag:
+        with BagWriter(
+            out, session={"camera": camera or "", "emg": emg or ""}, wait=not pipeline.live
+        ) as bag:
             host.tap(bag.write)
-            if live:
+            if pipeline.live:
                 host.tap(LatencyDiary(bag.write_message, host.latency, live=True).take)
-                host.run_live()
-            else:
-                host.run_offline()
+            pipeline.run(duration_s=duration_s, stop=stop)
     finally:
-        host.close()
+        pipeline.close()
     stats = bag.stats
     return {
         "bag": str(out),
@@ -73,6 +66,7 @@ def record(
         "dropped": stats.dropped,
         "rejected": stats.rejected,
         "bytes": stats.bytes,
+        "notes": pipeline.notes,
     }
 
 

@@ -1,45 +1,51 @@
-"""Camera or video -> reconstruction -> bag, overlay video and summary."""
+"""Any combination of camera, EMG, mapping and outputs, in one process: a bag, an overlay video, a page, an
+avatar, a robot, and a summary.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..component import Component, Level, Source
-from ..errors import EiferError
+from .. import graph, topics
+from ..component import Level, Source
+from ..config import ConfigFile
+from ..errors import InputError
 from ..head.model import load_head
-from ..hosts.local import LocalHost
-from ..micro.event_spotter import Spotter, SpotterConfig
-from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from ..micro.event_spotter import Spotter
+from ..pipeline import Pipeline, Request
+from ..reconstruction.face_reconstruction import Reconstruction
 from ..recording.diagnostics import LatencyDiary
 from ..recording.writer import BagWriter
-from ..registry import CAMERAS
-from ..types import FaceEvent, FaceState, FaceStatus, Item, seconds
+from ..types import FaceEvent, FaceState, FaceStatus, Item
 from ..viewer.overlay import OverlayWriter
 from .common import Progress, new_folder
 
-FACE_PORT = "face/vision"
+FACE_PORT = topics.FACE_VISION.name
 
 
 @dataclass
 class RunSummary:
-    """What a run of the camera path came to.
-
-    Times in milliseconds, residual in per cent of the inter-ocular distance.
+    """What a run came to. Times in milliseconds, residual in per cent of the inter-ocular distance.
 
     estimator_used: faces read by each way. events: micro-expressions seen, None where nobody looked for them.
+    items: how many left each port. emg_lost: EMG samples that never came, None without EMG. outputs: how
+    avatar and robot were doing at the end, in words.
     """
 
     camera: str
     estimator: str
     head_model: str
+    emg: str = ""
     frames: int = 0
     tracked: int = 0
     lost: int = 0
@@ -53,6 +59,10 @@ class RunSummary:
     notes: list[str] = field(default_factory=list)
     estimator_used: dict[str, int] = field(default_factory=dict)
     events: int | None = None
+    items: dict[str, int] = field(default_factory=dict)
+    emg_lost: int | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    page: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN becomes null."""
@@ -63,123 +73,193 @@ class RunSummary:
         }
 
 
-def run_camera(
-    camera: str | Source,
-    out: Path,
-    config: ReconstructionConfig | None = None,
+def run(
+    request: Request,
+    out: Path | None = None,
+    config: ConfigFile | Path | None = None,
     *,
+    record: Path | None = None,
     overlay: bool = True,
     duration_s: float | None = None,
     view: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> RunSummary:
-    """Camera -> reconstruction -> bag, overlay video and summary in `out`; with `config.micro`
-    micro-expressions are spotted as well.
+    """Run what `request` and the config file combine, until the sources end, `stop` is set or time is up.
 
-    camera: a URL (`video:FILE`, `webcam:0`, `folder:DIR`, `realsense`) or a source. duration_s: end a live
-    camera after so long. view: serve the live page beside the run; called with its address. stop: set it from
-    another thread to end early; what was recorded is kept. Errors: EiferError; the bag is closed properly
-    first.
+    Parameters
+    ----------
+    request : Request
+        What to combine.
+    out : Path, optional
+        Folder for a bag, the overlay video and a summary; new or empty.
+    config : ConfigFile or Path, optional
+        Parameters.
+    record : Path, optional
+        Bag to record into, where `out` is not given or the bag should lie elsewhere.
+    overlay : bool
+        Write the video with the head over the face, where there are pictures and `out`.
+    duration_s : float, optional
+        End after so many seconds: on the clock where something is live, of the recording otherwise.
+    view : callable, optional
+        Serve the live page; called with its address.
+    progress : callable, optional
+        See `common.Progress`.
+    stop : threading.Event, optional
+        Set it from another thread to end early; what was recorded is kept.
+
+    Returns
+    -------
+    RunSummary
+
+    Raises
+    ------
+    EiferError
+        The bag is closed properly first.
     """
-    source = CAMERAS.open(camera) if isinstance(camera, str) else camera
-    component = Reconstruction(config or ReconstructionConfig())
-    components: dict[str, Component] = {"camera": source, "reconstruction": component}
-    spotter = (
-        Spotter(SpotterConfig(head=component.config.head_model, use_emg=False))
-        if component.config.micro
-        else None
-    )
-    if spotter is not None:
-        components["spotter"] = spotter
-    host = LocalHost(components)
-    name = camera if isinstance(camera, str) else type(camera).__name__
-    summary = RunSummary(name, component.config.estimator, component.config.head_model)
-    summary.events = 0 if spotter is not None else None
-    head = load_head(component.config.head_model)
-    page = None
-    if view is not None:
-        from .view import attach  # the page needs an extra, and most runs do without it
+    pipeline = Pipeline.from_config(config, request)
+    host = pipeline.host
+    outputs = [name for name in graph.HARDWARE_OUTPUTS if name in host.components]
+    if out is None and record is None and view is None and not outputs:
+        raise InputError("nobody would see it: give --out, --record, --view, --avatar or --animatronic")
+    watch = _Watch(pipeline, request, progress)
+    host.tap(watch.take)
+    with ExitStack() as stack:
+        stack.callback(pipeline.close)
+        if view is not None:
+            from ..viewer.live_page import attach  # the page needs an extra, and most runs do without it
+            from ..viewer.server import ViewConfig
 
-        page = attach(host, title=name, live=source.live)
-    # a camera that cannot be opened must not leave an empty folder behind
-    try:
-        host.setup()
-    except EiferError:
-        if page is not None:
-            page.close()
-        raise
-    if page is not None and view is not None:
-        view(page.url)
-    new_folder(out)
-    residuals: list[float] = []
-    stamps: list[int] = []
+            page = attach(
+                host, config=pipeline.file.config("viewer", ViewConfig), title=watch.title, live=pipeline.live
+            )
+            stack.callback(page.close)
+            watch.summary.page = page.url
+        # a device that cannot be opened must not leave an empty folder behind
+        pipeline.setup()
+        if view is not None:
+            view(watch.summary.page)
+        if out is not None:
+            new_folder(out)
+        bag_path = record or (out / "bag" if out is not None else None)
+        if bag_path is not None:
+            _record(pipeline, bag_path, watch, stack)
+        if out is not None and overlay and "reconstruction" in host.components:
+            _overlay(pipeline, out / "overlay.mp4", watch, stack)
+        start = time.perf_counter()
+        pipeline.run(duration_s=duration_s, stop=stop)
+        watch.summary.duration_s = time.perf_counter() - start
+        watch.summary.outputs = {name: host.components[name].health().message for name in outputs}
+        emg = host.components.get("emg")
+        if emg is not None:
+            watch.summary.emg_lost = int(emg.health().values.get("lost_samples", 0))
+    # the overlay and the bag are closed by now: writing them out counts
+    watch.finish(time.perf_counter() - start)
+    if out is not None:
+        watch.summary.files["summary"] = str(out / "summary.json")
+        text = json.dumps(watch.summary.as_dict(), indent=2) + "\n"
+        (out / "summary.json").write_text(text, encoding="utf-8")
+    return watch.summary
 
-    def watch(port: str, item: Item) -> None:
-        if stop is not None and stop.is_set():
-            host.stop()
-        if port == "camera/image_raw":
+
+def _record(pipeline: Pipeline, path: Path, watch: _Watch, stack: ExitStack) -> None:
+    summary = watch.summary
+    session = {"camera": summary.camera, "head_model": summary.head_model, "estimator": summary.estimator}
+    if summary.emg:
+        session["emg"] = summary.emg
+    bag = stack.enter_context(BagWriter(path, session=session, wait=not pipeline.live))
+    pipeline.host.tap(bag.write)
+    diary = LatencyDiary(bag.write_message, pipeline.host.latency, live=pipeline.live)
+    pipeline.host.tap(diary.take)
+    summary.files["bag"] = str(path)
+
+
+def _overlay(pipeline: Pipeline, path: Path, watch: _Watch, stack: ExitStack) -> None:
+    rates = [getattr(source, "rate_hz", 0.0) for source in pipeline.sources]
+    rate_hz = next((rate for rate in rates if rate), 30.0)
+    head = load_head(watch.summary.head_model)
+    pictures = OverlayWriter(path, head, FACE_PORT, rate_hz, complete=not pipeline.live)
+    stack.callback(pictures.close)
+    pipeline.host.tap(pictures.take)
+    watch.summary.files["overlay"] = str(path)
+
+
+class _Watch:
+    """Counts what a run makes, and tells how far it is."""
+
+    def __init__(self, pipeline: Pipeline, request: Request, progress: Progress | None) -> None:
+        self._pipeline = pipeline
+        self._progress = progress
+        self._residuals: list[float] = []
+        self._items: Counter[str] = Counter()
+        self._total = max((getattr(source, "frame_count", 0) for source in pipeline.sources), default=0)
+        reconstruction = pipeline.get(Reconstruction)
+        urls = [_url(source) for source in pipeline.sources]
+        camera = request.camera or next(iter(urls), "")
+        self.title = " + ".join(urls)
+        self.summary = RunSummary(
+            camera,
+            reconstruction.config.estimator if reconstruction is not None else "none",
+            reconstruction.config.head_model if reconstruction is not None else "",
+            emg=request.emg or "",
+            notes=list(pipeline.notes),
+        )
+        self._spotter = pipeline.get(Spotter)
+        self.summary.events = 0 if self._spotter is not None else None
+
+    def take(self, port: str, item: Item) -> None:
+        """One item that left a component. Called from the threads of the components."""
+        summary = self.summary
+        self._items[port] += 1
+        if port == topics.CAMERA_IMAGE.name:
             summary.frames += 1
-            stamps.append(item.stamp)
         elif isinstance(item, FaceEvent):
             summary.events = (summary.events or 0) + 1
-        elif isinstance(item, FaceState):
-            if item.status == FaceStatus.LOST:
-                summary.lost += 1
-            else:
-                summary.tracked += 1
-                health = component.health().values
-                residuals.append(float(health["residual_pct_iod"]))
-                used = str(health["estimator_used"])
-                summary.estimator_used[used] = summary.estimator_used.get(used, 0) + 1
-            if progress is not None:
-                progress(
-                    summary.tracked + summary.lost,
-                    getattr(source, "frame_count", 0),
-                    f"{summary.tracked} tracked",
-                )
-            if duration_s is not None and seconds(stamps[-1] - stamps[0]) >= duration_s:
-                host.stop()
+        elif isinstance(item, FaceState) and port == FACE_PORT:
+            self._count(item)
+        if self._progress is None:
+            return
+        if port == FACE_PORT:
+            done = summary.tracked + summary.lost
+            self._progress(done, getattr(self._camera(), "frame_count", 0), f"{summary.tracked} tracked")
+        elif "reconstruction" not in self._pipeline.host.components and self._items[port] % 25 == 0:
+            self._progress(self._items[port], 0, topics.TOPICS[port].label if port in topics.TOPICS else port)
 
-    host.tap(watch)
-    pictures = None
-    start = time.perf_counter()
-    try:
-        session = {"camera": summary.camera, "head_model": summary.head_model, "estimator": summary.estimator}
-        with BagWriter(out / "bag", session=session, wait=not source.live) as bag:
-            host.tap(bag.write)
-            host.tap(LatencyDiary(bag.write_message, host.latency, live=source.live).take)
-            if overlay:
-                rate = getattr(source, "rate_hz", 0.0) or 30.0
-                pictures = OverlayWriter(out / "overlay.mp4", head, FACE_PORT, rate, complete=not source.live)
-                host.tap(pictures.take)
-            if source.live:
-                host.run_live(duration_s=duration_s)
-            else:
-                host.run_offline()
-            summary.duration_s = time.perf_counter() - start
-    finally:
-        host.close()
-        if page is not None:
-            page.close()
-        if pictures is not None:
-            pictures.close()
-    elapsed = time.perf_counter() - start
-    summary.fps = summary.frames / elapsed if elapsed > 0 else float("nan")
-    summary.residual_pct_iod = float(np.mean(residuals)) if residuals else float("nan")
-    latency = host.latency.get(FACE_PORT)
-    if latency is not None:
-        summary.frame_to_face_p50_ms = 1e3 * latency.percentile(50)
-        summary.frame_to_face_p99_ms = 1e3 * latency.percentile(99)
-    summary.dropped = host.timing["reconstruction"].dropped
-    summary.files = {"bag": str(out / "bag"), "summary": str(out / "summary.json")}
-    if overlay and pictures is not None:
-        summary.files["overlay"] = str(out / "overlay.mp4")
-    if summary.frames and not summary.tracked:
-        summary.notes.append(
-            "no face was found in any picture: is one in sight, upright and at least a tenth of the picture wide?"
-        )
-    if spotter is not None and spotter.health().level >= Level.WARN:
-        summary.notes.append(f"micro-expressions: {spotter.health().message}")
-    (out / "summary.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
-    return summary
+    def _camera(self) -> Source | None:
+        camera = self._pipeline.host.components.get("camera")
+        return camera if isinstance(camera, Source) else None
+
+    def _count(self, state: FaceState) -> None:
+        if state.status == FaceStatus.LOST:
+            self.summary.lost += 1
+            return
+        self.summary.tracked += 1
+        health = self._pipeline.host.components["reconstruction"].health().values
+        self._residuals.append(float(health["residual_pct_iod"]))
+        method = str(health["estimator_used"])
+        self.summary.estimator_used[method] = self.summary.estimator_used.get(method, 0) + 1
+
+    def finish(self, elapsed_s: float) -> None:
+        """Work out the figures."""
+        summary = self.summary
+        host = self._pipeline.host
+        summary.items = dict(sorted(self._items.items()))
+        summary.fps = summary.frames / elapsed_s if elapsed_s > 0 and summary.frames else float("nan")
+        summary.residual_pct_iod = float(np.mean(self._residuals)) if self._residuals else float("nan")
+        latency = host.latency.get(FACE_PORT)
+        if latency is not None:
+            summary.frame_to_face_p50_ms = 1e3 * latency.percentile(50)
+            summary.frame_to_face_p99_ms = 1e3 * latency.percentile(99)
+        if "reconstruction" in host.timing:
+            summary.dropped = host.timing["reconstruction"].dropped
+            if summary.frames and not summary.tracked:
+                summary.notes.append(
+                    "no face was found in any picture: is one in sight, upright and at least a tenth of the "
+                    "picture wide?"
+                )
+        if self._spotter is not None and self._spotter.health().level >= Level.WARN:
+            summary.notes.append(f"micro-expressions: {self._spotter.health().message}")
+
+
+def _url(source: Source) -> str:
+    return str(getattr(getattr(source, "config", None), "url", type(source).__name__))

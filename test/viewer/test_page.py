@@ -334,7 +334,7 @@ def test_a_bag_plays_pauses_and_seeks(browser: Browser, bag: Path, artefacts: Pa
     job = threading.Thread(
         target=view,
         args=(str(bag),),
-        kwargs={"config": ViewConfig(port=0), "ready": ready, "stop": stop, "playing": False},
+        kwargs={"page": ViewConfig(port=0), "ready": ready, "stop": stop, "playing": False},
         daemon=True,
     )
     job.start()

@@ -428,6 +428,7 @@ def test_everything_the_stage_makes_is_what_it_says() -> None:
 
 
 def test_a_view_of_nothing_and_of_two_things_at_once_is_refused_in_words(bag: Path, tmp_path: Path) -> None:
+    from eifer_ros.pipeline import Request
     from eifer_ros.workflows.view import view
 
     with pytest.raises(InputError, match="nothing to view"):
@@ -435,14 +436,14 @@ def test_a_view_of_nothing_and_of_two_things_at_once_is_refused_in_words(bag: Pa
     with pytest.raises(InputError, match="no such recording"):
         view(str(tmp_path / "monday"))
     with pytest.raises(InputError, match="not both"):
-        view(str(bag), camera="webcam:0")
+        view(str(bag), Request(camera="webcam:0"))
 
 
 def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
     from eifer_ros.reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
-    from eifer_ros.workflows.view import Estimator
+    from eifer_ros.viewer.live_page import SwitchableReconstruction
 
-    estimator = Estimator()
+    estimator = SwitchableReconstruction()
     assert estimator.state()["chosen"] == ReconstructionConfig().estimator in estimator.choices
     for name in estimator.choices:  # every name on the page is one that the reconstruction takes
         assert ReconstructionConfig(estimator=name).estimator == name
@@ -459,7 +460,7 @@ def test_an_estimator_is_chosen_by_name_and_other_names_are_refused() -> None:
 
 def test_the_face_is_restored_only_while_a_page_is_open() -> None:
     from eifer_ros.reconstruction.face_reconstruction import Reconstruction
-    from eifer_ros.workflows.view import Estimator
+    from eifer_ros.viewer.live_page import SwitchableReconstruction
 
     class Counting(Reconstruction):
         wanted: frozenset[str] = frozenset()
@@ -471,7 +472,7 @@ def test_the_face_is_restored_only_while_a_page_is_open() -> None:
             return []
 
     inner = Counting()
-    estimator = Estimator.around(inner)
+    estimator = SwitchableReconstruction.around(inner)
     estimator.set_subscribed(frozenset({"face/vision"}))
     assert inner.wanted == {"face/vision"}
     seen = []

@@ -17,6 +17,7 @@ import pytest
 
 from eifer_ros.errors import ConfigError, InputError
 from eifer_ros.head import projection
+from eifer_ros.pipeline import Request
 from eifer_ros.recording.writer import BagWriter
 from eifer_ros.types import ARKIT_52, NS, FaceOrigin, FaceState, Item, Marker
 from eifer_ros.workflows.drive import drive
@@ -108,7 +109,7 @@ def test_a_recording_reaches_a_vmc_avatar_with_every_channel(
     progress: list[int] = []
     result = drive(
         str(recording),
-        avatars=(f"vmc://127.0.0.1:{receiver.port}",),
+        Request(avatars=(f"vmc://127.0.0.1:{receiver.port}",)),
         speed=4.0,
         progress=lambda done, total, what: progress.append(done),
     )
@@ -130,7 +131,9 @@ def test_one_face_drives_two_avatars_of_two_protocols(
 ) -> None:
     take = tmp_path / "take.csv"
     drive(
-        str(recording), avatars=(f"livelink://127.0.0.1:{receiver.port}", f"livelink-csv:{take}"), speed=4.0
+        str(recording),
+        Request(avatars=(f"livelink://127.0.0.1:{receiver.port}", f"livelink-csv:{take}")),
+        speed=4.0,
     )
     last = receivers.read_livelink(receiver.waiting()[-1])
     assert receivers.worst(WEIGHTS, ARKIT_52, last["values"]) < 1e-3
@@ -144,7 +147,9 @@ def test_a_disarmed_animatronic_face_gets_not_one_command(
     recording: Path, bus: DynamixelBus, joint_map: str, receiver: receivers.Receiver
 ) -> None:
     result = drive(
-        str(recording), avatars=(f"vmc://127.0.0.1:{receiver.port}",), animatronic=joint_map, speed=4.0
+        str(recording),
+        Request(avatars=(f"vmc://127.0.0.1:{receiver.port}",), animatronic=joint_map),
+        speed=4.0,
     )
     assert receiver.waiting()  # the faces did flow
     assert result.commands == 0
@@ -158,7 +163,10 @@ def test_a_disarmed_animatronic_face_gets_not_one_command(
 def test_an_armed_animatronic_face_follows_and_is_without_torque_afterwards(
     recording: Path, bus: DynamixelBus, joint_map: str
 ) -> None:
-    result = drive(str(recording), animatronic=joint_map, arm=True)
+    result = drive(
+        str(recording),
+        Request(animatronic=joint_map, armed=True),
+    )
     assert result.commands > 10
     bus.wait_for_sync_writes(result.commands)
     goals = [int.from_bytes(data, "little") for address, data in bus.servos[1].written if address == 116]
@@ -174,7 +182,7 @@ def test_a_camera_drives_an_avatar_until_it_is_stopped(receiver: receivers.Recei
     stop = threading.Event()
     result = drive(
         "performer:7?speed=0&width=320&height=240&sensors=false",
-        avatars=(f"vmc://127.0.0.1:{receiver.port}",),
+        Request(avatars=(f"vmc://127.0.0.1:{receiver.port}",)),
         progress=lambda done, total, what: stop.set(),
         stop=stop,
     )
@@ -196,7 +204,7 @@ def test_a_loop_starts_again_and_goes_on_until_it_is_stopped(
 
     result = drive(
         str(recording),
-        avatars=(f"vmc://127.0.0.1:{receiver.port}",),
+        Request(avatars=(f"vmc://127.0.0.1:{receiver.port}",)),
         speed=20.0,
         loop=True,
         progress=progress,
@@ -207,14 +215,20 @@ def test_a_loop_starts_again_and_goes_on_until_it_is_stopped(
 
 def test_nothing_to_drive_no_faces_and_unknown_protocols_are_said(recording: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing to drive.*--avatar ADDRESS"):
-        drive(str(recording))
+        drive(str(recording), Request())
     silent = record(tmp_path / "silent", [("markers", Marker(T0, "Smile-Open", "start"))])
     with pytest.raises(InputError, match=r"no faces in this recording.*markers.*eifer replay"):
-        drive(str(silent), avatars=("vmc://127.0.0.1",))
+        drive(
+            str(silent),
+            Request(avatars=("vmc://127.0.0.1",)),
+        )
     with pytest.raises(ConfigError, match=r"'vcm'.*did you mean 'vmc'"):
-        drive(str(recording), avatars=("vcm://127.0.0.1",))
+        drive(
+            str(recording),
+            Request(avatars=("vcm://127.0.0.1",)),
+        )
     with pytest.raises(ConfigError, match="no-such-map"):
-        drive(str(recording), animatronic=str(tmp_path / "no-such-map.yaml"))
+        drive(str(recording), Request(animatronic=str(tmp_path / "no-such-map.yaml")))
 
 
 PATIENT_COMMAND = f"""

@@ -50,6 +50,11 @@ class EmgInput(Source):
         """As the source's own."""
         yield from self._source.produce()
 
+    def pace(self) -> None:
+        """Play a file in real time."""
+        self._source.pace()
+        self.live = self._source.live
+
     def stop(self) -> None:
         """As the source's own."""
         self._source.stop()
