@@ -12,7 +12,7 @@ from .. import threads as _threads  # noqa: F401  (before anything that loads a 
 
 
 def run(name: str, components: Sequence[str] | None = None) -> int:
-    """Run the node called `name`: the part of that name alone, or where `chosen` is given all parts in one
+    """Run the node called `name`: the part of that name alone, or where `components` is given all parts in one
     process.
     """
     try:

@@ -33,7 +33,7 @@ class SwitchableReconstruction(Component):
     def __init__(self, config: ReconstructionConfig | None = None) -> None:
         self._inner = Reconstruction(config or ReconstructionConfig())
         self._subscribed: frozenset[str] = frozenset()
-        self._asked = self._looked_at = False
+        self._page_open = self._restoring = False
         self._restored: Stamp = 0
         self.tick_hz = self._inner.tick_hz
 
@@ -50,11 +50,11 @@ class SwitchableReconstruction(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """A picture to the estimator of the moment."""
-        looked_at = self._asked and abs(item.stamp - self._restored) >= RESTORED_NS
-        if looked_at:
+        restoring = self._page_open and abs(item.stamp - self._restored) >= RESTORED_NS
+        if restoring:
             self._restored = item.stamp
-        if looked_at != self._looked_at:  # here, because a component is called from one thread
-            self._looked_at = looked_at
+        if restoring != self._restoring:  # here, because a component is called from one thread
+            self._restoring = restoring
             self._inner.set_subscribed(self._needed())
         return self._inner.handle(port, item)
 
@@ -64,14 +64,14 @@ class SwitchableReconstruction(Component):
         self._inner.set_subscribed(self._needed())
 
     def _needed(self) -> frozenset[str]:
-        return self._subscribed | ({RESTORED} if self._looked_at else frozenset())
+        return self._subscribed | ({RESTORED} if self._restoring else frozenset())
 
-    def look(self, pages: int) -> None:
+    def set_page_count(self, pages: int) -> None:
         """Restore the face only while a page shows it, and as often as it is shown.
 
         From any thread; holds from the next picture on.
         """
-        self._asked = pages > 0
+        self._page_open = pages > 0
 
     def reset(self) -> None:
         """Forget the stream."""
@@ -138,6 +138,6 @@ def attach(
             component = host.components[name] = SwitchableReconstruction.around(component)
         if isinstance(component, SwitchableReconstruction):
             viewer.controls.setdefault("estimator", component)
-            viewer.on_pages.append(component.look)
+            viewer.on_pages.append(component.set_page_count)
     viewer.start()
     return viewer
