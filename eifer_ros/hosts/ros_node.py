@@ -22,7 +22,7 @@ class NodeHost(Protocol):
     components: dict[str, Component]
     failure: str
     offers: Any
-    glances: Any
+    housekeeping_group: Any
 
     # rclpy's own
     create_publisher: Callable[..., Any]
@@ -64,7 +64,7 @@ class NodeHost(Protocol):
     def publisher(self, topic: str, type_name: str, wanted: topics.Profile) -> Outlet:
         """A topic of a type that is no item; closed by its owner."""
 
-    def ask(self, name: str, call: Callable[[], object]) -> None:
+    def call_soon(self, name: str, call: Callable[[], object]) -> None:
         """Make a call in the thread of a component, or here while the node is inactive."""
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from .. import topics
 from ..component import Component, Emission, Health
 from ..errors import InputError
 from ..hosts.local import LocalHost
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
+from ..registry import ESTIMATORS
 from ..types import Item, Stamp
 from .controls import Control
-from .server import ViewConfig, Viewer, status_of
+from .server import Viewer, status_of
+from .view_config import ViewConfig
 
 RESTORED = topics.FACE_RESTORED.name
 RESTORED_NS = 95_000_000
@@ -90,7 +92,7 @@ class SwitchableReconstruction(Component):
     @property
     def choices(self) -> tuple[str, ...]:
         """Names of the estimators there are."""
-        return tuple(get_args(ReconstructionConfig.model_fields["estimator"].annotation))
+        return ESTIMATORS.schemes()
 
     def state(self) -> dict[str, Any]:
         """For the page."""

@@ -57,7 +57,7 @@ class Owner(Protocol):
     def hello(self) -> dict[str, Any]:
         """The first message."""
 
-    def obey(self, name: str, verb: str, values: dict[str, Any]) -> str:
+    def handle_command(self, name: str, verb: str, values: dict[str, Any]) -> str:
         """Carry out a command; what to say to the page. Raises EiferError."""
 
 

@@ -128,7 +128,7 @@ def run(
         stack.callback(pipeline.close)
         if view is not None:
             from ..viewer.live_page import attach  # the page needs an extra, and most runs do without it
-            from ..viewer.server import ViewConfig
+            from ..viewer.view_config import ViewConfig
 
             page = attach(
                 host, config=pipeline.file.config("viewer", ViewConfig), title=watch.title, live=pipeline.live
