@@ -37,7 +37,13 @@ _MAX_SLEW = 0.5
 
 
 def steady_epoch() -> Callable[[], Stamp]:
-    """A host clock in ns since the epoch that no step of the system time (NTP, an operator) can move."""
+    """A host clock in ns since the epoch that no step of the system time (NTP, an operator) can move.
+
+    Returns
+    -------
+    Callable[[], Stamp]
+        Gives ns since the epoch.
+    """
     anchor = time.time_ns() - time.monotonic_ns()
     return lambda: anchor + time.monotonic_ns()
 
@@ -46,10 +52,20 @@ def steady_epoch() -> Callable[[], Stamp]:
 class ClockState:
     """What a DeviceClock has learnt, for diagnostics.
 
-    offset_s: host time minus device time (counter x tick) at the latest observation. drift_ppm: above 0 where
-    the device clock is slow, in host microseconds per device second. residual_s: median queueing delay of the
-    window above the line. span_s: device time the estimate rests on. jumps: times the model had to start
-    again. observations: arrivals since the last start.
+    Parameters
+    ----------
+    offset_s : float
+        Host time minus device time (counter x tick) at the latest observation.
+    drift_ppm : float
+        Above 0 where the device clock is slow, in host microseconds per device second.
+    residual_s : float
+        Median queueing delay of the window above the line.
+    span_s : float
+        Device time the estimate rests on.
+    jumps : int
+        Times the model had to start again.
+    observations : int
+        Arrivals since the last start.
     """
 
     offset_s: float
@@ -60,7 +76,13 @@ class ClockState:
     observations: int
 
     def values(self) -> dict[str, float | int | str]:
-        """Name and value pairs for `Health.values`."""
+        """Name and value pairs for `Health.values`.
+
+        Returns
+        -------
+        dict[str, float or int or str]
+            Offset in s, drift in ppm, residual in ms, jumps.
+        """
         return {
             "clock_offset_s": round(self.offset_s, 6),
             "clock_drift_ppm": round(self.drift_ppm, 2),
@@ -72,14 +94,32 @@ class ClockState:
 class DeviceClock:
     """Maps a running device counter onto host stamps.
 
-    tick_s: nominal duration of one count (1/rate for a sample counter, 1e-3 for milliseconds). window_s: how
-    far back arrivals count. max_drift_ppm: no crystal is worse than this; a slope beyond it is noise. jump_s:
-    an arrival this much too early, or `hold_s` of arrivals all this much too late, means that one of the
-    clocks jumped. latency_s: known fixed delay between acquisition and arrival.
+    Parameters
+    ----------
+    tick_s : float
+        Nominal duration of one count (1/rate for a sample counter, 1e-3 for milliseconds).
+    window_s : float, optional
+        How far back arrivals count.
+    max_drift_ppm : float, optional
+        No crystal is worse than this; a slope beyond it is noise.
+    jump_s : float, optional
+        An arrival this much too early, or `hold_s` of arrivals all this much too late, means that one of the
+        clocks jumped.
+    hold_s : float, optional
+        How long arrivals must all be late to count as a jump.
+    latency_s : float, optional
+        Fixed delay between acquisition and arrival, where it is known.
 
-        clock = DeviceClock(1 / 2000)
-        clock.observe(last_index + 1, arrival)
-        stamp = clock.stamp(first_index)
+    Raises
+    ------
+    InputError
+        A duration is not above 0.
+
+    Examples
+    --------
+    >>> clock = DeviceClock(1 / 2000)
+    >>> clock.observe(last_index + 1, arrival)
+    >>> stamp = clock.stamp(first_index)
     """
 
     def __init__(
@@ -125,11 +165,26 @@ class DeviceClock:
     # ---- learning -------------------------------------------------------------------------------------------------------
 
     def observe(self, counter: float, arrival: Stamp) -> bool:
-        """One arrival: `counter` reached the host at `arrival` (ns).
-
-        True where this revealed a jump of either clock.
+        """Learn from one arrival.
 
         For a chunk of samples pass the counter of its end: the last sample is the one that waited least.
+
+        Parameters
+        ----------
+        counter : float
+            Device count.
+        arrival : int (ns)
+            When it reached the host.
+
+        Returns
+        -------
+        bool
+            Whether this revealed a jump of either clock.
+
+        Raises
+        ------
+        InputError
+            The counter is not finite.
         """
         if not math.isfinite(counter):
             raise InputError(f"device counter is {counter}; it must be finite")
@@ -213,6 +268,21 @@ class DeviceClock:
 
         A correction of the model is taken up gradually: between two calls output time runs at most half
         faster or slower than the device. Only after a jump may it leap, and only forward.
+
+        Parameters
+        ----------
+        counter : float
+            Device count.
+
+        Returns
+        -------
+        int (ns)
+            When it was acquired.
+
+        Raises
+        ------
+        InputError
+            Nothing was observed yet.
         """
         if self._origin is None:
             raise InputError("a stamp was asked of a device clock that has observed no arrival yet")
@@ -230,7 +300,25 @@ class DeviceClock:
         return out
 
     def update(self, counter: float, arrival: Stamp) -> Stamp:
-        """`observe` and `stamp` in one, for items that arrive one by one (camera frames)."""
+        """`observe` and `stamp` in one, for items that arrive one by one (camera frames).
+
+        Parameters
+        ----------
+        counter : float
+            Device count.
+        arrival : int (ns)
+            When it reached the host.
+
+        Returns
+        -------
+        int (ns)
+            When it was acquired.
+
+        Raises
+        ------
+        InputError
+            The counter is not finite.
+        """
         self.observe(counter, arrival)
         return self.stamp(counter)
 

@@ -21,9 +21,18 @@ from .types import Item, Stamp
 class Port:
     """One input or output of a component.
 
-    name: relative topic name (`camera/image_raw`). item: the type that flows. keep_all: a full queue must not
-    drop items silently (EMG); otherwise the oldest goes first (pictures). latched: a late subscriber gets the
-    last one. lazy: made only while somebody listens.
+    Parameters
+    ----------
+    name : str
+        Relative topic name (`camera/image_raw`).
+    item : type
+        The type that flows.
+    keep_all : bool, optional
+        A full queue must not drop items silently (EMG); otherwise the oldest goes first (pictures).
+    latched : bool, optional
+        A late subscriber gets the last one.
+    lazy : bool, optional
+        Made only while somebody listens.
     """
 
     name: str
@@ -34,7 +43,15 @@ class Port:
 
 
 class Emission(NamedTuple):
-    """One item that leaves a component through the port of that name."""
+    """One item that leaves a component through the port of that name.
+
+    Attributes
+    ----------
+    port : str
+        Name of an output.
+    item : Item
+        What leaves.
+    """
 
     port: str
     item: Item
@@ -51,7 +68,17 @@ class Level(IntEnum):
 
 @dataclass(slots=True)
 class Health:
-    """How a component is doing: one sentence and named values for diagnostics."""
+    """How a component is doing: one sentence and named values for diagnostics.
+
+    Parameters
+    ----------
+    level : Level, optional
+        As in diagnostic_msgs/DiagnosticStatus.
+    message : str, optional
+        One sentence.
+    values : dict[str, float or int or str], optional
+        Named figures.
+    """
 
     level: Level = Level.OK
     message: str = "running"
@@ -76,23 +103,58 @@ class Component:
         """Load, warm up, open. Errors: ModelError, DeviceError, MissingExtra."""
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
-        """Take one item from the input `port`; give what it leads to; of an iterator each item travels on
-        before the next is asked for.
+        """Take one item and give what it leads to; of an iterator each item travels on before the next is asked
+        for.
+
+        Parameters
+        ----------
+        port : str
+            Name of the input.
+        item : Item
+            What came.
+
+        Returns
+        -------
+        Iterable[Emission]
+            What leaves, in order.
         """
         return ()
 
     def tick(self, now: Stamp) -> Iterable[Emission]:
-        """Called at `tick_hz` with the host's clock (the stamps themselves in replay)."""
+        """Called at `tick_hz`.
+
+        Parameters
+        ----------
+        now : int (ns)
+            The host's clock (the stamps themselves in replay).
+
+        Returns
+        -------
+        Iterable[Emission]
+            What leaves, in order.
+        """
         return ()
 
     def set_subscribed(self, subscribed: frozenset[str]) -> None:
-        """Which lazy outputs somebody listens to at present; a component need not make the others."""
+        """Which lazy outputs somebody listens to at present; a component need not make the others.
+
+        Parameters
+        ----------
+        subscribed : frozenset[str]
+            Names of the ports that have a listener.
+        """
 
     def reset(self) -> None:
         """Forget everything learnt from the stream."""
 
     def health(self) -> Health:
-        """Cheap; called about once a second from any thread."""
+        """Cheap; called about once a second from any thread.
+
+        Returns
+        -------
+        Health
+            Level, one sentence and figures.
+        """
         return Health()
 
     def close(self) -> None:
@@ -103,7 +165,14 @@ class Component:
 class Device:
     """A device that is there now.
 
-    url: opens it. name: what it calls itself. detail: where it is, or how many channels it has.
+    Parameters
+    ----------
+    url : str
+        Opens it.
+    name : str
+        What it calls itself.
+    detail : str, optional
+        Where it is, or how many channels it has.
     """
 
     url: str
@@ -138,6 +207,11 @@ class Source(Component):
     def branches(self) -> tuple[Callable[[], Iterator[Emission]], ...]:
         """`produce` in parts that a live host may run at the same time, each in a thread of its own; one part
         unless overridden.
+
+        Returns
+        -------
+        tuple[Callable[[], Iterator[Emission]], ...]
+            Functions like `produce`.
         """
         return (self.produce,)
 

@@ -90,9 +90,25 @@ class DeviceConfig(Config):
 def parameter(
     default: Any, description: str, *, unit: str = "", read_only: bool = True, **limits: Any
 ) -> Any:
-    """One parameter. `limits` are pydantic's (`ge`, `le`, `gt`, `lt`, `min_length`, `pattern`, ...).
+    """One parameter.
 
-    read_only: fixed once the component is set up, as in rcl_interfaces/ParameterDescriptor.
+    Parameters
+    ----------
+    default : object
+        Value where nothing is said.
+    description : str
+        What it does, one plain phrase.
+    unit : str, optional
+        SI, empty for none.
+    read_only : bool, optional
+        Fixed once the component is set up, as in rcl_interfaces/ParameterDescriptor.
+    **limits : object
+        Pydantic's (`ge`, `le`, `gt`, `lt`, `min_length`, `pattern`, ...).
+
+    Returns
+    -------
+    object
+        A pydantic field.
     """
     return Field(
         default, description=description, json_schema_extra={"unit": unit, "read_only": read_only}, **limits
@@ -107,9 +123,28 @@ Kind = Literal["bool", "int", "float", "text", "texts", "numbers"]
 class ParameterField:
     """One parameter as data, for ROS descriptors and for the docs.
 
-    low, high: bounds of a number, None where there is none; low_open, high_open: the bound itself is not
-    allowed. choices: the only values allowed, empty where any is. rule: what a text must look like, empty
-    where anything goes.
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    kind : Kind
+        What it holds.
+    default : object
+        Value where nothing is said.
+    description : str
+        What it does.
+    unit : str, optional
+        SI, empty for none.
+    read_only : bool, optional
+        Fixed once the component is set up.
+    low, high : float or int, optional
+        Bounds of a number, None where there is none.
+    low_open, high_open : bool, optional
+        The bound itself is not allowed.
+    choices : tuple[object, ...], optional
+        The only values allowed, empty where any is.
+    rule : str, optional
+        What a text must look like, empty where anything goes.
     """
 
     name: str
@@ -146,7 +181,18 @@ _KINDS: dict[str, Kind] = {
 
 
 def parameter_fields(model: type[BaseModel]) -> tuple[ParameterField, ...]:
-    """Every parameter of a config, in the order in which they are written."""
+    """Every parameter of a config, in the order in which they are written.
+
+    Parameters
+    ----------
+    model : type[BaseModel]
+        A config.
+
+    Returns
+    -------
+    tuple[ParameterField, ...]
+        In the order in which they are written.
+    """
     fields = []
     for name, schema in model.model_json_schema()["properties"].items():
         choices = tuple(schema.get("enum", ())) or ((schema["const"],) if "const" in schema else ())
@@ -181,7 +227,22 @@ def parameter_fields(model: type[BaseModel]) -> tuple[ParameterField, ...]:
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
-    """A pydantic error as one line: where, which key, what was given, what would be right."""
+    """A pydantic error as one line: where, which key, what was given, what would be right.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What pydantic found.
+    model : type[BaseModel]
+        The config.
+    where : str
+        File and section, for the message.
+
+    Returns
+    -------
+    ConfigError
+        To be raised.
+    """
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -195,7 +256,27 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Confi
 
 
 def build(model: type[T], values: dict[str, Any], where: str) -> T:
-    """`values` as a validated `model`, or a ConfigError that names `where`."""
+    """`values` as a validated `model`, or a ConfigError that names `where`.
+
+    Parameters
+    ----------
+    model : type[T]
+        A config.
+    values : dict[str, object]
+        By key.
+    where : str
+        File and section, for the message.
+
+    Returns
+    -------
+    T
+        Validated.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key or a bad value, with `where`.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -206,6 +287,21 @@ def load_yaml(path: Path) -> dict[str, dict[str, Any]]:
     """Parameters by node name from a ROS 2 parameter file. `/**` or a namespace at the top is looked through.
 
     Values under `/**: ros__parameters:` apply to every node and stand under the key `*`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict[str, dict[str, object]]
+        Values by key, by node.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, is no YAML, or is not in this format.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -271,6 +367,11 @@ class ConfigFile:
         known : iterable of str
             Names that a section may have.
 
+        Returns
+        -------
+        ConfigFile
+            Values by section.
+
         Raises
         ------
         ConfigError
@@ -293,6 +394,18 @@ class ConfigFile:
         """What the file says for a section: its own values over the shared ones that the model has.
 
         The empty list of a ROS parameter file, `[""]`, is an empty list.
+
+        Parameters
+        ----------
+        section : str
+            Its name.
+        model : type[BaseModel]
+            The config that it is for.
+
+        Returns
+        -------
+        dict[str, object]
+            Values by key.
         """
         values = {key: value for key, value in self.shared.items() if key in model.model_fields}
         values |= {
@@ -301,12 +414,43 @@ class ConfigFile:
         return {key: [] if value == [""] else value for key, value in values.items()}
 
     def config(self, section: str, model: type[T], **overrides: Any) -> T:
-        """A section as a validated config, with `overrides` that are not None on top. Raises ConfigError."""
+        """A section as a validated config.
+
+        Parameters
+        ----------
+        section : str
+            Its name.
+        model : type[T]
+            A config.
+        **overrides : object
+            Values that go before the file's; None for none.
+
+        Returns
+        -------
+        T
+            Validated.
+
+        Raises
+        ------
+        ConfigError
+            An unknown key or a bad value, with file and section.
+        """
         values = self.values(section, model) | {k: v for k, v in overrides.items() if v is not None}
         return build(model, values, f"{self.path}: {section}" if self.path else section)
 
     def require(self, sections: Iterable[str]) -> None:
-        """Raise ConfigError where the file is there but has none of these sections."""
+        """Check that the file has a section that is used here; no file is well.
+
+        Parameters
+        ----------
+        sections : Iterable[str]
+            Names, any of which will do.
+
+        Raises
+        ------
+        ConfigError
+            The file has none of these sections.
+        """
         names = tuple(sections)
         if self.path is None or self.shared or any(name in self.sections for name in names):
             return
@@ -318,10 +462,26 @@ class ConfigFile:
 def load(model: type[T], node: str, path: Path | None = None, **overrides: Any) -> T:
     """Parameters of `node` from `path` (or all defaults), with `overrides` that are not None on top.
 
+    Parameters
+    ----------
+    model : type[T]
+        A config.
+    node : str
+        Section of the file.
+    path : Path, optional
+        The file; None for all defaults.
+    **overrides : object
+        Values that go before the file's.
+
+    Returns
+    -------
+    T
+        Validated.
+
     Raises
     ------
     ConfigError
-        The file has no section of that name, or something in it is wrong.
+        As `load_yaml` and `build`.
     """
     nodes = {} if path is None else load_yaml(path)
     file = ConfigFile(nodes, nodes.pop("*", {}), path)

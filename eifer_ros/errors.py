@@ -35,7 +35,17 @@ class DeviceError(EiferError):
 
 
 class MissingExtra(EiferError):
-    """An optional library is not installed (exit code 5)."""
+    """An optional library is not installed (exit code 5).
+
+    Parameters
+    ----------
+    library : str
+        The module that is missing.
+    extra : str
+        Extra of eifer_ros that brings it.
+    purpose : str
+        What needs it, the beginning of the sentence.
+    """
 
     exit_code = 5
 
@@ -64,6 +74,19 @@ class WireError(EiferError):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A hint like `; did you mean 'jawOpen'?`, or an empty string where nothing is near."""
+    """A hint like `; did you mean 'jawOpen'?`, or an empty string where nothing is near.
+
+    Parameters
+    ----------
+    word : str
+        What was written.
+    choices : Iterable[str]
+        What would be right.
+
+    Returns
+    -------
+    str
+        To be put behind a message.
+    """
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -39,9 +39,20 @@ _log = logging.getLogger(__name__)
 class Entry:
     """One kind of device.
 
-    scheme: what stands before the colon of its URL. target: its class, `module:Class`. usage: how the URL is
-    written, `video:FILE`. what: one plain sentence. extra: the extra of eifer_ros that it needs, empty for
-    none. origin: the distribution that brings it.
+    Parameters
+    ----------
+    scheme : str
+        What stands before the colon of its URL.
+    target : str
+        Its class, `module:Class`.
+    usage : str
+        How the URL is written, `video:FILE`.
+    what : str
+        One plain sentence.
+    extra : str, optional
+        Extra of eifer_ros that it needs, empty for none.
+    origin : str, optional
+        The distribution that brings it.
     """
 
     scheme: str
@@ -61,10 +72,10 @@ class Registry(Generic[T]):
         What a message calls one of them: `camera`.
     group : str
         Entry point group in which other distributions add theirs.
-    entries : Entry
-        The built-in kinds.
-    bare : str
+    bare : str, optional
         Scheme that a URL without one most likely meant, such as `video` for `take1.mp4`.
+    *entries : Entry
+        The built-in kinds.
     """
 
     def __init__(self, name: str, group: str, *entries: Entry, bare: str = "") -> None:
@@ -80,6 +91,11 @@ class Registry(Generic[T]):
 
     def register(self, entry: Entry) -> None:
         """Add a kind of device from Python, as an entry point does for an installed distribution.
+
+        Parameters
+        ----------
+        entry : Entry
+            The kind.
 
         Raises
         ------
@@ -98,19 +114,47 @@ class Registry(Generic[T]):
         self._entries[entry.scheme] = entry
 
     def built_in(self) -> tuple[Entry, ...]:
-        """The kinds that need no look at what else is installed."""
+        """The kinds that need no look at what else is installed.
+
+        Returns
+        -------
+        tuple[Entry, ...]
+            In the order in which they are listed.
+        """
         return tuple(self._entries.values())
 
     def entries(self) -> tuple[Entry, ...]:
-        """Every kind that can be opened, plug-ins last."""
+        """Every kind that can be opened, plug-ins last.
+
+        Returns
+        -------
+        tuple[Entry, ...]
+            In the order in which they are listed.
+        """
         return (*self._entries.values(), *self._discover().values())
 
     def schemes(self) -> tuple[str, ...]:
-        """Names of every kind that can be opened."""
+        """Names of every kind that can be opened.
+
+        Returns
+        -------
+        tuple[str, ...]
+            In the order in which they are listed.
+        """
         return tuple(entry.scheme for entry in self.entries())
 
     def entry(self, scheme: str) -> Entry:
         """The kind of that name.
+
+        Parameters
+        ----------
+        scheme : str
+            Its name.
+
+        Returns
+        -------
+        Entry
+            Its entry.
 
         Raises
         ------
@@ -128,6 +172,16 @@ class Registry(Generic[T]):
 
     def load(self, scheme: str) -> type[T]:
         """The class of a kind.
+
+        Parameters
+        ----------
+        scheme : str
+            Its name.
+
+        Returns
+        -------
+        type[T]
+            The class, imported.
 
         Raises
         ------
@@ -154,6 +208,16 @@ class Registry(Generic[T]):
     def config_type(self, scheme: str) -> type[DeviceConfig]:
         """The parameters of a kind.
 
+        Parameters
+        ----------
+        scheme : str
+            Its name.
+
+        Returns
+        -------
+        type[DeviceConfig]
+            Its config class.
+
         Raises
         ------
         ConfigError
@@ -171,7 +235,23 @@ class Registry(Generic[T]):
         return config_type
 
     def scheme(self, url: str) -> str:
-        """The name of the kind that `url` opens; nothing is imported. Raises ConfigError."""
+        """The name of the kind that `url` opens; nothing is imported.
+
+        Parameters
+        ----------
+        url : str
+            `scheme`, `scheme:ADDRESS` or `scheme:ADDRESS?name=value`.
+
+        Returns
+        -------
+        str
+            Its name.
+
+        Raises
+        ------
+        ConfigError
+            There is no such kind.
+        """
         return self._split(url)[0]
 
     def configure(self, url: str, /, **options: Any) -> tuple[type[T], DeviceConfig]:
@@ -220,6 +300,25 @@ class Registry(Generic[T]):
         """What `url` names, made but not set up; see `configure`.
 
         What is wrong with the file or device itself shows in its `setup`.
+
+        Parameters
+        ----------
+        url : str
+            As for `configure`.
+        **options : object
+            As for `configure`.
+
+        Returns
+        -------
+        T
+            The device.
+
+        Raises
+        ------
+        ConfigError
+            As `configure`.
+        MissingExtra
+            As `configure`.
         """
         device, config = self.configure(url, **options)
         make: Any = device
@@ -227,11 +326,23 @@ class Registry(Generic[T]):
         return opened
 
     def usage(self) -> str:
-        """How the URLs of the built-in kinds are written, on one line; imports nothing."""
+        """How the URLs of the built-in kinds are written, on one line; imports nothing.
+
+        Returns
+        -------
+        str
+            Separated by commas.
+        """
         return ", ".join(entry.usage for entry in self._entries.values())
 
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with installed plug-ins, one line each. Imports every plug-in."""
+        """What is wrong with installed plug-ins, one line each. Imports every plug-in.
+
+        Returns
+        -------
+        tuple[str, ...]
+            Empty where all is well.
+        """
         lines = []
         for entry in self._discover().values():
             try:
@@ -492,7 +603,13 @@ ESTIMATORS: Registry[Any] = Registry(
 
 
 def registries() -> dict[str, Registry[Any]]:
-    """All of them, by what a list of them is headed."""
+    """All of them, by what a list of them is headed.
+
+    Returns
+    -------
+    dict[str, Registry[object]]
+        Registries by heading.
+    """
     return {
         "cameras": CAMERAS,
         "emg": EMG_SOURCES,

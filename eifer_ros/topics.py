@@ -26,14 +26,30 @@ NAMESPACE = "/eifer"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Quality of service of a topic: how many messages are kept, reliable or best effort, latched or not."""
+    """Quality of service of a topic.
+
+    Parameters
+    ----------
+    depth : int
+        How many messages are kept.
+    reliable : bool, optional
+        Reliable, or best effort.
+    latched : bool, optional
+        A late subscriber gets the last message.
+    """
 
     depth: int
     reliable: bool = True
     latched: bool = False
 
     def offered(self) -> Qos:
-        """As a bag's metadata lists it."""
+        """As a bag's metadata lists it.
+
+        Returns
+        -------
+        Qos
+            For rosbags.
+        """
         from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
         unset = QosTime(sec=2147483647, nsec=4294967295)
@@ -227,7 +243,13 @@ LATCHED: frozenset[str] = frozenset(name for name, topic in TOPICS.items() if to
 
 
 def items() -> tuple[Topic, ...]:
-    """Topics that carry an item: what a component may take or make, and what a recording may hold."""
+    """Topics that carry an item: what a component may take or make, and what a recording may hold.
+
+    Returns
+    -------
+    tuple[Topic, ...]
+        In the order of the table.
+    """
     return tuple(topic for topic in TOPICS.values() if topic.item)
 
 
@@ -238,24 +260,64 @@ def faces(*, truth: bool = False) -> tuple[str, ...]:
     ----------
     truth : bool
         Whether the simulation's true face counts, as the last resort.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Relative names.
     """
     ranked = sorted((topic for topic in TOPICS.values() if topic.prefer), key=lambda topic: topic.prefer)
     return tuple(topic.name for topic in ranked if truth or topic is not TRUE_FACE)
 
 
 def preferred(available: Iterable[str], *, truth: bool = True) -> str | None:
-    """The face to take of those that are `available`; None where there is none."""
+    """The face to take of those that are `available`; None where there is none.
+
+    Parameters
+    ----------
+    available : Iterable[str]
+        Relative names.
+    truth : bool, optional
+        Whether the simulation's true face counts, as the last resort.
+
+    Returns
+    -------
+    str or None
+        Relative name.
+    """
     present = frozenset(available)
     return next((name for name in faces(truth=truth) if name in present), None)
 
 
 def profile(topic: str) -> Profile:
-    """The profile of a relative topic name; `Standard.STATE` for one that is not in the table."""
+    """The profile of a relative topic name; `Standard.STATE` for one that is not in the table.
+
+    Parameters
+    ----------
+    topic : str
+        Relative name.
+
+    Returns
+    -------
+    Profile
+        Depth, reliability, latching.
+    """
     return TOPICS[topic].qos.value if topic in TOPICS else Standard.STATE.value
 
 
 def relative(topic: str) -> str | None:
-    """`/any/namespace/face/fused` -> `face/fused`; None where no topic of eifer ends that name."""
+    """`/any/namespace/face/fused` -> `face/fused`; None where no topic of eifer ends that name.
+
+    Parameters
+    ----------
+    topic : str
+        Absolute or relative name.
+
+    Returns
+    -------
+    str or None
+        Relative name.
+    """
     parts = topic.strip("/").split("/")
     for start in range(len(parts)):
         name = "/".join(parts[start:])

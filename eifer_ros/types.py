@@ -76,12 +76,34 @@ class MuscleOrigin(IntEnum):
 
 
 def seconds(stamp: Stamp) -> float:
-    """Nanoseconds to seconds. For differences only: a float cannot hold an epoch stamp to the microsecond."""
+    """Nanoseconds to seconds. For differences only: a float cannot hold an epoch stamp to the microsecond.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        Nanoseconds.
+
+    Returns
+    -------
+    float
+        The same in seconds.
+    """
     return stamp / NS
 
 
 def nanoseconds(value_s: float) -> int:
-    """Seconds to nanoseconds, rounded to the nearest."""
+    """Seconds to nanoseconds, rounded to the nearest.
+
+    Parameters
+    ----------
+    value_s : float
+        Seconds.
+
+    Returns
+    -------
+    int
+        The same in nanoseconds.
+    """
     return round(value_s * NS)
 
 
@@ -110,8 +132,23 @@ def _unit(owner: str, name: str, value: float) -> None:
 class Frame:
     """One camera picture.
 
-    image: (H, W, 3) uint8 RGB. intrinsics: (3, 3) pinhole matrix K in pixels, or None where unknown. depth:
-    (H, W) float32 metres aligned to the image, NaN or 0 where unmeasured, or None.
+    Parameters
+    ----------
+    stamp : int (ns)
+        Acquisition.
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    intrinsics : ndarray of float64, shape (3, 3), optional
+        Pinhole matrix K in pixels; None where unknown.
+    depth : ndarray of float32, shape (H, W), optional
+        Metres, aligned to the image, NaN or 0 where unmeasured; None where there is none.
+    frame_id : str, optional
+        Coordinate frame of the camera.
+
+    Raises
+    ------
+    InputError
+        An array has another shape or element type.
     """
 
     stamp: Stamp
@@ -145,10 +182,27 @@ class Frame:
 class EmgChunk:
     """A run of consecutive EMG samples.
 
-    stamp: of the first sample. rate_hz: nominal sampling rate. samples: (N, C) float32 volts. first_index:
-    running counter of the first sample since the source started, counting lost samples too. lost: samples
-    missing immediately before this chunk. raw_stamps: (N,) float64 seconds on the source's own clock before
-    any correction, or length 0 where the source has none.
+    Parameters
+    ----------
+    stamp : int (ns)
+        Of the first sample.
+    rate_hz : float
+        Nominal sampling rate.
+    channels : tuple[str, ...]
+        (C,) names.
+    samples : ndarray of float32, shape (N, C)
+        Volts.
+    first_index : int, optional
+        Running counter of the first sample since the source started, lost samples counted too.
+    lost : int, optional
+        Samples missing immediately before this chunk.
+    raw_stamps : ndarray of float64, shape (N,), optional
+        Seconds on the source's own clock before any correction; length 0 where the source has none.
+
+    Raises
+    ------
+    InputError
+        Shapes disagree, or a rate or counter is out of range.
     """
 
     stamp: Stamp
@@ -187,9 +241,29 @@ class EmgChunk:
 class MuscleActivity:
     """Muscle activity at one instant, M muscles or channels.
 
-    envelope: (M,) float32 volts. activation: (M,) float32, 0..1 of the participant's calibration, NaN before
-    calibration. quality: (M,) float32, 0 unusable .. 1 perfect contact, NaN where not judged. profile: filter
-    profile the envelope was made with (`live`, `rms100`, ...), empty where unknown.
+    Parameters
+    ----------
+    stamp : int (ns)
+        The instant.
+    scheme : str
+        Electrode scheme (`fridlund`, `kuramoto`, ...).
+    muscles : tuple[str, ...]
+        (M,) names.
+    envelope : ndarray of float32, shape (M,)
+        Volts.
+    activation : ndarray of float32, shape (M,)
+        0..1 of the participant's calibration, NaN before calibration.
+    quality : ndarray of float32, shape (M,)
+        Contact, 0 unusable .. 1 perfect, NaN where not judged.
+    origin : MuscleOrigin, optional
+        Measured by electrodes, estimated from the face, or true.
+    profile : str, optional
+        Filter profile the envelope was made with (`live`, `rms100`, ...), empty where unknown.
+
+    Raises
+    ------
+    InputError
+        An array does not have one value per muscle.
     """
 
     stamp: Stamp
@@ -212,12 +286,38 @@ class MuscleActivity:
 class FaceState:
     """Parameters of a head model at one instant.
 
-    head_model: id of the head model the coefficients belong to. shape: (S,) and expression: (E,) float32
-    coefficients in the model's own units. expression_std: (E,) float32 standard deviation of each, NaN where
-    unknown. jaw, neck: (3,) axis-angle rad in the parent joint's frame. eyes: (2, 3) axis-angle rad, left
-    then right. eyelids: (2,) closure 0 open .. 1 closed, left then right. head_pose: (4, 4) float64 rigid
-    transform from head model coordinates (m; x to the subject's left, y up, z out of the face) to the camera
-    optical frame (x right, y down, z forward). confidence: 0..1.
+    Parameters
+    ----------
+    stamp : int (ns)
+        The instant.
+    head_model : str
+        Id of the head model the coefficients belong to.
+    origin : FaceOrigin
+        Which sense it comes from.
+    shape : ndarray of float32, shape (S,)
+        Coefficients in the model's own units.
+    expression : ndarray of float32, shape (E,)
+        Coefficients in the model's own units.
+    expression_std : ndarray of float32, shape (E,)
+        Standard deviation of each, NaN where unknown.
+    jaw, neck : ndarray of float32, shape (3,)
+        Axis-angle, rad, in the parent joint's frame.
+    eyes : ndarray of float32, shape (2, 3)
+        Axis-angle, rad, left then right.
+    eyelids : ndarray of float32, shape (2,)
+        Closure, 0 open .. 1 closed, left then right.
+    head_pose : ndarray of float64, shape (4, 4)
+        Rigid transform from head model coordinates (m; x to the subject's left, y up, z out of the face) to
+        the camera's optical frame (x right, y down, z forward).
+    confidence : float
+        0..1.
+    status : FaceStatus, optional
+        Whether it may be used.
+
+    Raises
+    ------
+    InputError
+        An array has another shape, or the confidence is outside 0..1.
     """
 
     stamp: Stamp
@@ -253,7 +353,24 @@ class FaceState:
     def lost(
         stamp: Stamp, head_model: str, origin: FaceOrigin, shape_size: int, expression_size: int
     ) -> FaceState:
-        """The state that says: no face in sight. Every parameter NaN, confidence 0."""
+        """The state that says: no face in sight. Every parameter NaN, confidence 0.
+
+        Parameters
+        ----------
+        stamp : int (ns)
+            The instant.
+        head_model : str
+            Id of the head model.
+        origin : FaceOrigin
+            Which sense lost it.
+        shape_size, expression_size : int
+            Numbers of coefficients.
+
+        Returns
+        -------
+        FaceState
+            Status LOST.
+        """
 
         def nan(*shape: int) -> F32:
             return np.full(shape, np.nan, np.float32)
@@ -277,7 +394,22 @@ class FaceState:
 
 @dataclass(frozen=True, slots=True)
 class Blendshapes:
-    """The 52 ARKit weights, (52,) float32 in 0..1, in the order of `names`."""
+    """The 52 ARKit weights.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        The instant.
+    weights : ndarray of float32, shape (52,)
+        0..1, in the order of `names`.
+    names : tuple[str, ...], optional
+        What each weight belongs to.
+
+    Raises
+    ------
+    InputError
+        Not one weight per name.
+    """
 
     stamp: Stamp
     weights: F32
@@ -292,7 +424,24 @@ class Blendshapes:
 
 @dataclass(frozen=True, slots=True)
 class JointTargets:
-    """Commanded joint positions of an animatronic face, (J,) float64 rad, with velocity limits (J,) rad/s."""
+    """Commanded joint positions of an animatronic face, J joints.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        When they hold.
+    names : tuple[str, ...]
+        (J,) joints of the URDF.
+    positions : ndarray of float64, shape (J,)
+        Rad.
+    velocity_limits : ndarray of float64, shape (J,)
+        Rad/s.
+
+    Raises
+    ------
+    InputError
+        Not one value per joint.
+    """
 
     stamp: Stamp
     names: tuple[str, ...]
@@ -308,8 +457,29 @@ class JointTargets:
 
 @dataclass(frozen=True, slots=True)
 class HeadModelInfo:
-    """What a receiver must know to read coefficients: names and bounds, E expression coefficients, S shape
-    coefficients.
+    """What a receiver must know to read coefficients, E of expression and S of shape.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        When it was said.
+    head_model : str
+        Id of the head model.
+    shape_size : int
+        S.
+    expression_names : tuple[str, ...]
+        (E,) names.
+    expression_lower, expression_upper : ndarray of float32, shape (E,)
+        Bounds of each coefficient.
+    vertex_count, face_count : int
+        Size of the mesh.
+    licence, origin : str
+        Of the head model, for people.
+
+    Raises
+    ------
+    InputError
+        Not one bound per name.
     """
 
     stamp: Stamp
@@ -336,8 +506,27 @@ class HeadModelInfo:
 class EmgChannelInfo:
     """What a receiver must know to read EMG: names, montage, scheme and where each electrode sits.
 
-    positions: (C, 2) float32 scheme coordinates in -100..100, x < 0 on the subject's right, NaN where
-    unknown.
+    Parameters
+    ----------
+    stamp : int (ns)
+        When it was said.
+    channels : tuple[str, ...]
+        (C,) names.
+    muscles : tuple[str, ...]
+        (C,) what each channel sees.
+    scheme : str
+        Electrode scheme, empty where unknown.
+    montage : str
+        `monopolar`, `bipolar`, `average`, ...; empty where unknown.
+    rate_hz : float
+        Nominal sampling rate.
+    positions : ndarray of float32, shape (C, 2)
+        Scheme coordinates in -100..100, x < 0 on the subject's right, NaN where unknown.
+
+    Raises
+    ------
+    InputError
+        Not one muscle and one position per channel.
     """
 
     stamp: Stamp
@@ -363,7 +552,21 @@ class EmgChannelInfo:
 class Marker:
     """A moment of the protocol: a movement starts or ends, or somebody made a note.
 
-    label: movement name (`Smile-Open`). phase: `start`, `end` or `note`.
+    Parameters
+    ----------
+    stamp : int (ns)
+        The moment.
+    label : str
+        Movement (`Smile-Open`).
+    phase : str
+        `start`, `end` or `note`.
+    note : str, optional
+        Free text.
+
+    Raises
+    ------
+    InputError
+        Another phase.
     """
 
     stamp: Stamp
@@ -392,9 +595,26 @@ UNKNOWN_LABEL = "unknown"
 class FaceDisplacement:
     """Where the skin is, relative to what the head model's coefficients say, vertex by vertex.
 
-    displacement: (V, 3) float32 m in head model coordinates (x to the subject's left, y up, z out of the
-    face), one row per vertex of `head_model`; NaN nowhere. confidence: 0..1. It belongs to the FaceState of
-    the same stamp and origin.
+    It belongs to the FaceState of the same stamp and origin.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        The instant.
+    head_model : str
+        Id of the head model whose vertices these are.
+    origin : FaceOrigin
+        Which sense it comes from.
+    displacement : ndarray of float32, shape (V, 3)
+        Metres in head model coordinates (x to the subject's left, y up, z out of the face), one row per
+        vertex; NaN nowhere.
+    confidence : float, optional
+        0..1.
+
+    Raises
+    ------
+    InputError
+        Another shape, or a confidence outside 0..1.
     """
 
     stamp: Stamp
@@ -416,12 +636,34 @@ class FaceDisplacement:
 class FaceEvent:
     """A micro-expression: a small, fast movement of the face.
 
-    stamp: of the apex. onset, offset: stamps of its beginning and end, onset <= stamp <= offset. region: the
-    one of `EVENT_REGIONS` that moves most, equal to regions[0]; regions: all that move, strongest first;
-    empty and "" where it is not known. label: the most likely of `classes`, or "unknown". probabilities: (K,)
-    float32, one per class, 0..1; no classes where nothing was recognised. score: how far the event stands
-    out, in the spotter's own unit, higher is surer. lead_s: how long before the picture's onset that of the
-    EMG came (negative: after), NaN where one sense alone saw it.
+    Parameters
+    ----------
+    stamp : int (ns)
+        Of the apex.
+    onset, offset : int (ns)
+        Beginning and end, onset <= stamp <= offset.
+    region : str
+        The one of `EVENT_REGIONS` that moves most, equal to regions[0]; "" where it is not known.
+    regions : tuple[str, ...]
+        All that move, strongest first; empty where not known.
+    label : str
+        The most likely of `classes`, or "unknown".
+    classes : tuple[str, ...]
+        (K,) names; none where nothing was recognised.
+    probabilities : ndarray of float32, shape (K,)
+        0..1, one per class.
+    score : float
+        How far the event stands out, in the spotter's own unit, higher is surer.
+    origin : FaceOrigin
+        Picture, EMG, both, or the truth.
+    lead_s : float, optional
+        How long before the picture's onset that of the EMG came (negative: after), NaN where one sense alone
+        saw it.
+
+    Raises
+    ------
+    InputError
+        The stamps are out of order, or a region or label is not one of the lists.
     """
 
     stamp: Stamp

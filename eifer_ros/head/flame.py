@@ -52,9 +52,14 @@ _GAZE_AND_TONGUE = tuple(name for name in ARKIT_52 if name.startswith("eyeLook")
 class FlameImport:
     """What came of an import.
 
-    model: the head. surface_mm: 50th and 95th percentile of how far the face of the open head lies off
-    FLAME's after alignment. explained: share (0..1) of each ARKit action's motion that this head can make, by
-    name.
+    Parameters
+    ----------
+    model : HeadModel
+        The head.
+    surface_mm : tuple[float, float]
+        50th and 95th percentile of how far the face of the open head lies off FLAME's after alignment, mm.
+    explained : dict[str, float]
+        Share (0..1) of each ARKit action's motion that this head can make, by name.
     """
 
     model: HeadModel
@@ -65,9 +70,19 @@ class FlameImport:
 def licence_text(path: Path, licence: str | None = None) -> str:
     """The licence to record.
 
-    `licence`: `cc-by-4.0`, `non-commercial`, any text of the owner, or None to go by the file's name.
-
     Only a file that calls itself open is taken for the open one: the stricter licence is the safer mistake.
+
+    Parameters
+    ----------
+    path : Path
+        The FLAME file.
+    licence : str, optional
+        `cc-by-4.0`, `non-commercial`, any text of the owner, or None to go by the file's name.
+
+    Returns
+    -------
+    str
+        For `HeadModel.licence`.
     """
     if licence:
         return LICENCES.get(licence.lower(), licence)
@@ -78,7 +93,24 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
     """The model as the file gives it: bases, pose correctives, joints by the regressor, skin weights; no
     embeddings.
 
-    Raises ModelError that names the array and its shape where the file is not of FLAME's structure.
+    Parameters
+    ----------
+    path : Path
+        The official pickle; no code in it is run.
+    head_id : str
+        Id of the head.
+    licence : str
+        To be recorded.
+
+    Returns
+    -------
+    HeadModel
+        The head.
+
+    Raises
+    ------
+    ModelError
+        The file is not of FLAME's structure; names the array and its shape.
     """
     content = read_pickle(path)
     shapes: dict[str, tuple[int, ...]] = {
@@ -161,11 +193,30 @@ def import_flame(
     licence: str | None = None,
     reference: HeadModel | None = None,
 ) -> FlameImport:
-    """Import a FLAME pickle and write it as a head model to `out` (where given).
+    """Import a FLAME pickle. Takes some seconds.
 
-    licence: see `licence_text`. reference: a head with ARKit's 52 actions as expression and all embeddings;
-    the open head by default. Takes some seconds. Raises ModelError for anything that is not the official
-    structure.
+    Parameters
+    ----------
+    path : Path
+        The official pickle; no code in it is run.
+    out : Path, optional
+        Where to write the head model; None for nowhere.
+    head_id : str, optional
+        Id of the head.
+    licence : str, optional
+        See `licence_text`.
+    reference : HeadModel, optional
+        A head with ARKit's 52 actions as expression and all embeddings; None for the open head.
+
+    Returns
+    -------
+    FlameImport
+        The head, and how well it fits.
+
+    Raises
+    ------
+    ModelError
+        Anything that is not the official structure.
     """
     head = read_flame(path, head_id, licence_text(path, licence))
     result = annotate(head, load_head() if reference is None else reference)
@@ -181,6 +232,24 @@ def import_flame(
 def annotate(head: HeadModel, reference: HeadModel) -> FlameImport:
     """Give `head` the regions, embeddings, eyelids and ARKit map that `reference` has, by dense
     correspondence.
+
+    Parameters
+    ----------
+    head : HeadModel
+        A head of FLAME's structure.
+    reference : HeadModel
+        A head with ARKit's 52 actions as expression and all embeddings.
+
+    Returns
+    -------
+    FlameImport
+        The head with what was carried over, and how well it fits.
+
+    Raises
+    ------
+    ModelError
+        The reference's expression is not ARKit's 52 actions or it has no region `face`, or the eyes of `head`
+        do not lie as FLAME's.
     """
     if reference.expression_names != ARKIT_52:
         raise ModelError(
@@ -316,8 +385,18 @@ def _with_arkit(head: HeadModel, displacement: F64) -> tuple[HeadModel, dict[str
 
 
 def jaw_motion(head: HeadModel) -> F64:
-    """(V, 3, 3) how far each vertex goes per rad of the jaw's axis-angle: opening (x) as the secant of 0.25
-    rad, the others central.
+    """How far each vertex goes per rad of the jaw's axis-angle: opening (x) as the secant of 0.25 rad, the
+    others central.
+
+    Parameters
+    ----------
+    head : HeadModel
+        A head with a jaw joint.
+
+    Returns
+    -------
+    ndarray of float64, shape (V, 3, 3)
+        M per rad; the last axis is that of the rotation.
     """
     columns = []
     for axis, angle, both in ((0, 0.25, False), (1, 0.1, True), (2, 0.1, True)):

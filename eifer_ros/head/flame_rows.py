@@ -55,7 +55,18 @@ SLICES = _slices()
 
 
 def axis_angle(rotation: npt.ArrayLike) -> F64:
-    """(3, 3) rotation matrix to (3,) axis-angle rad, angle in 0..pi."""
+    """Axis-angle of a rotation matrix.
+
+    Parameters
+    ----------
+    rotation : array_like, shape (3, 3)
+        Rotation.
+
+    Returns
+    -------
+    ndarray of float64, shape (3,)
+        Rad, angle in 0..pi.
+    """
     from scipy.spatial.transform import Rotation
 
     return np.asarray(Rotation.from_matrix(np.asarray(rotation, np.float64)).as_rotvec())
@@ -69,12 +80,34 @@ def state_from_row(
     origin: FaceOrigin = FaceOrigin.VISION,
     focal: float = FOCAL,
 ) -> FaceState:
-    """One (361,) row as a FaceState of `head` (an imported FLAME).
+    """One row as a face.
 
     A row with any NaN is a face that was lost.
 
-    Raises ModelError where `head` is too small for the row, InputError for a row of another length or a scale
-    that is not positive.
+    Parameters
+    ----------
+    row : array_like, shape (361,)
+        Columns as in `GROUPS`.
+    head : HeadModel
+        An imported FLAME head.
+    stamp : int (ns)
+        Of the face.
+    origin : FaceOrigin, optional
+        Of the face.
+    focal : float, optional
+        Focal length in half crop widths.
+
+    Returns
+    -------
+    FaceState
+        Of head model `head`.
+
+    Raises
+    ------
+    ModelError
+        `head` is too small for the row.
+    InputError
+        A row of another length, or a scale that is not positive.
     """
     values = np.asarray(row, np.float64)
     if values.shape != (COLUMNS,):
@@ -117,11 +150,31 @@ def state_from_row(
 
 
 def row_from_state(state: FaceState, head: HeadModel, *, focal: float = FOCAL) -> F64:
-    """The (361,) row of a FaceState of `head`: the inverse of `state_from_row`.
+    """The row of a face: the inverse of `state_from_row`.
 
-    A lost face gives a row of NaN.
+    A lost face gives a row of NaN. Neck, gaze and expression coefficients from the 51st on have no column and
+    are left out.
 
-    Neck, gaze and expression coefficients from the 51st on have no column and are left out.
+    Parameters
+    ----------
+    state : FaceState
+        A face of `head`.
+    head : HeadModel
+        An imported FLAME head.
+    focal : float, optional
+        Focal length in half crop widths.
+
+    Returns
+    -------
+    ndarray of float64, shape (361,)
+        Columns as in `GROUPS`.
+
+    Raises
+    ------
+    ModelError
+        The face is of another head, or the head is no FLAME head.
+    InputError
+        The head lies behind the camera.
     """
     if state.head_model != head.id:
         raise ModelError(f"a face of head model '{state.head_model}' was given to '{head.id}'")
@@ -153,7 +206,31 @@ def row_from_state(state: FaceState, head: HeadModel, *, focal: float = FOCAL) -
 def states_from_rows(
     rows: npt.ArrayLike, head: HeadModel, stamps: Sequence[Stamp], *, focal: float = FOCAL
 ) -> list[FaceState]:
-    """(N, 361) rows and N stamps as FaceStates. Errors name the row."""
+    """Rows as faces.
+
+    Parameters
+    ----------
+    rows : array_like, shape (N, 361)
+        Columns as in `GROUPS`.
+    head : HeadModel
+        An imported FLAME head.
+    stamps : Sequence[Stamp]
+        (N,) of the faces.
+    focal : float, optional
+        Focal length in half crop widths.
+
+    Returns
+    -------
+    list[FaceState]
+        N faces.
+
+    Raises
+    ------
+    ModelError
+        `head` is too small for the rows.
+    InputError
+        Another shape, or a row that is wrong, by its number.
+    """
     table = np.asarray(rows, np.float64)
     if table.ndim != 2 or table.shape[1] != COLUMNS or len(table) != len(stamps):
         raise InputError(
@@ -169,11 +246,25 @@ def states_from_rows(
 
 
 def load_rows(path: Path) -> F64:
-    """(N, 361) rows from a `.csv` or `.csv.gz` (with or without header and index column) or a `.npy`.
+    """Rows from a `.csv` or `.csv.gz` (with or without header and index column) or a `.npy`.
 
     With a header, columns are found by group and number (`exp0`, `exp_0`, `exp 0`), in any order; without one
-    they stand in the order of `GROUPS`. Empty cells are NaN. Raises InputError that says what the file holds
-    instead.
+    they stand in the order of `GROUPS`. Empty cells are NaN.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, 361)
+        Columns as in `GROUPS`.
+
+    Raises
+    ------
+    InputError
+        Says what the file holds instead.
     """
     if path.suffix == ".npy":
         try:
@@ -239,7 +330,20 @@ def _numbers(lines: Iterable[str], pick: list[int] | None, path: Path, first_lin
 
 
 def save_rows(path: Path, rows: npt.ArrayLike) -> None:
-    """(N, 361) rows as `.npy`, or as `.csv` / `.csv.gz` with a header and an index column."""
+    """Write rows as `.npy`, or as `.csv` / `.csv.gz` with a header and an index column.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its suffix says the format.
+    rows : array_like, shape (N, 361)
+        Columns as in `GROUPS`.
+
+    Raises
+    ------
+    InputError
+        Another shape.
+    """
     table = np.asarray(rows, np.float64)
     if table.ndim != 2 or table.shape[1] != COLUMNS:
         raise InputError(f"FLAME parameter rows have shape {table.shape}; they must be N x {COLUMNS}")

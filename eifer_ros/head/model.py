@@ -37,8 +37,16 @@ EMBEDDINGS = ("landmarks_478", "landmarks_68", "electrodes_fridlund", "electrode
 
 @dataclass(frozen=True)
 class Embedding:
-    """Named points on the surface: `triangles` (L,) face indices and `weights` (L, 3) barycentric
-    coordinates.
+    """Named points on the surface of a head, L of them.
+
+    Parameters
+    ----------
+    names : tuple[str, ...]
+        (L,) what each point is called.
+    triangles : ndarray of int32, shape (L,)
+        Index of the face each lies on.
+    weights : ndarray of float32, shape (L, 3)
+        Barycentric coordinates on that face.
     """
 
     names: tuple[str, ...]
@@ -46,12 +54,36 @@ class Embedding:
     weights: F32
 
     def points(self, vertices: npt.NDArray[Any], faces: I32) -> npt.NDArray[Any]:
-        """(L, 3) positions on `vertices` (V, 3)."""
+        """(L, 3) positions on `vertices` (V, 3).
+
+        Parameters
+        ----------
+        vertices : ndarray, shape (V, 3)
+            Positions.
+        faces : ndarray of int32, shape (F, 3)
+            Triangles.
+
+        Returns
+        -------
+        ndarray, shape (L, 3)
+            Positions of the points, in the unit of `vertices`.
+        """
         corners = vertices[faces[self.triangles]]
         return np.asarray(np.einsum("lc,lcd->ld", self.weights, corners))
 
     def index(self, name: str) -> int:
-        """Position of the point called `name`."""
+        """Position of the point called `name`.
+
+        Parameters
+        ----------
+        name : str
+            Of a point.
+
+        Returns
+        -------
+        int
+            Its place in `names`.
+        """
         return self.names.index(name)
 
 
@@ -59,14 +91,58 @@ class Embedding:
 class HeadModel:
     """A head: V vertices, F triangles, S shape and E expression coefficients, J joints (joint 0 is the root).
 
-    template (V, 3) m; faces (F, 3); shape_basis (V, 3, S) in m per standard deviation; expression_basis (V,
-    3, E) in m per unit; expression_bounds (E, 2); parents (J,), -1 for the root; joint_template (J, 3) and
-    how it moves with shape (J, 3, S) and expression (J, 3, E); skin_weights (V, J), rows sum to 1; pose_basis
-    (V, 3, 9 (J-1)) or None; eyelid_basis (V, 3, 2) added after skinning, or None; regions: vertex indices by
-    name (`face`, `lips`, `brows`, `eyelids`, `forehead`, `cheeks`, `nose`, `jaw`); parts (V,) index into
-    `part_names` (`skin`, `eye_left`, `teeth_upper`, ...); uv (V, 2) or None; arkit (52, E) weights of
-    `ARKIT_52` from this model's expression, or None where expression is ARKit already; gaze_basis (2, 3, E)
-    axis-angle of the left and right eye per unit of expression (the eyeLook actions), or None.
+    Parameters
+    ----------
+    id : str
+        Name that faces refer to.
+    template : ndarray of float32, shape (V, 3)
+        Resting vertices, m.
+    faces : ndarray of int32, shape (F, 3)
+        Triangles.
+    shape_basis : ndarray of float32, shape (V, 3, S)
+        M per standard deviation.
+    expression_basis : ndarray of float32, shape (V, 3, E)
+        M per unit.
+    expression_names : tuple[str, ...]
+        (E,) names.
+    expression_bounds : ndarray of float32, shape (E, 2)
+        Least and greatest value.
+    joints : tuple[str, ...]
+        (J,) names.
+    parents : ndarray of int32, shape (J,)
+        Index of the parent, -1 for the root.
+    joint_template : ndarray of float32, shape (J, 3)
+        Joint centres at rest, m.
+    joint_shape_basis : ndarray of float32, shape (J, 3, S)
+        How they move with shape, m.
+    joint_expression_basis : ndarray of float32, shape (J, 3, E)
+        How they move with expression, m.
+    skin_weights : ndarray of float32, shape (V, J)
+        Rows sum to 1.
+    regions : Mapping[str, ndarray of int32]
+        Vertex indices by name (`face`, `lips`, `brows`, `eyelids`, `forehead`, `cheeks`, `nose`, `jaw`).
+    parts : ndarray of uint8, shape (V,)
+        Index into `part_names`.
+    part_names : tuple[str, ...]
+        `skin`, `eye_left`, `teeth_upper`, ...
+    embeddings : Mapping[str, Embedding]
+        Named points on the surface.
+    licence, origin : str
+        For people.
+    pose_basis : ndarray of float32, optional
+        (V, 3, 9 (J-1)) pose correctives, or None.
+    eyelid_basis : ndarray of float32, shape (V, 3, 2), optional
+        Added after skinning, or None.
+    uv : ndarray of float32, shape (V, 2), optional
+        Texture coordinates, or None.
+    arkit : ndarray of float32, shape (52, E), optional
+        Weights of `ARKIT_52` from this model's expression, or None where expression is ARKit already.
+    arkit_jaw : ndarray of float32, shape (52, 3), optional
+        Weights of `ARKIT_52` from the jaw's axis-angle, or None.
+    arkit_gram : ndarray of float32, shape (52, 52), optional
+        Inner products of the ARKit actions' motions, or None.
+    gaze_basis : ndarray of float32, shape (2, 3, E), optional
+        Axis-angle of the left and right eye per unit of expression (the eyeLook actions), or None.
     """
 
     id: str
@@ -148,7 +224,18 @@ class HeadModel:
         )
 
     def neutral(self, shape: npt.ArrayLike | None = None) -> F32:
-        """(V, 3) resting vertices of a person with `shape` (up to S coefficients; the rest are 0)."""
+        """Resting vertices of a person.
+
+        Parameters
+        ----------
+        shape : array_like, optional
+            Up to S coefficients; the rest are 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (V, 3)
+            Metres.
+        """
         if shape is None:
             return self.template
         coefficients = np.asarray(shape, np.float32)
@@ -165,10 +252,27 @@ class HeadModel:
         eyelids: npt.ArrayLike | None = None,
         neutral: F32 | None = None,
     ) -> F32:
-        """(V, 3) vertices in model coordinates, metres.
+        """Vertices in model coordinates.
 
-        jaw, neck: (3,); eyes: (2, 3), left then right; eyelids: (2,) closure, used only where the model has
-        an eyelid basis. neutral: `self.neutral(shape)` if the caller keeps it, to save the larger product.
+        Parameters
+        ----------
+        shape : array_like, optional
+            Up to S coefficients; the rest are 0.
+        expression : array_like, optional
+            Up to E coefficients; the rest are 0.
+        jaw, neck : array_like, shape (3,), optional
+            Axis-angle, rad.
+        eyes : array_like, shape (2, 3), optional
+            Axis-angle, rad, left then right.
+        eyelids : array_like, shape (2,), optional
+            Closure, used only where the model has an eyelid basis.
+        neutral : ndarray of float32, shape (V, 3), optional
+            `self.neutral(shape)` where the caller has it, to save the larger product.
+
+        Returns
+        -------
+        ndarray of float32, shape (V, 3)
+            Metres.
         """
         shaped = self.neutral(shape) if neutral is None else neutral
         posed = shaped
@@ -188,7 +292,20 @@ class HeadModel:
     def joint_positions(
         self, shape: npt.ArrayLike | None = None, expression: npt.ArrayLike | None = None
     ) -> F32:
-        """(J, 3) joint centres at rest."""
+        """Joint centres at rest.
+
+        Parameters
+        ----------
+        shape : array_like, optional
+            Up to S coefficients; the rest are 0.
+        expression : array_like, optional
+            Up to E coefficients; the rest are 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (J, 3)
+            Metres.
+        """
         joints = self.joint_template
         if shape is not None:
             coefficients = np.asarray(shape, np.float32)
@@ -199,11 +316,20 @@ class HeadModel:
         return joints
 
     def gaze(self, expression: npt.ArrayLike) -> F32:
-        """(2, 3) axis-angle of the left and right eye that goes with the eyeLook coefficients of
-        `expression`, rad.
+        """Eye rotations that go with the eyeLook coefficients of an expression.
 
         Zero for a head whose expression space does not move the eyes (FLAME keeps gaze in `FaceState.eyes`
         alone).
+
+        Parameters
+        ----------
+        expression : array_like, shape (E,)
+            Coefficients.
+
+        Returns
+        -------
+        ndarray of float32, shape (2, 3)
+            Axis-angle of the left and right eye, rad.
         """
         if self.gaze_basis is None:
             return np.zeros((2, 3), np.float32)
@@ -211,10 +337,20 @@ class HeadModel:
         return np.asarray(self.gaze_basis[:, :, : len(coefficients)] @ coefficients, np.float32)
 
     def look_weights(self, eyes: npt.ArrayLike) -> F32:
-        """(E,) expression coefficients, zero but for the eyeLook actions, that belong to the eye rotations
-        `eyes` (2, 3) rad.
+        """The eyeLook coefficients that belong to eye rotations: the inverse of `gaze` for directions within the
+        bounds.
 
-        The inverse of `gaze` for directions within the bounds; opposite actions are never both above zero.
+        Opposite actions are never both above zero.
+
+        Parameters
+        ----------
+        eyes : array_like, shape (2, 3)
+            Axis-angle of the left and right eye, rad.
+
+        Returns
+        -------
+        ndarray of float32, shape (E,)
+            Expression coefficients, zero but for the eyeLook actions.
         """
         weights = np.zeros(self.expression_size, np.float32)
         if self.gaze_basis is None:
@@ -229,7 +365,25 @@ class HeadModel:
         return weights
 
     def state_vertices(self, state: FaceState, neutral: F32 | None = None) -> F32:
-        """Vertices of a `FaceState` in model coordinates (head pose not applied)."""
+        """Vertices of a `FaceState` in model coordinates (head pose not applied).
+
+        Parameters
+        ----------
+        state : FaceState
+            A face of this head.
+        neutral : ndarray of float32, shape (V, 3), optional
+            `self.neutral(state.shape)` where the caller has it.
+
+        Returns
+        -------
+        ndarray of float32, shape (V, 3)
+            Metres.
+
+        Raises
+        ------
+        ModelError
+            The face is of another head model.
+        """
         if state.head_model != self.id:
             raise ModelError(f"a face of head model '{state.head_model}' was given to '{self.id}'")
         return self.vertices(
@@ -295,11 +449,45 @@ class HeadModel:
         ]
 
     def points(self, vertices: npt.NDArray[Any], which: str = "landmarks_478") -> npt.NDArray[Any]:
-        """Named surface points ((L, 3)) on posed `vertices`; `which` is one of `EMBEDDINGS`."""
+        """Named surface points on posed vertices.
+
+        Parameters
+        ----------
+        vertices : ndarray, shape (V, 3)
+            Positions.
+        which : str, optional
+            One of `EMBEDDINGS`.
+
+        Returns
+        -------
+        ndarray, shape (L, 3)
+            Positions, in the unit of `vertices`.
+
+        Raises
+        ------
+        ModelError
+            The head has no such embedding.
+        """
         return self.embedding(which).points(vertices, self.faces)
 
     def embedding(self, which: str) -> Embedding:
-        """The embedding called `which`."""
+        """The embedding called `which`.
+
+        Parameters
+        ----------
+        which : str
+            One of `EMBEDDINGS`.
+
+        Returns
+        -------
+        Embedding
+            Names, triangles and weights.
+
+        Raises
+        ------
+        ModelError
+            The head has no such embedding.
+        """
         try:
             return self.embeddings[which]
         except KeyError:
@@ -307,11 +495,33 @@ class HeadModel:
             raise ModelError(f"head model '{self.id}' has no '{which}'; it has {available}") from None
 
     def part(self, name: str) -> npt.NDArray[np.intp]:
-        """Indices of the vertices of part `name`."""
+        """Indices of the vertices of part `name`.
+
+        Parameters
+        ----------
+        name : str
+            One of `part_names`.
+
+        Returns
+        -------
+        ndarray of intp
+            Vertex indices.
+        """
         return np.flatnonzero(self.parts == self.part_names.index(name))
 
     def info(self, stamp: Stamp) -> HeadModelInfo:
-        """What a subscriber must know about the coefficients."""
+        """What a subscriber must know about the coefficients.
+
+        Parameters
+        ----------
+        stamp : int (ns)
+            When it is said.
+
+        Returns
+        -------
+        HeadModelInfo
+            Names, bounds and sizes.
+        """
         return HeadModelInfo(
             stamp,
             self.id,
@@ -326,7 +536,15 @@ class HeadModel:
         )
 
     def save(self, path: Path, *, dtype: type = np.float32) -> None:
-        """Write the asset; `dtype` float16 halves the bases on disk."""
+        """Write the asset.
+
+        Parameters
+        ----------
+        path : Path
+            The .npz.
+        dtype : type, optional
+            Of the bases on disk; float16 halves them.
+        """
         arrays: dict[str, Any] = {
             "format": FORMAT,
             "id": self.id,
@@ -363,7 +581,20 @@ class HeadModel:
     def load(path: Path) -> HeadModel:
         """Read an asset written by `save`.
 
-        Raises ModelError where the file is missing, damaged or of another kind.
+        Parameters
+        ----------
+        path : Path
+            The .npz.
+
+        Returns
+        -------
+        HeadModel
+            The head.
+
+        Raises
+        ------
+        ModelError
+            The file is missing, damaged or of another kind.
         """
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -436,7 +667,18 @@ def _from_arrays(data: dict[str, Any]) -> HeadModel:
 
 
 def rotation_matrix(axis_angle: npt.ArrayLike) -> F64:
-    """(3,) axis-angle in rad to a (3, 3) rotation matrix (Rodrigues)."""
+    """Rotation matrix of an axis-angle (Rodrigues).
+
+    Parameters
+    ----------
+    axis_angle : array_like, shape (3,)
+        Rad.
+
+    Returns
+    -------
+    ndarray of float64, shape (3, 3)
+        Rotation.
+    """
     vector = np.asarray(axis_angle, np.float64)
     angle = float(np.linalg.norm(vector))
     x, y, z = vector
@@ -450,7 +692,23 @@ def rotation_matrix(axis_angle: npt.ArrayLike) -> F64:
 
 @functools.lru_cache(maxsize=4)
 def load_head(name: str = DEFAULT_HEAD) -> HeadModel:
-    """The head model called `name` in models/, or the `.npz` at that path. Kept in memory."""
+    """The head model called `name` in models/, or the `.npz` at that path. Kept in memory.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name in models/, or path of an `.npz`.
+
+    Returns
+    -------
+    HeadModel
+        The head.
+
+    Raises
+    ------
+    ModelError
+        There is no such head, or its file is damaged.
+    """
     path = Path(name)
     if path.suffix == ".npz" and path.exists():
         return HeadModel.load(path)

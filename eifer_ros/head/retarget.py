@@ -33,8 +33,17 @@ _BLINKS = [_INDEX["eyeBlinkLeft"], _INDEX["eyeBlinkRight"]]
 
 
 def gaze_angles(eyes: npt.ArrayLike) -> F64:
-    """(2, 2) rad of (2, 3) axis-angles, left eye then right: yaw > 0 towards the subject's left, pitch > 0
-    down. Relative to the head.
+    """Yaw and pitch of both eyes, relative to the head.
+
+    Parameters
+    ----------
+    eyes : array_like, shape (2, 3)
+        Axis-angle, rad, left then right.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, 2)
+        Rad, left eye then right: yaw > 0 towards the subject's left, pitch > 0 down.
     """
     angles = np.zeros((2, 2))
     for i, (x, y, z) in enumerate(np.asarray(eyes, np.float64).tolist()):
@@ -52,10 +61,19 @@ def gaze_angles(eyes: npt.ArrayLike) -> F64:
 
 
 def head_angles(state: FaceState) -> F64:
-    """(3,) rad: yaw > 0 to the subject's left, pitch > 0 down, roll > 0 to the subject's right shoulder;
-    camera and neck together.
+    """Yaw, pitch and roll of the head; camera and neck together.
 
     The order is that of `projection.facing_pose`: roll first, then pitch, then yaw.
+
+    Parameters
+    ----------
+    state : FaceState
+        A face with a head pose.
+
+    Returns
+    -------
+    ndarray of float64, shape (3,)
+        Rad: yaw > 0 to the subject's left, pitch > 0 down, roll > 0 to the subject's right shoulder.
     """
     turn = FACING.T @ state.head_pose[:3, :3]
     if np.any(state.neck) and np.isfinite(state.neck).all():
@@ -67,7 +85,18 @@ def head_angles(state: FaceState) -> F64:
 
 
 def look_weights(angles: F64) -> F64:
-    """(52,) with only the eyeLook weights set, from (2, 2) gaze angles."""
+    """The eyeLook weights of a gaze.
+
+    Parameters
+    ----------
+    angles : ndarray of float64, shape (2, 2)
+        Rad, as `gaze_angles` gives them.
+
+    Returns
+    -------
+    ndarray of float64, shape (52,)
+        Weights, zero but for the eyeLook actions.
+    """
     weights = np.zeros(len(ARKIT_52))
     share = np.clip(angles / GAZE_FULL_RAD, -1.0, 1.0)
     for side, (yaw, pitch), outwards in (("Left", share[0], 1.0), ("Right", share[1], -1.0)):
@@ -79,7 +108,19 @@ def look_weights(angles: F64) -> F64:
 
 
 class Retarget:
-    """The map of one head model. Keeps the last solution, from which the next frame's search starts."""
+    """The map from one head model's coefficients to ARKit's 52 weights. Keeps the last solution, from which the
+    next frame's search starts.
+
+    Parameters
+    ----------
+    head : HeadModel
+        The head model.
+
+    Raises
+    ------
+    ModelError
+        The head has neither ARKit's actions nor a map to them.
+    """
 
     def __init__(self, head: HeadModel) -> None:
         self.head = head
@@ -127,9 +168,17 @@ class Retarget:
         return np.clip(weights, 0.0, 1.0).astype(np.float32)
 
     def gaze(self, state: FaceState) -> F64:
-        """(2, 2) rad as `gaze_angles`: from the eyes, or from the eyeLook actions where the eyes say nothing.
+        """Yaw and pitch of both eyes, from the eyes, or from the eyeLook actions where the eyes say nothing.
 
-        NaN where lost.
+        Parameters
+        ----------
+        state : FaceState
+            A face of this head model.
+
+        Returns
+        -------
+        ndarray of float64, shape (2, 2)
+            Rad, as `gaze_angles`; NaN where lost.
         """
         if np.isfinite(state.eyes).all() and np.any(state.eyes):
             return gaze_angles(state.eyes)

@@ -36,14 +36,35 @@ READ_AHEAD = 8
 
 @dataclass
 class Timing:
-    """How a component or a path is doing: count, drops and the last `window` durations in seconds."""
+    """How a component or a path is doing.
+
+    Parameters
+    ----------
+    handled : int, optional
+        Items so far.
+    dropped : int, optional
+        Items that a full queue let go.
+    durations : deque[float], optional
+        The last of them, s.
+    """
 
     handled: int = 0
     dropped: int = 0
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
 
     def percentile(self, percent: float) -> float:
-        """Duration in seconds below which `percent` of them lie; NaN where there is none."""
+        """Duration in seconds below which `percent` of them lie; NaN where there is none.
+
+        Parameters
+        ----------
+        percent : float
+            0..100.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         return float(np.percentile(np.asarray(self.durations), percent)) if self.durations else float("nan")
 
 
@@ -52,7 +73,17 @@ class LocalHost:
 
     Ports connect by name: an output feeds every input that is called the same.
 
-    outside: names of ports whose items come from elsewhere, by `LiveRun.put`.
+    Parameters
+    ----------
+    components : Mapping[str, Component]
+        By name.
+    outside : Iterable[str], optional
+        Names of ports whose items come from elsewhere, by `LiveRun.put`.
+
+    Raises
+    ------
+    ConfigError
+        A component listens to nothing that is made here.
     """
 
     def __init__(self, components: Mapping[str, Component], *, outside: Iterable[str] = ()) -> None:
@@ -83,6 +114,13 @@ class LocalHost:
         """Call `call(port, item)` for every item that leaves a component, or only for those of `port`.
 
         Must be quick.
+
+        Parameters
+        ----------
+        call : Tap
+            Gets port and item.
+        port : str, optional
+            The only port to be called for; None for all.
         """
         self._taps.append((port, call))
 
@@ -101,7 +139,18 @@ class LocalHost:
         return self._stopping.is_set()
 
     def wait_stop(self, timeout_s: float) -> bool:
-        """Wait for the end of the run, at most so long; whether it has come."""
+        """Wait for the end of the run.
+
+        Parameters
+        ----------
+        timeout_s : float
+            At most so long.
+
+        Returns
+        -------
+        bool
+            Whether it has come.
+        """
         return self._stopping.wait(timeout_s)
 
     def close(self) -> None:
@@ -117,7 +166,13 @@ class LocalHost:
                 component.stop()
 
     def health(self) -> dict[str, Health]:
-        """Health of every component, with the host's own figures added."""
+        """Health of every component, with the host's own figures added.
+
+        Returns
+        -------
+        dict[str, Health]
+            By name of the component.
+        """
         report = {}
         for name, component in self.components.items():
             health = component.health()
@@ -137,9 +192,19 @@ class LocalHost:
     # ------------------------------------------------------------ offline
 
     def run_offline(self, *, duration_s: float | None = None, stop: threading.Event | None = None) -> None:
-        """Run until every source has ended, `stop` was called or is set, or for `duration_s` of stamps.
+        """Run until every source has ended, `stop` was called or is set, or for `duration_s`.
 
-        Raises the first error of a source or component.
+        Parameters
+        ----------
+        duration_s : float, optional
+            Seconds of stamps; None without end.
+        stop : threading.Event, optional
+            Set it from another thread to end the run.
+
+        Raises
+        ------
+        Exception
+            The first error of a source or component.
         """
         first: Stamp | None = None
         tickers = [
@@ -202,10 +267,21 @@ class LocalHost:
         clock: Callable[[], Stamp] = time.time_ns,
         stop: threading.Event | None = None,
     ) -> None:
-        """Run until `stop` is called or set, until every source has ended, or for `duration_s` on the clock,
-        whether or not a source says anything.
+        """Run until `stop`, until every source has ended, or for `duration_s`.
 
-        Raises the first error.
+        Parameters
+        ----------
+        duration_s : float, optional
+            Seconds; None without end.
+        clock : Callable[[], Stamp], optional
+            Host clock, ns since the epoch.
+        stop : threading.Event, optional
+            Set it from another thread to end the run.
+
+        Raises
+        ------
+        Exception
+            The first error of a source or component.
         """
         run = LiveRun(self, clock)
         end = None if duration_s is None else time.monotonic() + duration_s
@@ -226,24 +302,48 @@ class LocalHost:
         return self._failure
 
     def fail(self, error: BaseException) -> None:
-        """Remember the first error and end the run."""
+        """Remember the first error and end the run.
+
+        Parameters
+        ----------
+        error : BaseException
+            What went wrong.
+        """
         if self._failure is None:
             self._failure = error
         self.stop()
 
     def dispatch(self, emission: Emission, workers: Mapping[str, _Worker], entered: float) -> None:
-        """Show an item to the taps and put it into the inbox of everyone who listens."""
+        """Show an item to the taps and put it into the inbox of everyone who listens.
+
+        Parameters
+        ----------
+        emission : Emission
+            What left a component.
+        workers : Mapping[str, _Worker]
+            Of the run, by component.
+        entered : float
+            When the item it was made from entered the graph, s of `time.perf_counter`.
+        """
         self._show(emission.port, emission.item)
         for name, port in self._consumers.get(emission.port, ()):
             workers[name].put(port, emission.item, entered)
 
 
 class LiveRun:
-    """The threads of a live run: one for each branch of a source, one for each other component behind its
-    inbox, one for each clock.
+    """The threads of a live run: one for each branch of a source, one for each other component behind its inbox,
+    one for each clock.
 
-    For hosts that bring items (`put`) or time (`wake`) from elsewhere. ticking: whether components are woken
-    at their rate here. A `LocalHost` serves for one run.
+    For hosts that bring items (`put`) or time (`wake`) from elsewhere. A `LocalHost` serves for one run.
+
+    Parameters
+    ----------
+    host : LocalHost
+        The graph.
+    clock : Callable[[], Stamp], optional
+        Host clock, ns since the epoch.
+    ticking : bool, optional
+        Whether components are woken at their rate here.
     """
 
     def __init__(
@@ -282,15 +382,39 @@ class LiveRun:
         return any(thread.is_alive() for thread in self._sources)
 
     def put(self, port: str, item: Item) -> None:
-        """An item from outside, into the inbox of everyone who listens."""
+        """An item from outside, into the inbox of everyone who listens.
+
+        Parameters
+        ----------
+        port : str
+            Name of an input.
+        item : Item
+            What came.
+        """
         self._host.dispatch(Emission(port, item), self._workers, time.perf_counter())
 
     def wake(self, name: str, now: Stamp) -> None:
-        """Tick the component called `name`."""
+        """Tick the component called `name`.
+
+        Parameters
+        ----------
+        name : str
+            Of the component.
+        now : int (ns)
+            The host's clock.
+        """
         self._workers[name].wake(now)
 
     def call_soon(self, name: str, call: Callable[[], object]) -> None:
-        """Make a call in the thread of the component called `name`, before the next item it gets."""
+        """Make a call in the thread of the component called `name`, before the next item it gets.
+
+        Parameters
+        ----------
+        name : str
+            Of the component.
+        call : Callable[[], object]
+            Without arguments; its result is dropped.
+        """
         self._workers[name].call_soon(call)
 
     def reset(self) -> None:

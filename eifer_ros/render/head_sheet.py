@@ -37,8 +37,19 @@ _BROW = ((70, 46), (63, 53), (105, 52), (66, 65), (107, 55))
 
 
 def colours(head: HeadModel, skin: npt.ArrayLike = (0.80, 0.60, 0.50)) -> F32:
-    """(V, 3) RGB 0..1 for `shade.render`: skin of a tone, lips and brows where the head knows them, eyes,
-    teeth, mouth.
+    """Colours for `shade.render`: skin of a tone, lips and brows where the head knows them, eyes, teeth, mouth.
+
+    Parameters
+    ----------
+    head : HeadModel
+        The head model.
+    skin : array_like, shape (3,), optional
+        RGB 0..1.
+
+    Returns
+    -------
+    ndarray of float32, shape (V, 3)
+        RGB 0..1.
     """
     tone = np.asarray(skin, np.float64)
     out = np.tile(tone, (len(head.template), 1))
@@ -70,7 +81,17 @@ def _distance(points: F64, line: F64) -> F64:
 
 
 class Studio:
-    """Takes pictures of one head with one camera: square, `width_m` wide at the face, twice oversampled."""
+    """Takes pictures of one head with one camera: square, twice oversampled.
+
+    Parameters
+    ----------
+    head : HeadModel
+        The head model.
+    width_m : float, optional
+        Width of the picture at the face.
+    centre : array_like, shape (3,), optional
+        What the camera looks at, model coordinates, m; None for the middle of the face.
+    """
 
     def __init__(self, head: HeadModel, width_m: float = 0.27, centre: npt.ArrayLike | None = None) -> None:
         self.head = head
@@ -89,14 +110,42 @@ class Studio:
         self.width_m = width_m
 
     def camera(self, size: int, yaw: float, pitch: float) -> tuple[F64, F64]:
-        """Intrinsics and head pose of a picture `size` pixels wide."""
+        """Intrinsics and head pose of a picture.
+
+        Parameters
+        ----------
+        size : int
+            Its width, px.
+        yaw, pitch : float
+            Of the head, rad.
+
+        Returns
+        -------
+        tuple[ndarray of float64, ndarray of float64]
+            (3, 3) intrinsics and (4, 4) head pose.
+        """
         distance = 0.9
         focal = size * distance / self.width_m
         K = np.array([[focal, 0.0, (size - 1) / 2], [0.0, focal, (size - 1) / 2], [0.0, 0.0, 1.0]])
         return K, projection.facing_pose(distance, yaw=yaw, pitch=pitch, centre=self.centre)
 
     def take(self, vertices: F32, size: int, yaw: float = 0.0, pitch: float = 0.0) -> U8:
-        """(size, size, 3) RGB picture of posed vertices."""
+        """Picture of posed vertices.
+
+        Parameters
+        ----------
+        vertices : ndarray of float32, shape (V, 3)
+            Metres.
+        size : int
+            Width and height, px.
+        yaw, pitch : float, optional
+            Of the head, rad.
+
+        Returns
+        -------
+        ndarray of uint8, shape (size, size, 3)
+            RGB.
+        """
         K, pose = self.camera(2 * size, yaw, pitch)
         background = np.full((2 * size, 2 * size, 3), BACKGROUND, np.uint8)
         image = shade.render(
@@ -122,7 +171,25 @@ class Studio:
         names: bool = False,
         radius: int = 3,
     ) -> None:
-        """Draw the points of an embedding that face the camera, in place."""
+        """Draw the points of an embedding that face the camera, in place.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (size, size, 3)
+            RGB, drawn on.
+        vertices : ndarray of float32, shape (V, 3)
+            Metres.
+        which : str
+            Embedding.
+        colour : Sequence[int]
+            RGB 0..255.
+        yaw : float, optional
+            Of the head, rad.
+        names : bool, optional
+            Write their names.
+        radius : int, optional
+            px.
+        """
         embedding = self.head.embedding(which)
         K, pose = self.camera(image.shape[1], yaw, 0.0)
         normals = shade.vertex_normals(vertices, self.head.faces)
@@ -196,9 +263,23 @@ EYES: tuple[dict[str, float], ...] = (
 
 
 def show(head: HeadModel, out: Path, *, people: int = 24, seed: int = 4) -> None:
-    """Write a contact sheet of `head` to `out` (.png or .jpg).
+    """Write a contact sheet of a head.
 
-    people: random identities shown, drawn with `seed`. Raises InputError where the picture cannot be written.
+    Parameters
+    ----------
+    head : HeadModel
+        The head model.
+    out : Path
+        .png or .jpg.
+    people : int, optional
+        Random identities shown.
+    seed : int, optional
+        They are drawn with.
+
+    Raises
+    ------
+    InputError
+        The picture cannot be written.
     """
     studio = Studio(head)
     rest = head.vertices()

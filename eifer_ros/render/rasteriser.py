@@ -127,7 +127,18 @@ def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, 
 
 @compiled
 def inverse_depth(sample: int) -> Any:
-    """1 / depth, 1 / m, that a sample holds."""
+    """1 / depth, 1 / m, that a sample holds.
+
+    Parameters
+    ----------
+    sample : int
+        As `fill` writes it.
+
+    Returns
+    -------
+    object
+        1 / depth, 1 / m.
+    """
     return np.int32(sample >> 32).view(np.float32)
 
 
@@ -157,7 +168,18 @@ def _resolve(v: Any, faces: Any, samples: Any, spans: Any, face_index: Any, bary
 
 
 def new_samples(width: int, height: int) -> tuple[I64, I64]:
-    """Empty samples (height, width) and their spans (height, 2) for `fill`."""
+    """Empty samples (height, width) and their spans (height, 2) for `fill`.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the picture, px.
+
+    Returns
+    -------
+    tuple[ndarray of int64, ndarray of int64]
+        (height, width) samples and (height, 2) spans.
+    """
     return np.zeros((height, width), np.int64), np.tile(np.array([width, 0]), (height, 1))
 
 
@@ -166,10 +188,26 @@ def rasterise(
 ) -> tuple[I32, F32, F32]:
     """The visible surface of a triangle mesh.
 
-    vertices_px: (V, 3) [u px, v px, depth m], as `projection.project` gives them. faces: (F, 3) vertex
-    indices. Returns face_index (H, W) int32, -1 where nothing is seen; bary (H, W, 3) float32 weights of the
-    three corners on the surface itself (perspective-correct, 0 where nothing is seen); depth (H, W) float32
-    metres, inf where nothing is seen.
+    Parameters
+    ----------
+    vertices_px : array_like, shape (V, 3)
+        [u px, v px, depth m], as `projection.project` gives them.
+    faces : array_like, shape (F, 3)
+        Vertex indices.
+    width, height : int
+        Of the picture, px.
+
+    Returns
+    -------
+    tuple[ndarray of int32, ndarray of float32, ndarray of float32]
+        Face_index (H, W) int32, -1 where nothing is seen; bary (H, W, 3) float32 weights of the three corners
+        on the surface itself (perspective-correct, 0 where nothing is seen); depth (H, W) float32 metres, inf
+        where nothing is seen.
+
+    Raises
+    ------
+    InputError
+        A shape or index does not fit.
     """
     v = np.ascontiguousarray(vertices_px, np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)

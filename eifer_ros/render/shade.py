@@ -22,7 +22,17 @@ _LIGHT = np.array(
 
 @raster.compiled
 def add_normal(v: Any, a: int, b: int, c: int, normals: Any) -> None:
-    """Add the normal of triangle a, b, c of v (V, 3), as long as twice its area, to those of its corners."""
+    """Add the normal of a triangle, as long as twice its area, to those of its corners, in place.
+
+    Parameters
+    ----------
+    v : object
+        (V, 3) positions.
+    a, b, c : int
+        Corners.
+    normals : object
+        (V, 3) sums so far.
+    """
     ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
     wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
     nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
@@ -80,8 +90,19 @@ def _light(
 
 
 def vertex_normals(vertices: npt.ArrayLike, faces: npt.ArrayLike) -> F32:
-    """(V, 3) float32 unit normals, area-weighted mean of the adjoining triangles; 0 for a vertex of no
-    triangle.
+    """Unit normals: area-weighted mean of the adjoining triangles.
+
+    Parameters
+    ----------
+    vertices : array_like, shape (V, 3)
+        Positions.
+    faces : array_like, shape (F, 3)
+        Triangles.
+
+    Returns
+    -------
+    ndarray of float32, shape (V, 3)
+        Unit vectors; 0 for a vertex of no triangle.
     """
     v = np.ascontiguousarray(vertices, np.float32)
     normals = np.zeros(v.shape, np.float32)
@@ -100,10 +121,36 @@ def render(
     light: npt.ArrayLike | None = None,
     background: U8 | None = None,
 ) -> U8:
-    """A lit picture, (H, W, 3) uint8 RGB, of a mesh in model coordinates.
+    """A lit picture of a mesh in model coordinates.
 
-    size: (width, height). colour: (3,) for all or (V, 3) per vertex, 0..1. light: (3,) direction towards the
-    light in camera coordinates. background: picture of the same size to draw on (copied), else black.
+    Parameters
+    ----------
+    head_vertices : array_like, shape (V, 3)
+        Metres.
+    faces : array_like, shape (F, 3)
+        Triangles.
+    K : array_like, shape (3, 3)
+        Intrinsics, px.
+    head_pose : array_like, shape (4, 4)
+        From model coordinates to the camera's optical frame, m.
+    size : tuple[int, int]
+        Width and height, px.
+    colour : array_like, shape (3,), optional
+        For all or (V, 3) per vertex, RGB 0..1.
+    light : array_like, shape (3,), optional
+        Direction towards the light in camera coordinates.
+    background : ndarray of uint8, shape (H, W, 3), optional
+        Picture to draw on (copied), else black.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        RGB.
+
+    Raises
+    ------
+    InputError
+        Colours or background do not fit.
     """
     width, height = size
     camera = np.asarray(projection.to_camera(np.asarray(head_vertices, np.float32), head_pose), np.float32)
@@ -132,8 +179,25 @@ def render_grey(
     head_pose: npt.ArrayLike,
     size: tuple[int, int],
 ) -> U8:
-    """`render` in plain grey on black, size (width, height): what a landmark detector or a sensor-free loss
-    wants to see.
+    """`render` in plain grey on black: what a landmark detector or a sensor-free loss wants to see.
+
+    Parameters
+    ----------
+    head_vertices : array_like, shape (V, 3)
+        Metres.
+    faces : array_like, shape (F, 3)
+        Triangles.
+    K : array_like, shape (3, 3)
+        Intrinsics, px.
+    head_pose : array_like, shape (4, 4)
+        From model coordinates to the camera's optical frame, m.
+    size : tuple[int, int]
+        Width and height, px.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        RGB.
     """
     return render(head_vertices, faces, K, head_pose, size)
 
@@ -149,10 +213,36 @@ def overlay(
     wireframe: bool = False,
     colour: npt.ArrayLike = (0.45, 0.68, 0.90),
 ) -> U8:
-    """`image` (H, W, 3) uint8 RGB with the mesh laid over it; a new picture.
+    """A picture with the mesh laid over it.
 
-    alpha: 0 picture only .. 1 mesh only, on pixels the mesh covers. wireframe: draw the edges of visible
-    triangles, not surfaces.
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    vertices : array_like, shape (V, 3)
+        Metres, model coordinates.
+    faces : array_like, shape (F, 3)
+        Triangles.
+    K : array_like, shape (3, 3)
+        Intrinsics, px.
+    head_pose : array_like, shape (4, 4)
+        From model coordinates to the camera's optical frame, m.
+    alpha : float, optional
+        0 picture only .. 1 mesh only, on pixels the mesh covers.
+    wireframe : bool, optional
+        Draw the edges of visible triangles, not surfaces.
+    colour : array_like, shape (3,), optional
+        RGB 0..1.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        A new picture.
+
+    Raises
+    ------
+    InputError
+        `alpha` is outside 0..1.
     """
     if not 0.0 <= alpha <= 1.0:
         raise InputError(f"alpha is {alpha}; it must lie in 0..1")
