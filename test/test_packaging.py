@@ -146,13 +146,17 @@ def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Pa
 
 
 def test_rclpy_and_torch_stay_where_they_belong(root: Path) -> None:
+    users = {"rclpy": 0, "torch": 0}
     for path in sorted((root / "eifer_ros").rglob("*.py")):
         inside = path.relative_to(root / "eifer_ros").as_posix()
         text = path.read_text()
         if re.search(r"^\s*(import|from) rclpy", text, re.MULTILINE):
             assert re.fullmatch(r"hosts/ros\w*\.py|nodes/\w+\.py", inside), inside
+            users["rclpy"] += 1
         if re.search(r"^\s*(import|from) torch", text, re.MULTILINE):
             assert inside.startswith(("training/", "head/")), inside
+            users["torch"] += 1
+    assert min(users.values()) > 0
 
 
 def test_importing_the_package_needs_no_optional_library() -> None:

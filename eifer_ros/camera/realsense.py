@@ -181,6 +181,7 @@ class RealSenseSource(Source):
         """A frame for each new colour picture."""
         if self._pipeline is None:
             self.setup()
+        ended = False
         while not self._stopping.is_set():
             if self._pipeline is None:
                 self._restart()
@@ -190,8 +191,10 @@ class RealSenseSource(Source):
             except RuntimeError:  # the camera went away in mid-transfer
                 done, frames = False, None
             if not done:
-                if self._ended():
+                # what the SDK read before the end of a file may still be on its way: wait once more
+                if ended:
                     return
+                ended = self._ended()
                 self._watch()
                 continue
             frame = self._frame(frames)

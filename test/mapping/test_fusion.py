@@ -93,6 +93,7 @@ def test_covariances_stay_symmetric_and_positive(seed: int, variance: float, acc
         fusion.add(
             Measurement(each.stamp, each.values, np.array([variance if number % 3 else 1e-9]), each.biased)
         )
+    assert fusion._beliefs
     for belief in fusion._beliefs:
         np.testing.assert_allclose(
             belief.covariance,

@@ -337,7 +337,7 @@ def test_what_comes_out_is_the_estimators_face_with_another_expression(
 ) -> None:
     frames, states = resting
     for found, frame, state in zip(
-        follow(MicroMotionEstimator(head), frames[:6], states[:6]), frames, states, strict=False
+        follow(MicroMotionEstimator(head), frames[:6], states[:6]), frames[:6], states[:6], strict=True
     ):
         fine = found.fine
         assert fine.stamp == frame.stamp and fine.origin == state.origin
@@ -450,7 +450,7 @@ def test_the_estimator_carries_on_between_the_faces_of_a_slower_one(
 def test_modules_can_be_taken_out(head: HeadModel, resting: tuple[list[Frame], list[FaceState]]) -> None:
     frames, states = resting
     without = MicroMotionEstimator(head, MicroSettings(modules=Modules(deformation=False, dynamic=False)))
-    for one, state in zip(follow(without, frames[:4], states[:4]), states, strict=False):
+    for one, state in zip(follow(without, frames[:4], states[:4]), states[:4], strict=True):
         assert np.abs(one.displacement).max() == 0.0
         assert np.abs(one.fine.expression - state.expression).max() < 1e-6
 

@@ -200,6 +200,7 @@ def test_the_detector_agrees_with_tensorflow_lite(astronaut, recordings):
     interpreter.invoke()
     ours = open_shipped(detector.DETECTOR).run(["regressors", "classificators"], {"image": square[None]})
     theirs = {tuple(d["shape"]): interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
+    assert len(ours) == 2
     for value in ours:
         reference = theirs[value.shape]
         np.testing.assert_allclose(value, reference, atol=1e-4 * np.abs(reference).max())

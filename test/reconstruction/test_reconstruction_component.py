@@ -78,7 +78,9 @@ def test_the_astronaut_smiles_and_lies_under_the_mesh(component, portrait):
 
 
 def test_stamps_are_copied_and_values_are_within_bounds(component, portrait):
-    for number, state in enumerate(states(component, [portrait] * 4, start=10**18)):
+    found = states(component, [portrait] * 4, start=10**18)
+    assert len(found) == 4
+    for number, state in enumerate(found):
         assert state.stamp == 10**18 + number * STEP
         assert ((state.expression >= 0) & (state.expression <= 1)).all() and (state.expression_std >= 0).all()
         np.testing.assert_allclose(state.head_pose[:3, :3] @ state.head_pose[:3, :3].T, np.eye(3), atol=1e-6)

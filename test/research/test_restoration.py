@@ -109,16 +109,23 @@ def test_a_mirrored_pair_is_mirrored_in_every_part(batch):
 
 def test_detail_lies_on_mouth_and_eyes_and_not_on_the_cheeks(batch):
     planes = restoration.detail_of(batch.landmarks)
+    seen = {True: 0, False: 0}
     for plane, points in zip(planes, batch.landmarks * SIZE, strict=True):
 
         def at(number, plane=plane, points=points):
             x, y = points[POINTS.index(number)].round().astype(int)
             return plane[y, x] if 0 <= x < SIZE and 0 <= y < SIZE else None
 
-        for inside in (13, 14, 159, 386):  # lips, upper lids
-            assert at(inside) is None or at(inside) > 0.5
-        for outside in (152, 10, 234, 454):  # chin, forehead, sides of the face
-            assert at(outside) is None or at(outside) < 0.2
+        for number in (13, 14, 159, 386):  # lips, upper lids
+            if (value := at(number)) is not None:
+                assert value > 0.5
+                seen[True] += 1
+        for number in (152, 10, 234, 454):  # chin, forehead, sides of the face
+            if (value := at(number)) is not None:
+                assert value < 0.2
+                seen[False] += 1
+    # a turned head takes a few of the four points out of the picture, never most of them
+    assert min(seen.values()) >= 3 * len(planes)
 
 
 def test_a_perfect_answer_costs_nothing_and_every_flaw_something(batch):
@@ -142,16 +149,27 @@ def test_a_restorer_that_covers_nothing_gives_the_picture_back_bit_by_bit():
         assert torch.equal(restorer(picture)[0], picture)
 
 
-def test_training_learns_goes_on_where_it_was_and_exports_what_the_runtime_opens(shards, tmp_path):
+def cost(restorer, batch):
+    """All terms of the loss on one batch."""
+    pairs = Pairs.of(batch)
+    with torch.no_grad():
+        restored, logits = restorer.eval()(pairs.picture)
+        return sum(float(term) for term in losses(restored, logits, pairs).values())
+
+
+def test_training_learns_goes_on_where_it_was_and_exports_what_the_runtime_opens(shards, tmp_path, batch):
     run = tmp_path / "run"
     minute_each = itertools.count(step=60.0).__next__
-    before = restoration.Validation(shards / "shard-00000.npz")(Restorer(4))
-    first = restoration.train(shards, run, Plan(minutes=12, batch=4, bare=0.25), width=4, clock=minute_each)
+    plan = Plan(minutes=100, batch=4, bare=0.25)
+    torch.manual_seed(plan.seed)
+    before = cost(Restorer(4), batch)  # the weights that the run begins with
+    restoration.train(shards, run, plan, width=4, clock=minute_each)
     steps = torch.load(run / "restorer.pt", weights_only=True)["steps"]
-    assert steps == 12
-    assert first["psnr_db"] > before["psnr_db"]
+    assert steps == 100
+    after = cost(restoration.load_restorer(run / "restorer.pt"), batch)
+    assert after < 0.9 * before
     restoration.train(
-        shards, run, Plan(minutes=15, batch=4, bare=0.25, adversarial=0.01), width=4, clock=minute_each
+        shards, run, Plan(minutes=103, batch=4, bare=0.25, adversarial=0.01), width=4, clock=minute_each
     )
     assert torch.load(run / "restorer.pt", weights_only=True)["steps"] == steps + 3
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

@@ -77,7 +77,9 @@ def test_expressions_show_the_movement_that_is_performed() -> None:
         "Surprised": "jawOpen",
     }
     rest = PERSON.expression_at(2.0)
-    for take in PERSON.script.takes(0.0, 85.0):
+    takes = PERSON.script.takes(0.0, 85.0)
+    assert set(expected) <= {take.label for take in takes}
+    for take in takes:
         if take.label in expected:
             held = PERSON.expression_at(0.5 * (take.start_s + take.end_s))
             index = ARKIT_52.index(expected[take.label])

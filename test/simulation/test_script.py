@@ -105,6 +105,7 @@ def test_a_movement_moves_its_own_muscles_and_returns_to_rest(script: Script, na
 
 def test_onsets_take_three_to_eight_tenths_of_a_second() -> None:
     script = Script(5)
+    measured = 0
     for take in script.takes(0.0, 80.0):
         if take.label == "Face-At-Rest":
             continue
@@ -120,6 +121,8 @@ def test_onsets_take_three_to_eight_tenths_of_a_second() -> None:
         course = script.excitation(times)[:, muscle_index(muscle, "right")]
         reached = times[np.argmax(course > 0.9 * np.median(course[-40:]))] - take.start_s
         assert 0.15 < reached < 0.8
+        measured += 1
+    assert measured >= 15  # of 17 movements, rest and closed eyes need no muscle
 
 
 @given(st.floats(-1.0, 2.0))

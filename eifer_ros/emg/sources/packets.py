@@ -156,12 +156,14 @@ class PacketCounter:
             return [(0, extra)] if extra else []
         losses: list[tuple[int, int]] = []
         for place in range(first, len(numbers)):
+            believed = self._counters[0].count >= (self._counters[0].length or 70000)
             steps = {id(counter): counter.step(int(numbers[place])) for counter in self._counters}
             self._counters = sorted(
                 (counter for counter in self._counters if counter.alive), key=lambda counter: counter.lost
             )
             if not self._counters:
-                return losses
+                # what a numbering found missing before it proved to be none is no loss
+                return losses if believed else []
             best = self._counters[0]
             if best.count >= (best.length or 70000):
                 self._counters = [best]
