@@ -16,11 +16,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint types check docs setup setup-test bench clean
+.PHONY: help demo test nightly lint types check docs setup setup-test bench clean
 
 help:
 	@echo "make demo    set up and run the main job (results in $(OUT)/)"
 	@echo "make test    set up and run every test (TORCH=0 leaves PyTorch out)"
+	@echo "make nightly property tests with other examples each time"
 	@echo "make check   lint and types"
 	@echo "make docs    the documentation as a site, in build/site (a broken link is an error)"
 	@echo "make bench   all figures of docs/benchmarks.md, quick"
@@ -59,6 +60,9 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+nightly: $(VENV)/.test
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest $(PYTEST_ARGS) -m hypothesis
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,11 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.load_profile("eifer")
+# `make nightly`: other examples every night, and what to paste into the test to see a failure again
+settings.register_profile(
+    "nightly", settings.get_profile("eifer"), max_examples=400, derandomize=False, print_blob=True
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "eifer"))
 
 # a shell starts what it puts into the background with Ctrl-C ignored, and so would every program that a test
 # starts and interrupts
@@ -33,6 +38,28 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not exercised and why: a skip is no pass."""
+    reasons: dict[str, Counter[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        where, _, reason = (
+            report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
+        )
+        whole = not isinstance(report, pytest.TestReport)
+        file = report.nodeid.partition("::")[0] or os.path.relpath(where, ROOT)
+        reasons.setdefault(reason.removeprefix("Skipped: "), Counter())[file + " (all of it)" * whole] += 1
+    if not reasons:
+        return
+    count = sum(sum(files.values()) for files in reasons.values())
+    terminalreporter.section(
+        f"not exercised: {count} tests or files, for {len(reasons)} reasons", yellow=True
+    )
+    for reason, files in sorted(reasons.items(), key=lambda pair: (-sum(pair[1].values()), pair[0])):
+        terminalreporter.line(f"{sum(files.values()):4d}  {reason}")
+        for file, times in sorted(files.items()):
+            terminalreporter.line(f"        {file}" + (f" ({times})" if times > 1 else ""))
 
 
 @pytest.fixture(scope="session")
