@@ -39,7 +39,25 @@ SENDING = frozenset({State.ACTIVE, State.HOLDING, State.EASING, State.STOPPING})
 
 
 class Guard:
-    """Decides what is sent, and when. Times are the host's stamps; nothing here reads a clock."""
+    """Decides what is sent, and when. Times are the host's stamps; nothing here reads a clock.
+
+    Parameters
+    ----------
+    limiter : Limiter
+        Keeps position, speed and acceleration within limits.
+    neutral : ndarray of float64, shape (J,)
+        Rad.
+    hold_s : float
+        How long the last wish holds when no new one comes.
+    ease_s : float
+        How long the way to neutral takes then.
+    slew_s : float
+        How long after arming speed is limited.
+    slew_share : float
+        To which share of full speed.
+    resume : bool, optional
+        Follow again by itself when wishes come back.
+    """
 
     def __init__(
         self,
@@ -74,7 +92,18 @@ class Guard:
         self._releasing = False
 
     def offer(self, target: npt.ArrayLike) -> bool:
-        """A new wish (J,) rad. False, and nothing changes, where it is not finite."""
+        """A new wish.
+
+        Parameters
+        ----------
+        target : array_like, shape (J,)
+            Rad.
+
+        Returns
+        -------
+        bool
+            False, and nothing changes, where it is not finite.
+        """
         wish = np.asarray(target, np.float64)
         if wish.shape != self.neutral.shape or not np.isfinite(wish).all():
             return False
@@ -90,9 +119,15 @@ class Guard:
     def arm(self, present: npt.ArrayLike | None = None) -> bool:
         """Start commanding, slowly at first.
 
-        present: (J,) measured positions, where known; else the last commanded ones or neutral.
+        Parameters
+        ----------
+        present : array_like, shape (J,), optional
+            Measured positions, rad, where there are any; else the last commanded ones or neutral.
 
-        False while stopped: a stop is latched.
+        Returns
+        -------
+        bool
+            False while stopped: a stop is latched.
         """
         if self.state in (State.STOPPED, State.STOPPING):
             return False
@@ -127,14 +162,29 @@ class Guard:
         self.state = State.STOPPING if self.state in SENDING else State.STOPPED
 
     def clear_stop(self) -> bool:
-        """Leave the latched stop; the output is disarmed then. False while still braking."""
+        """Leave the latched stop; the output is disarmed then.
+
+        Returns
+        -------
+        bool
+            False while still braking.
+        """
         if self.state == State.STOPPED:
             self.state = State.DISARMED
         return self.state != State.STOPPING
 
     def step(self, now: Stamp) -> tuple[Stamp, F64] | None:
-        """The command due at `now` as (grid stamp, (J,) rad), or None where nothing is due or nothing may be
-        sent.
+        """The command due at an instant.
+
+        Parameters
+        ----------
+        now : int (ns)
+            The host's clock.
+
+        Returns
+        -------
+        tuple[Stamp, ndarray of float64] or None
+            Grid stamp and (J,) rad; None where nothing is due or nothing may be sent.
         """
         if (
             self._last_now is not None and now < self._last_now

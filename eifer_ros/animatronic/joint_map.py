@@ -133,7 +133,19 @@ class JointMapConfig(Config):
 
 @dataclass(frozen=True)
 class JointMap:
-    """A checked joint map with its robot."""
+    """A checked joint map with its robot.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    config : JointMapConfig
+        What it says.
+    urdf : Urdf
+        The robot.
+    driver : DriverConfig, optional
+        Parameters of the servos; None where there are none.
+    """
 
     path: Path
     config: JointMapConfig
@@ -147,9 +159,22 @@ class JointMap:
 
 
 def load_joint_map(path: Path) -> JointMap:
-    """Read and check a joint map.
+    """Read and check a joint map. Nothing moves.
 
-    Raises ConfigError that names the joint, blendshape or limit that is wrong; nothing has moved then.
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+
+    Returns
+    -------
+    JointMap
+        The map with its robot.
+
+    Raises
+    ------
+    ConfigError
+        Names the joint, blendshape or limit that is wrong.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -185,7 +210,22 @@ def _driver(values: dict[str, Any], path: Path) -> DriverConfig:
 
 
 def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
-    """Everything that one model alone cannot see: the URDF, couplings, and whether neutral can be reached in time."""
+    """Everything that one model alone cannot see: the URDF, couplings, and whether neutral can be reached in time.
+
+    Parameters
+    ----------
+    parsed : JointMapConfig
+        The joint map.
+    robot : Urdf
+        From the URDF.
+    path : Path
+        For the message.
+
+    Raises
+    ------
+    ConfigError
+        Names the joint that is wrong.
+    """
     for name, joint in parsed.joints.items():
         where = f"{path}: joint '{name}'"
         limited_joint = robot.joints.get(name)
@@ -237,10 +277,20 @@ def check(parsed: JointMapConfig, robot: Urdf, path: Path) -> None:
 
 
 def time_to_neutral(joint: Joint) -> float:
-    """Seconds of a minimum-jerk move from the farther end of the range to neutral, plus stopping from full
+    """Duration of a minimum-jerk move from the farther end of the range to neutral, plus stopping from full
     speed first.
 
     Minimum-jerk moves (Flash & Hogan 1985) peak at 1.875 D/T in speed and 5.774 D/T^2 in acceleration.
+
+    Parameters
+    ----------
+    joint : Joint
+        Range, speed and acceleration.
+
+    Returns
+    -------
+    float
+        Seconds.
     """
     distance = max(joint.neutral - joint.range[0], joint.range[1] - joint.neutral)
     move = max(1.875 * distance / joint.speed, (5.774 * distance / joint.acceleration) ** 0.5)

@@ -22,7 +22,18 @@ _WITHOUT_SIDE = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")  # a directio
 
 
 def text_name(name: str) -> str:
-    """`mouthSmileRight` -> `mouthSmile_R`."""
+    """`mouthSmileRight` -> `mouthSmile_R`.
+
+    Parameters
+    ----------
+    name : str
+        Of `ARKIT_52`.
+
+    Returns
+    -------
+    str
+        As the protocol writes it.
+    """
     if name not in _WITHOUT_SIDE:
         for side in ("Left", "Right"):
             if name.endswith(side):
@@ -46,7 +57,13 @@ class IFacialMocapConfig(UdpSenderConfig):
 
 
 class IFacialMocapSender(UdpSender):
-    """Unity and Blender add-ons of iFacialMocap."""
+    """Unity and Blender add-ons of iFacialMocap.
+
+    Parameters
+    ----------
+    config : IFacialMocapConfig
+        Parameters.
+    """
 
     config_type: ClassVar[type[IFacialMocapConfig]] = IFacialMocapConfig
     protocol = "ifacialmocap"

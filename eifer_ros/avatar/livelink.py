@@ -81,14 +81,38 @@ _PICK = np.array([INDEX[name] for name in ORDER])
 
 
 def values(face: AvatarFace) -> F32:
-    """(61,) numbers of one face: weights in `ORDER`, then `ANGLES` in rad, signs as in `AvatarFace`."""
+    """The numbers of one face.
+
+    Parameters
+    ----------
+    face : AvatarFace
+        What to show.
+
+    Returns
+    -------
+    ndarray of float32, shape (61,)
+        Weights in `ORDER`, then `ANGLES` in rad, signs as in `AvatarFace`.
+    """
     (yaw_l, pitch_l), (yaw_r, pitch_r) = face.gaze
     angles = [*face.head, yaw_l, pitch_l, 0.0, yaw_r, pitch_r, 0.0]
     return np.concatenate([face.weights[_PICK], np.array(angles, np.float32)])
 
 
 def timecode(stamp: Stamp, fps: int) -> tuple[int, float]:
-    """Frame number within the (UTC) day and the fraction of a frame beyond it."""
+    """Frame number within the (UTC) day and the fraction of a frame beyond it.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        The instant.
+    fps : int
+        Frames per second.
+
+    Returns
+    -------
+    tuple[int, float]
+        Frame number within the (UTC) day, and the fraction of a frame beyond it.
+    """
     within = stamp % (86_400 * NS) * fps
     return within // NS, within % NS / NS
 
@@ -118,7 +142,13 @@ class LiveLinkConfig(UdpSenderConfig):
 
 
 class LiveLinkSender(UdpSender):
-    """Unreal Engine, MetaHuman."""
+    """Unreal Engine, MetaHuman.
+
+    Parameters
+    ----------
+    config : LiveLinkConfig
+        Parameters.
+    """
 
     config_type: ClassVar[type[LiveLinkConfig]] = LiveLinkConfig
     protocol = "livelink"

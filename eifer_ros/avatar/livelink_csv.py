@@ -38,7 +38,18 @@ class LiveLinkCsvConfig(SenderConfig):
 
 
 class LiveLinkCsvSender(Sender):
-    """One line per face in a file that is never overwritten."""
+    """One line per face in a file that is never overwritten.
+
+    Parameters
+    ----------
+    config : LiveLinkCsvConfig
+        Parameters.
+
+    Raises
+    ------
+    InputError
+        The file exists or cannot be written.
+    """
 
     config_type: ClassVar[type[LiveLinkCsvConfig]] = LiveLinkCsvConfig
     protocol = "livelink-csv"

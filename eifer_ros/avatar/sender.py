@@ -25,7 +25,18 @@ class SenderConfig(DeviceConfig):
 
 
 def udp_port(default: int) -> Any:
-    """The parameter `port` of a protocol whose applications usually listen on `default`."""
+    """The parameter `port` of a protocol whose applications usually listen on `default`.
+
+    Parameters
+    ----------
+    default : int
+        Port.
+
+    Returns
+    -------
+    object
+        A pydantic field.
+    """
     return parameter(default, "UDP port of the application", ge=1, le=65535)
 
 
@@ -59,6 +70,11 @@ class Sender(ABC):
     `send` never blocks and never raises for a network that drops packets: it counts. Faces beyond `rate_hz`
     are skipped. sent: faces that left. skipped: beyond the rate. failed: faces the network would not take.
     bytes: payload so far.
+
+    Parameters
+    ----------
+    config : SenderConfig
+        Parameters.
     """
 
     config_type: ClassVar[type[SenderConfig]]
@@ -77,7 +93,18 @@ class Sender(ABC):
         """Where faces go, as messages write it."""
 
     def send(self, face: AvatarFace) -> bool:
-        """Send `face` unless the rate limit says no; True where it left."""
+        """Send a face unless the rate limit says no.
+
+        Parameters
+        ----------
+        face : AvatarFace
+            What to show.
+
+        Returns
+        -------
+        bool
+            Whether it left.
+        """
         if not self._is_due(face.stamp):
             self.skipped += 1
             return False
@@ -109,7 +136,13 @@ class Sender(ABC):
         self._due = None
 
     def health(self) -> Health:
-        """Counters; a warning while nobody takes the packets."""
+        """Counters; a warning while nobody takes the packets.
+
+        Returns
+        -------
+        Health
+            Counters; level WARN while nobody takes the packets.
+        """
         values: dict[str, float | int | str] = {
             "target": self.target,
             "sent": self.sent,
@@ -130,6 +163,16 @@ class UdpSender(Sender):
     """Packets over UDP.
 
     Opening it resolves the host and asks the kernel for a route, so that a wrong host is said at once.
+
+    Parameters
+    ----------
+    config : UdpSenderConfig
+        Parameters.
+
+    Raises
+    ------
+    DeviceError
+        The host cannot be found or reached.
     """
 
     config_type: ClassVar[type[UdpSenderConfig]]
@@ -168,7 +211,18 @@ class UdpSender(Sender):
 
     @abstractmethod
     def packets(self, face: AvatarFace) -> Sequence[bytes]:
-        """The datagrams of one face, in order."""
+        """The datagrams of one face, in order.
+
+        Parameters
+        ----------
+        face : AvatarFace
+            What to show.
+
+        Returns
+        -------
+        Sequence[bytes]
+            Payloads.
+        """
 
     def _deliver(self, face: AvatarFace) -> bool:
         for packet in self.packets(face):

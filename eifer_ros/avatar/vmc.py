@@ -31,7 +31,13 @@ class VmcConfig(UdpSenderConfig):
 
 
 class VmcSender(UdpSender):
-    """VSeeFace, VMagicMirror, Warudo and other VRM applications."""
+    """VSeeFace, VMagicMirror, Warudo and other VRM applications.
+
+    Parameters
+    ----------
+    config : VmcConfig
+        Parameters.
+    """
 
     config_type: ClassVar[type[VmcConfig]] = VmcConfig
     protocol = "vmc"

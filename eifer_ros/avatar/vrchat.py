@@ -52,8 +52,13 @@ _SHARED = {  # one ARKit channel for both sides
 
 
 def parameter_matrix() -> tuple[tuple[str, ...], F64, F64]:
-    """Names (P,), matrix (P, 52) and offset (P,): parameter = matrix @ weights + offset, before clipping to
+    """Parameters as linear functions of the weights: parameter = matrix @ weights + offset, before clipping to
     -1..1.
+
+    Returns
+    -------
+    tuple[tuple[str, ...], ndarray of float64, ndarray of float64]
+        Names (P,), matrix (P, 52) and offset (P,).
     """
     rows: dict[str, dict[str, float]] = {}
     offsets: dict[str, float] = {}
@@ -112,7 +117,13 @@ class VrchatConfig(UdpSenderConfig):
 
 
 class VrchatSender(UdpSender):
-    """VRChat avatars with Unified Expressions."""
+    """VRChat avatars with Unified Expressions.
+
+    Parameters
+    ----------
+    config : VrchatConfig
+        Parameters.
+    """
 
     config_type: ClassVar[type[VrchatConfig]] = VrchatConfig
     protocol = "vrchat"

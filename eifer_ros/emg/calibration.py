@@ -39,8 +39,31 @@ used would fill 0..1.
 class Calibration:
     """Rest level and full scale of C channels, for one filter profile and scheme.
 
-    muscles: (C,) names as in MuscleActivity. rest, p99: (C,) V; NaN for a channel without usable contact.
-    weak: channels that no movement raised above the floor. takes: what it was made from.
+    Parameters
+    ----------
+    scheme : str
+        Electrode scheme.
+    profile : str
+        Filter profile of the envelopes.
+    muscles : tuple[str, ...]
+        (C,) names as in MuscleActivity.
+    rest, p99 : ndarray of float64, shape (C,)
+        Volts; NaN for a channel without usable contact.
+    stamp : int (ns)
+        When it was made.
+    takes : tuple[Take, ...], optional
+        What it was made from.
+    weak : tuple[str, ...], optional
+        Channels that no movement raised above the floor.
+    participant : str, optional
+        Whose it is.
+    mains_hz : float, optional
+        Mains frequency.
+
+    Raises
+    ------
+    InputError
+        Not one value per channel, or a level that cannot be.
     """
 
     scheme: str
@@ -75,14 +98,43 @@ class Calibration:
         return tuple(muscle for muscle, p99 in zip(self.muscles, self.p99, strict=True) if np.isnan(p99))
 
     def activation(self, envelope: npt.ArrayLike) -> npt.NDArray[Any]:
-        """(..., C) envelope in V -> (..., C) activation 0..1; NaN where the envelope is NaN or the channel is
-        dead.
+        """Activation of an envelope.
+
+        Parameters
+        ----------
+        envelope : array_like, shape (..., C)
+            Volts.
+
+        Returns
+        -------
+        ndarray, shape (..., C)
+            0..1; NaN where the envelope is NaN or the channel is dead.
         """
         e = np.asarray(envelope)
         return np.asarray(np.clip(np.sqrt(np.maximum(e**2 - self.rest**2, 0.0)) / self.p99, 0.0, 1.0))
 
     def matched(self, scheme: str, profile: str, muscles: Sequence[str]) -> Calibration:
-        """This calibration in the channel order of `muscles`. Raises InputError naming what does not fit."""
+        """This calibration in another channel order.
+
+        Parameters
+        ----------
+        scheme : str
+            Of the stream.
+        profile : str
+            Of the stream.
+        muscles : Sequence[str]
+            (C,) names of the stream, in its order.
+
+        Returns
+        -------
+        Calibration
+            The same values in that order.
+
+        Raises
+        ------
+        InputError
+            Scheme, profile or a channel does not fit; names it.
+        """
         if profile != self.profile:
             raise InputError(
                 f"the calibration was made with filter profile '{self.profile}'; the stream uses '{profile}'"
@@ -112,7 +164,18 @@ class Calibration:
         )
 
     def save(self, path: Path) -> None:
-        """Write a readable YAML file."""
+        """Write a readable YAML file.
+
+        Parameters
+        ----------
+        path : Path
+            The file; its folder is made.
+
+        Raises
+        ------
+        InputError
+            It cannot be written.
+        """
 
         def number(value: float) -> float | None:
             return None if np.isnan(value) else float(f"{value:.6e}")
@@ -157,7 +220,23 @@ class Calibration:
 
     @staticmethod
     def load(path: Path) -> Calibration:
-        """Read a file written by `save`. Raises InputError naming the file and the entry that is wrong."""
+        """Read a file written by `save`.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        Calibration
+            The calibration.
+
+        Raises
+        ------
+        InputError
+            Names the file and the entry that is wrong.
+        """
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
@@ -220,7 +299,30 @@ def fit_calibration(
 ) -> Calibration:
     """Rest and P99 from accepted takes.
 
-    Raises InputError where there is no rest, no movement, or most channels are dead.
+    Parameters
+    ----------
+    checker : TakeChecker
+        Knows scheme, channels and which of them are dead.
+    store : TakeStore
+        Envelopes of the recording.
+    takes : Sequence[Take]
+        What was performed.
+    profile : str
+        Filter profile of the envelopes.
+    participant : str
+        Whose it is.
+    mains_hz : float
+        Mains frequency.
+
+    Returns
+    -------
+    Calibration
+        The calibration.
+
+    Raises
+    ------
+    InputError
+        There is no rest or no movement, or most channels are dead.
     """
     rests = [store.usable(take.start, take.end) for take in takes if take.accepted and take.movement == REST]
     moves = [store.usable(take.start, take.end) for take in takes if take.accepted and take.movement != REST]
@@ -267,6 +369,21 @@ def _last_advice(takes: Sequence[Take], movement: str) -> str:
 
 
 def scheme_of(scheme: Scheme | str, muscles: Sequence[str]) -> Scheme:
+    """A scheme, or the one of that name; where it is known only where it was recorded, names suffice and
+    positions are not needed.
+
+    Parameters
+    ----------
+    scheme : Scheme or str
+        A scheme or its name.
+    muscles : Sequence[str]
+        (C,) channels of the stream.
+
+    Returns
+    -------
+    Scheme
+        The scheme.
+    """
     if isinstance(scheme, Scheme):
         return scheme
     if scheme in SCHEMES:
@@ -290,10 +407,34 @@ def calibrate_recording(
 ) -> Calibration:
     """A calibration from recorded activity and the times of the movements.
 
-    markers: the start and end markers of the recording, or spans; movements outside the protocol (the
-    emotional ones) are passed over. A bad take is left out and kept in `takes` with the reason; a channel
-    counts only where its contact was good. Raises InputError where nothing usable remains: no items, no rest,
-    no movement, most channels dead.
+    A bad take is left out and kept in `takes` with the reason; a channel counts only where its contact was
+    good.
+
+    Parameters
+    ----------
+    items : Iterable[MuscleActivity]
+        Activity of the recording.
+    markers : Iterable[Marker or Span or tuple[str, Stamp, Stamp]]
+        The start and end markers of the recording, or spans; movements outside the protocol (the emotional
+        ones) are passed over.
+    profile : str, optional
+        Filter profile of the envelopes.
+    scheme : Scheme, optional
+        None for that of the activity.
+    participant : str, optional
+        Whose it is.
+    mains_hz : float, optional
+        Mains frequency.
+
+    Returns
+    -------
+    Calibration
+        The calibration.
+
+    Raises
+    ------
+    InputError
+        Nothing usable remains: no items, no rest, no movement, most channels dead.
     """
     store = TakeStore()
     first: MuscleActivity | None = None

@@ -35,15 +35,39 @@ LIMIT_V = 1.0
 
 @dataclass(frozen=True)
 class Profile:
-    """How raw EMG becomes an envelope.
+    """How raw EMG becomes an envelope. Stored in calibrations and mappings, which refuse data of another
+    profile.
 
-    Stored in calibrations and mappings, which refuse data of another profile.
+    Bessel costs 2 % more ripple than Butterworth, does not overshoot and is 5 ms earlier.
 
-    band_hz: Butterworth band-pass of `band_order`. notch_q: quality of the notches at mains and its harmonics
-    up to `notch_to_hz`. smoother: `bessel` or `butterworth` (rectify, low-pass of `smooth_order` with -3 dB
-    at `smooth_hz`), or `rms` (over `window_s`). Bessel costs 2 % more ripple than Butterworth, does not
-    overshoot and is 5 ms earlier. logarithm: envelope e becomes 1 uV x ln(1 + e / 1 uV). out_hz: rate of the
-    output grid.
+    Parameters
+    ----------
+    name : str
+        What calibrations and mappings call it.
+    summary : str
+        One sentence.
+    causal : bool, optional
+        Usable live.
+    band_hz : tuple[float, float], optional
+        Butterworth band-pass, Hz.
+    band_order : int, optional
+        Its order.
+    notch_q : float, optional
+        Quality of the notches at mains and its harmonics.
+    notch_to_hz : float, optional
+        Highest harmonic with a notch, Hz.
+    smoother : Literal['bessel', 'butterworth', 'rms'], optional
+        `bessel` or `butterworth` (rectify, low-pass of `smooth_order`), or `rms` (over `window_s`).
+    smooth_hz : float, optional
+        -3 dB of the low-pass, Hz.
+    smooth_order : int, optional
+        Its order.
+    window_s : float, optional
+        Length of the RMS window, s.
+    logarithm : bool, optional
+        Envelope e becomes 1 uV x ln(1 + e / 1 uV).
+    out_hz : float, optional
+        Rate of the output grid, Hz.
     """
 
     name: str
@@ -90,7 +114,23 @@ PROFILES: Mapping[str, Profile] = {
 
 
 def profile_named(name: str) -> Profile:
-    """The profile called `name`, or InputError listing them."""
+    """The profile called `name`, or InputError listing them.
+
+    Parameters
+    ----------
+    name : str
+        `live`, `rms100`, ...
+
+    Returns
+    -------
+    Profile
+        The profile.
+
+    Raises
+    ------
+    InputError
+        There is none; lists them.
+    """
     try:
         return PROFILES[name]
     except KeyError:
@@ -103,10 +143,30 @@ def profile_named(name: str) -> Profile:
 class Design:
     """A profile's filters for one sampling rate.
 
-    band: (S, 6) second-order sections of band-pass and notches. smooth: (T, 6) sections of the envelope
-    low-pass, T = 0 for RMS. window: RMS length in samples, 0 for low-pass. delay_s: time until the envelope
-    of a burst of white noise has risen to half its level. settle_s: time after which it stays within 5 %.
-    notes: what had to give way, one sentence each.
+    Parameters
+    ----------
+    profile : Profile
+        Whose filters.
+    rate_hz : float
+        Sampling rate.
+    mains_hz : float
+        Mains frequency; 0 without notches.
+    band : ndarray of float64, shape (S, 6)
+        Second-order sections of band-pass and notches.
+    smooth : ndarray of float64, shape (T, 6)
+        Sections of the envelope low-pass, T = 0 for RMS.
+    window : int
+        RMS length in samples, 0 for low-pass.
+    band_hz : tuple[float, float]
+        The band that fits below the Nyquist frequency.
+    notches_hz : tuple[float, ...]
+        Where notches are.
+    delay_s : float
+        Time until the envelope of a burst of white noise has risen to half its level.
+    settle_s : float
+        Time after which it stays within 5 %.
+    notes : tuple[str, ...]
+        What had to give way, one sentence each.
     """
 
     profile: Profile
@@ -123,9 +183,26 @@ class Design:
 
 
 def design(profile: Profile, rate_hz: float, mains_hz: float = 50.0) -> Design:
-    """Filters of a causal `profile` at `rate_hz`; mains_hz 0 leaves the notches out.
+    """Filters of a causal profile at a sampling rate.
 
-    Raises InputError below about 60 Hz.
+    Parameters
+    ----------
+    profile : Profile
+        The profile.
+    rate_hz : float
+        Sampling rate.
+    mains_hz : float, optional
+        Mains frequency; 0 leaves the notches out.
+
+    Returns
+    -------
+    Design
+        Second-order sections, delay and notes.
+
+    Raises
+    ------
+    InputError
+        The profile is not causal, or the rate is below about 60 Hz.
     """
     if not profile.causal:
         raise InputError(
@@ -331,7 +408,15 @@ def _run(
 
 
 class Envelope(NamedTuple):
-    """K instants: stamps (K,) int64 ns and values (K, C) float64 V, NaN where a channel is restarting."""
+    """K instants of C channels.
+
+    Attributes
+    ----------
+    stamps : ndarray of int64, shape (K,)
+        Ns.
+    values : ndarray of float64, shape (K, C)
+        Volts, NaN where a channel is restarting.
+    """
 
     stamps: npt.NDArray[np.int64]
     values: F64
@@ -342,6 +427,28 @@ class EnvelopeFilter:
 
     The output does not depend on chunk sizes (to 1e-9 of its value). Counters: `gaps` (restarts of
     everything), `refused` (samples that were not finite or beyond `limit_v`).
+
+    Parameters
+    ----------
+    profile : Profile or str
+        Profile or its name.
+    rate_hz : float
+        Sampling rate.
+    channels : int
+        C.
+    mains_hz : float, optional
+        Mains frequency; 0 leaves the notches out.
+    limit_v : float, optional
+        A sample beyond this is a fault.
+    out_hz : float, optional
+        Rate of the output grid; None for the profile's.
+    jump_s : float, optional
+        A stamp this far off the expected one is a gap.
+
+    Raises
+    ------
+    InputError
+        The profile is not causal, or the rate is below about 60 Hz.
     """
 
     def __init__(
@@ -381,7 +488,23 @@ class EnvelopeFilter:
         self.sampler.restart()
 
     def filtered(self, samples: npt.NDArray[Any]) -> F64:
-        """(N, C) volts -> (N, C) envelope at the sampling rate, before the output grid and the logarithm."""
+        """Envelope at the sampling rate, before the output grid and the logarithm.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (N, C)
+            Volts.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, C)
+            Volts.
+
+        Raises
+        ------
+        InputError
+            Another number of channels.
+        """
         if samples.ndim != 2 or samples.shape[1] != self.channels:
             raise InputError(
                 f"EMG samples have shape {samples.shape}; this filter was made for N x {self.channels}"
@@ -409,10 +532,29 @@ class EnvelopeFilter:
         return out
 
     def push(self, samples: npt.NDArray[Any], stamp: Stamp, lost: int = 0) -> Envelope:
-        """Take (N, C) volts whose first row was taken at `stamp`, `lost` samples missing before it.
+        """Take samples and give the output instants that became known.
 
-        Returns the output instants that became known. A loss, or a stamp more than `jump_s` off the expected
-        one, restarts everything: no instant inside a gap is ever made up.
+        A loss, or a stamp more than `jump_s` off the expected one, restarts everything: no instant inside a
+        gap is ever made up.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (N, C)
+            Volts.
+        stamp : int (ns)
+            When the first row was taken.
+        lost : int, optional
+            Samples missing before it.
+
+        Returns
+        -------
+        Envelope
+            Instants on the output grid.
+
+        Raises
+        ------
+        InputError
+            Another number of channels.
         """
         expected = self.sampler.expected
         if expected is not None and (lost > 0 or abs(stamp - expected) > self.jump_ns):
@@ -434,11 +576,33 @@ def eifer_mmm_envelope(
 ) -> Envelope:
     """The envelope of a whole recording as the MMM data set publishes it (README, section sEMG), at 30 Hz.
 
-    samples: (N, S) volts, monopolar with a bipolar `montage`, or bipolar already. Steps: mean of each channel
-    removed, NaN to 0; pairs; notch at mains, Q 2, forward; FIR 10-500 Hz, 129 taps, Hamming, shifted back to
-    zero phase; root of the centred moving mean of squares over 0.5 s (2048 samples at 4096 Hz); Fourier
-    resampling to 30 Hz, ringing below zero cut off. The README does not say how the ends are treated; here
-    the signal is zero beyond them.
+    Steps: mean of each channel removed, NaN to 0; pairs; notch at mains, Q 2, forward; FIR 10-500 Hz, 129
+    taps, Hamming, shifted back to zero phase; root of the centred moving mean of squares over 0.5 s (2048
+    samples at 4096 Hz); Fourier resampling to 30 Hz, ringing below zero cut off. The README does not say how
+    the ends are treated; here the signal is zero beyond them.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (N, S)
+        Volts, monopolar with a bipolar `montage`, or bipolar already.
+    rate_hz : float
+        Sampling rate.
+    stamp : int (ns), optional
+        Of the first sample.
+    montage : Montage, optional
+        Pairs; None where the samples are bipolar.
+    mains_hz : float, optional
+        Mains frequency.
+
+    Returns
+    -------
+    Envelope
+        Instants at 30 Hz.
+
+    Raises
+    ------
+    InputError
+        The rate is too low, or the shape does not fit.
     """
     profile = PROFILES["eifer_mmm"]
     x = np.asarray(samples, np.float64)

@@ -61,10 +61,22 @@ def _key(word: str) -> str:
 class Scheme:
     """Where electrodes sit and what they see: C channels.
 
-    names: (C,) short channel names (`F1`). muscles: (C,) names used in MuscleActivity; the channel names
-    where the scheme names no muscle. positions: (C, 2) scheme coordinates. fibres: (C, 2) unit vectors along
-    the muscle fibre in scheme coordinates, NaN where unknown. bipolar: each channel is the difference of two
-    contacts. aliases: other spellings -> name.
+    Parameters
+    ----------
+    name : str
+        Of the scheme.
+    names : tuple[str, ...]
+        (C,) short channel names (`F1`).
+    muscles : tuple[str, ...]
+        (C,) names used in MuscleActivity; the channel names where the scheme names no muscle.
+    positions : ndarray of float64, shape (C, 2)
+        Scheme coordinates, -100..100, x < 0 on the subject's right.
+    fibres : ndarray of float64, shape (C, 2)
+        Unit vectors along the muscle fibre in scheme coordinates, NaN where unknown.
+    bipolar : bool
+        Each channel is the difference of two contacts.
+    aliases : Mapping[str, str], optional
+        Other spellings, to the name they stand for.
     """
 
     name: str
@@ -90,11 +102,38 @@ class Scheme:
         object.__setattr__(self, "_lookup", lookup)
 
     def resolve(self, word: str) -> str | None:
-        """The scheme's channel that `word` (a name, muscle or alias in any spelling) stands for, or None."""
+        """The scheme's channel that a word stands for.
+
+        Parameters
+        ----------
+        word : str
+            A name, muscle or alias in any spelling.
+
+        Returns
+        -------
+        str or None
+            Its name.
+        """
         return self._lookup.get(_key(word))
 
     def index(self, word: str) -> int:
-        """Position of the channel that `word` stands for. Raises InputError with the nearest spelling."""
+        """Position of the channel that a word stands for.
+
+        Parameters
+        ----------
+        word : str
+            A name, muscle or alias in any spelling.
+
+        Returns
+        -------
+        int
+            Its place in `names`.
+
+        Raises
+        ------
+        InputError
+            There is none; names the nearest spelling.
+        """
         name = self.resolve(word)
         if name is None:
             raise InputError(
@@ -105,6 +144,21 @@ class Scheme:
     def mirrored(self, word: str) -> str:
         """The channel on the other side of the face; the channel itself on the midline or where there is
         none.
+
+        Parameters
+        ----------
+        word : str
+            A name, muscle or alias in any spelling.
+
+        Returns
+        -------
+        str
+            Its name.
+
+        Raises
+        ------
+        InputError
+            The word stands for no channel.
         """
         here = self.index(word)
         gaps = np.linalg.norm(self.positions - self.positions[here] * (-1, 1), axis=1)
@@ -174,16 +228,39 @@ MMM_COLUMNS: tuple[str, ...] = tuple(
 
 
 def plain_scheme(channels: Sequence[str]) -> Scheme:
-    """A scheme for channels nobody described: their own names, positions unknown."""
+    """A scheme for channels nobody described: their own names, positions unknown.
+
+    Parameters
+    ----------
+    channels : Sequence[str]
+        (C,) names.
+
+    Returns
+    -------
+    Scheme
+        Positions and fibres NaN.
+    """
     unknown = np.full((len(channels), 2), np.nan)
     return Scheme("plain", tuple(channels), tuple(channels), unknown, unknown, False)
 
 
 def load_scheme(name: str) -> Scheme:
-    """`fridlund`, `kuramoto`, the name of a file in config/schemes/, or the path of a YAML file (format:
-    docs/emg.md).
+    """An electrode scheme by name or file (format: docs/emg.md).
 
-    Raises InputError that names the file, the channel and what would be right.
+    Parameters
+    ----------
+    name : str
+        `fridlund`, `kuramoto`, the name of a file in config/schemes/, or the path of a YAML file.
+
+    Returns
+    -------
+    Scheme
+        The scheme.
+
+    Raises
+    ------
+    InputError
+        Names the file, the channel and what would be right.
     """
     if name in SCHEMES:
         return SCHEMES[name]
@@ -206,8 +283,25 @@ def load_scheme(name: str) -> Scheme:
 
 
 def scheme_from_mapping(tree: Any, where: str) -> Scheme:
-    """A scheme from parsed YAML: `name`, `reference` (bipolar or monopolar) and `channels`, each with `name`,
-    `position` [x, y] and optionally `muscle`, `fibre` [x, y] and `aliases`.
+    """A scheme from parsed YAML.
+
+    Parameters
+    ----------
+    tree : object
+        `name`, `reference` (bipolar or monopolar) and `channels`, each with `name`, `position` [x, y] and
+        optionally `muscle`, `fibre` [x, y] and `aliases`.
+    where : str
+        File, for the message.
+
+    Returns
+    -------
+    Scheme
+        The scheme.
+
+    Raises
+    ------
+    InputError
+        Names the channel and what would be right.
     """
     if not isinstance(tree, dict) or not isinstance(tree.get("channels"), list) or not tree["channels"]:
         raise InputError(f"{where}: a scheme needs 'name', 'reference' and a list 'channels'")
@@ -280,6 +374,16 @@ def _fibre(value: Any, where: str) -> F64:
 def guess_scheme(channels: Sequence[str]) -> Scheme:
     """The built-in scheme that knows most of `channels`, or a plain one where neither knows at least half of
     them.
+
+    Parameters
+    ----------
+    channels : Sequence[str]
+        (C,) names.
+
+    Returns
+    -------
+    Scheme
+        A built-in scheme or a plain one.
     """
 
     def matches(scheme: Scheme) -> int:
@@ -301,10 +405,27 @@ def _contact(channel: str) -> tuple[str, str]:
 class Montage:
     """A linear map from S amplifier channels to C scheme channels.
 
-    matrix: (C, S). channels, muscles: (C,) names after the map. contacts: for each channel the amplifier
-    channels whose contact it depends on (without those that only enter the common average). missing: scheme
-    channels without a source. ignored: amplifier channels not used. bad: channels declared unusable; they
-    stay in the output as NaN. kind: `monopolar`, `bipolar` or `average`.
+    Parameters
+    ----------
+    scheme : Scheme
+        Whose channels come out.
+    kind : str
+        `monopolar`, `bipolar` or `average`.
+    source : tuple[str, ...]
+        (S,) names of the amplifier's channels.
+    channels, muscles : tuple[str, ...]
+        (C,) names after the map.
+    matrix : ndarray of float64, shape (C, S)
+        The map.
+    contacts : tuple[tuple[int, ...], ...]
+        For each channel the amplifier channels whose contact it depends on (without those that only enter the
+        common average).
+    missing : tuple[str, ...]
+        Scheme channels without a source.
+    ignored : tuple[str, ...]
+        Amplifier channels not used.
+    bad : tuple[str, ...]
+        Channels declared unusable; they stay in the output as NaN.
     """
 
     scheme: Scheme
@@ -331,9 +452,19 @@ class Montage:
         object.__setattr__(self, "_reference", (self.matrix < 0).any(axis=0))
 
     def apply(self, samples: npt.NDArray[Any]) -> F64:
-        """(N, S) samples to (N, C) float64.
+        """Samples of the amplifier's channels to those of the scheme.
 
         A sample that is not finite makes only the channels NaN that sit on that contact.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (N, S)
+            Volts.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, C)
+            Volts.
         """
         x = np.asarray(samples, np.float64)
         if self._selection is not None:
@@ -364,7 +495,20 @@ class Montage:
         return np.asarray(self.scheme.positions[[self.scheme.names.index(name) for name in self.channels]])
 
     def info(self, stamp: Stamp, rate_hz: float) -> EmgChannelInfo:
-        """What a subscriber must know about the channels of MuscleActivity."""
+        """What a subscriber must know about the channels of MuscleActivity.
+
+        Parameters
+        ----------
+        stamp : int (ns)
+            When it is said.
+        rate_hz : float
+            Sampling rate of the stream.
+
+        Returns
+        -------
+        EmgChannelInfo
+            Names, muscles, scheme, montage and positions.
+        """
         return EmgChannelInfo(
             stamp,
             self.channels,
@@ -384,14 +528,33 @@ def build_montage(
     channel_map: Sequence[str] = (),
     bad: Sequence[str] = (),
 ) -> Montage:
-    """The map from the amplifier's channel names to `scheme`.
+    """The map from the amplifier's channel names to a scheme.
 
-    kind: `recorded` takes each channel as it is (an amplifier that measures pairs itself, or a monopolar
-    scheme); `bipolar` subtracts the second contact of a pair from the first (names like `F1a`/`F1b`, `Zyg li
-    +`/`Zyg li -`); `average` subtracts the mean of all good channels of the scheme; `auto` is bipolar where
-    contacts are marked, else recorded. channel_map: entries `F1 = AUX 3` or `F1 = ch 1, ch 2` (first minus
-    second) for amplifiers whose names say nothing. bad: channels of the scheme or the amplifier that are not
-    to be used. Raises InputError naming the channel that does not fit.
+    Parameters
+    ----------
+    source : Sequence[str]
+        (S,) names of the amplifier's channels.
+    scheme : Scheme
+        The electrode scheme.
+    kind : str, optional
+        `recorded` takes each channel as it is (an amplifier that measures pairs itself, or a monopolar
+        scheme); `bipolar` subtracts the second contact of a pair from the first (names like `F1a`/`F1b`, `Zyg
+        li +`/`Zyg li -`); `average` subtracts the mean of all good channels of the scheme; `auto` is bipolar
+        where contacts are marked, else recorded.
+    channel_map : Sequence[str], optional
+        Entries `F1 = AUX 3` or `F1 = ch 1, ch 2` (first minus second) for amplifiers whose names say nothing.
+    bad : Sequence[str], optional
+        Channels of the scheme or the amplifier that are not to be used.
+
+    Returns
+    -------
+    Montage
+        The map.
+
+    Raises
+    ------
+    InputError
+        Names the channel that does not fit.
     """
     if kind not in ("auto", "recorded", "bipolar", "average"):
         raise InputError(f"montage '{kind}' is not known; it must be auto, recorded, bipolar or average")
@@ -517,10 +680,29 @@ def _bad_channels(
 
 
 def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any] | None = None) -> F64:
-    """(P, 3) model coordinates, m, of scheme positions (P, 2), on `vertices` or the template.
+    """Scheme positions on the head.
 
     A thin-plate spline through the built-in electrode sites the head model carries, as `electromyogram`
-    interpolates. Raises ModelError where the head model carries none.
+    interpolates.
+
+    Parameters
+    ----------
+    positions : array_like, shape (P, 2)
+        Scheme coordinates.
+    head : HeadModel
+        The head model.
+    vertices : ndarray, shape (V, 3), optional
+        Posed vertices; None for the template.
+
+    Returns
+    -------
+    ndarray of float64, shape (P, 3)
+        Model coordinates, m.
+
+    Raises
+    ------
+    ModelError
+        The head carries no electrode sites.
     """
     flat: list[F64] = []
     places: list[npt.NDArray[Any]] = []
@@ -547,10 +729,30 @@ def contact_points(
     vertices: npt.NDArray[Any] | None = None,
     offset_m: float = CONTACT_OFFSET_M,
 ) -> F64:
-    """(C, 2, 3) model coordinates of both contacts of each channel, `offset_m` either way along the fibre
-    over the skin.
+    """Both contacts of each channel, over the skin along the fibre.
 
     Where the fibre is not known both contacts are the site itself.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        C channels.
+    head : HeadModel
+        The head model.
+    vertices : ndarray, shape (V, 3), optional
+        Posed vertices; None for the template.
+    offset_m : float, optional
+        Distance of a contact from the site.
+
+    Returns
+    -------
+    ndarray of float64, shape (C, 2, 3)
+        Model coordinates, m.
+
+    Raises
+    ------
+    ModelError
+        The head carries no electrode sites.
     """
     step = 0.5  # scheme units, about half a millimetre
     fibres = np.where(np.isfinite(scheme.fibres), scheme.fibres, 0.0)

@@ -39,8 +39,16 @@ _CLIP_V = 1e-3  # a repeated extreme below this is a coarse converter, not a rai
 class Contact:
     """One judgement of C channels.
 
-    stamp: end of the second judged. score: (C,) 0 unusable .. 1 perfect. parts: (C, 5) score per entry of
-    `REASONS`. mains_v, motion_v, emg_v: (C,) RMS in volts; NaN where no sample was usable.
+    Parameters
+    ----------
+    stamp : int (ns)
+        End of the second judged.
+    score : ndarray of float64, shape (C,)
+        0 unusable .. 1 perfect.
+    parts : ndarray of float64, shape (C, 5)
+        Score per entry of `REASONS`.
+    mains_v, motion_v, emg_v : ndarray of float64, shape (C,)
+        RMS in volts; NaN where no sample was usable.
     """
 
     stamp: Stamp
@@ -51,12 +59,36 @@ class Contact:
     emg_v: F64
 
     def reasons(self, channel: int) -> tuple[str, ...]:
-        """What is wrong with a channel: the reasons that score below `GOOD`, worst first."""
+        """What is wrong with a channel.
+
+        Parameters
+        ----------
+        channel : int
+            Index.
+
+        Returns
+        -------
+        tuple[str, ...]
+            The reasons that score below `GOOD`, worst first.
+        """
         order = np.argsort(self.parts[channel], kind="stable")
         return tuple(REASONS[i] for i in order if self.parts[channel, i] < GOOD)
 
     def describe(self, names: Sequence[str], ignore: Sequence[str] = ()) -> str:
-        """`F3 (mains), F7 (flat, gap)`: the channels below `GOOD` and not in `ignore`, or an empty string."""
+        """The channels below `GOOD`, such as `F3 (mains), F7 (flat, gap)`.
+
+        Parameters
+        ----------
+        names : Sequence[str]
+            (C,) names.
+        ignore : Sequence[str], optional
+            Names that are left out.
+
+        Returns
+        -------
+        str
+            Empty where all are good.
+        """
         poor = [i for i, name in enumerate(names) if self.score[i] < GOOD and name not in ignore]
         bad = [f"{names[i]} ({', '.join(self.reasons(i))})" for i in poor]
         return ", ".join(bad)
@@ -66,8 +98,22 @@ class ContactMonitor:
     """Collects a second of raw samples, judges it, and starts over.
 
     Amplifier limits and stuck values are looked for on the amplifier's own channels (S), spectra on the
-    channels of the montage (C), because what is common to both contacts of a pair does no harm. contacts: for
-    each of the C channels the amplifier channels it sits on.
+    channels of the montage (C), because what is common to both contacts of a pair does no harm.
+
+    Parameters
+    ----------
+    rate_hz : float
+        Sampling rate.
+    contacts : Sequence[Sequence[int]]
+        For each of the C channels the amplifier channels it sits on.
+    sources : int
+        S.
+    mains_hz : float, optional
+        Mains frequency.
+    rail_v : float, optional
+        Limit of the amplifier.
+    period_s : float, optional
+        Length of what is judged at once.
     """
 
     def __init__(
@@ -122,9 +168,23 @@ class ContactMonitor:
     def push(
         self, raw: npt.NDArray[Any], mixed: npt.NDArray[Any], end: Stamp, lost: int = 0
     ) -> list[Contact]:
-        """Take (N, S) amplifier samples and the same instants after the montage (N, C), ending at `end`.
+        """Take samples and give the judgements that became due, one per second of samples.
 
-        lost: samples missing before them. Returns the judgements that became due, one per second of samples.
+        Parameters
+        ----------
+        raw : ndarray, shape (N, S)
+            Samples of the amplifier, V.
+        mixed : ndarray, shape (N, C)
+            The same instants after the montage, V.
+        end : int (ns)
+            End of the last sample.
+        lost : int, optional
+            Samples missing before them.
+
+        Returns
+        -------
+        list[Contact]
+            Oldest first.
         """
         done: list[Contact] = []
         self._lost += lost

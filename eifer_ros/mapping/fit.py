@@ -44,13 +44,25 @@ trusted with it.
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit. kind: `ridge`, `rff`, `mlp` or `tcn`.
+    """How to fit.
 
-    longest_s and lags: how far back EMG2Exp looks and at how many lags.
-
-    ahead_s: look-ahead. features: number of random Fourier features of `rff`. bend: regressions predict the
-    conditional median, through a rising curve per output (17 numbers, from held-out rows), instead of the
-    mean.
+    Parameters
+    ----------
+    kind : str, optional
+        `ridge`, `rff`, `mlp` or `tcn`.
+    longest_s : float, optional
+        How far back EMG2Exp looks.
+    lags : int, optional
+        At how many lags.
+    ahead_s : float, optional
+        Look-ahead.
+    features : int, optional
+        Number of random Fourier features of `rff`.
+    seed : int, optional
+        Of everything random.
+    bend : bool, optional
+        Regressions predict the conditional median, through a rising curve per output (17 numbers, from
+        held-out rows), instead of the mean.
     """
 
     kind: str = "rff"
@@ -64,8 +76,17 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class HeldOutPrediction:
-    """Quality of one direction on held-out rows: every row in its turn for the regressions, some stretches
-    for the networks.
+    """Quality of one direction on held-out rows: every row in its turn for the regressions, some stretches for
+    the networks.
+
+    Parameters
+    ----------
+    rows : ndarray of intp, shape (R,)
+        Which rows were held out.
+    truth : ndarray of float32, shape (R, K)
+        What was there.
+    predicted : ndarray of float32, shape (R, K)
+        What was predicted.
     """
 
     rows: npt.NDArray[np.intp]
@@ -79,7 +100,22 @@ class HeldOutPrediction:
 
 
 def blocks(count: int, folds: int, gap: int) -> Iterator[tuple[slice, slice]]:
-    """(held-out rows, rows to leave out of training: the held-out ones and `gap` rows on either side)."""
+    """Held-out blocks of time.
+
+    Parameters
+    ----------
+    count : int
+        Rows.
+    folds : int
+        Blocks.
+    gap : int
+        Rows left out on either side of a block.
+
+    Yields
+    ------
+    tuple[slice, slice]
+        Held-out rows, and the rows to leave out of training: the held-out ones and the gaps.
+    """
     edges = np.linspace(0, count, folds + 1).astype(int)
     for start, stop in itertools.pairwise(edges):
         yield slice(start, stop), slice(max(0, start - gap), min(count, stop + gap))
@@ -90,8 +126,23 @@ def fit_linear(
 ) -> tuple[Linear, HeldOutPrediction, dict[str, Any]]:
     """Ridge or random-feature ridge with strength and kernel width chosen on held-out blocks.
 
-    gap: rows left out around each block. stride: every so many rows are used. The noise of the result is that
-    of held-out rows.
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, F)
+        Inputs.
+    targets : ndarray of float32, shape (N, K)
+        Outputs.
+    gap : int
+        Rows left out around each block.
+    settings : FitSettings
+        Kind, number of random features, seed, curve.
+    stride : int, optional
+        Every so many rows are used.
+
+    Returns
+    -------
+    tuple[Linear, HeldOutPrediction, dict[str, object]]
+        The regressor, its noise that of held-out rows; its quality; the strength and width taken.
     """
     rows = np.arange(0, len(features), stride)
     features, targets, gap = features[rows], targets[rows], -(-gap // stride)
@@ -173,9 +224,36 @@ def fit(
 ) -> tuple[Mapping, dict[str, HeldOutPrediction]]:
     """Both directions from one recording.
 
-    lower, upper: (E,) bounds of the head model's expression. envelope: (T, M) envelopes in V beside
-    `series.activation`. filter_delay_s: delay of the envelope filter, for the lag's account. train_network: trains kinds `mlp` and `tcn`
-    (`training.trainers.network_trainer`). Raises InputError where there is too little to learn from.
+    Parameters
+    ----------
+    series : Series
+        Activity and faces on one time base.
+    profile : str
+        Filter profile of the activity.
+    lower, upper : ndarray of float32, shape (E,)
+        Bounds of the head model's expression.
+    shape : ndarray of float32, shape (S,)
+        Shape coefficients of the participant.
+    envelope : ndarray of float32, shape (T, M)
+        Volts, beside `series.activation`.
+    filter_delay_s : float, optional
+        Delay of the envelope filter, for the lag's account.
+    settings : FitSettings, optional
+        How to fit; None for the defaults.
+    train_network : Trainer, optional
+        Trains kinds `mlp` and `tcn` (`training.trainers.network_trainer`).
+    progress : Callable[[str, float], None], optional
+        Called with stage and share done.
+
+    Returns
+    -------
+    tuple[Mapping, dict[str, HeldOutPrediction]]
+        The mapping, and the quality of `emg2exp` and `exp2emg`.
+
+    Raises
+    ------
+    InputError
+        An unknown kind, or too little to learn from.
     """
     settings = settings or FitSettings()
     trainer = _trainer(settings.kind, train_network)
@@ -226,7 +304,18 @@ def fit(
 
 
 def learnable(series: Series) -> npt.NDArray[np.bool_]:
-    """(K,) which face values move and are a muscle's doing."""
+    """Which face values move and are a muscle's doing.
+
+    Parameters
+    ----------
+    series : Series
+        Activity and faces on one time base.
+
+    Returns
+    -------
+    ndarray of bool, shape (K,)
+        True for those.
+    """
     moving = np.nanstd(series.face, axis=0) > MIN_MOTION
     gaze = np.array([name.startswith(GAZE) for name in series.face_names])
     return np.asarray(moving & ~gaze)
@@ -318,7 +407,22 @@ LOOK_BACK_S = 0.03
 
 
 def replace_rows(values: F32, series: Series, delay: int) -> F32:
-    """(T, M) `values` as they were `delay` rows earlier; NaN across gaps."""
+    """Values as they were some rows earlier; NaN across gaps.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (T, M)
+        One row per instant of `series`.
+    series : Series
+        Knows where gaps are.
+    delay : int
+        Rows.
+
+    Returns
+    -------
+    ndarray of float32, shape (T, M)
+        Moved down by `delay` rows.
+    """
     out = np.full(values.shape, np.nan, np.float32)
     if delay == 0:
         return np.array(values, np.float32)
@@ -328,8 +432,19 @@ def replace_rows(values: F32, series: Series, delay: int) -> F32:
 
 
 def envelope_scale(activation: F32, envelope: F32) -> F32:
-    """(M, 2) rest and P99 in V, from envelope^2 = (activation P99)^2 + rest^2 by least squares over the
-    recording.
+    """Rest and P99 from envelope^2 = (activation P99)^2 + rest^2 by least squares over the recording.
+
+    Parameters
+    ----------
+    activation : ndarray of float32, shape (T, M)
+        0..1.
+    envelope : ndarray of float32, shape (T, M)
+        Volts.
+
+    Returns
+    -------
+    ndarray of float32, shape (M, 2)
+        Rest and P99, V.
     """
     out = np.zeros((activation.shape[1], 2), np.float32)
     for muscle in range(activation.shape[1]):
@@ -352,6 +467,17 @@ def _require_duration(rows: npt.NDArray[np.intp], series: Series) -> None:
 
 
 def summary(held_out: HeldOutPrediction) -> dict[str, float]:
-    """Medians over the outputs of Pearson r and R2 on held-out rows."""
+    """Medians over the outputs of Pearson r and R2 on held-out rows.
+
+    Parameters
+    ----------
+    held_out : HeldOutPrediction
+        Predictions on held-out rows.
+
+    Returns
+    -------
+    dict[str, float]
+        Medians by name.
+    """
     r, r2 = scores(held_out.truth, held_out.predicted)
     return {"r": float(np.nanmedian(r)), "r2": float(np.nanmedian(r2))}

@@ -25,13 +25,19 @@ HISTORY_S = 0.5
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """Per face value (K,) or one for all: how fast it moves and how the EMG's bias wanders.
+    """Per face value (K,) or one for all: how fast it moves and how the EMG's bias wanders. Values in the
+    coefficients' units.
 
-    Values in the coefficients' units.
-
-    acceleration: spectral density of white acceleration, 1/s^1.5. damping_s: time constant after which
-    velocity has died down without measurements. bias_std: how far the EMG prediction may stand off in the
-    long run; bias_s: over what time it wanders.
+    Parameters
+    ----------
+    acceleration : ndarray of float or float, optional
+        Spectral density of white acceleration, 1/s^1.5.
+    damping_s : float, optional
+        Time constant after which velocity has died down without measurements.
+    bias_std : ndarray of float or float, optional
+        How far the EMG prediction may stand off in the long run.
+    bias_s : float, optional
+        Over what time it wanders.
     """
 
     acceleration: npt.NDArray[np.floating] | float = 8.0
@@ -42,9 +48,18 @@ class FusionSettings:
 
 @dataclass(frozen=True)
 class Measurement:
-    """K values seen at `stamp` with variances (K,); infinite where a value was not seen.
+    """K values at one instant.
 
-    biased: EMG (value + bias), else vision.
+    Parameters
+    ----------
+    stamp : int (ns)
+        When they were so.
+    values : ndarray of float64, shape (K,)
+        In the coefficients' units.
+    variance : ndarray of float64, shape (K,)
+        Infinite where a value was not seen.
+    biased : bool
+        EMG (value + bias), else vision.
     """
 
     stamp: Stamp
@@ -63,7 +78,17 @@ class _Belief:
 
 
 class Fusion:
-    """K independent filters, worked on together."""
+    """K independent filters, worked on together.
+
+    Parameters
+    ----------
+    count : int
+        K.
+    settings : FusionSettings, optional
+        None for the defaults.
+    lower, upper : ndarray of float or float, optional
+        Bounds of the values, (K,) or one for all.
+    """
 
     def __init__(
         self,
@@ -94,6 +119,11 @@ class Fusion:
         """Take a measurement in, at its own place in time.
 
         One that goes back more than `HISTORY_S` is counted and left out.
+
+        Parameters
+        ----------
+        measurement : Measurement
+            From the camera or from EMG.
         """
         if not self._beliefs:
             self._beliefs = [self._initial(measurement)]
@@ -115,7 +145,18 @@ class Fusion:
         self._forget()
 
     def state(self, stamp: Stamp) -> tuple[F64, F64]:
-        """(K,) values and (K,) standard deviations at `stamp`, predicted from the last belief before it."""
+        """Values at an instant, predicted from the last belief before it.
+
+        Parameters
+        ----------
+        stamp : int (ns)
+            The instant.
+
+        Returns
+        -------
+        tuple[ndarray of float64, ndarray of float64]
+            (K,) values and (K,) standard deviations.
+        """
         place = bisect.bisect_right([belief.stamp for belief in self._beliefs], stamp)
         belief = self._predict(self._beliefs[max(place - 1, 0)], stamp)
         return np.clip(belief.mean[:, VALUE], self._lower, self._upper), np.sqrt(

@@ -44,12 +44,20 @@ MIN_MOTION = 0.02
 
 @dataclass(frozen=True)
 class Lag:
-    """lag_s: skin behind muscle at mid-recording, whatever the filter's delay.
+    """Skin behind muscle.
 
-    grade: 1 sure, 2 fair, 3 doubtful, 0 unknown.
-
-    spread_s: weighted median distance of the votes from the lag. drift_ppm: how the face's clock runs against
-    the muscles', positive where the face falls behind. votes: pairs that took part.
+    Parameters
+    ----------
+    lag_s : float
+        At mid-recording, whatever the filter's delay.
+    grade : int
+        1 sure, 2 fair, 3 doubtful, 0 unknown.
+    spread_s : float
+        Weighted median distance of the votes from the lag.
+    drift_ppm : float
+        How the face's clock runs against the muscles', positive where the face falls behind.
+    votes : int
+        Pairs that took part.
     """
 
     lag_s: float
@@ -60,17 +68,35 @@ class Lag:
 
     @staticmethod
     def unknown() -> Lag:
-        """Nothing moved together."""
+        """Nothing moved together.
+
+        Returns
+        -------
+        Lag
+            Grade 0.
+        """
         return Lag(float("nan"), 0, float("nan"), float("nan"), 0)
 
 
 def estimate(series: Series, filter_delay_s: float = 0.0) -> Lag:
     """The lag of a recording.
 
-    filter_delay_s: mean delay of the envelope filter, which hides that much of the lag.
+    Parameters
+    ----------
+    series : Series
+        Activity and faces on one time base.
+    filter_delay_s : float, optional
+        Mean delay of the envelope filter, which hides that much of the lag.
 
-    Raises InputError for less than 5 s. The drift is 0 where the recording is too short to see it (below 75
-    s).
+    Returns
+    -------
+    Lag
+        Lag, grade and drift; the drift is 0 where the recording is too short to see it (below 75 s).
+
+    Raises
+    ------
+    InputError
+        Less than 5 s.
     """
     if len(series.times) * series.period_s < 5.0:
         raise InputError(
@@ -168,7 +194,20 @@ def _votes(muscle: F64, face: F64, start: int, stop: int, period_s: float) -> tu
 
 
 def weighted_median(values: npt.NDArray[np.floating], weights: npt.NDArray[np.floating]) -> float:
-    """The value that half of the weight lies below, interpolated."""
+    """The value that half of the weight lies below, interpolated.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (N,)
+        In any order.
+    weights : ndarray of float, shape (N,)
+        Not negative.
+
+    Returns
+    -------
+    float
+        In the unit of `values`.
+    """
     order = np.argsort(values)
     cumulated = np.cumsum(weights[order]) - 0.5 * weights[order]
     return float(np.interp(0.5 * weights.sum(), cumulated, values[order]))
@@ -187,8 +226,19 @@ def _slope(time: F64, value: F64, weight: F64) -> float:
 
 
 def without_drift(series: Series, drift_ppm: float) -> F32:
-    """(T, K) the face as it would be seen with its clock put right by `drift_ppm` about mid-recording; the
-    lag itself stays.
+    """The face as it would be seen with its clock put right about mid-recording; the lag itself stays.
+
+    Parameters
+    ----------
+    series : Series
+        Activity and faces on one time base.
+    drift_ppm : float
+        Of the face's clock.
+
+    Returns
+    -------
+    ndarray of float32, shape (T, K)
+        Face values.
     """
     if drift_ppm == 0.0 or not np.isfinite(drift_ppm):
         return series.face

@@ -33,21 +33,65 @@ class Regressor(Protocol):
         """(K,) variance of a prediction in the middle of what was learnt."""
 
     def predict(self, features: npt.NDArray[np.floating]) -> F32:
-        """(N, K) of (N, F)."""
+        """Predict rows.
+
+        Parameters
+        ----------
+        features : ndarray of float, shape (N, F)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, K)
+            Outputs.
+        """
 
     def predict_one(self, features: F32) -> tuple[F32, float]:
-        """(K,) of (F,), and the factor >= 1 by which `noise` grows there."""
+        """Predict one row.
+
+        Parameters
+        ----------
+        features : ndarray of float32, shape (F,)
+            Inputs.
+
+        Returns
+        -------
+        tuple[ndarray of float32, float]
+            (K,) outputs, and the factor >= 1 by which `noise` grows there.
+        """
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """For the file."""
+        """For the file.
+
+        Returns
+        -------
+        dict[str, ndarray]
+            By name.
+        """
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of a mapping.
+    """One direction of a mapping, K outputs.
 
-    inputs, outputs: names. learnt: (K,) which outputs moved enough to be learnt; the others stay at `rest`
-    (K,). lower, upper: bounds (K,). deviation: (K,) standard deviation of the error on held-out rows.
+    Parameters
+    ----------
+    kind : str
+        `ridge`, `rff`, `mlp` or `tcn`.
+    spec : FeatureSpec
+        Layout of the features.
+    regressor : Regressor
+        What predicts.
+    inputs, outputs : tuple[str, ...]
+        Names.
+    learnt : ndarray of bool, shape (K,)
+        Which outputs moved enough to be learnt; the others stay at `rest`.
+    rest : ndarray of float32, shape (K,)
+        Values at rest.
+    lower, upper : ndarray of float32, shape (K,)
+        Bounds.
+    deviation : ndarray of float32, shape (K,)
+        Standard deviation of the error on held-out rows.
     """
 
     kind: str
@@ -62,17 +106,50 @@ class Direction:
     deviation: F32
 
     def spread(self, learnt_values: F32) -> F32:
-        """(N, K) outputs from (N, learnt) predictions, the rest filled in, within bounds."""
+        """Put predictions in their places, the rest filled in, within bounds.
+
+        Parameters
+        ----------
+        learnt_values : ndarray of float32, shape (N, L)
+            Predictions of the L outputs that were learnt.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, K)
+            Outputs.
+        """
         out = np.tile(self.rest, (len(learnt_values), 1))
         out[:, self.learnt] = learnt_values
         return np.clip(out, self.lower, self.upper)
 
     def predict(self, features: npt.NDArray[np.floating]) -> F32:
-        """(N, K) outputs for (N, F) lagged features."""
+        """Outputs for many rows.
+
+        Parameters
+        ----------
+        features : ndarray of float, shape (N, F)
+            Lagged features.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, K)
+            Outputs.
+        """
         return self.spread(self.regressor.predict(features))
 
     def predict_one(self, features: F32) -> tuple[F32, F32]:
-        """(K,) outputs and their standard deviation for one row of features."""
+        """Outputs for one row.
+
+        Parameters
+        ----------
+        features : ndarray of float32, shape (F,)
+            Lagged features.
+
+        Returns
+        -------
+        tuple[ndarray of float32, ndarray of float32]
+            (K,) outputs and (K,) their standard deviation.
+        """
         values, factor = self.regressor.predict_one(features)
         deviation = np.array(self.deviation)
         deviation[self.learnt] *= np.sqrt(factor)
@@ -81,7 +158,37 @@ class Direction:
 
 @dataclass(frozen=True)
 class Mapping:
-    """Both directions and all that a user of them must match."""
+    """Both directions and all that a user of them must match: M muscles, K face values.
+
+    Parameters
+    ----------
+    scheme : str
+        Electrode scheme.
+    muscles : tuple[str, ...]
+        (M,) names.
+    profile : str
+        Filter profile of the activity.
+    head_model : str
+        Id of the head model.
+    face_names : tuple[str, ...]
+        (K,) expression coefficients, jaw and eyelids.
+    period_s : float
+        Step of the time base.
+    lag : Lag
+        Skin behind muscle.
+    trust : Trust
+        How quality weighs a channel.
+    emg2exp : Direction
+        Muscles to face.
+    exp2emg : Direction
+        Face to muscles.
+    envelope_scale : ndarray of float32, shape (M, 2)
+        Rest and P99 of each muscle's envelope, V: envelope = sqrt((activation P99)^2 + rest^2).
+    shape : ndarray of float32, shape (S,)
+        Shape coefficients of the participant.
+    statistics : dict[str, object], optional
+        Cross-validated figures and where the data came from, for people.
+    """
 
     scheme: str
     muscles: tuple[str, ...]
@@ -101,7 +208,22 @@ class Mapping:
     """Cross-validated figures and where the data came from, for people."""
 
     def check(self, *, scheme: str, muscles: tuple[str, ...], profile: str) -> None:
-        """Raise ModelError where muscle activity is not what this mapping was fitted to."""
+        """Check that muscle activity is what this mapping was fitted to.
+
+        Parameters
+        ----------
+        scheme : str
+            Of the activity.
+        muscles : tuple[str, ...]
+            Of the activity.
+        profile : str
+            Of the activity, empty where unknown.
+
+        Raises
+        ------
+        ModelError
+            One of them is another; says which.
+        """
         if scheme != self.scheme:
             raise ModelError(
                 f"this mapping was fitted to scheme '{self.scheme}', the activity is of scheme '{scheme}'"
@@ -122,19 +244,47 @@ class Mapping:
             )
 
     def check_head(self, head_model: str) -> None:
-        """Raise ModelError where faces are of another head model."""
+        """Check that faces are of the head model this mapping was fitted to.
+
+        Parameters
+        ----------
+        head_model : str
+            Of the faces.
+
+        Raises
+        ------
+        ModelError
+            It is another.
+        """
         if head_model != self.head_model:
             raise ModelError(
                 f"this mapping was fitted to head model '{self.head_model}', the faces are of '{head_model}'"
             )
 
     def envelope(self, activation: F32) -> F32:
-        """Envelope in volts of activation (..., M)."""
+        """Envelope of an activation.
+
+        Parameters
+        ----------
+        activation : ndarray of float32, shape (..., M)
+            0..1.
+
+        Returns
+        -------
+        ndarray of float32, shape (..., M)
+            Volts.
+        """
         rest, top = self.envelope_scale.T
         return np.asarray(np.sqrt((activation * top) ** 2 + rest**2), np.float32)
 
     def save(self, path: Path) -> None:
-        """Write the file."""
+        """Write the file.
+
+        Parameters
+        ----------
+        path : Path
+            The .npz.
+        """
         arrays: dict[str, Any] = {
             "trust/mean": self.trust.mean,
             "trust/covariance": self.trust.covariance,
@@ -172,7 +322,23 @@ class Mapping:
 
     @staticmethod
     def load(path: Path) -> Mapping:
-        """Read a file written by `save`. Raises ModelError where it is missing, damaged or something else."""
+        """Read a file written by `save`; nothing in it is run.
+
+        Parameters
+        ----------
+        path : Path
+            The .npz.
+
+        Returns
+        -------
+        Mapping
+            The mapping.
+
+        Raises
+        ------
+        ModelError
+            It is missing, damaged or something else.
+        """
         try:
             with np.load(path, allow_pickle=False) as archive:
                 data = {name: archive[name] for name in archive.files}
@@ -234,7 +400,18 @@ def _from_file(header: MappingType[str, Any], data: MappingType[str, Any]) -> Ma
 
 
 def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
-    """A `Linear` from what `Linear.arrays` gave."""
+    """A `Linear` from what `Linear.arrays` gave.
+
+    Parameters
+    ----------
+    arrays : MappingType[str, ndarray]
+        By name.
+
+    Returns
+    -------
+    Linear
+        The regressor.
+    """
     f32 = {key: np.ascontiguousarray(value, np.float32) for key, value in arrays.items() if key != "weight"}
     basis = Basis(
         f32["mean"], f32["basis_deviation"], f32["frequencies"], f32["phases"], float(arrays["weight"])
@@ -246,7 +423,25 @@ def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
 
 
 def regressor_of(kind: str, arrays: MappingType[str, npt.NDArray[Any]]) -> Regressor:
-    """The regressor of `kind` from its arrays."""
+    """The regressor of `kind` from its arrays.
+
+    Parameters
+    ----------
+    kind : str
+        `ridge`, `rff`, `mlp` or `tcn`.
+    arrays : MappingType[str, ndarray]
+        By name.
+
+    Returns
+    -------
+    Regressor
+        The regressor.
+
+    Raises
+    ------
+    ModelError
+        An unknown kind.
+    """
     if kind in ("ridge", "rff"):
         return linear_of(arrays)
     if kind in ("mlp", "tcn"):
@@ -255,8 +450,19 @@ def regressor_of(kind: str, arrays: MappingType[str, npt.NDArray[Any]]) -> Regre
 
 
 def bounds(face_names: tuple[str, ...], lower: F32, upper: F32) -> tuple[F32, F32]:
-    """(K,) lower and upper bounds of a face vector: the head model's for expression, generous for jaw, 0..1
-    for lids.
+    """Bounds of a face vector: the head model's for expression, generous for jaw, 0..1 for lids.
+
+    Parameters
+    ----------
+    face_names : tuple[str, ...]
+        (K,) names.
+    lower, upper : ndarray of float32, shape (E,)
+        Bounds of the expression.
+
+    Returns
+    -------
+    tuple[ndarray of float32, ndarray of float32]
+        (K,) lower and (K,) upper bounds.
     """
     extra = len(face_names) - len(lower)
     low = np.concatenate([lower, np.full(extra, -1.0), np.zeros(0)])

@@ -68,6 +68,13 @@ class Spotter(Component):
 
     A face is joined with the displacement of the same stamp, in whatever order they come. Muscle activity may
     be of any causal filter profile; its delay is taken off.
+
+    Parameters
+    ----------
+    config : SpotterConfig, optional
+        Parameters; None for the defaults.
+    verifiers : Verifiers, optional
+        The networks that judge; None for those in models/.
     """
 
     config_type = SpotterConfig

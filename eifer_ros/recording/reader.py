@@ -34,7 +34,17 @@ _WINDOW_NS = 2 * NS
 
 
 class Recorded(NamedTuple):
-    """One item of a recording: stamp in ns, relative topic, item."""
+    """One item of a recording.
+
+    Attributes
+    ----------
+    stamp : int (ns)
+        Acquisition.
+    topic : str
+        Relative name.
+    item : Item
+        What it holds.
+    """
 
     stamp: Stamp
     topic: str
@@ -42,7 +52,19 @@ class Recorded(NamedTuple):
 
 
 class RawMessage(NamedTuple):
-    """One message as recorded: header stamp, log time, connection and CDR bytes."""
+    """One message as recorded.
+
+    Attributes
+    ----------
+    stamp : int (ns)
+        Of its header.
+    log_time : int (ns)
+        When it was recorded.
+    connection : Connection
+        Topic and type.
+    data : bytes
+        CDR bytes.
+    """
 
     stamp: Stamp
     log_time: Stamp
@@ -57,22 +79,62 @@ def read(
     start: Stamp | None = None,
     stop: Stamp | None = None,
 ) -> Iterator[Recorded]:
-    """Items of the recording at `path` (folder or .mcap file) with start <= stamp < stop, in stamp order.
+    """Items of a recording in the order of their stamps.
 
-    topics: relative names (`emg/raw`, `camera/image_raw`); None for all. Raises RecordingError for a file
-    that is missing, cut off, damaged or not of eifer, and for a message that breaks its contract.
+    Parameters
+    ----------
+    path : str or Path
+        Folder or .mcap file.
+    topics : Collection[str], optional
+        Relative names (`emg/raw`, `camera/image_raw`); None for all.
+    start : Stamp, optional
+        First stamp; None for the beginning.
+    stop : Stamp, optional
+        First stamp that is left out; None for the end.
+
+    Yields
+    ------
+    Recorded
+        One item.
+
+    Raises
+    ------
+    RecordingError
+        The file is missing, cut off, damaged or not of eifer, or a message breaks its contract.
     """
     with Bag(path) as bag:
         yield from bag.items(topics=topics, start=start, stop=stop)
 
 
 def storage_files(path: Path) -> list[Path]:
-    """The MCAP files of a recording, which may be one file, or a folder with or without metadata.yaml."""
+    """The MCAP files of a recording, which may be one file, or a folder with or without metadata.yaml.
+
+    Parameters
+    ----------
+    path : Path
+        One file, or a folder with or without metadata.yaml.
+
+    Returns
+    -------
+    list[Path]
+        In order.
+    """
     return sorted(path.glob("*.mcap")) if path.is_dir() else [path]
 
 
 def check_whole(file: Path) -> None:
-    """Raise RecordingError where an MCAP file is empty, no MCAP, or cut off mid-write."""
+    """Check that an MCAP file was closed properly.
+
+    Parameters
+    ----------
+    file : Path
+        The .mcap.
+
+    Raises
+    ------
+    RecordingError
+        It is empty, no MCAP, or cut off mid-write.
+    """
     size = file.stat().st_size
     if size == 0:
         raise RecordingError(f"{file}: the recording is empty (0 bytes)")
@@ -92,7 +154,19 @@ class Bag:
     """An open recording; a context manager.
 
     session: the session record ({} where there is none). streams: connections that eifer understands.
-    foreign: topics it does not. accept_foreign: do not insist on topics of eifer (for `info`).
+    foreign: topics it does not.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder or .mcap file.
+    accept_foreign : bool, optional
+        Do not insist on topics of eifer (for `info`).
+
+    Raises
+    ------
+    RecordingError
+        As `read`.
     """
 
     def __init__(self, path: str | Path, *, accept_foreign: bool = False) -> None:
@@ -217,9 +291,24 @@ class Bag:
     def messages(
         self, connections: Collection[Connection], start: Stamp | None = None
     ) -> Iterator[RawMessage]:
-        """Messages of `connections` in the order of their log times, not decoded.
+        """Messages in the order of their log times, not decoded.
 
-        start: first log time; found by the index.
+        Parameters
+        ----------
+        connections : Collection[Connection]
+            Topics to take.
+        start : Stamp, optional
+            First log time; found by the index.
+
+        Yields
+        ------
+        RawMessage
+            One message.
+
+        Raises
+        ------
+        RecordingError
+            The file is damaged.
         """
         try:
             for reader in self._readers:
@@ -241,7 +330,27 @@ class Bag:
     def items(
         self, *, topics: Collection[str] | None = None, start: Stamp | None = None, stop: Stamp | None = None
     ) -> Iterator[Recorded]:
-        """See `read`."""
+        """Items in the order of their stamps; see `read`.
+
+        Parameters
+        ----------
+        topics : Collection[str], optional
+            Relative names; None for all.
+        start : Stamp, optional
+            First stamp; None for the beginning.
+        stop : Stamp, optional
+            First stamp that is left out; None for the end.
+
+        Yields
+        ------
+        Recorded
+            One item.
+
+        Raises
+        ------
+        RecordingError
+            A message is damaged or breaks its contract.
+        """
         available = {stream.port for _, stream in self.streams if stream.role in (Role.ITEM, Role.PICTURE)}
         if topics is not None:
             missing = sorted(set(topics) - available)

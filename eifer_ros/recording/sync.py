@@ -41,10 +41,30 @@ _OUTLIER = 4.0
 class Sync:
     """How to bring camera stamps onto the amplifier's clock.
 
-    offset_s: to add to a camera stamp at `reference`. drift_ppm: by how much the offset grows.
-    residual_rms_s, residual_max_s: distance of the matched events from the line. error_s: standard error of
-    the offset. events: matched; missed: of either side without a partner. grade: 1 sure (under 5 ms), 2 fair
-    (under 20 ms), 3 doubtful, 0 unknown. source: what was matched.
+    Parameters
+    ----------
+    method : str
+        `led`, `audio` or `consensus`.
+    offset_s : float
+        To add to a camera stamp at `reference`.
+    drift_ppm : float
+        By how much the offset grows.
+    reference : int (ns)
+        Camera stamp at which the offset holds.
+    residual_rms_s, residual_max_s : float
+        Distance of the matched events from the line.
+    error_s : float
+        Standard error of the offset.
+    events : int
+        Matched.
+    missed : int
+        Of either side without a partner.
+    grade : int
+        1 sure (under 5 ms), 2 fair (under 20 ms), 3 doubtful, 0 unknown.
+    source : str, optional
+        What was matched.
+    notes : tuple[str, ...], optional
+        For people.
     """
 
     method: str
@@ -61,21 +81,59 @@ class Sync:
     notes: tuple[str, ...] = ()
 
     def correct(self, stamp: Stamp) -> Stamp:
-        """A camera stamp on the amplifier's clock. Unchanged where the grade is 0."""
+        """A camera stamp on the amplifier's clock. Unchanged where the grade is 0.
+
+        Parameters
+        ----------
+        stamp : int (ns)
+            Of the camera.
+
+        Returns
+        -------
+        int (ns)
+            Of the amplifier.
+        """
         if self.grade == 0:
             return stamp
         since = stamp - self.reference
         return stamp + round(self.offset_s * NS + since * self.drift_ppm * 1e-6)
 
     def undo(self, stamp: Stamp) -> Stamp:
-        """The camera stamp that `correct` brings to `stamp`, to the nanosecond or two."""
+        """The camera stamp that `correct` brings to a stamp, to the nanosecond or two.
+
+        Parameters
+        ----------
+        stamp : int (ns)
+            Of the amplifier.
+
+        Returns
+        -------
+        int (ns)
+            Of the camera.
+        """
         if self.grade == 0:
             return stamp
         since = (stamp - self.reference - self.offset_s * NS) / (1 + self.drift_ppm * 1e-6)
         return self.reference + round(since)
 
     def save(self, recording: Path) -> Path:
-        """Write it beside the recording's files; an earlier one is replaced. Returns the file."""
+        """Write it beside the recording's files; an earlier one is replaced.
+
+        Parameters
+        ----------
+        recording : Path
+            Folder or file.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            It cannot be written.
+        """
         path = sidecar_path(recording)
         tree = {"what": "eifer sync", "format": FORMAT, **asdict(self), "reference": str(self.reference)}
         part = path.with_name(path.name + ".part")
@@ -90,9 +148,22 @@ class Sync:
 
     @staticmethod
     def load(recording: Path) -> Sync | None:
-        """What stands beside the recording, or None.
+        """What stands beside a recording.
 
-        Raises InputError for a file that cannot be understood.
+        Parameters
+        ----------
+        recording : Path
+            Folder or file.
+
+        Returns
+        -------
+        Sync or None
+            None where there is none.
+
+        Raises
+        ------
+        InputError
+            The file cannot be understood.
         """
         path = sidecar_path(recording)
         if not path.exists():
@@ -112,7 +183,18 @@ def _plain(value: Any) -> Any:
 
 
 def sidecar_path(recording: Path) -> Path:
-    """Where the sync of a recording stands."""
+    """Where the sync of a recording stands.
+
+    Parameters
+    ----------
+    recording : Path
+        Folder or file.
+
+    Returns
+    -------
+    Path
+        Its sync.json.
+    """
     return recording / FILE if recording.is_dir() else recording.with_name(f"{recording.stem}.{FILE}")
 
 
@@ -123,7 +205,20 @@ CAMERA_CLOCK = frozenset(topic.name for topic in topics.items() if topic.synced)
 
 
 def restamped(item: Item, clocks: Sync) -> Item:
-    """An item of the camera's clock on the amplifier's; what EMG alone saw is there already."""
+    """An item of the camera's clock on the amplifier's; what EMG alone saw is there already.
+
+    Parameters
+    ----------
+    item : Item
+        Of a recording.
+    clocks : Sync
+        How to bring it over.
+
+    Returns
+    -------
+    Item
+        The same with another stamp, or itself.
+    """
     if getattr(item, "origin", None) is FaceOrigin.EMG:
         return item
     stamp = clocks.correct(item.stamp)
@@ -140,7 +235,26 @@ def items_synced(
     """`bag.items` with what comes from the camera brought onto the amplifier's clock, in the order of the
     corrected stamps.
 
-    clocks: `Sync.load` of the recording; None, or a grade of 0, changes nothing. Raises RecordingError.
+    Parameters
+    ----------
+    bag : Bag
+        An open recording.
+    clocks : Sync
+        `Sync.load` of the recording; None, or a grade of 0, changes nothing.
+    topics : Collection[str], optional
+        Relative names; None for all.
+    start : Stamp, optional
+        First corrected stamp; None for the beginning.
+
+    Yields
+    ------
+    Recorded
+        One item.
+
+    Raises
+    ------
+    RecordingError
+        As `Bag.items`.
     """
     available = {stream.port for _, stream in bag.streams if stream.role in (Role.ITEM, Role.PICTURE)}
     requested = available if topics is None else set(topics)
@@ -162,11 +276,26 @@ def items_synced(
 def edges(
     times_s: F64, values: npt.NDArray[np.floating], *, share: float = 0.5, hysteresis: float = 0.2
 ) -> F64:
-    """Times at which a two-level signal rises through `share` of the way from low to high, interpolated
-    between samples.
+    """Times at which a two-level signal rises, interpolated between samples.
 
     It must fall below (share - hysteresis) in between. Low and high are the middles of the two groups of
     values; a signal without two levels has no edges.
+
+    Parameters
+    ----------
+    times_s : ndarray of float64, shape (N,)
+        Seconds.
+    values : ndarray of float, shape (N,)
+        In any unit.
+    share : float, optional
+        Of the way from low to high at which it counts as risen.
+    hysteresis : float, optional
+        Share that it must fall below `share` before it may rise again.
+
+    Returns
+    -------
+    ndarray of float64, shape (K,)
+        Seconds.
     """
     x = np.asarray(values, np.float64)
     if len(x) < 4 or not np.isfinite(x).any():
@@ -191,6 +320,16 @@ def edges(
 def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
     """Low and high level of a two-level signal; equal where the groups are not at least six times as far
     apart as they are wide.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (N,)
+        In any unit.
+
+    Returns
+    -------
+    tuple[float, float]
+        In the unit of `values`.
     """
     x = np.sort(np.asarray(values, np.float64))
     middle = 0.5 * (x[0] + x[-1])
@@ -203,11 +342,27 @@ def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
 
 
 def find_led(frames: Iterable[Frame], grid: int = 24) -> tuple[tuple[int, int, int, int], float]:
-    """(x, y, w, h) in pixels of the square of a `grid` x `grid` picture that blinks most clearly, and its
-    contrast (levels / 255).
+    """The square of a picture that blinks most clearly.
 
     What moves (a face) passes through grey levels; a lamp has two and goes from one to the other within a
-    picture or two. Raises InputError where nothing blinks.
+    picture or two.
+
+    Parameters
+    ----------
+    frames : Iterable[Frame]
+        Pictures of one size.
+    grid : int, optional
+        Squares along each side.
+
+    Returns
+    -------
+    tuple[tuple[int, int, int, int], float]
+        (x, y, w, h) in pixels, and its contrast (levels / 255).
+
+    Raises
+    ------
+    InputError
+        Nothing blinks.
     """
     traces, size = [], (0, 0)
     for frame in frames:
@@ -247,7 +402,25 @@ def _cells(frame: Frame, grid: int) -> npt.NDArray[np.float32]:
 def brightness(
     frames: Iterable[Frame], region: tuple[int, int, int, int]
 ) -> tuple[npt.NDArray[np.int64], F64]:
-    """(T,) stamps in ns and (T,) mean brightness 0..255 of `region` (x, y, w, h)."""
+    """Mean brightness of a part of the picture.
+
+    Parameters
+    ----------
+    frames : Iterable[Frame]
+        T pictures.
+    region : tuple[int, int, int, int]
+        X, y, width and height, px.
+
+    Returns
+    -------
+    tuple[ndarray of int64, ndarray of float64]
+        (T,) stamps in ns and (T,) mean brightness 0..255.
+
+    Raises
+    ------
+    InputError
+        The region lies outside the pictures.
+    """
     x, y, w, h = region
     stamps, values = [], []
     for frame in frames:
@@ -262,7 +435,23 @@ def brightness(
 
 
 def read_wave(path: Path) -> tuple[F64, float]:
-    """(N,) samples -1..1 of a PCM .wav file, channels averaged, and the rate in Hz. Raises InputError."""
+    """Samples of a PCM .wav file, channels averaged.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tuple[ndarray of float64, float]
+        (N,) samples -1..1, and the rate in Hz.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is of another kind.
+    """
     try:
         with wave.open(str(path), "rb") as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), float(file.getframerate())
@@ -279,10 +468,23 @@ def read_wave(path: Path) -> tuple[F64, float]:
 
 
 def burst_onsets(samples: F64, rate_hz: float, *, window_s: float = 0.002, quiet_s: float = 0.05) -> F64:
-    """(K,) onsets of tone bursts or clicks in s from the first sample: where the short-time RMS rises through
-    half of its high level.
+    """Onsets of tone bursts or clicks: where the short-time RMS rises through half of its high level.
 
-    quiet_s: so long before an onset there was none.
+    Parameters
+    ----------
+    samples : ndarray of float64, shape (N,)
+        -1..1.
+    rate_hz : float
+        Sampling rate.
+    window_s : float, optional
+        Of the RMS.
+    quiet_s : float, optional
+        So long before an onset there was none.
+
+    Returns
+    -------
+    ndarray of float64, shape (K,)
+        Seconds from the first sample.
     """
     size = max(1, round(window_s * rate_hz))
     power = np.convolve(samples**2, np.ones(size) / size)[
@@ -305,11 +507,27 @@ def burst_onsets(samples: F64, rate_hz: float, *, window_s: float = 0.002, quiet
 def match(
     amplifier_s: F64, camera_s: F64, *, tolerance_s: float = 0.05, max_offset_s: float = 600.0
 ) -> tuple[F64, F64]:
-    """Pairs (amplifier, camera) of events that belong together, whatever the offset.
+    """Pairs of events that belong together, whatever the offset.
 
     Every difference of an amplifier's and a camera's event votes for an offset; the densest place within
-    `tolerance_s` (drift and frame period included) wins, and each event is paired with its nearest. Regular
-    events (a metronome) leave the offset open by whole periods: then the smallest offset is taken.
+    `tolerance_s` wins, and each event is paired with its nearest. Regular events (a metronome) leave the
+    offset open by whole periods: then the smallest offset is taken.
+
+    Parameters
+    ----------
+    amplifier_s : ndarray of float64, shape (A,)
+        Events, s.
+    camera_s : ndarray of float64, shape (C,)
+        Events, s.
+    tolerance_s : float, optional
+        Drift and frame period included.
+    max_offset_s : float, optional
+        Largest offset considered.
+
+    Returns
+    -------
+    tuple[ndarray of float64, ndarray of float64]
+        (K,) events of the amplifier and (K,) of the camera, s.
     """
     a, c = np.sort(amplifier_s), np.sort(camera_s)
     if not len(a) or not len(c):
@@ -349,14 +567,38 @@ def _nearest(a: F64, c: F64, offset: float, slope: float, reference: float, tole
 
 
 def ambiguous(events_s: F64, tolerance_s: float = 0.05) -> bool:
-    """Whether intervals repeat so that another offset would match nearly as many events."""
+    """Whether intervals repeat so that another offset would match nearly as many events.
+
+    Parameters
+    ----------
+    events_s : ndarray of float64, shape (N,)
+        Events, s.
+    tolerance_s : float, optional
+        How near counts as a match.
+
+    Returns
+    -------
+    bool
+        True for regular events.
+    """
     steps = np.diff(np.sort(events_s))
     return len(steps) >= 2 and float(np.ptp(steps)) < 2 * tolerance_s
 
 
 def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.NDArray[np.bool_]]:
-    """(offset at camera time `reference`, drift, reference, kept): robust line through the pairs; outliers
-    are left out.
+    """Robust line through the pairs; outliers are left out.
+
+    Parameters
+    ----------
+    amplifier_s : ndarray of float64, shape (K,)
+        Events, s.
+    camera_s : ndarray of float64, shape (K,)
+        The same events, s.
+
+    Returns
+    -------
+    tuple[float, float, float, ndarray of bool]
+        Offset at camera time `reference` in s, drift, reference in s, and (K,) which pairs were used.
     """
     difference = amplifier_s - camera_s
     inliers = np.ones(len(difference), bool)
@@ -387,7 +629,30 @@ def sync_events(
     tolerance_s: float = 0.05,
     max_offset_s: float = 600.0,
 ) -> Sync:
-    """Offset and drift from event times in s after the stamp `base` on either clock."""
+    """Offset and drift from event times.
+
+    Parameters
+    ----------
+    amplifier_s : ndarray of float64, shape (A,)
+        Events, s after `base`.
+    camera_s : ndarray of float64, shape (C,)
+        Events, s after `base`.
+    base : int (ns)
+        The stamp they count from on either clock.
+    method : str
+        For the record.
+    source : str, optional
+        What was matched, for the record.
+    tolerance_s : float, optional
+        How near counts as a match.
+    max_offset_s : float, optional
+        Largest offset considered.
+
+    Returns
+    -------
+    Sync
+        Grade 0 where nothing matches.
+    """
     a, c = match(amplifier_s, camera_s, tolerance_s=tolerance_s, max_offset_s=max_offset_s)
     total = max(len(amplifier_s), len(camera_s))
     if len(a) < MIN_EVENTS:
@@ -441,8 +706,23 @@ def coarse_offset(
     max_offset_s: float = 30.0,
     rate_hz: float = 50.0,
 ) -> float:
-    """Offset in s to add to `times_c` so that two activity curves (how much moves when) go together best, by
-    cross-correlation.
+    """Offset that makes two activity curves (how much moves when) go together best, by cross-correlation.
+
+    Parameters
+    ----------
+    times_a, times_c : ndarray of float64
+        Seconds, of the amplifier's and of the camera's curve.
+    values_a, values_c : ndarray of float64
+        One value per time, in any unit.
+    max_offset_s : float, optional
+        Largest offset considered.
+    rate_hz : float, optional
+        Of the common grid.
+
+    Returns
+    -------
+    float
+        Seconds to add to `times_c`.
     """
     start = min(times_a[0], times_c[0])
     count = int((max(times_a[-1], times_c[-1]) - start) * rate_hz) + 1

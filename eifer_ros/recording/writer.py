@@ -44,9 +44,22 @@ _LATCHED = topics.Profile(depth=1, latched=True)
 class WriterStats:
     """How a recording stands.
 
-    written: items by port. dropped: pictures by port that went because the queue was full. rejected: items
-    that broke the contract of their message, with `last_rejection` saying why. queued: items waiting. safe:
-    items that a crash can no longer take. bytes: size of the file.
+    Parameters
+    ----------
+    written : dict[str, int]
+        Items by port.
+    dropped : dict[str, int]
+        Pictures by port that went because the queue was full.
+    rejected : int
+        Items that broke the contract of their message.
+    last_rejection : str
+        Why the last of them did.
+    queued : int
+        Items waiting.
+    safe : int
+        Items that a crash can no longer take.
+    bytes : int
+        Size of the file.
     """
 
     written: dict[str, int]
@@ -70,14 +83,39 @@ class _Entry:
 class BagWriter:
     """Writes a recording; a context manager. `write` returns at once.
 
-    path: folder to make; an existing one is refused. session: what a reader should know (head model, config,
-    participant, seed, ...), JSON values. namespace: put before every port. jpeg_quality: 1..100, 0 keeps raw
-    rgb8. queue_bytes: pictures that may wait for the disk. wait: with a full queue, hold the caller back
-    (files, simulation) rather than drop the oldest picture (live). EMG and everything else that is not a
-    picture is never dropped.
+    EMG and everything else that is not a picture is never dropped.
 
-    Raises RecordingError: the path exists or cannot be made, the disk is full; at `write` and `close` what
-    befell the writing thread meanwhile.
+    Parameters
+    ----------
+    path : str or Path
+        Folder to make; an existing one is refused.
+    session : Mapping[str, object], optional
+        What a reader should know (head model, config, participant, seed, ...), JSON values.
+    namespace : str, optional
+        Put before every port.
+    jpeg_quality : int, optional
+        1..100, 0 keeps raw rgb8.
+    queue_bytes : int, optional
+        Pictures that may wait for the disk.
+    wait : bool, optional
+        With a full queue, hold the caller back (files, simulation) rather than drop the oldest picture
+        (live).
+    flush_s : float, optional
+        How often everything is handed to the disk.
+    min_free_bytes : int, optional
+        With less than this free, the recording ends in good order.
+    free_bytes : Callable[[Path], int], optional
+        How much is free where a path lies; None asks the system.
+    now : Callable[[], Stamp], optional
+        Wall clock, ns since the epoch.
+    monotonic : Callable[[], float], optional
+        Clock of the flushes, s.
+
+    Raises
+    ------
+    RecordingError
+        The path exists or cannot be made, the disk is full; at `write` and `close` what befell the writing
+        thread meanwhile.
     """
 
     def __init__(
@@ -140,7 +178,20 @@ class BagWriter:
     # ---- the caller's side ----------------------------------------------------------------------------------------------
 
     def write(self, port: str, item: Item) -> None:
-        """Queue one item. `port` is a relative topic name, or an absolute one with a leading slash."""
+        """Queue one item.
+
+        Parameters
+        ----------
+        port : str
+            Relative topic name, or an absolute one with a leading slash.
+        item : Item
+            What to write.
+
+        Raises
+        ------
+        RecordingError
+            What befell the writing thread meanwhile.
+        """
         size = 0
         if isinstance(item, Frame):
             size = item.image.nbytes + (item.depth.nbytes if item.depth is not None else 0)
@@ -164,9 +215,23 @@ class BagWriter:
             self._condition.notify_all()
 
     def write_message(self, topic: str, type_name: str, message: Any, stamp: Stamp) -> None:
-        """Queue a message that is no item of eifer (diagnostics). topic: as `port` of `write`.
+        """Queue a message that is no item of eifer (diagnostics).
 
-        message: of `messages.ROSBAGS.make`.
+        Parameters
+        ----------
+        topic : str
+            As `port` of `write`.
+        type_name : str
+            `diagnostic_msgs/msg/DiagnosticArray`, ...
+        message : object
+            Of `messages.ROSBAGS.make`.
+        stamp : int (ns)
+            Log time.
+
+        Raises
+        ------
+        RecordingError
+            What befell the writing thread meanwhile.
         """
         with self._condition:
             self._check()
@@ -377,7 +442,20 @@ class BagWriter:
 
 
 def open_bag(path: Path, custom: Mapping[str, str]) -> Writer:
-    """A rosbag2 MCAP writer, open, with zstd chunks that carry a checksum: any reader notices a damaged one."""
+    """A rosbag2 MCAP writer, open, with zstd chunks that carry a checksum: any reader notices a damaged one.
+
+    Parameters
+    ----------
+    path : Path
+        Folder to make.
+    custom : Mapping[str, str]
+        `custom_data` of metadata.yaml.
+
+    Returns
+    -------
+    Writer
+        To be closed by the caller.
+    """
     writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     for key, value in custom.items():

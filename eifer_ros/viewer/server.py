@@ -67,7 +67,22 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 
 
 def status_of(host: LocalHost, board: Board, live: bool) -> dict[str, Any]:
-    """Rates, latencies, drops, clock figures and the health of every component, as JSON values."""
+    """Rates, latencies, drops, clock figures and the health of every component.
+
+    Parameters
+    ----------
+    host : LocalHost
+        The graph.
+    board : Board
+        What the page shows.
+    live : bool
+        The items are of this moment.
+
+    Returns
+    -------
+    dict[str, object]
+        JSON values.
+    """
     health = host.health()
     rates = {port: round(rate, 1) for port, rate in sorted(board.rates().items())}
     latency = {
@@ -118,9 +133,20 @@ def _plain(value: Any) -> Any:
 class Viewer:
     """Serves the page. `take` is a tap for every port; `start` returns once the page can be opened.
 
-    status: makes the figures shown once a second. controls: groups of buttons by name (`record`, `calibrate`,
-    `arm`, `player`). live: the items are of this moment (their age means something). title: what is being
-    looked at.
+    Parameters
+    ----------
+    config : ViewConfig, optional
+        Parameters; None for the defaults.
+    title : str, optional
+        What is being looked at.
+    live : bool, optional
+        The items are of this moment (their age means something).
+    controls : dict[str, Control], optional
+        Groups of buttons by name (`record`, `calibrate`, `arm`, `player`).
+    status : Callable[[], dict[str, object]], optional
+        Makes the figures shown once a second.
+    facts : dict[str, object], optional
+        What a page must know first.
     """
 
     def __init__(
@@ -168,7 +194,15 @@ class Viewer:
     # ---- from the pipeline ------------------------------------------------------------------------------------------
 
     def take(self, port: str, item: Item) -> None:
-        """Tap: store, and wake whoever waits. Some microseconds."""
+        """Tap: store, and wake whoever waits. Some microseconds.
+
+        Parameters
+        ----------
+        port : str
+            Relative topic name.
+        item : Item
+            What came.
+        """
         self.board.take(port, item)
 
     def _changed(self, port: str) -> None:
@@ -206,7 +240,20 @@ class Viewer:
         return len(self._pages)
 
     def start(self) -> str:
-        """Serve; returns the address. Raises MissingExtra, and DeviceError where the port is taken."""
+        """Serve.
+
+        Returns
+        -------
+        str
+            The address to open.
+
+        Raises
+        ------
+        MissingExtra
+            Aiohttp is not installed.
+        DeviceError
+            The port is taken.
+        """
         try:
             import aiohttp.web  # noqa: F401
         except ImportError:
@@ -434,7 +481,13 @@ class Viewer:
             on_count(len(self._pages))
 
     def hello(self) -> dict[str, Any]:
-        """What a page must know first."""
+        """What a page must know first.
+
+        Returns
+        -------
+        dict[str, object]
+            JSON values.
+        """
         channels, head = (
             self.board.newest(topics.EMG_CHANNELS.name),
             self.board.newest(topics.HEAD_MODEL.name),
@@ -454,7 +507,27 @@ class Viewer:
         }
 
     def handle_command(self, name: str, verb: str, values: dict[str, Any]) -> str:
-        """A button was pressed. Raises EiferError."""
+        """A button was pressed.
+
+        Parameters
+        ----------
+        name : str
+            Group of buttons.
+        verb : str
+            Which of them.
+        values : dict[str, object]
+            What it carries.
+
+        Returns
+        -------
+        str
+            One sentence for the page.
+
+        Raises
+        ------
+        EiferError
+            It cannot be done.
+        """
         control = self.controls.get(name)
         if control is None:
             raise InputError(
@@ -464,7 +537,20 @@ class Viewer:
 
 
 def check_address(host: str, port: int) -> None:
-    """Raise ConfigError for an address that cannot be one."""
+    """Raise ConfigError for an address that cannot be one.
+
+    Parameters
+    ----------
+    host : str
+        Name or address.
+    port : int
+        TCP port.
+
+    Raises
+    ------
+    ConfigError
+        They cannot be an address.
+    """
     if not host or any(letter.isspace() for letter in host) or not 0 <= port <= 65535:
         raise ConfigError(
             f"--host {host!r} --port {port}: give an address such as 127.0.0.1 and a port from 0 to 65535"

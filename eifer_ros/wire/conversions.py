@@ -57,7 +57,17 @@ the motion.
 
 @dataclass(frozen=True, slots=True)
 class WireMessage:
-    """One message on its way out: relative topic, type name and the message."""
+    """One message on its way out.
+
+    Parameters
+    ----------
+    topic : str
+        Relative name.
+    type_name : str
+        `eifer_msgs/msg/FlameParameters`, ...
+    message : object
+        Of one of the message families.
+    """
 
     topic: str
     type_name: str
@@ -77,7 +87,23 @@ def _header(family: Family, stamp: Stamp, frame_id: str) -> Any:
 
 
 def stamp_of(message: Any) -> Stamp:
-    """Nanoseconds of a message's header. Raises WireError where nanosec is out of range."""
+    """Nanoseconds of a message's header. Raises WireError where nanosec is out of range.
+
+    Parameters
+    ----------
+    message : object
+        With a header.
+
+    Returns
+    -------
+    int (ns)
+        Since the epoch.
+
+    Raises
+    ------
+    WireError
+        Nanosec is out of range.
+    """
     return _moment(f"{_name(message)}.header.stamp", message.header.stamp)
 
 
@@ -670,8 +696,27 @@ def frame_to_wire(
 ) -> list[WireMessage]:
     """camera_info, depth, then the picture, so that a reader has the others when the picture arrives.
 
-    jpeg_quality: 1..100 sends `sensor_msgs/CompressedImage` on `<port>/compressed` and depth as 16UC1
-    millimetres; 0 sends the raw rgb8 image and depth as 32FC1 metres.
+    Parameters
+    ----------
+    item : Frame
+        The picture.
+    port : str
+        Its topic.
+    family : Family, optional
+        Which message classes to make.
+    jpeg_quality : int, optional
+        1..100 sends `sensor_msgs/CompressedImage` on `<port>/compressed` and depth as 16UC1 millimetres; 0
+        sends the raw rgb8 image and depth as 32FC1 metres.
+
+    Returns
+    -------
+    list[WireMessage]
+        In the order to be sent.
+
+    Raises
+    ------
+    WireError
+        The picture cannot be encoded.
     """
     base = port.rsplit("/", 1)[0]
     messages = []
@@ -719,9 +764,22 @@ _PIXELS: dict[str, tuple[type, int]] = {
 
 
 def pixels_of(message: Any) -> npt.NDArray[Any]:
-    """Pixels of a `sensor_msgs/Image` as (H, W) or (H, W, C), honouring `step` and byte order.
+    """Pixels of a `sensor_msgs/Image`, honouring `step` and byte order. No cv_bridge.
 
-    No cv_bridge.
+    Parameters
+    ----------
+    message : object
+        The image.
+
+    Returns
+    -------
+    ndarray, shape (H, W)
+        Or (H, W, C) in the encoding's element type.
+
+    Raises
+    ------
+    WireError
+        An unknown encoding, or sizes that disagree.
     """
     if message.encoding not in _PIXELS:
         raise WireError(f"Image.encoding is '{message.encoding}'; supported are {', '.join(_PIXELS)}")
@@ -743,7 +801,23 @@ def pixels_of(message: Any) -> npt.NDArray[Any]:
 
 
 def picture_of(message: Any) -> npt.NDArray[np.uint8]:
-    """RGB (H, W, 3) uint8 of a `sensor_msgs/Image` or `CompressedImage`."""
+    """RGB of a `sensor_msgs/Image` or `CompressedImage`.
+
+    Parameters
+    ----------
+    message : object
+        The image.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        RGB.
+
+    Raises
+    ------
+    WireError
+        It cannot be decoded.
+    """
     if hasattr(message, "format"):
         data = np.frombuffer(memoryview(message.data), np.uint8)
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
@@ -786,7 +860,18 @@ class FrameAssembler:
         self._depth: tuple[Stamp, npt.NDArray[np.float32]] | None = None
 
     def add(self, message: Any) -> Frame | None:
-        """Take one of the messages of a camera; returns a Frame when it was the picture."""
+        """Take one of the messages of a camera.
+
+        Parameters
+        ----------
+        message : object
+            Camera_info, depth or picture.
+
+        Returns
+        -------
+        Frame or None
+            A Frame when it was the picture.
+        """
         if hasattr(message, "distortion_model"):
             matrix = np.asarray(message.k, np.float64).reshape(3, 3)
             _Gate("CameraInfo").values("k", matrix)
@@ -857,19 +942,67 @@ FRAME_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sens
 
 
 def wire_type(item_type: type) -> str:
-    """Wire type name of a domain type other than Frame."""
+    """Wire type name of a domain type other than Frame.
+
+    Parameters
+    ----------
+    item_type : type
+        Of `types`.
+
+    Returns
+    -------
+    str
+        `eifer_msgs/msg/FlameParameters`, ...
+    """
     return _TO[item_type][0]
 
 
 def wire_type_on(port: str, item_type: type) -> str:
-    """Wire type name of what leaves through `port`."""
+    """Wire type name of what leaves through `port`.
+
+    Parameters
+    ----------
+    port : str
+        Relative topic name.
+    item_type : type
+        Of `types`.
+
+    Returns
+    -------
+    str
+        `eifer_msgs/msg/FlameParameters`, ...
+    """
     return _JOINT_STATE[0] if port == JOINT_STATES else wire_type(item_type)
 
 
 def to_wire(
     item: Item, port: str, family: Family = ROSBAGS, *, frame_id: str = "", jpeg_quality: int = 0
 ) -> list[WireMessage]:
-    """The messages of `item` as it leaves through `port` (a relative topic name). Raises WireError."""
+    """The messages of an item.
+
+    Parameters
+    ----------
+    item : Item
+        What leaves.
+    port : str
+        Relative topic name.
+    family : Family, optional
+        Which message classes to make.
+    frame_id : str, optional
+        Of the header, where the item has none.
+    jpeg_quality : int, optional
+        Of pictures, see `frame_to_wire`.
+
+    Returns
+    -------
+    list[WireMessage]
+        In the order to be sent.
+
+    Raises
+    ------
+    WireError
+        The item breaks the contract of its message.
+    """
     if isinstance(item, Frame):
         return frame_to_wire(item, port, family, jpeg_quality=jpeg_quality)
     type_name, convert, default_frame = _TO[type(item)] if port != JOINT_STATES else _JOINT_STATE
@@ -877,7 +1010,25 @@ def to_wire(
 
 
 def from_wire(message: Any, type_name: str) -> Item:
-    """The item a message stands for. Raises WireError where it breaks its contract."""
+    """The item a message stands for.
+
+    Parameters
+    ----------
+    message : object
+        Of any of the message families.
+    type_name : str
+        Its type.
+
+    Returns
+    -------
+    Item
+        What it holds.
+
+    Raises
+    ------
+    WireError
+        It breaks its contract.
+    """
     if type_name not in _FROM:
         raise WireError(f"{type_name} is not a type of eifer's items; pictures go through FrameAssembler")
     try:
