@@ -1,9 +1,9 @@
 """The full pipeline: `ros2 launch eifer_ros eifer.launch.py source:=performer`.
 
 Camera, reconstruction, EMG processing and mapping run in one process (`composed:=true`), so that raw pictures
-stay off the wire. source:=performer is the simulated participant; source:=realsense a camera of its own and
-the amplifier of `emg_source`; source:=topic takes the pictures of a driver that runs already (realsense-ros,
-v4l2_camera, ...) and EMG from emg/raw.
+stay off the wire. source:=performer is the simulated participant; webcam, video and realsense open a camera,
+and beside it the amplifier of `emg_source` in the parameter file; topic takes the pictures of a driver that
+runs already (realsense-ros, v4l2_camera, ...) and EMG from emg/raw. `camera:=` gives the camera's address.
 """
 
 from typing import Any
@@ -11,29 +11,45 @@ from typing import Any
 from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 
-from eifer_ros import launching
+from eifer_ros import graph, launching
 
-COMPONENTS = {
-    "performer": ["performer", "reconstruction", "emg", "mapping"],
-    "realsense": ["camera", "emg_source", "reconstruction", "emg", "mapping"],
-    "topic": ["reconstruction", "emg", "mapping"],
-}
-"""What runs for each source."""
+
+def combination(context: LaunchContext, source: str) -> list[str]:
+    """The components that the arguments ask for; the pipeline of one process takes the same."""
+    emg = source in ("performer", "topic") or launching.is_true(context, "emg")
+    sources = {"performer": ["performer"], "topic": []}.get(
+        source, ["camera", *(["emg_source"] if emg else [])]
+    )
+    return graph.chain(
+        source=sources,
+        camera=True,
+        emg=emg,
+        mapping=True,
+        micro=launching.is_true(context, "micro"),
+        avatar=launching.is_true(context, "avatar"),
+        animatronic=launching.is_true(context, "animatronic"),
+    )
+
+
+def camera_address(context: LaunchContext, source: str) -> str:
+    """The camera's address; raises ValueError for a video without a file."""
+    address = launching.value(context, "camera") or graph.SOURCES[source]
+    if address == graph.SOURCES["video"]:
+        raise ValueError("source:=video needs a file: camera:=video:/path/to/face.mp4")
+    return address
 
 
 def compose(context: LaunchContext) -> list[Any]:
     """The actions, now that the arguments are known."""
-    source, transport = launching.value(context, "source"), launching.value(context, "image_transport")
+    source = launching.value(context, "source")
+    transport = launching.value(context, "image_transport")
     image, info = launching.value(context, "image_topic"), launching.value(context, "camera_info_topic")
     params_file = launching.params_file(context)
-    components = list(COMPONENTS[source])
-    if source == "realsense" and not launching.is_true(context, "emg"):
-        components.remove("emg_source")
-    if launching.is_true(context, "avatar"):
-        components.append("avatar")
-    given: dict[str, Any] = {"camera.url": "realsense"} if source == "realsense" else {}
+    components = combination(context, source)
+    given: dict[str, Any] = {}
+    if "camera" in components:
+        given["camera.url"] = camera_address(context, source)
     if launching.is_true(context, "micro"):
-        components.append("spotter")
         given["reconstruction.micro"] = True
     remapped: dict[str, str] = {}
     if source == "topic":
@@ -81,7 +97,15 @@ def generate_launch_description() -> LaunchDescription:
         [
             *launching.common_arguments(),
             launching.argument(
-                "source", "performer", "where pictures and EMG come from", ["performer", "realsense", "topic"]
+                "source",
+                "performer",
+                "where pictures and EMG come from",
+                ["performer", "webcam", "video", "realsense", "topic"],
+            ),
+            launching.argument(
+                "camera",
+                "",
+                "address of the camera, such as webcam:1 or video:/data/face.mp4; empty: the usual of source",
             ),
             launching.argument(
                 "image_topic", "/camera/camera/color/image_raw", "source:=topic: the driver's pictures"
@@ -98,7 +122,7 @@ def generate_launch_description() -> LaunchDescription:
             launching.argument(
                 "emg",
                 "true",
-                "source:=realsense: open the amplifier of emg_source in the parameter file",
+                "beside a camera: open the amplifier of emg_source in the parameter file",
                 ["true", "false"],
             ),
             launching.argument(
@@ -111,6 +135,12 @@ def generate_launch_description() -> LaunchDescription:
                 "avatar",
                 "false",
                 "send the face to avatars as well (section avatar of the parameter file)",
+                ["true", "false"],
+            ),
+            launching.argument(
+                "animatronic",
+                "false",
+                "drive joints as well, disarmed (section animatronic of the parameter file)",
                 ["true", "false"],
             ),
             launching.argument(

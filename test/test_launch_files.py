@@ -102,6 +102,14 @@ def test_every_argument_that_is_read_is_declared(tree: ast.Module) -> None:
     assert read <= set(declared(tree))
 
 
+def test_the_full_pipeline_can_be_launched_from_every_source() -> None:
+    from eifer_ros import graph
+
+    tree = ast.parse((ROOT / "launch" / "eifer.launch.py").read_text())
+    (source,) = (call for call in calls(tree, "argument") if text(call.args[0]) == "source")
+    assert set(ast.literal_eval(source.args[3])) == set(graph.SOURCES)
+
+
 def test_launch_files_need_nothing_that_the_python_of_ros_lacks() -> None:
     allowed = {"launch", "launch_ros", "lifecycle_msgs", "ament_index_python", "eifer_ros"}
     for path in [*FILES, SHARED]:
@@ -110,9 +118,10 @@ def test_launch_files_need_nothing_that_the_python_of_ros_lacks() -> None:
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""] if not node.level else []
                 assert not node.level or node.module == "topics", f"{path.name}: {node.module}"
-                assert node.module != "eifer_ros" or [alias.name for alias in node.names] == ["launching"], (
-                    path.name
-                )
+                assert node.module != "eifer_ros" or {alias.name for alias in node.names} <= {
+                    "launching",
+                    "graph",
+                }, path.name
             for name in names:
                 top = name.split(".")[0]
                 assert top in allowed or top in sys.stdlib_module_names, f"{path.name} imports {name}"
@@ -121,7 +130,7 @@ def test_launch_files_need_nothing_that_the_python_of_ros_lacks() -> None:
 def test_topics_and_quality_of_service_load_with_the_standard_library_alone() -> None:
     import subprocess
 
-    script = "import eifer_ros.topics as topics; print(len(topics.TOPICS))"
+    script = "from eifer_ros import graph, topics; print(len(topics.TOPICS), graph.SOURCES)"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}"],
         capture_output=True,

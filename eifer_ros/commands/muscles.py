@@ -34,64 +34,82 @@ def simulate(
     out: Out,
     minutes: Annotated[float, typer.Option(help="Length of the session.", min=0.01)] = 3.0,
     seed: Annotated[
-        int, typer.Option(help="Who performs: face, skin, muscles, electrode placement.", min=0)
-    ] = 7,
+        int | None, typer.Option(help="Who performs: face, skin, muscles, electrode placement.", min=0)
+    ] = None,
     session: Annotated[
-        int, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)
-    ] = 0,
-    sensors: Annotated[str, typer.Option(help="on: electrodes and cables on the face; off: bare.")] = "on",
-    scheme: Annotated[str, typer.Option(help="fridlund, kuramoto, both, or a scheme file.")] = "fridlund",
+        int | None, typer.Option(help="Which session of that person: other timing, repeats and noise.", min=0)
+    ] = None,
+    sensors: Annotated[
+        str | None, typer.Option(help="on: electrodes and cables on the face; off: bare.")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="fridlund, kuramoto, both, or a scheme file.")] = None,
     program: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="session, calibration, emotions, conversation, free, rest, maximum, micro or micro_talking."
         ),
-    ] = "session",
+    ] = None,
     emg_mode: Annotated[
-        str, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")
-    ] = "fast",
+        str | None, typer.Option("--emg-mode", help="fast: shaped noise; units: every motor unit.")
+    ] = None,
     lag: Annotated[
-        float, typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15)
-    ] = 0.07,
+        float | None,
+        typer.Option(help="How long the skin follows after the muscle, seconds.", min=0.03, max=0.15),
+    ] = None,
     fps: Annotated[
-        float, typer.Option(help="Pictures per second; micro-expressions want 100 or more.", min=1, max=1000)
-    ] = 30.0,
-    size: Annotated[str, typer.Option(help="Width and height of the pictures.")] = "640x480",
+        float | None,
+        typer.Option(help="Pictures per second; micro-expressions want 100 or more.", min=1, max=1000),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Width and height of the pictures, as in 640x480.")] = None,
     camera: Annotated[bool, typer.Option(help="Render pictures.")] = True,
     emg: Annotated[bool, typer.Option(help="Make sEMG.")] = True,
+    config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
     """Record a simulated participant, camera and sEMG, with the truth beside it."""
-    from ..config import build
     from ..errors import ConfigError
+    from ..pipeline import open_config
     from ..simulation.performer import PerformerConfig
     from ..workflows.simulate import simulate_recording
 
-    if sensors not in ("on", "off"):
+    if sensors not in (None, "on", "off"):
         raise ConfigError(f"--sensors {sensors}: write on or off")
-    values = {
-        "seed": seed,
-        "session": session,
-        "sensors": sensors == "on",
-        "scheme": scheme,
-        "program": program,
-        "emg_mode": emg_mode,
-    }
-    width, cross, height = size.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
-        raise ConfigError(f"--size {size}: write width x height, as in 640x480")
-    config = build(
+    width, height = _size(size)
+    file = open_config(config)
+    file.require(["performer"])
+    participant = file.config(
+        "performer",
         PerformerConfig,
-        values | {"lag_s": lag, "fps": fps, "width": int(width), "height": int(height)},
-        "simulate",
+        seed=seed,
+        session=session,
+        sensors=None if sensors is None else sensors == "on",
+        scheme=scheme,
+        program=program,
+        emg_mode=emg_mode,
+        lag_s=lag,
+        fps=fps,
+        width=width,
+        height=height,
     )
     with until_interrupted() as stop, bar("simulating", as_json) as progress:
         result = simulate_recording(
-            out, minutes, config, camera=camera, emg=emg, progress=progress, stop=stop
+            out, minutes, participant, camera=camera, emg=emg, progress=progress, stop=stop
         )
     rows = [(port, f"{count} items") for port, count in sorted(result["written"].items())]
     rows += [("bag", str(out)), ("size", f"{result['bytes'] / 1e6:.1f} MB")]
-    show(result, as_json, f"Simulated participant {seed}, session {session}", rows)
+    show(result, as_json, f"Simulated participant {participant.seed}, session {participant.session}", rows)
+
+
+def _size(text: str | None) -> tuple[int, int] | tuple[None, None]:
+    """Width and height of `640x480`."""
+    from ..errors import ConfigError
+
+    if text is None:
+        return None, None
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise ConfigError(f"--size {text}: write width x height, as in 640x480")
+    return int(width), int(height)
 
 
 def fit(
@@ -107,16 +125,20 @@ def fit(
         Path | None, typer.Option(help="Calibration file; else made from the movements in the recording.")
     ] = None,
     faces: Annotated[str, typer.Option(help="auto, pictures, face/vision or truth/face.")] = "auto",
+    config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
     """Fit muscles to face and face to muscles for one participant, from one recording."""
     from ..mapping.fit import FitSettings
+    from ..pipeline import open_config
     from ..workflows.fit import fit_recording
 
+    file = open_config(config)
+    file.require(["emg", "reconstruction"])
     with bar("fitting", as_json) as progress:
         settings = FitSettings(kind=model, ahead_s=ahead)
         result = fit_recording(
-            session, out, settings, calibration=calibration, faces=faces, progress=progress
+            session, out, settings, calibration=calibration, faces=faces, config=file, progress=progress
         ).as_dict()
     lag = "unknown"
     if result["lag_s"] is not None:
@@ -155,7 +177,6 @@ def calibrate(
     """Find rest level and full scale of every channel, guided through eleven movements or from a recording of
     them.
     """
-    from ..emg.emg_processing import EmgConfig
     from ..pipeline import open_config
     from ..workflows.calibrate import calibrate_live, calibrate_recording
 
@@ -164,7 +185,7 @@ def calibrate(
     if Path(source).expanduser().exists():
         with bar("reading", as_json) as progress:
             calibration, path = (
-                calibrate_recording(Path(source).expanduser(), out, file.config("emg", EmgConfig), progress),
+                calibrate_recording(Path(source).expanduser(), out, file, progress),
                 out,
             )
     else:

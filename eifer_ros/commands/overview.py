@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .console import Json, out_console, show, stages, until_interrupted
+from .console import ConfigFile, Json, out_console, show, stages, until_interrupted
 
 
 def demo(
@@ -20,18 +20,20 @@ def demo(
     seed: Annotated[int, typer.Option(help="Who performs.", min=0)] = 7,
     sensors: Annotated[bool, typer.Option(help="Electrodes and cables on the face.")] = True,
     quick: Annotated[bool, typer.Option(help="Smaller pictures and a shorter performance.")] = False,
+    config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
     """Run everything on a simulated participant: calibration, fit, live reconstruction, mapping and fusion; a
     bag and a page remain.
     """
+    from ..pipeline import open_config
     from ..workflows.demo import DemoSettings, run_demo
 
     settings = DemoSettings(seed=seed, sensors=sensors)
     if quick:
         settings = DemoSettings(seed=seed, sensors=sensors, live_s=20.0, size=(320, 240), fps=15.0)
     with until_interrupted() as stop, stages(as_json) as progress:
-        result = run_demo(out, settings, progress=progress, stop=stop)
+        result = run_demo(out, settings, open_config(config), progress=progress, stop=stop)
     if as_json:
         print(json.dumps({"values": result.values, "notes": result.notes, "files": result.files}, indent=2))
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import ConfigFile
 from ..emg.calibration import Calibration
 from ..emg.calibration_session import CalibrationSession, Prompt
-from ..emg.emg_processing import EmgConfig, EmgProcessing
+from ..emg.emg_processing import EmgProcessing
 from ..errors import DeviceError, InputError
 from ..pipeline import Pipeline, Request
 from ..recording.writer import BagWriter
@@ -26,11 +26,11 @@ TURN_S = 0.05
 
 
 def calibrate_recording(
-    path: Path, out: Path, emg: EmgConfig | None = None, progress: Progress | None = None
+    path: Path, out: Path, config: ConfigFile | None = None, progress: Progress | None = None
 ) -> Calibration:
     """From a recording with markers. `out` must not exist."""
     _require_new(out)
-    session = load_session(path, faces="none", emg=emg, progress=progress).calibrated()
+    session = load_session(path, faces="none", config=config, progress=progress).calibrated()
     assert session.calibration is not None
     session.calibration.save(out)
     return session.calibration

@@ -16,12 +16,13 @@ import numpy as np
 
 from .. import topics
 from ..component import Component, Emission, Port
+from ..config import ConfigFile
 from ..errors import InputError
 from ..evaluation.metrics import displacement_basis, vertex_error_mm
 from ..head.model import HeadModel, load_head
 from ..hosts.local import LocalHost
 from ..mapping.scores import scores
-from ..pipeline import Pipeline
+from ..pipeline import Pipeline, open_config
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
 from ..recording.writer import BagWriter
 from ..types import F32, FaceState, FaceStatus, Frame, Item, seconds
@@ -82,6 +83,7 @@ class _Seeing(Reconstruction):
 def run_demo(
     out: Path,
     settings: DemoSettings | None = None,
+    config: ConfigFile | Path | None = None,
     *,
     progress: StageCallback | None = None,
     stop: threading.Event | None = None,
@@ -89,11 +91,12 @@ def run_demo(
     """Run it. `out` must be new or empty. progress: called with the stage and the share of it that is done."""
     settings = settings or DemoSettings()
     report_progress: StageCallback = progress or (lambda stage, share: None)
+    file = config if isinstance(config, ConfigFile) else open_config(config)
     new_folder(out)
     result = DemoResult()
     begin = time.perf_counter()
-    fitted = _calibrate(out, settings, report_progress, stop, result)
-    log, host, bag = _perform(out, settings, fitted, report_progress, stop)
+    fitted = _calibrate(out, settings, file, report_progress, stop, result)
+    log, host, bag = _perform(out, settings, file, fitted, report_progress, stop)
     result.values["seconds"] = time.perf_counter() - begin
     _score(result, fitted, log, host)
     _bag_figures(result, bag)
@@ -151,12 +154,14 @@ def _watch(
 def _calibrate(
     out: Path,
     settings: DemoSettings,
+    file: ConfigFile,
     report_progress: StageCallback,
     stop: threading.Event | None,
     result: DemoResult,
 ) -> FitResult:
     """The 11 movements, recorded, calibrated and fitted to."""
     pipeline = Pipeline.from_config(
+        file,
         components=("performer", "emg", "reconstruction"),
         values={
             "performer": _performer(settings, 0, "calibration", settings.calibration_s),
@@ -202,14 +207,16 @@ def _calibrate(
 def _perform(
     out: Path,
     settings: DemoSettings,
+    file: ConfigFile,
     fitted: FitResult,
     report_progress: StageCallback,
     stop: threading.Event | None,
 ) -> tuple[Log, LocalHost, BagWriter]:
     """The live part: another session of the same person, everything running, the camera covered for a while."""
-    reconstruction = _Seeing(ReconstructionConfig())
+    reconstruction = _Seeing(file.config("reconstruction", ReconstructionConfig))
     reconstruction.use_reference(fitted.session.reference)
     pipeline = Pipeline.from_config(
+        file,
         components=("performer", "emg", "reconstruction", "mapping"),
         values={
             "performer": _performer(settings, 1, "emotions", settings.live_s),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
+from ..config import ConfigFile
 from ..emg.calibration import Calibration
-from ..emg.emg_processing import EmgConfig
 from ..emg.filters import design, profile_named
 from ..emg.protocol import PROTOCOL, movement_named
 from ..errors import InputError
@@ -145,7 +145,7 @@ def fit_recording(
     *,
     calibration: Path | None = None,
     faces: str = "auto",
-    emg: EmgConfig | None = None,
+    config: ConfigFile | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
     """Read a recording, calibrate it where no calibration is given, fit, and write the mapping to `out`
@@ -154,7 +154,7 @@ def fit_recording(
     if out is not None and out.exists():
         raise InputError(f"{out}: exists; a mapping is never overwritten, give another --out")
     stored = Calibration.load(calibration) if calibration is not None else None
-    session = load_session(path, faces=faces, emg=emg, progress=progress).calibrated(stored)
+    session = load_session(path, faces=faces, config=config, progress=progress).calibrated(stored)
     fitted = fit_session(session, settings, progress)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import topics
+from ..config import ConfigFile
 from ..emg.calibration import Calibration, calibrate_recording
 from ..emg.emg_processing import EmgConfig, EmgProcessing
 from ..errors import InputError
@@ -90,24 +91,26 @@ def load_session(
     path: Path,
     *,
     faces: str = "auto",
-    emg: EmgConfig | None = None,
+    config: ConfigFile | None = None,
     progress: Progress | None = None,
     synced: bool = True,
 ) -> Session:
     """Read a recording.
 
     faces: `auto` takes face/vision, else reconstructs the pictures, else the simulation's truth; or the name
-    of a topic, or `pictures`, or `none`. emg: how raw EMG becomes activity; recorded activity is used only
-    where there is no raw EMG. synced: bring the stamps of faces onto the amplifier's clock where `eifer sync`
-    found out how. Raises RecordingError, and InputError where the topic asked for is not there.
+    of a topic, or `pictures`, or `none`. config: how raw EMG becomes activity and pictures become faces
+    (sections `emg` and `reconstruction`); recorded activity is used only where there is no raw EMG. synced:
+    bring the stamps of faces onto the amplifier's clock where `eifer sync` found out how. Raises
+    RecordingError, and InputError where the topic asked for is not there.
     """
     session = Session(path)
     with Bag(path) as bag:
         present = {stream.port for _, stream in bag.streams}
     source = _face_source(path, faces, present)
-    processing = EmgProcessing(emg or EmgConfig())
+    file = config or ConfigFile()
+    processing = EmgProcessing(file.config("emg", EmgConfig))
     processing.setup()
-    reconstruction = Reconstruction(ReconstructionConfig())
+    reconstruction = Reconstruction(file.config("reconstruction", ReconstructionConfig))
     if source == "pictures":
         reconstruction.setup()
     session.faces_from = source

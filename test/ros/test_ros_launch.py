@@ -156,7 +156,7 @@ def test_colcon_installs_every_node_with_the_python_of_the_environment(installed
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["eifer.launch.py", "source:=webcam"], "performer"),
+        (["eifer.launch.py", "source:=lantern"], "performer"),
         (["eifer.launch.py", "params_file:=/nowhere/mine.yaml"], "/nowhere/mine.yaml"),
         (["eifer.launch.py", "autostart:=perhaps"], "perhaps"),
         (["replay.launch.py"], "bag:="),

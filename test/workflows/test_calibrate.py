@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eifer_ros.config import ConfigFile
 from eifer_ros.emg.calibration import Calibration
 from eifer_ros.emg.calibration_session import Prompt
-from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
+from eifer_ros.emg.emg_processing import EmgProcessing
 from eifer_ros.emg.montage import FRIDLUND
 from eifer_ros.emg.protocol import PROTOCOL
 from eifer_ros.errors import DeviceError, InputError
@@ -291,7 +292,7 @@ def test_a_calibration_from_a_recording_takes_the_signal_profile_it_is_given(
     recording: Path, tmp_path: Path
 ) -> None:
     live = calibrate_recording(recording, tmp_path / "live.yaml")
-    other = calibrate_recording(recording, tmp_path / "50.yaml", EmgConfig(profile="rms100"))
+    other = calibrate_recording(recording, tmp_path / "50.yaml", ConfigFile({"emg": {"profile": "rms100"}}))
     assert (live.profile, other.profile) == ("live", "rms100")
     assert Calibration.load(tmp_path / "50.yaml").profile == "rms100"
 
