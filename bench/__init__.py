@@ -42,3 +42,9 @@ def report(figure: str, value: float | int | str | None, unit: str, n: int) -> N
 def note(text: str) -> None:
     """A remark beside the figures, on standard error, so that standard output stays JSON lines."""
     print(text, file=sys.stderr, flush=True)
+
+
+def shared_data(name: str) -> Path | None:
+    """A file of the test data (folder: EIFER_TEST_DATA, else `shared/data` beside the source tree), or None."""
+    folder = Path(os.environ.get("EIFER_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    return folder / name if (folder / name).exists() else None

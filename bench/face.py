@@ -16,7 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bench import note, report
+from bench import note, report, shared_data
+from bench.sensor_sheet import SHEET
 from eifer_ros.evaluation import restoration, sensor_sheet
 from eifer_ros.evaluation.face import (
     Method,
@@ -48,7 +49,7 @@ def sheet() -> None:
     Beside it without the choice of `auto` (`_sensors`), and the network alone, on one crop (`_crop`) and on
     the mean of seven (`_7_crops`).
     """
-    path = sensor_sheet.reference_sheet()
+    path = shared_data(SHEET)
     names = [f"real_sensor_movement_acc{end}" for end in ("", "_sensors", "_crop", "_7_crops")]
     if path is None or not installed(ENCODER):
         for name in names:
@@ -290,9 +291,9 @@ def auto(quick: bool) -> None:
         )
     except ImportError:
         report("auto_astronaut", None, "scikit-image is not installed", 0)
-    sheet_path = sensor_sheet.reference_sheet()
-    video = sheet_path.parent / "crying_woman_pexels.mp4" if sheet_path is not None else None
-    if video is None or not video.is_file() or sheet_path is None:
+    sheet_path = shared_data(SHEET)
+    video = shared_data("crying_woman_pexels.mp4")
+    if video is None or sheet_path is None:
         report("auto_video", None, "the video is not on this machine", 0)
         return
     capture = cv2.VideoCapture(str(video))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from bench import report
+from bench import report, shared_data
 from eifer_ros.component import Component
 from eifer_ros.head import projection
 from eifer_ros.head.model import HeadModel, load_head
@@ -35,12 +34,6 @@ SEED = 987_654
 """Of the people and expressions of the figures; no table or prior was made from it."""
 MOVES = 0.05
 """A coefficient moves where its true standard deviation over all pictures is above this."""
-
-
-def shared_data(name: str) -> Path | None:
-    """A file of the test data, or None where there is none."""
-    folder = Path(os.environ.get("EIFER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    return folder / name if (folder / name).exists() else None
 
 
 def rigid_errors(estimate: np.ndarray, truth: np.ndarray, scaled: bool = False) -> np.ndarray:

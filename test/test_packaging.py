@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,7 +101,10 @@ def test_the_base_asks_for_no_torch_and_no_old_numpy(root: Path) -> None:
     assert "numpy>=2.0" in base
 
 
-def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this source tree."""
+    tmp_path = tmp_path_factory.mktemp("wheel")
     source = tmp_path / "source"
     shutil.copytree(
         root,
@@ -133,7 +138,11 @@ def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Pa
         check=True,
         capture_output=True,
     )
-    (wheel,) = tmp_path.glob("*.whl")
+    (path,) = tmp_path.glob("*.whl")
+    return path
+
+
+def test_a_wheel_carries_the_code_and_every_shared_file_and_no_recipe(root: Path, wheel: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
     share = f"eifer_ros-{eifer_ros.__version__}.data/data/share/eifer_ros"
     for folder in ("models", "config", "eifer_msgs/msg", "eifer_msgs/srv", "eifer_msgs/action"):
@@ -142,7 +151,54 @@ def test_a_wheel_carries_the_code_and_every_shared_file(root: Path, tmp_path: Pa
                 assert f"{share}/{folder}/{path.name}" in files
     assert "eifer_ros/cli.py" in files
     assert "eifer_ros/py.typed" in files
-    assert not any(name.startswith(("test/", "bench/")) for name in files)
+    assert not any(name.startswith(("test/", "bench/", "research/", "tools/", "examples/")) for name in files)
+
+
+@pytest.fixture(scope="module")
+def installed(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python where the wheel is installed, in a folder that holds another `research`."""
+    target, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
+    install = ["pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run([sys.executable, "-m", *install], check=True, capture_output=True)
+    other = elsewhere / "research" / "faces"
+    other.mkdir(parents=True)
+    (other.parent / "__init__.py").write_text("raise SystemExit('the wrong research')")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=elsewhere,
+            env={**os.environ, "PYTHONPATH": str(target)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert str(target) in run("-c", "import eifer_ros; print(eifer_ros.__file__)").stdout
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("train face --reference a --sensors b --out c", "training recipes"),
+        ("train refine --help", "training recipes"),
+        ("head build", "training recipes"),
+        ("models import-smirk smirk.pt --head-model open_head", "training recipes"),
+        ("evaluate emg --bench --out out", "benchmarks"),
+        ("evaluate all --bench --out out", "benchmarks"),
+    ],
+)
+def test_an_installed_wheel_says_in_one_line_where_recipes_are(
+    installed: Callable[..., subprocess.CompletedProcess[str]], words: str, what: str
+) -> None:
+    done = installed("-m", "eifer_ros.cli", *words.split())
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"eifer: {what} are part of the source tree")
+    assert "pip install -e '.[train]'" in line
 
 
 def test_rclpy_and_torch_stay_where_they_belong(root: Path) -> None:

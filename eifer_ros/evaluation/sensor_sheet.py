@@ -5,13 +5,11 @@ movements, 4 persons, tiles of 470 x 428). The measure: leave one person out, ne
 estimated expression, each person's mean removed, coefficients scaled by their spread; a face that is not
 found counts as wrong. No picture of the sheet is for training or tuning.
 
-    python -m eifer_ros.evaluation.sensor_sheet SHEET.jpg [--encoder FILE] [--shifts 7] [--out PICTURE.png]
+    python -m bench.sensor_sheet SHEET.jpg [--encoder FILE] [--shifts 7] [--out PICTURE.png]
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 from ..errors import InputError
 from ..head import projection
 from ..head.model import HeadModel, load_head
-from ..reconstruction.encoder.encoder_tracker import SHIFTS, EncoderTracker, mean_of, shifted
+from ..reconstruction.encoder.encoder_tracker import EncoderTracker, mean_of, shifted
 from ..reconstruction.encoder.face_crop import POINTS, crop_of
 from ..reconstruction.encoder.face_encoder import ENCODER, FaceEncoder
 from ..reconstruction.face_reconstruction import CAMERA, Reconstruction, ReconstructionConfig
@@ -33,7 +31,6 @@ from ..types import F64, U8, FaceState, FaceStatus, Frame
 MOVEMENTS = ("rest", "eyes tight", "smile open", "snarl", "nose")
 PERSONS = 4
 TILE = 470, 428
-SHEET = "sensor_reference_sheet.jpg"
 _FLOOR = 0.01
 """Coefficients that move less than a hundredth of their range carry noise and are not magnified."""
 
@@ -257,36 +254,3 @@ def picture(sheet: Path, result: SheetResult, head: HeadModel | None = None) -> 
             pairs.append(draw(tile, result.readings[person][movement], model, word))
         columns.append(np.vstack(pairs))
     return np.hstack(columns)
-
-
-def reference_sheet() -> Path | None:
-    """The sheet in `../shared/data` beside the source tree, or in the folder of EIFER_TEST_DATA; None where
-    there is none.
-    """
-    folders = [
-        os.environ.get("EIFER_TEST_DATA", ""),
-        str(Path(__file__).resolve().parents[3] / "shared" / "data"),
-    ]
-    return next(
-        (Path(folder) / SHEET for folder in folders if folder and (Path(folder) / SHEET).is_file()), None
-    )
-
-
-def main() -> None:
-    """Measure one encoder on the sheet; write the picture where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("sheet", type=Path, nargs="?", default=reference_sheet())
-    parser.add_argument("--encoder", default=ENCODER)
-    parser.add_argument("--shifts", type=int, default=1, choices=range(1, len(SHIFTS) + 1))
-    parser.add_argument("--out", type=Path, help="write the fitted heads here (.png)")
-    arguments = parser.parse_args()
-    if arguments.sheet is None:
-        parser.error("name the sheet")
-    result = measure(arguments.sheet, encoder_estimator(arguments.encoder, arguments.shifts))
-    print(result.table())
-    if arguments.out is not None:
-        cv2.imwrite(str(arguments.out), picture(arguments.sheet, result)[:, :, ::-1])
-
-
-if __name__ == "__main__":
-    main()

@@ -31,6 +31,7 @@ from ..mapping.features import FeatureSpec
 from ..mapping.fit import FitSettings, HeldOutPrediction
 from ..mapping.network import Network
 from ..types import F32
+from .loop import Budget, Loop, cosine_fall, descend_epoch, set_rates, threads
 
 HIDDEN_MLP = 256
 CHANNELS_TCN = 48
@@ -129,7 +130,7 @@ def fit_network(
             return Tcn(features.shape[1] // len(spec.steps), len(spec.steps), targets.shape[1], how.dropout)
         return Mlp(features.shape[1], targets.shape[1], how.dropout)
 
-    with _one_thread():
+    with threads(1):
         model = new()
         best = _train(
             model,
@@ -169,17 +170,6 @@ def stretches(
     return np.flatnonzero(learn), np.flatnonzero(part == 1), np.flatnonzero(part == 2)
 
 
-class _one_thread:
-    """Small layers run faster on one thread, and the same way each time."""
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
-
-
 def _train(
     model: nn.Module,
     x: torch.Tensor,
@@ -188,43 +178,43 @@ def _train(
     seed: int,
     epochs: int,
     watched: tuple[torch.Tensor, torch.Tensor] | None,
-    report_progress: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> int:
     """Train in place; with `watched` rows stop when they stop improving and go back to the best.
 
     Returns the best number of epochs.
     """
-    rng = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.rate, weight_decay=how.decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.epochs)
     loss_of = nn.HuberLoss()
     best, best_loss, best_state = epochs, np.inf, None
-    for epoch in range(1, epochs + 1):
+
+    def advance(epoch: int, along: float) -> dict[str, float]:
         model.train()
+        set_rates(optimizer, how.rate * cosine_fall(epoch / how.epochs))
         # neighbouring rows are nearly the same: every third one, another third each epoch, loses nothing
-        rows = torch.arange(epoch % 3, len(x), 3)
-        for batch in rows[torch.randperm(len(rows), generator=rng)].split(how.batch):
-            optimizer.zero_grad()
-            loss_of(model(x[batch]), y[batch]).backward()
-            optimizer.step()
-        schedule.step()
-        report_progress(epoch / epochs)
+        rows = torch.arange((epoch + 1) % 3, len(x), 3)
+        return descend_epoch(
+            optimizer, lambda part: loss_of(model(x[part]), y[part]), rows, how.batch, random
+        )
+
+    def stop() -> bool:
+        nonlocal best, best_loss, best_state
         if watched is None:
-            continue
+            return False
         model.eval()
         with torch.no_grad():
             loss = float(loss_of(model(watched[0]), watched[1]))
         if loss < best_loss:
-            best, best_loss, best_state = (
-                epoch,
-                loss,
-                {name: value.clone() for name, value in model.state_dict().items()},
-            )
-        elif epoch - best >= how.patience:
-            break
+            best, best_loss = loop.step, loss
+            best_state = {name: value.clone() for name, value in model.state_dict().items()}
+        return loop.step - best >= how.patience
+
+    loop = Loop(Budget(epochs))
+    loop.run(advance, progress=lambda epoch, means: progress(epoch / epochs), stop=stop)
     if best_state is not None:
         model.load_state_dict(best_state)
-    report_progress(1.0)
+    progress(1.0)
     return best
 
 

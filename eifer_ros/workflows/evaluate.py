@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 import yaml
 
-import eifer_ros
-
 from .. import __version__
 from ..component import Emission
 from ..emg.emg_processing import EmgConfig, EmgProcessing
@@ -38,6 +36,7 @@ from ..mapping.scores import scores
 from ..reconstruction.face_reconstruction import Reconstruction, ReconstructionConfig
 from ..recording.reader import Bag
 from ..simulation.performer import PerformerConfig, simulate
+from ..source_tree import source_tree
 from ..types import NS, EmgChunk, FaceState, FaceStatus, Frame, Item, Marker, MuscleActivity, Stamp
 from .common import Progress, new_folder
 from .fit import series_of
@@ -121,6 +120,8 @@ def evaluate(
     if area not in AREAS:
         raise InputError(f"area '{area}': evaluate mapping, face or emg")
     settings = protocol.with_data() if isinstance(protocol, Protocol) else load_protocol(protocol, area)
+    if bench:
+        source_tree("bench", "benchmarks")
     new_folder(out)
     (out / "figures").mkdir()
     (out / "protocol.yaml").write_text(
@@ -178,6 +179,8 @@ def evaluate_all(
     bench.table` reads), bench.md. One that fails does not keep the others from running. Raises InputError
     where `out` is not empty, or benchmarks are asked for outside a source tree.
     """
+    if bench:
+        source_tree("bench", "benchmarks")
     new_folder(out)
     result = EvaluationSuite()
     report_progress = progress or (lambda done, total, words: None)
@@ -190,8 +193,6 @@ def evaluate_all(
         try:
             result.bench += bench_figures(name, quick, report_progress)
         except InputError as error:
-            if not (_tree() / "bench").is_dir():
-                raise
             result.failures[f"bench {name}"] = str(error)
         if result.bench:  # after each, so that a run that is stopped leaves what it has
             write_csv(out / "bench.csv", result.bench)
@@ -713,11 +714,6 @@ def _best_lag(times: Any, measured: Any, at: Any, values: Any) -> tuple[Any, Any
     return np.where(np.isfinite(top), top, np.nan), np.where(np.isfinite(top), delays[best], np.nan)
 
 
-def _tree() -> Path:
-    """The folder that the package lies in: the source tree, where there is one."""
-    return Path(eifer_ros.__file__).resolve().parent.parent
-
-
 # ---- benchmarks -------------------------------------------------------------------------------------------------------------
 
 
@@ -728,11 +724,7 @@ def bench_figures(
 
     Raises InputError outside a source tree: benchmarks are not installed.
     """
-    root = _tree()
-    if not (root / "bench" / "__main__.py").is_file():
-        raise InputError(
-            "benchmarks are part of the source tree, not of the installed package; run this from a clone"
-        )
+    root = source_tree("bench", "benchmarks")
     if not (root / "bench" / f"{area}.py").is_file():
         return []
     command = [sys.executable, "-m", "bench", area, *(["--quick"] if quick else [])]

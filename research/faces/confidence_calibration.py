@@ -13,7 +13,6 @@ No torch.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F64, U8, Frame
+from research.common.recipe import parser, run
 
 FIRST, PEOPLE = 900_100, 16
 """People that the evaluation does not judge and no network was trained on."""
@@ -248,23 +248,23 @@ def calibrate(
     return learn(part(learnt), scale), part(~learnt)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the table beside the network, and show how it does on the people kept for checking."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("encoder", type=Path)
-    parser.add_argument("--people", type=int, default=PEOPLE)
-    parser.add_argument("--first", type=int, default=FIRST)
-    parser.add_argument("--moments", type=int, default=2)
-    arguments = parser.parse_args()
-    people = range(arguments.first, arguments.first + arguments.people)
+    options = parser(__doc__)
+    options.add_argument("encoder", type=Path)
+    options.add_argument("--people", type=int, default=PEOPLE)
+    options.add_argument("--first", type=int, default=FIRST)
+    options.add_argument("--moments", type=int, default=2)
+    values = options.parse_args(arguments)
+    people = range(values.first, values.first + values.people)
     table, checked = calibrate(
-        arguments.encoder, people, arguments.moments, lambda seed: print(f"participant {seed}", flush=True)
+        values.encoder, people, values.moments, lambda seed: print(f"participant {seed}", flush=True)
     )
-    table.save(arguments.encoder.with_suffix(".json"), arguments.encoder)
+    table.save(values.encoder.with_suffix(".json"), values.encoder)
     print(f"standard deviations times {table.std_scale:.2f}; weights {np.round(table.weights, 2).tolist()}")
     for confidence, share, count in reliability(table, checked):
         print(f"confidence {confidence:.2f}: {share:.2f} of {count} were within {GOOD_MM} mm")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,7 +20,6 @@ points go back through it.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eifer_ros.errors import InputError, MissingExtra, ModelError
+from research.common.recipe import parser, run
 
 OPSET = 17
 MESH = 468
@@ -467,17 +467,17 @@ def convert(source: Path, target: Path, value_range: tuple[float, float] = (0.0,
     target.write_bytes(model.SerializeToString())
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the converter."""
-    parser = argparse.ArgumentParser(description="TensorFlow Lite face network to ONNX")
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path)
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument("source", type=Path)
+    options.add_argument("target", type=Path)
+    options.add_argument(
         "--range", type=float, nargs=2, default=(0.0, 1.0), help="what pixel values 0 and 255 become"
     )
-    arguments = parser.parse_args()
-    convert(arguments.source, arguments.target, tuple(arguments.range))
+    values = options.parse_args(arguments)
+    convert(values.source, values.target, tuple(values.range))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

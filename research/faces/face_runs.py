@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from eifer_ros.errors import InputError, MissingExtra
-from eifer_ros.head.model import HeadModel, load_head
+from eifer_ros.head.model import DEFAULT_HEAD, HeadModel, load_head
 from eifer_ros.reconstruction.encoder.face_crop import SIZE
 from eifer_ros.reconstruction.encoder.face_encoder import FaceEncoder as LiveEncoder
+from eifer_ros.training.loop import threads
 from eifer_ros.workflows.common import Progress
 from research.common.ranks import Ranks
+from research.common.recipe import option, required
 from research.faces.face_data import Domain, TorchReader, Unpaired, gather
 from research.faces.face_encoder import FaceEncoder, export
 from research.faces.face_models import OpenFace
@@ -26,30 +28,36 @@ from research.faces.refine import LandmarkedPictures, Refinement, Refiner
 from research.faces.smirk_encoder import export as export_smirk
 from research.faces.start_encoders import face_model, load_start
 
+PICTURES = "a bag, a folder of videos or pictures, an MMM folder, or performer:SEED"
 
-@dataclass(frozen=True)
-class TrainingRequest:
-    """What to train on and how. start: an encoder's file, or None for the shipped one.
 
-    frames: about how many pictures of each side.
+@dataclass(frozen=True, kw_only=True)
+class PictureRun:
+    """What to train on and where."""
 
-    tensorboard: write curves and pictures for TensorBoard as well. threads: of torch; 0 leaves its default.
-    """
+    reference: str = required(f"pictures of bare faces: {PICTURES}")
+    run: Path = required("folder of the run; a run that was stopped goes on from there", ("--out", "-o"))
+    start: Path | None = option(
+        None, "encoder to start from: .pt, .onnx or SMIRK's checkpoint; else the shipped one"
+    )
+    frames: int = option(2000, "about how many pictures of each side to use", least=1)
+    check_reference: bool = option(True, "refuse references that carry sensors")
+    threads: int = option(0, "threads of the CPU; 0 for torch's own number", least=0)
+    head_model: str = DEFAULT_HEAD
 
-    reference: str
-    sensors: str
-    run: Path
-    start: Path | None = None
-    head_model: str = "open_head"
-    frames: int = 2000
-    check_reference: bool = True
-    device: str = "auto"
-    tensorboard: bool = False
-    threads: int = 0
+
+@dataclass(frozen=True, kw_only=True)
+class FaceRun(PictureRun):
+    """What phase 1 is trained on and where."""
+
+    sensors: str = required(f"pictures of the same person under sensors, of any other moments: {PICTURES}")
+    head_model: str = option(DEFAULT_HEAD, "head model by name, or an .npz (FLAME for SMIRK)")
+    device: str = option("auto", "auto, cpu, cuda or cuda:0")
+    tensorboard: bool = option(False, "write curves and pictures for TensorBoard (extra: tensorboard)")
 
 
 def train_face(
-    request: TrainingRequest,
+    task: FaceRun,
     settings: Settings | None = None,
     *,
     amp: bool | None = None,
@@ -60,31 +68,29 @@ def train_face(
 
     Raises as `face_data.gather`, `start_encoders.load_start` and `Trainer.resume`.
     """
-    both = request.reference.startswith("performer:") or any(
-        Path(request.reference).expanduser().glob("*.csv")
+    both = task.reference.startswith("performer:") or any(
+        Path(task.reference).expanduser().glob("*.csv")
     )  # MMM holds both sides
-    if request.reference == request.sensors and not both:
+    if task.reference == task.sensors and not both:
         raise InputError(
-            f"--reference and --sensors are both {request.reference}; give the bare recording and the one under sensors"
+            f"--reference and --sensors are both {task.reference}; give the bare recording and the one under sensors"
         )
-    if request.threads:
-        torch.set_num_threads(request.threads)
-    ranks = Ranks.join(request.device)
+    ranks = Ranks.join(task.device)
     how = settings if settings is not None else Settings()
     how = for_this_machine(how, ranks.device) if amp is None else replace(how, amp=amp)
     how.check()
-    head = load_head(request.head_model)
-    encoder = load_start(request.start, head)
-    request.run.mkdir(parents=True, exist_ok=True)
+    head = load_head(task.head_model)
+    encoder = load_start(task.start, head)
+    task.run.mkdir(parents=True, exist_ok=True)
     bare, sensors = (
-        _collect(request, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True)
+        _collect(task, covered, how.size, how.seed, encoder, ranks, progress) for covered in (False, True)
     )
     data = Unpaired(bare, sensors, how.size, how.seed)
     about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
-    trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, request.run, ranks, about)
+    trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, task.run, ranks, about)
     resumed = trainer.resume()
     begun, first = time.monotonic(), trainer.step
-    board = _board(request) if request.tensorboard and ranks.first else None
+    board = _board(task) if task.tensorboard and ranks.first else None
 
     def report_losses(step: int, means: dict[str, float]) -> None:
         if progress is not None and ranks.first:
@@ -98,14 +104,15 @@ def train_face(
             board.flush()
 
     try:
-        complete = trainer.train(report_losses, stop, log)
-        files = _export(trainer, request) if ranks.first else {}
+        with threads(task.threads):
+            complete = trainer.train(report_losses, stop, log)
+        files = _export(trainer, task) if ranks.first else {}
     finally:
         if board is not None:
             board.close()
         ranks.leave()
     return {
-        "run": str(request.run),
+        "run": str(task.run),
         "steps": trainer.step,
         "complete": complete,
         "resumed_at": first if resumed else None,
@@ -121,7 +128,7 @@ def train_face(
 
 
 def _collect(
-    request: TrainingRequest,
+    task: PictureRun,
     covered: bool,
     size: int,
     seed: int,
@@ -130,14 +137,15 @@ def _collect(
     progress: Progress | None,
 ) -> Domain:
     """Crops of one side; collected once by the first process and kept in the run's folder."""
-    where, name = (request.sensors, "sensors") if covered else (request.reference, "reference")
-    key = json.dumps([where, covered, request.frames, size, seed, request.check_reference])
-    path = request.run / f"faces_{name}.npz"
+    name = "sensors" if covered else "reference"
+    where = str(getattr(task, name))
+    key = json.dumps([where, covered, task.frames, size, seed, task.check_reference])
+    path = task.run / f"faces_{name}.npz"
     if ranks.first and not _is_current(path, key):
 
         def report(frame_count: int, clip: str) -> None:
             if progress is not None:
-                progress(frame_count, request.frames, f"{name}: {clip}")
+                progress(frame_count, task.frames, f"{name}: {clip}")
 
         reader = TorchReader(encoder) if isinstance(encoder, FaceEncoder) else _shipped_reader()
         gathered = gather(
@@ -145,9 +153,9 @@ def _collect(
             covered,
             reader,
             size=size,
-            count=request.frames,
+            count=task.frames,
             seed=seed,
-            check=request.check_reference,
+            check=task.check_reference,
             progress=report,
         )
         partial = path.with_suffix(".partial")
@@ -182,25 +190,25 @@ def _is_current(path: Path, key: str) -> bool:
 
 def _load(path: Path) -> Domain:
     with np.load(path, allow_pickle=False) as data:
-        people = tuple(str(person) for person in data["people"])
-        return Domain(data["crops"], data["person"], people, json.loads(str(data["skipped"])))
+        participants = tuple(str(participant) for participant in data["people"])
+        return Domain(data["crops"], data["person"], participants, json.loads(str(data["skipped"])))
 
 
-def _board(request: TrainingRequest) -> Any:
+def _board(task: FaceRun) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtra("tensorboard", "tensorboard", "--tensorboard") from None
-    return SummaryWriter(str(request.run / "tensorboard"))
+    return SummaryWriter(str(task.run / "tensorboard"))
 
 
-def _export(trainer: Trainer, request: TrainingRequest) -> dict[str, str]:
+def _export(trainer: Trainer, task: FaceRun) -> dict[str, str]:
     """Both encoders as ONNX, where they run live, and as weights."""
     nets = trainer.averaged().cpu()
-    start = request.start.name if request.start else "models/face_encoder.onnx"
+    start = task.start.name if task.start else "models/face_encoder.onnx"
     about: dict[str, object] = {"trained": "EIFER phase 1", "steps": trainer.step, "start": start}
     return {
-        name: str(_write(model.encoder, trainer.head, request.run / f"{name}.onnx", about))
+        name: str(_write(model.encoder, trainer.head, task.run / f"{name}.onnx", about))
         for name, model in (("encoder_n", nets.encoder_n), ("encoder_s", nets.encoder_s))
     }
 
@@ -224,44 +232,38 @@ def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) 
 
 
 def refine_face(
-    request: TrainingRequest,
+    task: PictureRun,
     settings: Refinement | None = None,
     *,
     stop: Callable[[], bool] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Collect bare pictures, refine (or go on), export.
-
-    Only `reference`, `run`, `start`, `frames` and `threads` of `request` count.
-    """
-    if request.threads:
-        torch.set_num_threads(request.threads)
+    """Collect bare pictures, refine (or go on), export."""
     how = settings if settings is not None else Refinement()
-    head, device = load_head(request.head_model), torch.device("cpu")
-    encoder = load_start(request.start, head)
+    head, device = load_head(task.head_model), torch.device("cpu")
+    encoder = load_start(task.start, head)
     if not isinstance(encoder, FaceEncoder):
-        raise InputError(
-            f"{request.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is"
-        )
-    request.run.mkdir(parents=True, exist_ok=True)
-    bare = _collect(request, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
+        raise InputError(f"{task.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is")
+    task.run.mkdir(parents=True, exist_ok=True)
+    bare = _collect(task, False, SIZE, how.seed, encoder, Ranks(0, 1, device), progress)
     start = face_model(encoder, head, device)()
     assert isinstance(start, OpenFace)
     marked = LandmarkedPictures.of(bare)
-    refiner = Refiner(start, head, marked, how, request.run)
-    resumed = refiner.resume()
+    refiner = Refiner(start, head, marked, how, task.run)
+    resumed = refiner.loop.resume()
 
     def report_losses(step: int, terms: dict[str, float]) -> None:
         if progress is not None:
             progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in terms.items()))
 
-    first, begun = refiner.step, time.monotonic()
-    complete = refiner.train(report_losses, stop)
-    about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.step}
-    file = _write(refiner.averaged().encoder, head, request.run / "encoder.onnx", about)
+    first, begun = refiner.loop.step, time.monotonic()
+    with threads(task.threads):
+        complete = refiner.loop.run(refiner.advance, progress=report_losses, stop=stop)
+    about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.loop.step}
+    file = _write(refiner.averaged().encoder, head, task.run / "encoder.onnx", about)
     return {
-        "run": str(request.run),
-        "steps": refiner.step,
+        "run": str(task.run),
+        "steps": refiner.loop.step,
         "complete": complete,
         "resumed_at": first if resumed else None,
         "seconds": round(time.monotonic() - begun, 1),

@@ -14,7 +14,7 @@ regressed on the fitted ones.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from eifer_ros.reconstruction.landmarks.landmark_fit import (
 from eifer_ros.reconstruction.landmarks.landmark_model import LandmarkModel
 from eifer_ros.simulation.muscles import MuscleMap
 from eifer_ros.types import F64
+from research.common.recipe import parser, run
 from research.faces.random_faces import paint, random_expression, random_view, render, visible_actions
 
 MOVING, STANDING = 24, 24
@@ -287,23 +288,23 @@ def save(path: Path, head: HeadModel, table: FitTable) -> None:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the calibration."""
-    parser = argparse.ArgumentParser(description="measure the landmark network on renders of a head model")
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--head", default=DEFAULT_HEAD)
-    parser.add_argument("--people", type=int, default=300)
-    parser.add_argument("--pictures", type=int, default=20)
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument("target", type=Path)
+    options.add_argument("--head", default=DEFAULT_HEAD)
+    options.add_argument("--people", type=int, default=300)
+    options.add_argument("--pictures", type=int, default=20)
+    options.add_argument(
         "--others", type=int, default=600, help="people whose true shapes are regressed on the fitted ones"
     )
-    parser.add_argument("--seed", type=int, default=1000)
-    arguments = parser.parse_args()
-    head = load_head(arguments.head)
-    table = measure(head, collect(head, arguments.people, arguments.pictures, arguments.seed))
-    others = collect(head, arguments.others, arguments.pictures // 2, arguments.seed + 1)
-    save(arguments.target, head, learn_people(table, *fitted_people(head, table, others)))
+    options.add_argument("--seed", type=int, default=1000)
+    values = options.parse_args(arguments)
+    head = load_head(values.head)
+    table = measure(head, collect(head, values.people, values.pictures, values.seed))
+    others = collect(head, values.others, values.pictures // 2, values.seed + 1)
+    save(values.target, head, learn_people(table, *fitted_people(head, table, others)))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,9 +10,6 @@ cycles, N -> S -> N and S -> N -> S, six losses, both directions alike.
 from __future__ import annotations
 
 import copy
-import json
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,21 +20,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from eifer_ros.errors import ConfigError, InputError, ModelError
+from eifer_ros.errors import ConfigError
 from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.head.torch_model import TorchHead
 from eifer_ros.simulation.seeds import generator
+from eifer_ros.training.loop import (
+    Average,
+    Budget,
+    Checkpoint,
+    Loop,
+    descend,
+    linear_fall,
+    set_rates,
+    warm_up,
+)
 from eifer_ros.types import U8
 from research.common.ranks import Ranks
+from research.common.recipe import option
 from research.common.torch_raster import FaceRenderer
 from research.faces.face_data import Unpaired
 from research.faces.face_models import Estimate, FaceModel
 from research.faces.generators import STRIDE, FullGenerator, LiveGenerator, PatchDiscriminator
 from research.faces.losses import Motion, Weights, least_squares, masked, transformation
-from research.faces.smirk_encoder import check_names
 
-FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
 Size = Literal["live", "full"]
 _LESS_KEPT = ("lips", "nose")
@@ -47,20 +53,18 @@ _LESS_KEPT = ("lips", "nose")
 class Settings:
     """One training run.
 
-    size: side of the pictures, a multiple of 16. networks: `live` (small, dense convolutions: for a CPU and
-    128 pixels) or `full` (SMIRK's size, for a GPU and 224). rate: of generators and discriminators; encoders
-    learn `encoder_rate` times that, and only after the share `encoder_from` of the run, when the generators
-    paint faces. The rate falls to nothing over the second half. kept: share of face pixels that M() leaves.
-    pool: translated pictures the discriminators are shown again. ema: of the running mean of the weights.
-    amp: bfloat16 in the networks. clip: largest norm of a gradient.
+    rate: of generators and discriminators; encoders learn `encoder_rate` times that, and only after the share
+    `encoder_from` of the run, when the generators paint faces. The rate falls to nothing over the second half.
+    kept: share of face pixels that M() leaves. pool: translated pictures the discriminators are shown again.
+    ema: of the running mean of the weights. amp: bfloat16 in the networks. clip: largest norm of a gradient.
     """
 
-    steps: int = 20_000
-    batch: int = 8
-    size: int = 128
-    networks: Size = "live"
+    steps: int = option(20_000, "length of the run", least=1)
+    batch: int = option(8, "pictures of each side a step, in each process", least=1)
+    size: int = option(128, "side of the pictures, a multiple of 16: 128 on a CPU, 224 as in the paper")
+    networks: Size = option("live", "live (small, dense convolutions) or full (SMIRK's size)")
     rate: float = 2e-4
-    encoder_rate: float = 0.1
+    encoder_rate: float = option(0.1, "learning rate of the encoders over that of the generators", least=0)
     encoder_from: float = 0.15
     weights: Weights = field(default_factory=Weights)
     kept: float = 0.01
@@ -68,8 +72,8 @@ class Settings:
     ema: float = 0.999
     amp: bool = False
     clip: float = 5.0
-    seed: int = 0
-    pictures_every: int = 500
+    seed: int = option(0, "seed of everything random", least=0)
+    pictures_every: int = option(500, "steps between two sheets of held-out pictures", least=1)
     save_every: int = 250
 
     def check(self) -> None:
@@ -225,6 +229,14 @@ class Pool:
         self.capacity = capacity
         self.held: list[torch.Tensor] = []
 
+    def state_dict(self) -> torch.Tensor | None:
+        """(n, 3, H, W) what is in it."""
+        return torch.stack(self.held) if self.held else None
+
+    def load_state_dict(self, state: torch.Tensor | None) -> None:
+        """Go on from `state_dict`."""
+        self.held = [] if state is None else list(state)
+
     def swap(self, generated: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """(B, 3, H, W): each picture, or one from the pool whose place it takes."""
         out = []
@@ -234,11 +246,27 @@ class Pool:
                 out.append(one)
             elif self.capacity and rng.random() < 0.5:
                 place = int(rng.integers(self.capacity))
-                out.append(self.held[place])
+                out.append(self.held[place].to(generated.device))
                 self.held[place] = one.clone()
             else:
                 out.append(one)
         return torch.stack(out)
+
+
+class Pools:
+    """Translated pictures that the discriminators of either side are shown again."""
+
+    def __init__(self, capacity: int) -> None:
+        self.sensors, self.bare = Pool(capacity), Pool(capacity)
+
+    def state_dict(self) -> list[torch.Tensor | None]:
+        """Both."""
+        return [self.sensors.state_dict(), self.bare.state_dict()]
+
+    def load_state_dict(self, state: list[torch.Tensor | None]) -> None:
+        """Go on from `state_dict`."""
+        self.sensors.load_state_dict(state[0])
+        self.bare.load_state_dict(state[1])
 
 
 class Trainer:
@@ -276,61 +304,73 @@ class Trainer:
         self.discriminator_optimizer = torch.optim.Adam(
             self.networks.discriminators(), lr=settings.rate, betas=betas
         )
-        self.average = {name: value.detach().clone() for name, value in self.networks.state_dict().items()}
-        self.pools = (Pool(settings.pool), Pool(settings.pool))
-        self.step = 0
+        self.average = Average(self.networks, settings.ema)
+        self.pools = Pools(settings.pool)
+        parts = {
+            "networks": self.networks,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "judges": self.discriminator_optimizer,
+            "pools": self.pools,
+        }
+        checkpoint = Checkpoint(run / CHECKPOINT, "eifer_phase_one", parts, self.identity())
+        self.loop = Loop(
+            Budget(settings.steps),
+            checkpoint,
+            log=run / "log.jsonl",
+            save_every=settings.save_every,
+            writes=self.ranks.first,
+        )
 
     # --- one step
 
-    def rates(self) -> tuple[float, float]:
-        """Of generators (and discriminators) and of encoders at this step."""
+    def rates(self, step: int, along: float) -> tuple[float, float]:
+        """Of generators (and discriminators) and of encoders."""
         s = self.settings
-        along = self.step / s.steps
-        rate = s.rate * min(1.0, 2.0 * (1.0 - along)) * min(1.0, (self.step + 1) / 50.0)
+        rate = s.rate * linear_fall(along, 0.5) * warm_up(step, 50)
         return rate, rate * s.encoder_rate if along >= s.encoder_from else 0.0
 
-    def advance(self) -> dict[str, float]:
+    def advance(self, step: int, along: float) -> dict[str, float]:
         """One step of everything; returns the losses."""
         s, nets, device = self.settings, self.networks, self.ranks.device
-        bare, sensors = (part.to(device) for part in self.data.batch(self.step, s.batch, self.ranks.rank))
-        choice = generator(s.seed, "step", self.step, self.ranks.rank)
+        bare, sensors = (part.to(device) for part in self.data.batch(step, s.batch, self.ranks.rank))
+        choice = generator(s.seed, "step", step, self.ranks.rank)
         random = torch.Generator(device).manual_seed(int(choice.integers(2**62)))
-        rate, encoder_rate = self.rates()
-        self.optimizer.param_groups[0]["lr"], self.optimizer.param_groups[1]["lr"] = rate, encoder_rate
-        self.discriminator_optimizer.param_groups[0]["lr"] = rate
+        rate, encoder_rate = self.rates(step, along)
+        set_rates(self.optimizer, rate, encoder_rate)
+        set_rates(self.discriminator_optimizer, rate)
         for parameter in nets.discriminators():
             parameter.requires_grad_(False)
         for parameter in nets.encoders():
             parameter.requires_grad_(encoder_rate > 0.0)
-        n = self.painter.cycle(
-            bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random
-        )
-        c = self.painter.cycle(
-            sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random
-        )
+        n, c = self._cycles(nets, bare, sensors, random)
         terms = objective(nets, n, c, self.motion, s.weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        if terms:
-            torch.stack(list(terms.values())).sum().backward()
-        learning = [*nets.translators(), *nets.encoders()]
-        self.ranks.average_gradients(learning)
-        sound = all(bool(torch.isfinite(p.grad).all()) for p in learning if p.grad is not None)
-        if sound:  # one broken picture must not end a night's training
-            torch.nn.utils.clip_grad_norm_(learning, s.clip)
-            self.optimizer.step()
+        sound = descend(self.optimizer, terms, clip=s.clip, average_gradients=self.ranks.average_gradients)
         for parameter in nets.discriminators():
             parameter.requires_grad_(True)
-        figures = {name: float(value.detach()) for name, value in terms.items()}
+        losses = {name: float(value.detach()) for name, value in terms.items()}
         if s.weights.adversarial:
-            figures["judges"] = self._train_discriminators(bare, sensors, n.painted, c.painted, choice)
+            losses["judges"] = self._discriminate(bare, sensors, n.painted, c.painted, choice)
         if not sound:
-            figures["left_out"] = 1.0
+            losses["left_out"] = 1.0
         self.ranks.average_running(nets)
-        self._follow()
-        self.step += 1
-        return figures
+        self.average.update(nets, step)
+        return losses
 
-    def _train_discriminators(
+    def _cycles(
+        self, nets: Networks, bare: torch.Tensor, sensors: torch.Tensor, random: torch.Generator
+    ) -> tuple[Cycle, Cycle]:
+        """N -> S -> N and S -> N -> S."""
+        return (
+            self.painter.cycle(
+                bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random
+            ),
+            self.painter.cycle(
+                sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random
+            ),
+        )
+
+    def _discriminate(
         self,
         bare: torch.Tensor,
         sensors: torch.Tensor,
@@ -340,35 +380,32 @@ class Trainer:
     ) -> float:
         nets = self.networks
         loss = torch.zeros((), device=bare.device)
-        for discriminator, real, generated, pool in (
-            (nets.discriminator_s, sensors, under, self.pools[0]),
-            (nets.discriminator_n, bare, freed, self.pools[1]),
+        for discriminator, real, made, pool in (
+            (nets.discriminator_s, sensors, under, self.pools.sensors),
+            (nets.discriminator_n, bare, freed, self.pools.bare),
         ):
+            translated = pool.swap(made, rng)
             loss = loss + 0.5 * (
-                least_squares(discriminator(real), True)
-                + least_squares(discriminator(pool.swap(generated, rng)), False)
+                least_squares(discriminator(real), True) + least_squares(discriminator(translated), False)
             )
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.ranks.average_gradients(nets.discriminators())
-        torch.nn.utils.clip_grad_norm_(nets.discriminators(), self.settings.clip)
-        self.discriminator_optimizer.step()
+        descend(
+            self.discriminator_optimizer,
+            {"judges": loss},
+            clip=self.settings.clip,
+            average_gradients=self.ranks.average_gradients,
+        )
         return float(loss.detach())
-
-    def _follow(self) -> None:
-        keep = min(self.settings.ema, (self.step + 1.0) / (self.step + 10.0))
-        for name, value in self.networks.state_dict().items():
-            mine = self.average[name]
-            if mine.dtype.is_floating_point:
-                mine.mul_(keep).add_(value.detach(), alpha=1.0 - keep)
-            else:
-                mine.copy_(value)
 
     # --- a run
 
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self.loop.step
+
     def train(
         self,
-        report_losses: Callable[[int, dict[str, float]], None] | None = None,
+        progress: Callable[[int, dict[str, float]], None] | None = None,
         stop: Callable[[], bool] | None = None,
         log: Callable[[int, dict[str, float]], None] | None = None,
     ) -> bool:
@@ -376,38 +413,28 @@ class Trainer:
 
         Returns whether the run is complete.
         """
-        sums: dict[str, deque[float]] = {}
-        begun = time.monotonic()
-        while self.step < self.settings.steps:
-            for name, value in self.advance().items():
-                sums.setdefault(name, deque(maxlen=100)).append(value)
-            means = {name: sum(values) / len(values) for name, values in sums.items()}
-            if report_losses is not None:
-                report_losses(self.step, means)
-            stop_requested = bool(self.ranks.share(stop is not None and stop()))
-            if self.ranks.first and (
-                self.step % self.settings.save_every == 0
-                or stop_requested
-                or self.step == self.settings.steps
-            ):
-                line = {
-                    "step": self.step,
-                    "seconds": round(time.monotonic() - begun, 1),
-                    **{k: round(v, 5) for k, v in means.items()},
-                }
-                with (self.run / "log.jsonl").open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                if log is not None:
-                    log(self.step, means)
-                self.save()
-            if self.ranks.first and (
-                self.step % self.settings.pictures_every == 0 or self.step == self.settings.steps
-            ):
-                self.save_pictures(self.run / "pictures" / f"step_{self.step:06d}.png")
-            if stop_requested:
-                break
+
+        def after(step: int, means: dict[str, float]) -> None:
+            if progress is not None:
+                progress(step, means)
+            due = step % self.settings.pictures_every == 0 or step == self.settings.steps
+            if self.ranks.first and due:
+                self.save_pictures(self.run / "pictures" / f"step_{step:06d}.png")
+
+        def stopped() -> bool:
+            return bool(self.ranks.share(stop is not None and stop()))
+
+        complete = self.loop.run(self.advance, progress=after, stop=stopped, judge=log)
         self.ranks.wait()
-        return self.step >= self.settings.steps
+        return complete
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.loop.save()
+
+    def resume(self) -> bool:
+        """Go on from the run's checkpoint; False where there is none. Raises as `Checkpoint.load`."""
+        return self.loop.resume()
 
     def averaged(self) -> Networks:
         """The networks with the running mean of their weights, for use and for looking at; not for training
@@ -415,7 +442,7 @@ class Trainer:
         """
         heads = [encoder.head for encoder in (self.networks.encoder_n, self.networks.encoder_s)]
         out: Networks = copy.deepcopy(self.networks, {id(head): head for head in heads})
-        out.load_state_dict(self.average)
+        out.load_state_dict(self.average.state)
         out.eval()
         return out
 
@@ -428,13 +455,7 @@ class Trainer:
         rows = []
         bare, sensors = (part.to(device) for part in self.data.some(count))
         with torch.no_grad():
-            n = self.painter.cycle(
-                bare, nets.encoder_n, nets.encoder_s, nets.generator_ns, nets.generator_sn, random
-            )
-            s = self.painter.cycle(
-                sensors, nets.encoder_s, nets.encoder_n, nets.generator_sn, nets.generator_ns, random
-            )
-            for cycle in (n, s):
+            for cycle in self._cycles(nets, bare, sensors, random):
                 drawn, _ = self.painter.renderer.draw(cycle.again.vertices, cycle.again.camera)
                 parts = torch.cat(
                     [cycle.real, cycle.render, cycle.hidden, cycle.painted, drawn, cycle.back], dim=3
@@ -455,8 +476,6 @@ class Trainer:
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), cv2.cvtColor(self.pictures(), cv2.COLOR_RGB2BGR))
 
-    # --- checkpoints
-
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with a run that goes on from it.
 
@@ -471,80 +490,6 @@ class Trainer:
             "settings": {name: value for name, value in settings.items() if name not in free},
             "data": self.about,
         }
-
-    def save(self) -> None:
-        """Write the checkpoint in one step: a power cut leaves the old one or the new one, never half of one."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        content = {
-            "format": FORMAT,
-            "kind": "eifer_phase_one",
-            "identity": self.identity(),
-            "step": self.step,
-            "networks": self.networks.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "judges": self.discriminator_optimizer.state_dict(),
-            "pools": [torch.stack(pool.held) if pool.held else None for pool in self.pools],
-        }
-        partial = self.run / f"{CHECKPOINT}.partial"
-        torch.save(content, partial)
-        partial.replace(self.run / CHECKPOINT)
-
-    def resume(self) -> bool:
-        """Go on from the run's checkpoint; False where there is none.
-
-        Raises InputError for a damaged file, ModelError for one of another architecture, head model or run.
-        """
-        path = self.run / CHECKPOINT
-        if not path.exists():
-            return False
-        content = read_checkpoint(path)
-        theirs, mine = content["identity"], self.identity()
-        parts = {
-            "encoder": "kind of encoder",
-            "head_model": "head model",
-            "head_fingerprint": "version of the head model",
-        }
-        for name, words in parts.items():
-            if theirs.get(name) != mine[name]:
-                raise ModelError(
-                    f"{path}: was trained with another {words} ({theirs.get(name)}, not {mine[name]}); give another --out"
-                )
-        check_names(path, "a checkpoint of these networks", self.networks.state_dict(), content["networks"])
-        for part in ("settings", "data"):
-            for name, value in mine[part].items():
-                if theirs[part].get(name) != value:
-                    raise InputError(
-                        f"{path}: belongs to a run with {name} = {theirs[part].get(name)}, not {value}; give another --out"
-                    )
-        self.networks.load_state_dict(content["networks"])
-        self.average = {name: value.to(self.ranks.device) for name, value in content["average"].items()}
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.discriminator_optimizer.load_state_dict(content["judges"])
-        for pool, held in zip(self.pools, content["pools"], strict=True):
-            pool.held = [] if held is None else list(held.to(self.ranks.device))
-        self.step = int(content["step"])
-        return True
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of phase 1, read by the restricted loader.
-
-    Raises InputError or ModelError for another file.
-    """
-    from research.faces.smirk_encoder import read_tensors
-
-    content = read_tensors(path)
-    if content.get("kind") != "eifer_phase_one":
-        raise ModelError(f"{path}: not a checkpoint of phase 1")
-    if content.get("format") != FORMAT:
-        raise ModelError(
-            f"{path}: checkpoint format {content.get('format')}; this version of eifer reads format {FORMAT}"
-        )
-    missing = {"identity", "step", "networks", "average", "optimizer", "judges", "pools"} - set(content)
-    if missing:
-        raise ModelError(f"{path}: not a whole checkpoint: {', '.join(sorted(missing))} missing")
-    return content
 
 
 def for_this_machine(settings: Settings, device: torch.device) -> Settings:

@@ -10,10 +10,10 @@ evaluation and are refused. Pure numpy.
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from eifer_ros.simulation.camera.scene import ParticipantCamera
 from eifer_ros.simulation.muscles import MuscleMap
 from eifer_ros.simulation.seeds import HELD_OUT_FROM, generator
 from eifer_ros.types import F32, F64, U8
+from research.common.recipe import parser, run
 from research.faces.random_faces import random_expression
 
 SIDE = 160
@@ -191,27 +192,23 @@ def _make(task: tuple[Path, int]) -> Path:
     return path
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Render shards; those that exist are kept, so that an interrupted run goes on."""
     from rich.progress import track
 
-    parser = argparse.ArgumentParser(
-        description="render training pictures of random heads with and without sensors"
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--people", type=int, default=4000, help=f"{PICTURES_PER_PERSON} pictures of each (default 4000)"
-    )
-    parser.add_argument("--first", type=int, default=0, help="first person's seed")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    first = arguments.first // PEOPLE_PER_SHARD
-    tasks = [(arguments.folder, first + k) for k in range(-(-arguments.people // PEOPLE_PER_SHARD))]
-    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+    options = parser(__doc__)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--people", type=int, default=4000, help=f"{PICTURES_PER_PERSON} pictures of each")
+    options.add_argument("--first", type=int, default=0, help="first person's seed")
+    options.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    values = options.parse_args(arguments)
+    values.folder.mkdir(parents=True, exist_ok=True)
+    first = values.first // PEOPLE_PER_SHARD
+    tasks = [(values.folder, first + k) for k in range(-(-values.people // PEOPLE_PER_SHARD))]
+    with multiprocessing.get_context("spawn").Pool(values.processes) as pool:
         for _ in track(pool.imap(_make, tasks), "rendering", total=len(tasks)):
             pass
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

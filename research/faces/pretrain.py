@@ -13,44 +13,49 @@ all. A run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from eifer_ros.errors import InputError, ModelError
+from eifer_ros.errors import ModelError
 from eifer_ros.head.model import HeadModel, load_head
+from eifer_ros.training.loop import (
+    Average,
+    Budget,
+    Checkpoint,
+    Loop,
+    cosine_fall,
+    descend,
+    set_rates,
+    threads,
+    warm_up,
+)
+from eifer_ros.training.tensors import read_tensors
 from eifer_ros.types import F32
+from research.common.recipe import option, parser, run, settings_of
 from research.faces.face_encoder import WIDTHS, FaceEncoder, export
 from research.faces.picture_batches import Augment, Batch, ahead, batches, sample
 from research.faces.pictures import Shard, shard_paths
 
-_DECAY = 0.998
-"""Of the running mean of the weights, which is what is judged and shipped."""
+CHECKPOINT = "encoder.pt"
+_AVERAGE = 0.998
+_WEIGHT_DECAY = 2e-2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One training run. minutes: how long; the rate falls as a half cosine to nothing over them.
+    """One training run. The rate falls as a half cosine to nothing."""
 
-    threads: of torch.
-    """
-
-    minutes: float
-    batch: int = 64
-    rate: float = 1.5e-3
-    decay: float = 2e-2
-    bare: float = 0.2
-    seed: int = 0
-    threads: int = 2
-    strength: float = 1.0
+    minutes: float = option(60.0, "length of the run over all its sittings")
+    batch: int = option(64, "pictures a step", least=1)
+    rate: float = option(1.5e-3, "learning rate")
+    bare: float = option(0.2, "share of pictures without sensors; 1 for the encoder of bare faces")
+    strength: float = option(1.0, "how much light and lens vary")
+    seed: int = option(0, "seed of everything random", least=0)
+    threads: int = option(2, "threads of torch", least=1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return picture, {name: torch.from_numpy(getattr(batch, name)) for name in names}
 
 
-class Validation:
+class Evaluation:
     """Errors on people whom the run does not learn from: the first shard of the folder, as tracked crops,
     bare and under sensors.
     """
@@ -154,30 +159,11 @@ def _r(one: F32, other: F32) -> float:
     return float(np.corrcoef(one, other)[0, 1]) if min(one.std(), other.std()) > 1e-6 else 0.0
 
 
-class Average:
-    """Running mean of a network's weights (Polyak)."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.steps = 0
-
-    def update(self, network: torch.nn.Module) -> None:
-        """One step; in the beginning the mean is short."""
-        self.steps += 1
-        keep = min(_DECAY, self.steps / (self.steps + 10.0))
-        for name, value in network.state_dict().items():
-            mine = self.state[name]
-            if mine.dtype.is_floating_point:
-                mine.mul_(keep).add_(value.detach(), alpha=1.0 - keep)
-            else:
-                mine.copy_(value)
-
-
 def load_encoder(path: Path) -> FaceEncoder:
     """The running mean that a run has saved. Raises ModelError for another file."""
     if not path.is_file():
         raise ModelError(f"{path} does not exist; a training run writes encoder.pt into its folder")
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content = read_tensors(path)
     if "widths" not in content or "average" not in content:
         raise ModelError(f"{path} holds no face encoder")
     encoder = FaceEncoder(content["sizes"][0], content["sizes"][1], tuple(content["widths"]))
@@ -185,135 +171,79 @@ def load_encoder(path: Path) -> FaceEncoder:
     return encoder
 
 
-def train(shards: Path, run: Path, plan: Plan, start: Path | None = None) -> dict[str, float]:
-    """Train for `plan.minutes` in all (over all its sittings); returns the last judgement.
+def train(shards: Path, folder: Path, plan: Plan, start: Path | None = None) -> dict[str, float]:
+    """Train for `plan.minutes` in all (over all its sittings); returns the last evaluation.
 
-    Writes encoder.pt and log.jsonl into `run`.
+    Writes encoder.pt and log.jsonl into `folder`. Raises as `Checkpoint.load` for a folder of another run.
     """
-    torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
-    run.mkdir(parents=True, exist_ok=True)
     head = load_head()
     encoder = load_encoder(start) if start is not None else FaceEncoder(head.expression_size, head.shape_size)
     encoder = encoder.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=plan.rate, weight_decay=plan.decay)
-    average = Average(encoder)
-    spent, step = 0.0, 0
-    saved = run / "encoder.pt"
-    if saved.exists():
-        content = torch.load(saved, weights_only=True)
-        if content["plan"]["bare"] != plan.bare:
-            raise InputError(
-                f"{saved} belongs to a run with --bare {content['plan']['bare']}; take another folder for --bare {plan.bare}"
-            )
-        encoder.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        average.state, average.steps = content["average"], content["steps"]
-        spent, step = content["minutes"], content["steps"]
-    paths = shard_paths(shards)
-    validation, metric = Validation(paths[0], head), Metric.of(head)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=plan.rate, weight_decay=_WEIGHT_DECAY)
+    average = Average(encoder, _AVERAGE)
+    metric = Metric.of(head)
+
+    def about() -> dict[str, object]:
+        sizes = [encoder.expression_size, encoder.shape_size]
+        return {
+            "widths": list(WIDTHS),
+            "sizes": sizes,
+            "pictures": loop.step * plan.batch,
+            "plan": asdict(plan),
+        }
+
+    parts = {"network": encoder, "optimizer": optimizer, "average": average}
+    identity = {"settings": {"bare": plan.bare}}
+    checkpoint = Checkpoint(folder / CHECKPOINT, "face_encoder", parts, identity, about)
+    loop = Loop(
+        Budget(minutes=plan.minutes), checkpoint, log=folder / "log.jsonl", save_every_s=90.0, echo=True
+    )
+    loop.resume()
+    evaluation = Evaluation(shard_paths(shards)[0], head)
+    first = loop.step
 
     def make() -> Iterator[Batch]:
-        return batches(
-            shards,
-            plan.batch,
-            plan.seed + 1 + step,
-            Augment(bare=plan.bare, strength=plan.strength),
-            held_out=1,
-        )
+        augment = Augment(bare=plan.bare, strength=plan.strength)
+        return batches(shards, plan.batch, plan.seed + 1 + first, augment, held_out=1)
 
-    validated: dict[str, float] = {}
-    sums: dict[str, float] = {"_from": float(step)}
-    begun = last = time.monotonic()
+    pictures = ahead(make)
+    scores: dict[str, float] = {}
 
-    def save() -> None:
-        content = {
-            "network": encoder.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "average": average.state,
-            "steps": average.steps,
-            "minutes": minutes,
-            "plan": asdict(plan),
-            "widths": list(WIDTHS),
-            "sizes": [encoder.expression_size, encoder.shape_size],
-            "pictures": average.steps * plan.batch,
-        }
-        partial = saved.with_suffix(".partial")
-        torch.save(content, partial)
-        partial.replace(saved)
-
-    minutes = spent
-    for batch in ahead(make):
-        minutes = spent + (time.monotonic() - begun) / 60.0
-        along = min(minutes / plan.minutes, 1.0)
-        rate = plan.rate * min((step + 1) / 200.0, 1.0) * (0.5 + 0.5 * math.cos(math.pi * along))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        picture, truth = tensors(batch)
+    def advance(step: int, along: float) -> dict[str, torch.Tensor]:
+        set_rates(optimizer, plan.rate * warm_up(step, 200) * cosine_fall(along))
+        picture, truth = tensors(next(pictures))
         terms = losses(encoder(picture), truth, metric)
-        loss: torch.Tensor = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
-        optimizer.step()
-        average.update(encoder)
-        step += 1
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        ended = along >= 1.0
-        if ended or time.monotonic() - last > 90.0:
-            last = time.monotonic()
-            shadow = FaceEncoder(encoder.expression_size, encoder.shape_size)
-            shadow.load_state_dict(average.state)
-            validated = validation(shadow)
-            count = max(step - int(sums.pop("_from", 0)), 1)
-            line = {"step": step, "minutes": round(minutes, 2), "rate": round(rate, 6)}
-            line |= {name: round(value / count, 4) for name, value in sums.items()}
-            line |= {name: round(value, 4) for name, value in validated.items()}
-            with (run / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
-            sums = {"_from": float(step)}
-            save()
-        if ended:
-            break
-    return validated
+        descend(optimizer, terms, clip=5.0)
+        average.update(encoder, step)
+        return terms
+
+    def validation(step: int, means: dict[str, float]) -> dict[str, float]:
+        shadow = FaceEncoder(encoder.expression_size, encoder.shape_size)
+        shadow.load_state_dict(average.state)
+        scores.update(evaluation(shadow))
+        return scores
+
+    with threads(plan.threads):
+        loop.run(advance, judge=validation)
+    return scores
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description="train the face encoder on rendered heads")
-    parser.add_argument("shards", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--start", type=Path, help="encoder.pt of another run to begin from")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument(
-        "--bare",
-        type=float,
-        default=0.2,
-        help="share of pictures without sensors; 1 for the encoder of bare faces",
-    )
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, help="write the run's encoder as ONNX and stop")
-    arguments = parser.parse_args()
-    if arguments.export is not None:
-        content = torch.load(arguments.run / "encoder.pt", weights_only=True)
+    options = parser(__doc__, Plan)
+    options.add_argument("shards", type=Path)
+    options.add_argument("run", type=Path)
+    options.add_argument("--start", type=Path, help="encoder.pt of another run to begin from")
+    options.add_argument("--export", type=Path, help="write the run's encoder as ONNX and stop")
+    values = options.parse_args(arguments)
+    if values.export is not None:
+        content = read_tensors(values.run / CHECKPOINT)
         about = {name: content[name] for name in ("minutes", "pictures", "plan")}
-        export(load_encoder(arguments.run / "encoder.pt"), load_head(), arguments.export, about)
+        export(load_encoder(values.run / CHECKPOINT), load_head(), values.export, about)
         return
-    plan = Plan(
-        arguments.minutes,
-        arguments.batch,
-        arguments.rate,
-        bare=arguments.bare,
-        seed=arguments.seed,
-        threads=arguments.threads,
-    )
-    train(arguments.shards, arguments.run, plan, arguments.start)
+    train(values.shards, values.run, settings_of(Plan, values), values.start)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,29 +12,36 @@ which replaces SMIRK's priors of the coefficients.
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from eifer_ros.errors import InputError, ModelError
+from eifer_ros.errors import InputError
 from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.reconstruction.encoder.face_crop import POINTS, SIZE
 from eifer_ros.reconstruction.landmarks.attention_mesh import Crop, FaceLandmarker
 from eifer_ros.simulation.seeds import generator
+from eifer_ros.training.loop import (
+    Average,
+    Budget,
+    Checkpoint,
+    Loop,
+    descend,
+    linear_fall,
+    set_rates,
+    warm_up,
+)
 from eifer_ros.types import F32
+from research.common.recipe import option
 from research.faces.face_data import AROUND, MIN_FRAMES, Domain, Unpaired
 from research.faces.face_models import OpenFace
 from research.faces.generators import LiveGenerator
 from research.faces.losses import Motion
 from research.faces.phase_one import Painter, Settings
-from research.faces.smirk_encoder import read_tensors
 
 CHECKPOINT = "refine.pt"
 _PRESENCE = 0.6
@@ -47,8 +54,8 @@ class Refinement:
     rate: of the generator; the encoder learns `encoder_rate` times that.
     """
 
-    steps: int = 4000
-    batch: int = 8
+    steps: int = option(4000, "length of the run", least=1)
+    batch: int = option(8, "pictures a step", least=1)
     rate: float = 1e-3
     encoder_rate: float = 0.05
     landmarks: float = 40.0
@@ -56,7 +63,7 @@ class Refinement:
     agreement: float = 20.0
     near: float = 0.3
     ema: float = 0.999
-    seed: int = 0
+    seed: int = option(0, "seed of everything random", least=0)
     save_every: int = 250
 
 
@@ -94,6 +101,14 @@ class LandmarkedPictures:
         return LandmarkedPictures(crops, torch.from_numpy(np.stack(points)))
 
 
+class Offset(nn.Module):  # type: ignore[misc, unused-ignore]
+    """points: (n, 2) by how much the landmark network means other points than the head model, in tenths of a metre."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.points = nn.Parameter(torch.zeros(count, 2))
+
+
 class Refiner:
     """Refines one encoder on `data`.
 
@@ -111,16 +126,35 @@ class Refiner:
             parameter.requires_grad_(False)
         self.painter = Painter(start.head, Settings(size=SIZE, seed=settings.seed))
         self.generator = LiveGenerator(6, width=16, dense=True)
-        self.bias = nn.Parameter(torch.zeros(data.landmarks.shape[1], 2))
+        self.offset = Offset(data.landmarks.shape[1])
         self.motion = Motion(head, torch.device("cpu"))
         groups = [
             {"params": [*self.generator.parameters()]},
             {"params": [*self.face.parameters()]},
-            {"params": [self.bias]},
+            {"params": [*self.offset.parameters()]},
         ]
         self.optimizer = torch.optim.Adam(groups, lr=settings.rate)
-        self.average = {name: value.clone() for name, value in self.face.encoder.state_dict().items()}
-        self.step = 0
+        self.average = Average(self.face.encoder, settings.ema)
+        parts = {
+            "face": self.face,
+            "before": self.before,
+            "generator": self.generator,
+            "offset": self.offset,
+            "average": self.average,
+            "optimizer": self.optimizer,
+        }
+        free = ("steps", "save_every")
+        identity = {
+            "head_fingerprint": fingerprint(head),
+            "settings": {name: value for name, value in asdict(settings).items() if name not in free},
+            "data": {"pictures": len(data.pictures)},
+        }
+        self.loop = Loop(
+            Budget(settings.steps),
+            Checkpoint(run / CHECKPOINT, "eifer_refinement", parts, identity),
+            log=run / "refine.jsonl",
+            save_every=settings.save_every,
+        )
 
     def losses(
         self, picture: torch.Tensor, landmarks: torch.Tensor, random: torch.Generator
@@ -138,7 +172,7 @@ class Refiner:
         if s.landmarks:
             # the bias turns and grows with the head as it is drawn; 0.1 m is about a face
             size = 0.1 * read.camera.scale.detach()[:, None, None]
-            off = placed + size * self.bias - landmarks
+            off = placed + size * self.offset.points - landmarks
             out["landmarks"] = s.landmarks * torch.sqrt(off.square().sum(dim=2) + 1e-6).mean()
         if s.agreement:
             out["agreement"] = s.agreement * (placed[:, list(POINTS)] - outputs["landmarks"]).abs().mean()
@@ -153,111 +187,22 @@ class Refiner:
             )
         return out
 
-    def advance(self) -> dict[str, float]:
-        """One step."""
+    def advance(self, step: int, along: float) -> dict[str, torch.Tensor]:
+        """One step; returns the losses."""
         s = self.settings
-        choice = generator(s.seed, "refine", self.step)
+        choice = generator(s.seed, "refine", step)
         rows = torch.from_numpy(choice.integers(len(self.data.pictures), size=s.batch))
         random = torch.Generator().manual_seed(int(choice.integers(2**62)))
-        rate = s.rate * min(1.0, 2.0 * (1.0 - self.step / s.steps)) * min(1.0, (self.step + 1) / 50.0)
-        for group, times in zip(self.optimizer.param_groups, (1.0, s.encoder_rate, 1.0), strict=True):
-            group["lr"] = rate * times
+        rate = s.rate * linear_fall(along, 0.5) * warm_up(step, 50)
+        set_rates(self.optimizer, rate, rate * s.encoder_rate, rate)
         terms = self.losses(self.data.pictures[rows], self.data.landmarks[rows], random)
-        self.optimizer.zero_grad(set_to_none=True)
-        if terms:
-            torch.stack(list(terms.values())).sum().backward()
-            torch.nn.utils.clip_grad_norm_([*self.face.parameters(), *self.generator.parameters()], 5.0)
-            self.optimizer.step()
-        keep = min(s.ema, (self.step + 1.0) / (self.step + 10.0))
-        for name, value in self.face.encoder.state_dict().items():
-            mine = self.average[name]
-            if mine.dtype.is_floating_point:
-                mine.mul_(keep).add_(value.detach(), alpha=1.0 - keep)
-        self.step += 1
-        return {name: float(value.detach()) for name, value in terms.items()}
-
-    def train(
-        self,
-        report_losses: Callable[[int, dict[str, float]], None] | None = None,
-        stop: Callable[[], bool] | None = None,
-    ) -> bool:
-        """Until the last step or until `stop`; saved either way. Returns whether the run is complete."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        while self.step < self.settings.steps:
-            terms = self.advance()
-            stop_requested = stop is not None and stop()
-            if report_losses is not None:
-                report_losses(self.step, terms)
-            if (
-                stop_requested
-                or self.step % self.settings.save_every == 0
-                or self.step == self.settings.steps
-            ):
-                with (self.run / "refine.jsonl").open("a") as file:
-                    file.write(
-                        json.dumps(
-                            {"step": self.step, **{name: round(value, 5) for name, value in terms.items()}}
-                        )
-                        + "\n"
-                    )
-                self.save()
-            if stop_requested:
-                break
-        return self.step >= self.settings.steps
-
-    def _identity(self) -> dict[str, Any]:
-        settings = {
-            name: value
-            for name, value in asdict(self.settings).items()
-            if name not in ("steps", "save_every")
-        }
-        return {"head": fingerprint(self.head), "settings": settings, "pictures": len(self.data.pictures)}
-
-    def save(self) -> None:
-        """Write the checkpoint in one step."""
-        content = {
-            "kind": "eifer_refinement",
-            "identity": self._identity(),
-            "step": self.step,
-            "average": self.average,
-            "bias": self.bias.detach(),
-            "face": self.face.state_dict(),
-            "before": self.before.state_dict(),
-            "generator": self.generator.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        partial = self.run / f"{CHECKPOINT}.partial"
-        torch.save(content, partial)
-        partial.replace(self.run / CHECKPOINT)
-
-    def resume(self) -> bool:
-        """Go on from the run's checkpoint; False where there is none.
-
-        Raises ModelError or InputError for one of another run.
-        """
-        path = self.run / CHECKPOINT
-        if not path.exists():
-            return False
-        content = read_tensors(path)
-        if content.get("kind") != "eifer_refinement":
-            raise ModelError(f"{path}: not a checkpoint of a refinement")
-        if content["identity"] != self._identity():
-            raise InputError(
-                f"{path}: belongs to a run with another head model, other settings or other pictures; give another --out"
-            )
-        self.face.load_state_dict(content["face"])
-        self.before.load_state_dict(content["before"])
-        self.generator.load_state_dict(content["generator"])
-        with torch.no_grad():
-            self.bias.copy_(content["bias"])
-        self.average = content["average"]
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step = int(content["step"])
-        return True
+        descend(self.optimizer, terms, clip=5.0)
+        self.average.update(self.face.encoder, step)
+        return terms
 
     def averaged(self) -> OpenFace:
         """The refined encoder, running mean of its weights."""
         out: OpenFace = copy.deepcopy(self.face, {id(self.face.head): self.face.head})
-        out.encoder.load_state_dict(self.average)
+        out.encoder.load_state_dict(self.average.state)
         out.eval()
         return out

@@ -14,14 +14,12 @@ the inputs: what is bare must stay as it is. A run that was stopped goes on wher
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,17 +27,32 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eifer_ros.errors import InputError, ModelError
+from eifer_ros.errors import ModelError
 from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel, load_head
 from eifer_ros.reconstruction.encoder.face_crop import MARGIN, POINTS, SIZE
+from eifer_ros.training.loop import (
+    Average,
+    Budget,
+    Checkpoint,
+    Loop,
+    descend,
+    linear_fall,
+    set_rates,
+    threads,
+    warm_up,
+)
+from eifer_ros.training.tensors import read_tensors
 from eifer_ros.types import F32, U8
+from research.common.recipe import option, parser, run, settings_of
 from research.faces.face_encoder import halve_weights
 from research.faces.generators import LiveGenerator, PatchDiscriminator, composite, multiply_accumulates
+from research.faces.losses import least_squares
 from research.faces.picture_batches import Augment, Batch, ahead, batches, sample
 from research.faces.pictures import Shard, shard_paths
-from research.faces.pretrain import Average
 
+CHECKPOINT = "restorer.pt"
+_AVERAGE = 0.998
 WIDTH = 16
 """Channels of the finest scale of the shipped restorer, whose convolutions are dense."""
 OUTPUTS = ("restored", "occlusion")
@@ -61,22 +74,19 @@ _ROWS = tuple(np.array([POINTS.index(one) for one in part]) for part in _PARTS)
 
 @dataclass(frozen=True)
 class Plan:
-    """One training run. minutes: how long over all sittings; the rate falls to nothing over their last third.
+    """One training run. The rate falls to nothing over its last third."""
 
-    bare, partly: shares of pictures without sensors and with sensors on part of the face. strength: of light
-    and lens (`Augment`). threads: of torch. adversarial: weight of a discriminator's opinion, taken into
-    account in the last third; 0 for none.
-    """
-
-    minutes: float
-    batch: int = 16
-    rate: float = 2e-3
-    bare: float = 0.25
-    partly: float = 0.25
-    strength: float = 1.0
-    seed: int = 0
-    threads: int = 1
-    adversarial: float = 0.0
+    minutes: float = option(60.0, "length of the run over all its sittings")
+    batch: int = option(16, "pictures a step", least=1)
+    rate: float = option(2e-3, "learning rate")
+    bare: float = option(0.25, "share of pictures without sensors")
+    partly: float = option(0.25, "share of pictures with sensors on part of the face")
+    strength: float = option(1.0, "how much light and lens vary")
+    seed: int = option(0, "seed of everything random", least=0)
+    threads: int = option(1, "threads of torch", least=1)
+    adversarial: float = option(0.0, "weight of a discriminator in the last third; 0 for none")
+    width: int = option(WIDTH, "channels of the finest scale")
+    every_s: float = option(120.0, "seconds between two checkpoints", ["--every"])
 
 
 @dataclass(frozen=True)
@@ -199,7 +209,7 @@ def losses(restored: torch.Tensor, logits: torch.Tensor, pairs: Pairs) -> dict[s
     }
 
 
-class Validation:
+class Evaluation:
     """Quality on people whom the run does not learn from: the first shard of the folder, as tracked crops,
     all sensors on, and bare.
     """
@@ -256,12 +266,12 @@ class Validation:
         }
 
 
-def sheet(validation: Validation, restorer: Restorer, count: int = 12) -> U8:
+def sheet(evaluation: Evaluation, restorer: Restorer, count: int = 12) -> U8:
     """Columns of pictures: input, restored, truth, mask; the last three columns are bare inputs."""
     columns = []
     for name, share in (("sensors", count - 3), ("bare", 3)):
-        pairs = validation.sets[name]
-        restored, mask = validation.run(restorer, name)
+        pairs = evaluation.sets[name]
+        restored, mask = evaluation.run(restorer, name)
         for i in np.linspace(0, len(restored) - 1, share).astype(int):
             tall = torch.cat([pairs.picture[i], restored[i], pairs.bare[i], mask[i].expand(3, -1, -1)], dim=1)
             columns.append((tall.permute(1, 2, 0).clamp(0.0, 1.0).numpy() * 255.0).round().astype(np.uint8))
@@ -274,7 +284,7 @@ def load_restorer(path: Path) -> Restorer:
     """The running mean that a run has saved. Raises ModelError for another file."""
     if not path.is_file():
         raise ModelError(f"{path} does not exist; a training run writes restorer.pt into its folder")
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content = read_tensors(path)
     if content.get("kind") != "face_restorer":
         raise ModelError(f"{path} holds no face restorer")
     restorer = Restorer(content["width"])
@@ -282,139 +292,100 @@ def load_restorer(path: Path) -> Restorer:
     return restorer
 
 
-def train(
-    shards: Path,
-    run: Path,
-    plan: Plan,
-    width: int = WIDTH,
-    every_s: float = 120.0,
-    clock: Callable[[], float] = time.monotonic,
-) -> dict[str, float]:
-    """Train for `plan.minutes` of `clock` (s) over all sittings; returns the last judgement.
-
-    Writes restorer.pt and log.jsonl into `run`.
-
-    Raises InputError for a folder without shards and for a run of another width.
-    """
-    torch.set_num_threads(plan.threads)
+def new_restorer(plan: Plan) -> Restorer:
+    """The network a run begins with, which is fixed by its seed."""
     torch.manual_seed(plan.seed)
-    run.mkdir(parents=True, exist_ok=True)
-    restorer = Restorer(width).to(memory_format=torch.channels_last).train()
-    critic = PatchDiscriminator(3, width, 2)
-    optimizers = {
-        "restorer": torch.optim.AdamW(restorer.parameters(), lr=plan.rate, weight_decay=1e-3),
-        "critic": torch.optim.Adam(critic.parameters(), lr=plan.rate / 4.0, betas=(0.5, 0.99)),
+    restorer: Restorer = Restorer(plan.width).to(memory_format=torch.channels_last).train()
+    return restorer
+
+
+def train(
+    shards: Path, folder: Path, plan: Plan, clock: Callable[[], float] = time.monotonic
+) -> dict[str, float]:
+    """Train for `plan.minutes` of `clock` (s) over all sittings; returns the last evaluation.
+
+    Writes restorer.pt and log.jsonl into `folder`.
+
+    Raises InputError for a folder without shards, and as `Checkpoint.load` for a folder of another run.
+    """
+    restorer = new_restorer(plan)
+    critic = PatchDiscriminator(3, plan.width, 2)
+    optimizer = torch.optim.AdamW(restorer.parameters(), lr=plan.rate, weight_decay=1e-3)
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=plan.rate / 4.0, betas=(0.5, 0.99))
+    average = Average(restorer, _AVERAGE)
+    parts = {
+        "network": restorer,
+        "optimizer": optimizer,
+        "critic": critic,
+        "critic_optimizer": critic_optimizer,
+        "average": average,
     }
-    average = Average(restorer)
-    saved = run / "restorer.pt"
-    spent, step = 0.0, 0
-    if saved.exists():
-        content: dict[str, Any] = torch.load(saved, weights_only=True)
-        if content["width"] != width:
-            raise InputError(
-                f"{saved} belongs to a run with width {content['width']}; take another folder for width {width}"
-            )
-        restorer.load_state_dict(content["network"])
-        critic.load_state_dict(content["critic"])
-        for name, optimizer in optimizers.items():
-            optimizer.load_state_dict(content["optimizers"][name])
-        average.state, average.steps = content["average"], content["steps"]
-        spent, step = content["minutes"], content["steps"]
-    validation = Validation(shard_paths(shards)[0])
-    settings = Augment(bare=plan.bare, partly=plan.partly, negatives=0.0, strength=plan.strength)
-    flips = torch.Generator().manual_seed(plan.seed + 7919 * step)
+
+    def about() -> dict[str, object]:
+        return {"width": plan.width, "pictures": loop.step * plan.batch, "plan": asdict(plan)}
+
+    identity = {"settings": {"width": plan.width}}
+    checkpoint = Checkpoint(folder / CHECKPOINT, "face_restorer", parts, identity, about)
+    loop = Loop(
+        Budget(minutes=plan.minutes),
+        checkpoint,
+        log=folder / "log.jsonl",
+        save_every_s=plan.every_s,
+        echo=True,
+        clock=clock,
+    )
+    loop.resume()
+    first = loop.step
+    evaluation = Evaluation(shard_paths(shards)[0])
+    flips = torch.Generator().manual_seed(plan.seed + 7919 * first)
 
     def make() -> Iterator[Batch]:
-        return batches(shards, plan.batch, plan.seed + 1 + step, settings, pool=24, held_out=1)
+        augment = Augment(bare=plan.bare, partly=plan.partly, negatives=0.0, strength=plan.strength)
+        return batches(shards, plan.batch, plan.seed + 1 + first, augment, pool=24, held_out=1)
 
-    def save() -> None:
-        content = {
-            "kind": "face_restorer",
-            "width": width,
-            "network": restorer.state_dict(),
-            "critic": critic.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-            "average": average.state,
-            "steps": average.steps,
-            "minutes": minutes,
-            "pictures": average.steps * plan.batch,
-            "plan": asdict(plan),
-        }
-        partial = saved.with_suffix(".partial")
-        torch.save(content, partial)
-        partial.replace(saved)
+    pictures = ahead(make)
+    scores: dict[str, float] = {}
 
-    validated: dict[str, float] = {}
-    sums: dict[str, float] = {}
-    since = step
-    begun = last = clock()
-    minutes = spent
-    for batch in ahead(make):
-        now = clock()
-        minutes = spent + (now - begun) / 60.0
-        left = max(1.0 - minutes / plan.minutes, 0.0)
-        rate = plan.rate * min((step + 1) / 100.0, 1.0) * min(3.0 * left, 1.0)
-        for name, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = rate if name == "restorer" else rate / 4.0
+    def advance(step: int, along: float) -> dict[str, torch.Tensor]:
+        rate = plan.rate * warm_up(step, 100) * linear_fall(along, 1.0 / 3.0)
+        set_rates(optimizer, rate)
+        set_rates(critic_optimizer, rate / 4.0)
+        batch = next(pictures)
         pairs = Pairs.of(batch, torch.rand(len(batch.picture), generator=flips) < 0.5)
         restored, logits = restorer(pairs.picture.contiguous(memory_format=torch.channels_last))
         terms = losses(restored, logits, pairs)
-        if plan.adversarial > 0.0 and left < 1.0 / 3.0:
-            terms |= _adversarial_step(critic, optimizers["critic"], restored, pairs.bare, plan.adversarial)
-        loss: torch.Tensor = torch.stack(list(terms.values())).sum()
-        optimizers["restorer"].zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(restorer.parameters(), 2.0)
-        optimizers["restorer"].step()
-        average.update(restorer)
-        step += 1
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        ended = left <= 0.0
-        if ended or now - last > every_s:
-            last = now
-            shadow = Restorer(width)
-            shadow.load_state_dict(average.state)
-            validated = validation(shadow)
-            line = {"step": step, "minutes": round(minutes, 2), "rate": round(rate, 6)}
-            line |= {
-                name: round(value / (step - since), 4)
-                for name, value in (sums | validated).items()
-                if name in sums
-            }
-            line |= {name: round(value, 4) for name, value in validated.items()}
-            with (run / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
-            sums, since = {}, step
-            save()
-        if ended:
-            break
-    return validated
+        if plan.adversarial > 0.0 and along > 2.0 / 3.0:
+            terms |= _adversarial(critic, critic_optimizer, restored, pairs.bare, plan.adversarial)
+        descend(optimizer, terms, clip=2.0)
+        average.update(restorer, step)
+        return terms
+
+    def validation(step: int, means: dict[str, float]) -> dict[str, float]:
+        shadow = Restorer(plan.width)
+        shadow.load_state_dict(average.state)
+        scores.update(evaluation(shadow))
+        return scores
+
+    with threads(plan.threads):
+        loop.run(advance, judge=validation)
+    return scores
 
 
-def _adversarial_step(
+def _adversarial(
     critic: PatchDiscriminator,
     optimizer: torch.optim.Optimizer,
     restored: torch.Tensor,
     bare: torch.Tensor,
     weight: float,
 ) -> dict[str, torch.Tensor]:
-    """One step of the discriminator (least squares, Mao et al.
-
-    2017), and what it has to say to the restorer.
-    """
+    """One step of the discriminator, and what it has to say to the restorer."""
     for parameter in critic.parameters():
         parameter.requires_grad_(True)
-    real, generated = critic(bare), critic(restored.detach())
-    loss = ((real - 1.0) ** 2).mean() + (generated**2).mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+    loss = least_squares(critic(bare), True) + least_squares(critic(restored.detach()), False)
+    descend(optimizer, {"critic": loss})
     for parameter in critic.parameters():
         parameter.requires_grad_(False)
-    return {"adversarial": weight * ((critic(restored) - 1.0) ** 2).mean()}
+    return {"adversarial": weight * least_squares(critic(restored), True)}
 
 
 class _Exported(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -470,65 +441,27 @@ def export(restorer: Restorer, head: HeadModel, path: Path, about: dict[str, obj
     partial.replace(path)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description="train the face restorer on pairs of rendered pictures")
-    parser.add_argument("shards", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument(
-        "--bare", type=float, default=0.25, help="share of pictures without sensors (default 0.25)"
-    )
-    parser.add_argument(
-        "--strength", type=float, default=1.0, help="how much light and lens vary (default 1)"
-    )
-    parser.add_argument("--width", type=int, default=WIDTH)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--adversarial",
-        type=float,
-        default=0.0,
-        help="weight of a discriminator in the last third (default none)",
-    )
-    parser.add_argument(
-        "--every", type=float, default=120.0, help="seconds between checkpoints (default 120)"
-    )
-    parser.add_argument(
+    options = parser(__doc__, Plan)
+    options.add_argument("shards", type=Path)
+    options.add_argument("run", type=Path)
+    options.add_argument(
         "--sheet", type=Path, help="draw inputs, results and truths of held-out people (.png) and stop"
     )
-    parser.add_argument("--export", type=Path, help="write the run's restorer as ONNX and stop")
-    arguments = parser.parse_args()
-    if arguments.sheet is not None:
-        drawn = sheet(
-            Validation(shard_paths(arguments.shards)[0]), load_restorer(arguments.run / "restorer.pt")
-        )
-        cv2.imwrite(str(arguments.sheet), drawn[:, :, ::-1])
-        return
-    if arguments.export is not None:
-        restorer = load_restorer(arguments.run / "restorer.pt")
-        content = torch.load(arguments.run / "restorer.pt", weights_only=True)
-        export(
-            restorer,
-            load_head(),
-            arguments.export,
-            {name: content[name] for name in ("minutes", "pictures", "plan")},
-        )
-        return
-    plan = Plan(
-        arguments.minutes,
-        arguments.batch,
-        arguments.rate,
-        arguments.bare,
-        strength=arguments.strength,
-        seed=arguments.seed,
-        threads=arguments.threads,
-        adversarial=arguments.adversarial,
-    )
-    train(arguments.shards, arguments.run, plan, arguments.width, arguments.every)
+    options.add_argument("--export", type=Path, help="write the run's restorer as ONNX and stop")
+    values = options.parse_args(arguments)
+    saved = values.run / CHECKPOINT
+    if values.sheet is not None:
+        drawn = sheet(Evaluation(shard_paths(values.shards)[0]), load_restorer(saved))
+        cv2.imwrite(str(values.sheet), drawn[:, :, ::-1])
+    elif values.export is not None:
+        content = read_tensors(saved)
+        about = {name: content[name] for name in ("minutes", "pictures", "plan")}
+        export(load_restorer(saved), load_head(), values.export, about)
+    else:
+        train(values.shards, values.run, settings_of(Plan, values))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eifer_ros.errors import InputError, MissingExtra, ModelError
+from eifer_ros.errors import MissingExtra, ModelError
 from eifer_ros.head.model import HeadModel
+from eifer_ros.training.tensors import check_names, read_tensors
 
 SIZE = 224
 MARGIN = 1.4
@@ -215,31 +216,6 @@ def load_checkpoint(path: Path) -> SmirkEncoder:
     return encoder
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
-    """What a torch file holds, read by the restricted loader.
-
-    Raises InputError or ModelError, see `load_checkpoint`.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises its own, pickle's and zipfile's errors
-        words = str(error)
-        if "nsupported global" in words:
-            raise ModelError(
-                f"{path}: holds more than tensors; it is not loaded, because that would run what is in it"
-            ) from None
-        raise InputError(
-            f"{path}: not a torch checkpoint ({(words or type(error).__name__).splitlines()[0][:160]})"
-        ) from None
-    if not isinstance(content, dict):
-        raise ModelError(
-            f"{path}: holds a {type(content).__name__}; a checkpoint is a table of tensors by name"
-        )
-    return content
-
-
 def _encoder_weights(path: Path, content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     inner = content.get("state_dict", content)
     if not isinstance(inner, Mapping):
@@ -249,29 +225,6 @@ def _encoder_weights(path: Path, content: Mapping[str, Any]) -> dict[str, torch.
         name[len(PREFIX) :]: value for name, value in tensors.items() if name.startswith(PREFIX)
     }
     return encoder_tensors or tensors
-
-
-def check_names(
-    path: Path, what: str, expected: Mapping[str, torch.Tensor], got: Mapping[str, torch.Tensor]
-) -> None:
-    """Raise ModelError that names what does not fit where `got` is not a state of the same names, shapes and
-    finite values.
-    """
-
-    def some(names: list[str]) -> str:
-        return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-
-    if missing := sorted(set(expected) - set(got)):
-        raise ModelError(f"{path}: not {what}: {some(missing)} missing")
-    if foreign := sorted(set(got) - set(expected)):
-        raise ModelError(f"{path}: not {what}: {some(foreign)} unknown")
-    for name, value in expected.items():
-        if value.shape != got[name].shape:
-            raise ModelError(
-                f"{path}: not {what}: {name} has shape {tuple(got[name].shape)}; it must be {tuple(value.shape)}"
-            )
-        if not torch.isfinite(got[name].float()).all():
-            raise ModelError(f"{path}: {name} holds values that are not finite")
 
 
 def check_head(encoder: SmirkEncoder, head: HeadModel) -> None:

@@ -20,9 +20,10 @@ from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
 from eifer_ros.head.torch_model import TorchHead
 from eifer_ros.reconstruction.encoder.face_encoder import ENCODER
+from eifer_ros.training.tensors import check_names, read_tensors
 from research.faces.face_encoder import FaceEncoder
 from research.faces.face_models import FaceModel, OpenFace, SmirkFace
-from research.faces.smirk_encoder import SmirkEncoder, check_names, load_checkpoint, read_tensors
+from research.faces.smirk_encoder import SmirkEncoder, load_checkpoint
 
 
 def load_start(path: Path | None, head: HeadModel) -> FaceEncoder | SmirkEncoder:

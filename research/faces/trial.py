@@ -9,9 +9,8 @@ nowhere in training.
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from eifer_ros.reconstruction.encoder.face_crop import POINTS, SIZE, crop_of
 from eifer_ros.reconstruction.encoder.face_encoder import as_input, cut
 from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import F32, U8
+from research.common.recipe import parser, run
 from research.faces.face_encoder import FaceEncoder
 from research.faces.start_encoders import load_start
 
@@ -127,16 +127,14 @@ def compare(
         yield path, score(encoder, moments, head_model)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """One JSON line per encoder."""
-    parser = argparse.ArgumentParser(
-        description="compare face encoders on an unseen simulated participant under sensors"
-    )
-    parser.add_argument("seed", type=int)
-    parser.add_argument("encoders", type=Path, nargs="+", help="encoder.pt, encoder_s.pt or .onnx")
-    parser.add_argument("--count", type=int, default=60, help="moments (default 60)")
-    arguments = parser.parse_args()
-    for path, result in compare(arguments.seed, arguments.encoders, arguments.count):
+    options = parser(__doc__)
+    options.add_argument("seed", type=int)
+    options.add_argument("encoders", type=Path, nargs="+", help="encoder.pt, encoder_s.pt or .onnx")
+    options.add_argument("--count", type=int, default=60, help="moments")
+    values = options.parse_args(arguments)
+    for path, result in compare(values.seed, values.encoders, values.count):
         print(
             json.dumps(
                 {"encoder": str(path), **{name: round(value, 4) for name, value in asdict(result).items()}}
@@ -146,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,7 +9,7 @@ research.micro.micro_data OUT --people 120`
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from eifer_ros.simulation.participant import Participant
 from eifer_ros.simulation.script import MOVEMENTS
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F32, F64, FaceOrigin, FaceState, Frame
+from research.common.recipe import parser, run
 
 FIRST_SEED = 200_000
 """People of the training data; those from 900000 are never learnt from."""
@@ -205,25 +206,25 @@ def _cut(frame: Frame, view: KeyView, turn: F64, shift: F64) -> F32:
     return sample_patch(frame.image, view.maps(turn, shift), float(view.matrix[0, 0]))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the files."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, default=120)
-    parser.add_argument("--first", type=int, default=FIRST_SEED)
-    parser.add_argument("--frames", type=int, default=FRAMES)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    options = parser(__doc__)
+    options.add_argument("out", type=Path)
+    options.add_argument("--people", type=int, default=120)
+    options.add_argument("--first", type=int, default=FIRST_SEED)
+    options.add_argument("--frames", type=int, default=FRAMES)
+    values = options.parse_args(arguments)
+    values.out.mkdir(parents=True, exist_ok=True)
     estimator = SensorEstimator(load_head(), SensorFitSettings())
     estimator.warm_up()
-    for seed in range(arguments.first, arguments.first + arguments.people):
-        path = arguments.out / f"{seed}.npz"
+    for seed in range(values.first, values.first + values.people):
+        path = values.out / f"{seed}.npz"
         if path.exists():
             continue
-        arrays = examples(seed, estimator, arguments.frames)
+        arrays = examples(seed, estimator, values.frames)
         if arrays is not None:
             np.savez_compressed(path, **arrays)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

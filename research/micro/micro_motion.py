@@ -7,7 +7,7 @@ skin say what follows.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from eifer_ros.micro.geometry import FaceSkin
 from eifer_ros.simulation.muscles import gaze_weights
 from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F64
+from research.common.recipe import parser, run
 from research.micro.micro_data import FIRST_SEED, Mover, draw_levels
 
 RANK = 64
@@ -77,16 +78,16 @@ def save_prior(path: Path, head: HeadModel, movements: F64) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--each", type=int, default=30)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("out", type=Path)
+    options.add_argument("--people", type=int, default=100)
+    options.add_argument("--each", type=int, default=30)
+    values = options.parse_args(arguments)
     head = load_head()
-    save_prior(arguments.out, head, small_movements(FaceSkin.of(head), arguments.people, arguments.each))
+    save_prior(values.out, head, small_movements(FaceSkin.of(head), values.people, values.each))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

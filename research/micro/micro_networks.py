@@ -9,9 +9,8 @@ squared size of the true motion, so that a movement of 3 % counts as much as one
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,9 @@ from eifer_ros.micro.flow import DenseFlow, normalised
 from eifer_ros.micro.geometry import FaceSkin, key_view
 from eifer_ros.simulation.muscles import gaze_weights
 from eifer_ros.simulation.seeds import generator
+from eifer_ros.training.loop import Budget, Loop, descend_epoch, threads
 from eifer_ros.types import F64, FaceOrigin, FaceState
+from research.common.recipe import parser, run
 from research.micro.micro_data import VALIDATION_SEED
 
 HIDDEN = 128
@@ -121,18 +122,14 @@ def _fit(
     epochs: int,
     batch: int,
 ) -> None:
-    optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 2e-3, total_steps=epochs * ((len(rows) + batch - 1) // batch)
+        optimizer, 2e-3, total_steps=epochs * ((len(rows) + batch - 1) // batch)
     )
     network.train()
-    for _ in range(epochs):
-        for part in rows[torch.randperm(len(rows))].split(batch):
-            value = loss(part)
-            optimiser.zero_grad()
-            value.backward()
-            optimiser.step()
-            schedule.step()
+    Loop(Budget(epochs)).run(
+        lambda step, along: descend_epoch(optimizer, loss, rows, batch, after=schedule.step)
+    )
     network.eval()
 
 
@@ -185,6 +182,12 @@ class Dynamic:
         change = network(features) * size * self._free
         return torch.as_tensor(((change @ self._gram) * change).sum(1) + 2.0 * (slope * change).sum(1) + base)
 
+    def errors_mm(self, network: nn.Module, rows: torch.Tensor, which: int) -> tuple[float, float]:
+        """Root mean squared error of the vertices without and with the network, mm."""
+        with torch.no_grad():
+            before = self._sets[which][3][rows].mean().sqrt()
+            return float(before), float(self.squared(network, rows, which).mean().sqrt())
+
     def train(self, rows: torch.Tensor, epochs: int) -> nn.Sequential:
         """The network; needs torch's seed set by the caller."""
         network = perceptron(self.inputs[0].shape[1], HIDDEN, len(self._free), 0.2)
@@ -231,46 +234,39 @@ def export(network: nn.Module, path: Path, inputs: int, output: str, kind: str, 
     partial.replace(path)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train it and write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument("data", type=Path)
+    options.add_argument("out", type=Path)
+    options.add_argument(
         "--features", type=Path, help="keep what was collected in this file, or take it from there"
     )
-    parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
-    torch.set_num_threads(1)
+    options.add_argument("--epochs", type=int, default=150, help="passes over the data")
+    options.add_argument("--seed", type=int, default=0, help="of everything random")
+    values = options.parse_args(arguments)
     head = load_head()
     skin = FaceSkin.of(head)
     prior = load_prior(head, skin)
-    if arguments.features is not None and arguments.features.exists():
-        with np.load(arguments.features, allow_pickle=False) as archive:
+    if values.features is not None and values.features.exists():
+        with np.load(values.features, allow_pickle=False) as archive:
             data = {name: archive[name] for name in archive.files}
     else:
-        data = collect(arguments.data, skin, prior)
-        if arguments.features is not None:
-            np.savez(arguments.features, **data)
+        data = collect(values.data, skin, prior)
+        if values.features is not None:
+            np.savez(values.features, **data)
     learnt = torch.tensor(np.flatnonzero(data["seed"] < VALIDATION_SEED))
     held = torch.tensor(np.flatnonzero(data["seed"] >= VALIDATION_SEED))
-    dynamic = Dynamic(skin, prior, data)
-    network = dynamic.train(learnt, arguments.epochs)
-    with torch.no_grad():
-        for which, words in enumerate(("", ", gaze moves")):
-            before, after = (
-                dynamic._sets[which][3][held].mean().sqrt(),
-                dynamic.squared(network, held, which).mean().sqrt(),
-            )
-            print(f"held back{words}: error {before:.4f} mm before, {after:.4f} mm after the dynamic module")
-    export(
-        network, arguments.out / modules.DYNAMIC, dynamic.inputs[0].shape[1], "change", "micro_dynamic", head
-    )
+    torch.manual_seed(values.seed)
+    with threads(1):
+        dynamic = Dynamic(skin, prior, data)
+        network = dynamic.train(learnt, values.epochs)
+    for which, words in enumerate(("", ", gaze moves")):
+        before, after = dynamic.errors_mm(network, held, which)
+        print(f"held back{words}: error {before:.4f} mm before, {after:.4f} mm after the dynamic module")
+    inputs = dynamic.inputs[0].shape[1]
+    export(network, values.out / modules.DYNAMIC, inputs, "change", "micro_dynamic", head)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

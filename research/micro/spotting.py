@@ -16,7 +16,6 @@ person with networks that have not seen them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -56,6 +55,7 @@ from eifer_ros.simulation.micro_expressions import MICRO_CLASSES
 from eifer_ros.simulation.muscles import reference_matrix
 from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import ARKIT_52, EVENT_REGIONS, F32, F64
+from research.common.recipe import option, parser, run, settings_of
 
 PROGRAMS = ("micro", "micro_talking", "session", "conversation")
 SHARES = (0.45, 0.3, 0.15, 0.1)
@@ -272,7 +272,7 @@ def drawn_rows(
 
 
 def take(
-    person: int,
+    seed: int,
     program: str,
     seconds: float,
     begin_s: float = 4.0,
@@ -284,7 +284,7 @@ def take(
 
     drawn: in pictures, under sensors, read by the reconstruction; else by `CameraFaults`.
     """
-    participant = Participant(person, session, program=program, sensors=drawn, size=(320, 240), lag_s=lag_s)
+    participant = Participant(seed, session, program=program, sensors=drawn, size=(320, 240), lag_s=lag_s)
     times = begin_s + np.arange(round(seconds * GRID_HZ)) / GRID_HZ
     if drawn:
         vision = drawn_rows(participant, begin_s, begin_s + seconds)
@@ -292,7 +292,7 @@ def take(
         vision = vision_rows(
             participant,
             times,
-            CameraFaults(np.random.default_rng([person, session, PROGRAMS.index(program)])),
+            CameraFaults(np.random.default_rng([seed, session, PROGRAMS.index(program)])),
         )
     emg = emg_rows(participant, begin_s, begin_s + seconds)
 
@@ -307,7 +307,7 @@ def take(
         )
 
     return Take(
-        person,
+        seed,
         program,
         vision,
         emg,
@@ -557,6 +557,8 @@ def train_network(
     import torch
     from torch import nn
 
+    from eifer_ros.training.loop import Budget, Loop, cosine_fall, descend_epoch, set_rates
+
     torch.manual_seed(seed)
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-3
     data = torch.from_numpy(np.clip((x - mean) / deviation, -6.0, 6.0).astype(np.float32))
@@ -568,23 +570,25 @@ def train_network(
         nn.Dropout(0.25),
         nn.Linear(hidden, split + len(EVENT_REGIONS)),
     )
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=2e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-    order = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(data), generator=order).split(512):
-            noisy = data[batch] + 0.05 * torch.randn(len(batch), data.shape[1], generator=order)
-            out = net(noisy)
-            event = target[batch] > 0
-            loss = nn.functional.cross_entropy(out[:, :split], target[batch], label_smoothing=0.02)
-            if event.any():
-                loss = loss + 0.5 * nn.functional.binary_cross_entropy_with_logits(
-                    out[event, split:], where[batch][event]
-                )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        schedule.step()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=2e-2)
+    random = torch.Generator().manual_seed(seed)
+
+    def loss(batch: Any) -> Any:
+        noisy = data[batch] + 0.05 * torch.randn(len(batch), data.shape[1], generator=random)
+        out = net(noisy)
+        event = target[batch] > 0
+        value = nn.functional.cross_entropy(out[:, :split], target[batch], label_smoothing=0.02)
+        if event.any():
+            value = value + 0.5 * nn.functional.binary_cross_entropy_with_logits(
+                out[event, split:], where[batch][event]
+            )
+        return value
+
+    def advance(step: int, along: float) -> dict[str, float]:
+        set_rates(optimizer, 3e-3 * cosine_fall(along))
+        return descend_epoch(optimizer, loss, torch.arange(len(data)), 512, random)
+
+    Loop(Budget(epochs)).run(advance)
     net.eval()
     first, last = net[0], net[3]
     w1, b1, w2, b2 = (
@@ -646,14 +650,28 @@ def committee(networks: Sequence[Perceptron]) -> Perceptron:
     )
 
 
-def train(rows: Rows, *, seed: int = 0, epochs: int = 25, members: int = 5) -> Trained:
+@dataclass(frozen=True)
+class People:
+    """Whom the networks learn from, and how."""
+
+    people: int = option(16, "how many")
+    minutes: float = option(4.0, "of each person")
+    first: int = option(20_000, "seed of the first person; the benchmark uses others")
+    pictures: bool = option(True, "learn from the people who are drawn, too (25 of 35 minutes of a core)")
+    epochs: int = option(22, "passes over the data")
+    members: int = option(5, "networks whose mean answers")
+
+
+def train(
+    rows: Rows, *, seed: int = 0, epochs: int = People.epochs, members: int = People.members
+) -> Trained:
     """Networks, temperatures and fusion from rows of several people.
 
     Temperatures and fusion are fitted on every fourth person with networks that have not seen them; then
     everybody is learnt from.
     """
-    people = np.unique(rows.person)
-    apart = np.isin(rows.person, people[:: 4 if len(people) > 4 else 2])
+    participants = np.unique(rows.person)
+    apart = np.isin(rows.person, participants[:: 4 if len(participants) > 4 else 2])
 
     def learnt(sense: str, selection: npt.NDArray[np.bool_]) -> Perceptron:
         x = getattr(rows, sense)[selection]
@@ -692,56 +710,45 @@ DRAWN_WEIGHT = 8
 """How often each drawn row counts."""
 
 
-def gather(people: Sequence[int], minutes: float, *, drawn: bool = True, say: Any = None) -> Rows:
+def gather(participants: Sequence[int], minutes: float, *, drawn: bool = True, say: Any = None) -> Rows:
     """Rows of all people in all programmes, of those in `DRAWN`, and their mirror images."""
     parts = []
-    for program, person, seconds in DRAWN if drawn else ():
+    for program, participant, seconds in DRAWN if drawn else ():
         parts += [
-            rows_of(take(person, program, seconds, drawn=True), np.random.default_rng([person, 1]))
+            rows_of(take(participant, program, seconds, drawn=True), np.random.default_rng([participant, 1]))
         ] * DRAWN_WEIGHT
         if say is not None:
-            say(f"person {person}: drawn")
-    for person in people:
-        lag = float(np.random.default_rng([person, 77]).uniform(0.05, 0.09))
+            say(f"person {participant}: drawn")
+    for participant in participants:
+        lag = float(np.random.default_rng([participant, 77]).uniform(0.05, 0.09))
         for program, share in zip(PROGRAMS, SHARES, strict=True):
-            one = take(person, program, 60.0 * minutes * share, lag_s=lag)
-            parts.append(rows_of(one, np.random.default_rng([person, 1])))
+            one = take(participant, program, 60.0 * minutes * share, lag_s=lag)
+            parts.append(rows_of(one, np.random.default_rng([participant, 1])))
         if say is not None:
-            say(f"person {person}: {sum(len(part.label) for part in parts)} rows")
+            say(f"person {participant}: {sum(len(part.label) for part in parts)} rows")
     rows = join(parts)
     return join([rows, mirror(rows)])
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m research.micro.spotting", description=__doc__)
-    parser.add_argument("out", type=Path, help="where the networks go (.onnx)")
-    parser.add_argument("--people", type=int, default=16)
-    parser.add_argument("--minutes", type=float, default=4.0, help="of each person")
-    parser.add_argument(
-        "--first", type=int, default=20_000, help="seed of the first person; the benchmark uses others"
-    )
-    parser.add_argument(
-        "--no-pictures",
-        action="store_true",
-        help="leave out the people who are drawn (25 of 35 minutes of a core)",
-    )
-    parser.add_argument("--epochs", type=int, default=22)
-    parser.add_argument("--members", type=int, default=5, help="networks whose mean answers")
-    parser.add_argument("--weights", type=Path, help="train nothing: write this older .npz as ONNX")
-    arguments = parser.parse_args()
-    if arguments.weights is not None:
-        arguments.out.write_bytes(from_weights(arguments.weights).graph())
+def main(arguments: Sequence[str] | None = None) -> None:
+    """See the module."""
+    options = parser(__doc__, People)
+    options.add_argument("out", type=Path, help="where the networks go (.onnx)")
+    options.add_argument("--weights", type=Path, help="train nothing: write this older .npz as ONNX")
+    values = options.parse_args(arguments)
+    if values.weights is not None:
+        values.out.write_bytes(from_weights(values.weights).graph())
         return
+    how = settings_of(People, values)
     rows = gather(
-        range(arguments.first, arguments.first + arguments.people),
-        arguments.minutes,
-        drawn=not arguments.no_pictures,
+        range(how.first, how.first + how.people),
+        how.minutes,
+        drawn=how.pictures,
         say=lambda text: print(text, file=sys.stderr),
     )
-    trained = train(rows, epochs=arguments.epochs, members=arguments.members)
-    arguments.out.write_bytes(trained.graph())
+    trained = train(rows, epochs=how.epochs, members=how.members)
+    values.out.write_bytes(trained.graph())
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

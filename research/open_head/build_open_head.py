@@ -13,7 +13,7 @@ Needs `anny` (and torch): `pip install 'eifer_ros[train]'`. About a minute, once
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from eifer_ros.commands.console import bar, out_console
 from eifer_ros.errors import MissingExtra, ModelError
 from eifer_ros.head.model import HeadModel, rotation_matrix
 from eifer_ros.types import ARKIT_52, F32, F64
+from research.common.recipe import option, parser, run, settings_of
 from research.open_head import contact, embed, oral
 
 I64 = npt.NDArray[np.int64]
@@ -666,11 +668,20 @@ def joint_weights(source: Source, layout: Layout) -> F64:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
+@dataclass(frozen=True)
+class Build:
+    """How to build it."""
+
+    out: Path = option(Path("open_head.npz"), "head model to write", ("--out", "-o"))
+    samples: int = option(1600, "heads to sample for the shape space", least=50)
+    seed: int = option(0, "seed of the samples", least=0)
+
+
 def build(
     out: Path,
-    samples: int = 1600,
+    samples: int = Build.samples,
     components: int = 80,
-    seed: int = 0,
+    seed: int = Build.seed,
     progress: Progress = lambda step, share: None,
     landmark_people: int = 24,
 ) -> HeadModel:
@@ -757,14 +768,18 @@ def _version() -> str:
     return version("anny")
 
 
-def main() -> None:
-    """Command line: `python -m research.open_head.build_open_head [OUT]`."""
-    import sys
-
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "models/open_head.npz")
-    head = build(out, progress=lambda step, share: print(f"{share:4.0%} {step}", flush=True))
-    print(f"{out}: {len(head.template)} vertices, {head.origin}")
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """See the module."""
+    how = settings_of(Build, parser(__doc__, Build, prog=prog).parse_args(arguments))
+    with bar("building", False) as progress:
+        head = build(
+            how.out,
+            samples=how.samples,
+            seed=how.seed,
+            progress=lambda step, share: progress(round(100 * share), 100, step),
+        )
+    out_console.print(f"{how.out}: {len(head.template)} vertices, {head.origin}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

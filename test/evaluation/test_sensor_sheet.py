@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from bench import sensor_sheet as bench_sheet
 from eifer_ros.errors import InputError
-from eifer_ros.evaluation import sensor_sheet
 from eifer_ros.evaluation.sensor_sheet import (
     MOVEMENTS,
     PERSONS,
@@ -123,7 +123,11 @@ def test_measuring_reads_every_tile_and_the_picture_shows_the_fitted_heads(sheet
     )
 
 
-def test_the_reference_sheet_is_looked_for_beside_the_source_tree(monkeypatch, tmp_path):
-    (tmp_path / sensor_sheet.SHEET).write_bytes(b"")
+def test_the_bench_takes_the_reference_sheet_from_the_folder_of_the_test_data(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("EIFER_TEST_DATA", str(tmp_path))
-    assert sensor_sheet.reference_sheet() == tmp_path / sensor_sheet.SHEET
+    with pytest.raises(SystemExit):
+        bench_sheet.main([])
+    assert "EIFER_TEST_DATA" in capsys.readouterr().err
+    (tmp_path / bench_sheet.SHEET).write_bytes(b"no picture")
+    with pytest.raises(InputError, match=rf"{tmp_path}/{bench_sheet.SHEET}: not a readable picture"):
+        bench_sheet.main([])

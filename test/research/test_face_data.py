@@ -351,7 +351,7 @@ def test_the_command_trains_resumes_and_exports(
     again = json.loads(eifer("train", "face", *common).out)
     assert again["resumed_at"] == 2 and again["complete"]
     other = eifer("train", "face", *common, "--loss", "shape=0")
-    assert other.code == 2 and "weights" in other.err and "give another --out" in other.err
+    assert other.code == 2 and "weights" in other.err and "take another folder" in other.err
     assert eifer("train", "face", *common, "--loss", "shpe=0").code == 3
     swapped = ("--reference", covered, "--sensors", bare, "--out", tmp_path / "run2", *common[6:])
     refused = eifer("train", "face", *swapped)

@@ -179,7 +179,7 @@ def test_training_learns_goes_on_and_exports_what_it_learnt(shards: Path, tmp_pa
     train(shards, run, Plan(minutes=0.04, batch=4, threads=1))
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] > first[-1]["step"] and lines[-1]["minutes"] >= 0.04
-    with pytest.raises(InputError, match="--bare"):
+    with pytest.raises(InputError, match=r"bare = 0\.2, not 1\.0"):
         train(shards, run, Plan(minutes=0.05, batch=4, bare=1.0))
     encoder = load_encoder(run / "encoder.pt")
     path = tmp_path / "encoder.onnx"

@@ -233,7 +233,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_like_one_that_was_n
     assert going_on.train()
     for name, value in weights_of(whole).items():
         assert torch.equal(value, going_on.networks.state_dict()[name]), name
-        assert torch.equal(whole.average[name], going_on.average[name]), name
+        assert torch.equal(whole.average.state[name], going_on.average.state[name]), name
     moved = [
         name for name, value in begun.items() if not torch.equal(value, whole.networks.state_dict()[name])
     ]
@@ -283,7 +283,7 @@ def test_a_checkpoint_of_another_run_head_or_architecture_is_refused(tmp_path: P
     with pytest.raises(ModelError, match="missing"):
         trainer(tmp_path, settings).resume()
     torch.save({"weights": torch.zeros(2)}, path)
-    with pytest.raises(ModelError, match="not a checkpoint of phase 1"):
+    with pytest.raises(ModelError, match="not a checkpoint of 'eifer_phase_one'"):
         trainer(tmp_path, settings).resume()
     path.write_bytes(b"half a checkpoi")
     with pytest.raises(InputError, match="not a torch checkpoint"):

@@ -42,22 +42,25 @@ def test_a_stopped_refinement_ends_bit_for_bit_like_one_that_was_not(
 ) -> None:
     whole = refiner(tmp_path / "whole", marked)
     before = {name: value.clone() for name, value in whole.face.state_dict().items()}
-    assert whole.train()
+    assert whole.loop.run(whole.advance)
     half = refiner(tmp_path / "half", marked)
-    assert not half.train(stop=lambda: half.step == 1)
+    assert not half.loop.run(half.advance, stop=lambda: half.loop.step == 1)
     going_on = refiner(tmp_path / "half", marked)
-    assert going_on.resume() and going_on.train()
+    assert going_on.loop.resume() and going_on.loop.run(going_on.advance)
     for name, value in whole.face.state_dict().items():
         assert torch.equal(value, going_on.face.state_dict()[name]), name
-    assert torch.equal(whole.bias, going_on.bias) and float(whole.bias.detach().abs().max()) > 0
+    assert (
+        torch.equal(whole.offset.points, going_on.offset.points)
+        and float(whole.offset.points.detach().abs().max()) > 0
+    )
     moved = [name for name, value in whole.face.state_dict().items() if not torch.equal(value, before[name])]
     assert moved and not any("running" in name for name in moved)
     assert all(torch.equal(value, before[name]) for name, value in whole.before.state_dict().items())
-    with pytest.raises(InputError, match="other settings"):
-        refiner(tmp_path / "half", marked, replace(SETTINGS, seed=3)).resume()
+    with pytest.raises(InputError, match="seed = 0, not 3"):
+        refiner(tmp_path / "half", marked, replace(SETTINGS, seed=3)).loop.resume()
     torch.save({"kind": "other"}, tmp_path / "half" / CHECKPOINT)
-    with pytest.raises(ModelError, match="not a checkpoint of a refinement"):
-        refiner(tmp_path / "half", marked).resume()
+    with pytest.raises(ModelError, match="not a checkpoint of 'eifer_refinement'"):
+        refiner(tmp_path / "half", marked).loop.resume()
 
 
 def test_a_constant_difference_between_network_and_model_points_is_no_loss_once_learnt(
@@ -67,7 +70,7 @@ def test_a_constant_difference_between_network_and_model_points_is_no_loss_once_
     with torch.no_grad():
         before = float(made.losses(marked.pictures[:2], marked.landmarks[:2], torch.Generator())["landmarks"])
         scale = made.face.read(marked.pictures[:1]).camera.scale
-        made.bias.fill_(float(0.03 / (0.1 * scale)))
+        made.offset.points.fill_(float(0.03 / (0.1 * scale)))
         after = float(made.losses(marked.pictures[:1], marked.landmarks[:1], torch.Generator())["landmarks"])
     assert before == pytest.approx(40.0 * 0.03 * 2**0.5, rel=0.01) and after < 0.05 * before
 

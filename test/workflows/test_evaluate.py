@@ -20,6 +20,7 @@ from scipy import linalg
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recording_data"))
 from mmm_files import make
 
+from eifer_ros import source_tree
 from eifer_ros.errors import ConfigError, InputError, ModelError
 from eifer_ros.evaluation.evaluation_figures import dots_figure, traces_figure
 from eifer_ros.evaluation.evaluation_report import number
@@ -343,7 +344,9 @@ def test_benchmark_lines_are_taken_over(tmp_path: Path, monkeypatch: pytest.Monk
         "sys.exit(3 if '--quick' not in sys.argv else 0)\n"
     )
     (tmp_path / "bench" / "emg.py").write_text("")
-    monkeypatch.setattr(job.eifer_ros, "__file__", str(package / "__init__.py"))
+    (tmp_path / "bench" / "__init__.py").write_text("")
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.setattr(source_tree, "PACKAGE", package)
     assert job.bench_figures("emg")[0]["figure"] == "emg_x"
     assert job.bench_figures("nothing") == []
     with pytest.raises(InputError, match="bench emg failed"):
