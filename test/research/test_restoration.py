@@ -150,7 +150,7 @@ def test_a_restorer_that_covers_nothing_gives_the_picture_back_bit_by_bit():
         assert torch.equal(restorer(picture)[0], picture)
 
 
-def test_training_learns_goes_on_where_it_was_and_exports_what_the_runtime_opens(shards, tmp_path, batch):
+def test_training_learns_goes_on_where_it_was_and_exports_what_the_runtime_opens(shards, tmp_path):
     run = tmp_path / "run"
     minute_each = itertools.count(step=60.0).__next__
     plan = Plan(minutes=60, batch=4, rate=2e-2, width=4, seed=1, every_s=1200.0)
