@@ -77,7 +77,18 @@ class Request:
     armed: bool = False
 
     def components(self, micro: bool = False) -> list[str]:
-        """The components that this takes; `micro` as the config file has it, where the request leaves it open."""
+        """The components that this takes; `micro` as the config file has it, where the request leaves it open.
+
+        Parameters
+        ----------
+        micro : bool, optional
+            As the config file has it, where the request leaves it open.
+
+        Returns
+        -------
+        list[str]
+            Names, in the order of the graph.
+        """
         sources = [
             name for name, url in (("camera", self.camera), ("emg_source", self.emg)) if url is not None
         ]
@@ -92,7 +103,13 @@ class Request:
         )
 
     def values(self) -> dict[str, dict[str, Any]]:
-        """Parameters by component; None where the request says nothing."""
+        """Parameters by component; None where the request says nothing.
+
+        Returns
+        -------
+        dict[str, dict[str, object]]
+            Values by key, by component.
+        """
         head_model = self.head_model
         return {
             "camera": {"url": self.camera},
@@ -115,7 +132,23 @@ def _text(path: Path | None) -> str | None:
 
 
 def component_class(name: str) -> type[Component]:
-    """The class of a component of `graph.COMPONENTS`, imported now. Raises ConfigError for another name."""
+    """The class of a component, imported now.
+
+    Parameters
+    ----------
+    name : str
+        Of `graph.COMPONENTS`.
+
+    Returns
+    -------
+    type[Component]
+        The class.
+
+    Raises
+    ------
+    ConfigError
+        There is no such component; names the nearest.
+    """
     target = graph.COMPONENTS.get(name)
     if target is None:
         hint = did_you_mean(name, graph.COMPONENTS)
@@ -126,14 +159,46 @@ def component_class(name: str) -> type[Component]:
 
 
 def config_type(name: str) -> type[Config]:
-    """The parameters of a component of `graph.COMPONENTS`. Raises ConfigError for another name."""
+    """The parameters of a component.
+
+    Parameters
+    ----------
+    name : str
+        Of `graph.COMPONENTS`.
+
+    Returns
+    -------
+    type[Config]
+        A config.
+
+    Raises
+    ------
+    ConfigError
+        There is no such component; names the nearest.
+    """
     parameters: Any = component_class(name).config_type
     model: type[Config] = parameters
     return model
 
 
 def open_config(path: Path | None) -> ConfigFile:
-    """A config file for any graph. Raises ConfigError for a section that no component has."""
+    """A config file for any graph.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None for no file.
+
+    Returns
+    -------
+    ConfigFile
+        Its sections.
+
+    Raises
+    ------
+    ConfigError
+        A section that no component has, or a file that cannot be read.
+    """
     return ConfigFile.read(path, (*graph.COMPONENTS, *OWN_SECTIONS))
 
 
@@ -179,6 +244,11 @@ class Pipeline:
             Components that exist already, by name; one of the same name is not built.
         optional : iterable of str
             Sections of the file that the caller reads itself.
+
+        Returns
+        -------
+        Pipeline
+            Built, not set up.
 
         Raises
         ------
@@ -235,7 +305,18 @@ class Pipeline:
         return any(source.live for source in self.sources)
 
     def get(self, kind: type[C]) -> C | None:
-        """The component of a class; None where the graph has none."""
+        """The component of a class; None where the graph has none.
+
+        Parameters
+        ----------
+        kind : type[C]
+            Its class.
+
+        Returns
+        -------
+        C or None
+            None where the graph has none.
+        """
         return next((part for part in self.host.components.values() if isinstance(part, kind)), None)
 
     def run_by_clock(self) -> None:
@@ -263,8 +344,21 @@ class Pipeline:
         stop: threading.Event | None = None,
         clock: Callable[[], Stamp] = time.time_ns,
     ) -> None:
-        """Run until every source has ended, `stop` is set, or for `duration_s` on the clock (live) or by the
-        stamps (offline). Raises the first error of a component.
+        """Run until every source has ended, `stop` is set, or time is up.
+
+        Parameters
+        ----------
+        duration_s : float, optional
+            Seconds on the clock (live) or by the stamps (offline); None without end.
+        stop : threading.Event, optional
+            Set it from another thread to end the run.
+        clock : Callable[[], Stamp], optional
+            Host clock, ns since the epoch.
+
+        Raises
+        ------
+        Exception
+            The first error of a source or component.
         """
         if self.live:
             self.host.run_live(duration_s=duration_s, clock=clock, stop=stop)
@@ -277,7 +371,20 @@ class Pipeline:
 
 
 def make_component(name: str, parameters: Config) -> Component:
-    """A component of `graph.COMPONENTS` with its parameters, not set up yet."""
+    """A component of `graph.COMPONENTS` with its parameters, not set up yet.
+
+    Parameters
+    ----------
+    name : str
+        Of `graph.COMPONENTS`.
+    parameters : Config
+        Of its `config_type`.
+
+    Returns
+    -------
+    Component
+        Not set up.
+    """
     component_type: Any = component_class(name)
     component: Component = component_type(parameters)
     return component

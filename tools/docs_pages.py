@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 API: dict[str, tuple[str, ...]] = {
     "Foundation": ("types", "component", "config", "errors", "clock", "topics", "registry"),
-    "Running": ("hosts.local",),
+    "Running": ("pipeline", "hosts.local"),
     "Head": ("head.model", "head.flame", "head.flame_rows", "head.retarget"),
     "Rendering": ("render.rasteriser", "render.shade", "render.head_sheet"),
     "EMG": ("emg.montage", "emg.filters", "emg.quality", "emg.calibration"),

@@ -239,7 +239,7 @@ def items_synced(
     ----------
     bag : Bag
         An open recording.
-    clocks : Sync
+    clocks : Sync or None
         `Sync.load` of the recording; None, or a grade of 0, changes nothing.
     topics : Collection[str], optional
         Relative names; None for all.

@@ -75,9 +75,24 @@ class BatchConfig(Config):
 
 @dataclass
 class BatchResult:
-    """What a run came to. rows: one per recording. did, had: steps done now, steps that were there.
+    """What a run came to.
 
-    deaths: workers that died.
+    Parameters
+    ----------
+    out : Path
+        Folder of the results.
+    rows : list[dict[str, object]], optional
+        One per recording.
+    failures : dict[str, str], optional
+        What went wrong, by recording.
+    did, had : int, optional
+        Steps done now, steps that were there.
+    deaths : int, optional
+        Workers that died.
+    seconds : float, optional
+        Length of the run.
+    notes : list[str], optional
+        For people.
     """
 
     out: Path
@@ -90,7 +105,13 @@ class BatchResult:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON.
+
+        Returns
+        -------
+        dict[str, object]
+            Every field.
+        """
         return {
             "out": str(self.out),
             "recordings": len(self.rows),
@@ -105,7 +126,23 @@ class BatchResult:
 
 
 def load_config(path: Path) -> BatchConfig:
-    """Read a YAML file. Raises ConfigError that names the key."""
+    """Read a YAML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    BatchConfig
+        What to do.
+
+    Raises
+    ------
+    ConfigError
+        Names the key.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -132,7 +169,22 @@ def load_config(path: Path) -> BatchConfig:
 def units(config: BatchConfig) -> list[Unit]:
     """The recordings of a configuration, names unique.
 
-    Raises InputError where there is none, or a pattern finds nothing.
+    Parameters
+    ----------
+    config : BatchConfig
+        What to do.
+
+    Returns
+    -------
+    list[Unit]
+        One per recording.
+
+    Raises
+    ------
+    InputError
+        There is none, or a pattern finds nothing.
+    ConfigError
+        Steps that do not build on each other, or settings of an unknown step.
     """
     order = [STEPS.index(step) for step in config.steps]
     if order != list(range(len(order))):
@@ -186,12 +238,32 @@ def batch(
     stop: threading.Event | None = None,
     work: Callable[[Unit], Done] = run_unit,
 ) -> BatchResult:
-    """Run it. progress: called after each recording with (done, all, its name).
+    """Run it.
 
-    stop: set it to end after the steps in hand.
+    Parameters
+    ----------
+    config : BatchConfig
+        What to do.
+    progress : Progress, optional
+        Called after each recording with (done, all, its name).
+    stop : threading.Event, optional
+        Set it to end after the steps in hand.
+    work : Callable[[Unit], Done], optional
+        Does the steps of one recording.
 
-    Raises ConfigError, InputError for what is wrong with the whole; a recording that fails is in `failures`.
-    MissingExtra without Dask (unless `workers` is 0) or pyarrow.
+    Returns
+    -------
+    BatchResult
+        Rows and failures; a recording that fails is among them.
+
+    Raises
+    ------
+    ConfigError
+        Something is wrong with the whole.
+    InputError
+        There is nothing to do.
+    MissingExtra
+        Dask (unless `workers` is 0) or pyarrow is not installed.
     """
     arrow()
     requested = {unit.name: unit for unit in units(config)}

@@ -28,7 +28,29 @@ TURN_S = 0.05
 def calibrate_recording(
     path: Path, out: Path, config: ConfigFile | None = None, progress: Progress | None = None
 ) -> Calibration:
-    """From a recording with markers. `out` must not exist."""
+    """A calibration from a recording with markers.
+
+    Parameters
+    ----------
+    path : Path
+        The recording.
+    out : Path
+        The calibration file; must not exist.
+    config : ConfigFile, optional
+        Section `emg` says how raw EMG becomes activity; None for the defaults.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    Calibration
+        What was written.
+
+    Raises
+    ------
+    InputError
+        The file exists, or nothing usable remains.
+    """
     _require_new(out)
     session = load_session(path, faces="none", config=config, progress=progress).calibrated()
     assert session.calibration is not None
@@ -49,11 +71,42 @@ def calibrate_live(
     clock: Callable[[], int] = time.time_ns,
     pause: Callable[[float], object] = time.sleep,
 ) -> tuple[Calibration, Path]:
-    """Guide a participant and record everything, pictures too where `camera` is given.
+    """Guide a participant and record everything, pictures too where a camera is given.
 
-    out: folder for `recording` and `calibration.yaml`. show: called with each prompt, about twenty times a
-    second. Returns the calibration and its file. Raises DeviceError where no EMG arrives, InputError where
-    the movements fail.
+    Parameters
+    ----------
+    emg : str
+        URL of the EMG source.
+    out : Path
+        Folder for `recording` and `calibration.yaml`.
+    show : Show
+        Called with each prompt, about twenty times a second.
+    camera : str, optional
+        URL of the camera; None for none.
+    config : ConfigFile or Path, optional
+        Parameters.
+    participant : str, optional
+        Whose it is.
+    repetitions : int, optional
+        Of each movement.
+    stop : threading.Event, optional
+        Set it from another thread to end.
+    clock : Callable[[], int], optional
+        Host clock, ns since the epoch.
+    pause : Callable[[float], object], optional
+        Waits so many seconds.
+
+    Returns
+    -------
+    tuple[Calibration, Path]
+        The calibration and its file.
+
+    Raises
+    ------
+    DeviceError
+        No EMG arrives.
+    InputError
+        The movements fail.
     """
     pipeline = Pipeline.from_config(config, Request(camera=camera, emg=emg, reconstruct=False))
     pipeline.run_by_clock()

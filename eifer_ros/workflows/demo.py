@@ -42,7 +42,25 @@ SCHEME = "fridlund"
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Who performs, how long each part is, and whether electrodes are seen. Times in s."""
+    """Who performs, how long each part is, and whether electrodes are seen.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Who performs.
+    calibration_s : float, optional
+        Length of the calibration, s.
+    live_s : float, optional
+        Length of the live part, s.
+    sensors : bool, optional
+        Electrodes and cables on the face.
+    size : tuple[int, int], optional
+        Width and height of a picture, px.
+    fps : float, optional
+        Pictures per second.
+    rate_hz : float, optional
+        EMG sampling rate.
+    """
 
     seed: int = 7
     calibration_s: float = 62.0
@@ -54,7 +72,13 @@ class DemoSettings:
 
 
 class Cover(Component):
-    """Covers the camera for a while: what a hand or a headset does. Pictures pass unchanged otherwise."""
+    """Covers the camera for a while: what a hand or a headset does. Pictures pass unchanged otherwise.
+
+    Parameters
+    ----------
+    start_s, end_s : float
+        From the first picture.
+    """
 
     inputs = (Port(topics.CAMERA_IMAGE.name, Frame),)
     outputs = (Port("camera/seen", Frame),)
@@ -88,7 +112,26 @@ def run_demo(
     progress: StageCallback | None = None,
     stop: threading.Event | None = None,
 ) -> DemoResult:
-    """Run it. `out` must be new or empty. progress: called with the stage and the share of it that is done."""
+    """Run everything on a simulated participant.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; new or empty.
+    settings : DemoSettings, optional
+        None for the defaults.
+    config : ConfigFile or Path, optional
+        Parameters of the components.
+    progress : StageCallback, optional
+        Called with the stage and the share of it that is done.
+    stop : threading.Event, optional
+        Set it from another thread to end.
+
+    Returns
+    -------
+    DemoResult
+        Figures and files.
+    """
     settings = settings or DemoSettings()
     report_progress: StageCallback = progress or (lambda stage, share: None)
     file = config if isinstance(config, ConfigFile) else open_config(config)
@@ -242,8 +285,19 @@ def _perform(
 def aligned(
     states: list[FaceState], truth: list[FaceState]
 ) -> tuple[F32, F32, np.ndarray[Any, np.dtype[np.float64]]]:
-    """(T, E) estimated and true expression at the stamps of `states`, and (T,) seconds since the first truth;
-    lost ones left out.
+    """Estimated and true expression at the stamps of the estimates; lost ones left out.
+
+    Parameters
+    ----------
+    states : list[FaceState]
+        Estimated faces.
+    truth : list[FaceState]
+        True faces.
+
+    Returns
+    -------
+    tuple[ndarray of float32, ndarray of float32, ndarray of float64]
+        (T, E) estimated and (T, E) true expression, and (T,) seconds since the first truth.
     """
     tracked = [state for state in states if state.status != FaceStatus.LOST]
     base = truth[0].stamp

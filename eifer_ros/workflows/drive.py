@@ -17,7 +17,21 @@ from .common import Progress
 
 @dataclass
 class DriveResult:
-    """What was sent. commands: joint targets; states: health of the outputs, in words."""
+    """What was sent.
+
+    Parameters
+    ----------
+    faces : int, optional
+        Faces that outputs were driven by.
+    commands : int, optional
+        Joint targets.
+    seconds : float, optional
+        Length of the run.
+    states : dict[str, str], optional
+        Health of the outputs, in words.
+    notes : list[str], optional
+        What a user should know.
+    """
 
     faces: int = 0
     commands: int = 0
@@ -52,6 +66,11 @@ def drive(
         See `common.Progress`.
     stop : threading.Event, optional
         Set it from another thread to end.
+
+    Returns
+    -------
+    DriveResult
+        What was sent.
 
     Raises
     ------

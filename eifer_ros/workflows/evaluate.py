@@ -52,9 +52,22 @@ PACKAGES = ("numpy", "scipy", "onnxruntime", "opencv-python-headless", "torch", 
 
 @dataclass
 class Evaluation:
-    """What an evaluation came to. rows: the table. each: every single value, for the figures.
+    """What an evaluation came to.
 
-    figures: names of the files.
+    Parameters
+    ----------
+    protocol : Protocol
+        Everything that was asked, pinned.
+    rows : list[dict[str, object]], optional
+        The table.
+    each : list[dict[str, object]], optional
+        Every single value, for the figures.
+    figures : list[str], optional
+        Names of the files.
+    bench : list[dict[str, object]], optional
+        Figures of the benchmarks.
+    notes : list[str], optional
+        For people.
     """
 
     protocol: Protocol
@@ -65,7 +78,13 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: NaN becomes None."""
+        """For JSON: NaN becomes None.
+
+        Returns
+        -------
+        dict[str, object]
+            Every field.
+        """
 
         def plain(value: Any) -> Any:
             if isinstance(value, dict):
@@ -90,7 +109,13 @@ class Evaluation:
 
 
 def versions() -> dict[str, str]:
-    """Python and the libraries that compute."""
+    """Python and the libraries that compute.
+
+    Returns
+    -------
+    dict[str, str]
+        By name.
+    """
     packages = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -109,13 +134,41 @@ def evaluate(
     quick: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate `area` (mapping, face or emg) by a protocol file, or the default one on simulated
-    participants.
+    """Evaluate one area by a protocol.
 
     Leaves in `out`: protocol.yaml (everything that was asked, pinned), table.csv, table.md, each.csv,
-    figures/*.svg, results.json. bench: run the benchmarks of the area as well and put their figures beside
-    (from a source tree; quick: the short ones). Raises ConfigError, InputError, ModelError, MissingExtra
-    (torch, for networks).
+    figures/*.svg, results.json.
+
+    Parameters
+    ----------
+    area : str
+        `mapping`, `face` or `emg`.
+    out : Path
+        Folder; new or empty.
+    protocol : Path or Protocol, optional
+        A protocol or its file; None for the default one on simulated participants.
+    bench : bool, optional
+        Run the benchmarks of the area as well and put their figures beside (from a source tree).
+    quick : bool, optional
+        The short ones.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    Evaluation
+        Rows, single values and figures.
+
+    Raises
+    ------
+    InputError
+        An unknown area, or data that cannot be used.
+    ConfigError
+        The protocol is wrong.
+    ModelError
+        A model is missing.
+    MissingExtra
+        Torch is not installed, for networks.
     """
     if area not in AREAS:
         raise InputError(f"area '{area}': evaluate mapping, face or emg")
@@ -148,14 +201,30 @@ def evaluate(
 
 @dataclass
 class EvaluationSuite:
-    """Every area and benchmark. failures: what could not be done, and why; the rest went on."""
+    """Every area and benchmark; one that fails does not keep the others from running.
+
+    Parameters
+    ----------
+    areas : dict[str, Evaluation], optional
+        Evaluations by area.
+    bench : list[dict[str, object]], optional
+        Figures of the benchmarks.
+    failures : dict[str, str], optional
+        What could not be done, and why.
+    """
 
     areas: dict[str, Evaluation] = field(default_factory=dict)
     bench: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON.
+
+        Returns
+        -------
+        dict[str, object]
+            Every field.
+        """
         return {
             "areas": {name: evaluation.as_dict() for name, evaluation in self.areas.items()},
             "bench": self.bench,
@@ -172,12 +241,36 @@ def evaluate_all(
     benches: tuple[str, ...] = BENCHES,
     progress: Progress | None = None,
 ) -> EvaluationSuite:
-    """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of
-    the source tree.
+    """Every area on simulated participants, each in a folder of `out`, and with `bench` every benchmark of the
+    source tree.
 
     Leaves in `out` besides: results.json, and with `bench` bench.csv, bench.jsonl (what `python -m
-    bench.table` reads), bench.md. One that fails does not keep the others from running. Raises InputError
-    where `out` is not empty, or benchmarks are asked for outside a source tree.
+    bench.table` reads), bench.md. One that fails does not keep the others from running.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; new or empty.
+    bench : bool, optional
+        Run the benchmarks.
+    quick : bool, optional
+        The short ones.
+    areas : tuple[str, ...], optional
+        Which.
+    benches : tuple[str, ...], optional
+        Which benchmarks.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    EvaluationSuite
+        Evaluations, figures and failures.
+
+    Raises
+    ------
+    InputError
+        `out` is not empty, or benchmarks are asked for outside a source tree.
     """
     if bench:
         source_tree("bench", "benchmarks")
@@ -249,7 +342,20 @@ def _seeds(protocol: Protocol, model: str) -> list[int]:
 
 
 def problems_of(data: Data, spaces: list[str]) -> list[Problem]:
-    """The mapping problems of one recording: one, or one per parameter space of an MMM session."""
+    """The mapping problems of one recording: one, or one per parameter space of an MMM session.
+
+    Parameters
+    ----------
+    data : Data
+        The recording.
+    spaces : list[str]
+        Parameter spaces of an MMM session.
+
+    Returns
+    -------
+    list[Problem]
+        One, or one per space.
+    """
     if data.mmm:
         return from_mmm(Path(data.mmm), data.session, spaces)
     session = session_of(data)
@@ -258,7 +364,18 @@ def problems_of(data: Data, spaces: list[str]) -> list[Problem]:
 
 
 def session_of(data: Data) -> Session:
-    """Activity, faces and movements of a recording, calibrated."""
+    """Activity, faces and movements of a recording, calibrated.
+
+    Parameters
+    ----------
+    data : Data
+        The recording.
+
+    Returns
+    -------
+    Session
+        Calibrated.
+    """
     if data.bag:
         return load_session(Path(data.bag), faces=data.faces).calibrated()
     assert data.simulated is not None
@@ -295,11 +412,25 @@ def _simulated(data: Data) -> Iterator[Emission]:
 def mapping_scores(
     problem: Problem, direction: str, prediction: Prediction
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """The table's row and one entry per output.
+    """Scores of one prediction.
 
     emg2exp: Pearson r and R2 per coefficient (medians in the row), vertex error in mm where the space has a
     head here, beside that of the mean face. exp2emg: per muscle MSE and RMS in uV of the envelope (activation
     put back onto the muscle's own range), SMAPE in per cent, Spearman's rho, r and R2.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was to be predicted.
+    direction : str
+        `emg2exp` or `exp2emg`.
+    prediction : Prediction
+        What was predicted.
+
+    Returns
+    -------
+    tuple[dict[str, float], list[dict[str, object]]]
+        The table's row, and one entry per output.
     """
     r, r2 = scores(prediction.truth, prediction.estimate)
     names = problem.face_names if direction == "emg2exp" else problem.muscle_names
@@ -334,8 +465,19 @@ def mapping_scores(
 
 
 def microvolts(problem: Problem, activation: Any) -> Any:
-    """(N, M) envelopes in uV of activations: envelope^2 = (activation P99)^2 + rest^2, both fitted to the
-    problem's own rows.
+    """Envelopes of activations: envelope^2 = (activation P99)^2 + rest^2, both fitted to the problem's own rows.
+
+    Parameters
+    ----------
+    problem : Problem
+        Knows activations and envelopes.
+    activation : object
+        (N, M) 0..1.
+
+    Returns
+    -------
+    object
+        (N, M) uV.
     """
     a2, e2 = np.clip(problem.muscles, 0, 1).astype(np.float64) ** 2, problem.envelope.astype(np.float64) ** 2
     centred = a2 - a2.mean(axis=0)
@@ -511,12 +653,23 @@ def _faces_and_pictures(
 def face_scores(
     states: list[FaceState], truth: list[FaceState]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """tracked: share of faces that are not lost.
+    """Scores of faces.
 
-    vertex_mm: expression alone, against `vertex_resting_mm` of a face that never moves.
+    tracked: share of faces that are not lost. vertex_mm: expression alone, against `vertex_resting_mm` of a
+    face that never moves. rigid_mm: shape and expression after the best rigid alignment, mean over up to 60
+    faces. r, r2: medians over coefficients that move.
 
-    rigid_mm: shape and expression after the best rigid alignment, mean over up to 60 faces. r, r2: medians
-    over coefficients that move.
+    Parameters
+    ----------
+    states : list[FaceState]
+        Estimated faces.
+    truth : list[FaceState]
+        True faces.
+
+    Returns
+    -------
+    tuple[dict[str, float], list[dict[str, object]]]
+        The table's row, and one entry per coefficient.
     """
     head = load_head(truth[0].head_model)
     tracked = [state for state in states if state.status != FaceStatus.LOST]
@@ -649,10 +802,32 @@ def _raw_and_truth(data: Data) -> tuple[list[EmgChunk], list[MuscleActivity], li
 def emg_scores(
     chunks: list[EmgChunk], truth: list[MuscleActivity], markers: list[Marker], profile: str
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """r: Pearson r of envelope and true activation at the lag at which it is greatest, `delay_ms` (truth
-    known only in simulation).
+    """Scores of EMG processing.
 
-    snr_db: 20 log10 of 99th percentile over median envelope. quality: mean contact score.
+    r: Pearson r of envelope and true activation at the lag at which it is greatest, `delay_ms` (truth known
+    only in simulation). snr_db: 20 log10 of 99th percentile over median envelope. quality: mean contact
+    score.
+
+    Parameters
+    ----------
+    chunks : list[EmgChunk]
+        Raw EMG.
+    truth : list[MuscleActivity]
+        True activity, empty where there is none.
+    markers : list[Marker]
+        Movements.
+    profile : str
+        Filter profile.
+
+    Returns
+    -------
+    tuple[dict[str, float], list[dict[str, object]]]
+        The table's row, and one entry per channel.
+
+    Raises
+    ------
+    InputError
+        There is no EMG.
     """
     processing = EmgProcessing(EmgConfig.model_validate({"profile": profile}))
     processing.setup()
@@ -720,9 +895,26 @@ def _best_lag(times: Any, measured: Any, at: Any, values: Any) -> tuple[Any, Any
 def bench_figures(
     area: str, quick: bool = True, report_progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """The figures of `python -m bench AREA`, one dictionary each. Empty where this area has no benchmark.
+    """The figures of `python -m bench AREA`.
 
-    Raises InputError outside a source tree: benchmarks are not installed.
+    Parameters
+    ----------
+    area : str
+        Of the benchmark.
+    quick : bool, optional
+        The short ones.
+    report_progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    list[dict[str, object]]
+        One dictionary each; empty where this area has no benchmark.
+
+    Raises
+    ------
+    InputError
+        Outside a source tree; benchmarks are not installed.
     """
     root = source_tree("bench", "benchmarks")
     if not (root / "bench" / f"{area}.py").is_file():

@@ -44,13 +44,46 @@ def export(
     pose: bool = True,
     pictures: bool = True,
 ) -> dict[str, Any]:
-    """Write the recording `bag` as `to` (see `KINDS`) to `out`, a folder for csv, parquet and bids, else a
-    file.
+    """Write a recording for other programs. Nothing that exists is overwritten.
 
-    topic: whose faces; empty takes the best there are (face/fused, face/vision, face/emg, truth/face).
-    head_model: file of a head that is not in models/. topics: streams for csv and parquet; empty for all.
-    Nothing that exists is overwritten. Raises InputError, ModelError, RecordingError, MissingExtra. Returns
-    what was written.
+    Parameters
+    ----------
+    bag : Path
+        The recording.
+    to : str
+        See `KINDS`.
+    out : Path
+        A folder for csv, parquet and bids, else a file.
+    topic : str, optional
+        Whose faces; empty takes the best there are (face/fused, face/vision, face/emg, truth/face).
+    head_model : str, optional
+        File of a head that is not in models/.
+    topics : tuple[str, ...], optional
+        Streams for csv and parquet; empty for all.
+    subject, session, task : str, optional
+        Labels for bids.
+    mains_hz : float, optional
+        For bids.
+    pose : bool, optional
+        With the head pose, for glTF.
+    pictures : bool, optional
+        With pictures, for bids.
+
+    Returns
+    -------
+    dict[str, object]
+        What was written.
+
+    Raises
+    ------
+    InputError
+        An unknown kind, a file that exists, or nothing to write.
+    ModelError
+        The head model is missing or another.
+    RecordingError
+        The recording cannot be read.
+    MissingExtra
+        The library for this kind is not installed.
     """
     if to not in KINDS:
         raise InputError(f"export to '{to}'?{did_you_mean(to, KINDS)} Known are {', '.join(KINDS)}")
@@ -96,7 +129,25 @@ def _suffix(path: Path, *allowed: str) -> Path:
 
 
 def faces_of(bag: Path, topic: str = "") -> tuple[str, list[FaceState]]:
-    """The topic and its faces in stamp order. Raises InputError where there are none."""
+    """The faces of a recording in stamp order.
+
+    Parameters
+    ----------
+    bag : Path
+        The recording.
+    topic : str, optional
+        Whose; empty takes the best there are.
+
+    Returns
+    -------
+    tuple[str, list[FaceState]]
+        The topic and its faces.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
     with Bag(bag) as recording:
         present = {stream.port for _, stream in recording.streams}
         name = topic or next((candidate for candidate in FACES if candidate in present), "")
@@ -111,7 +162,27 @@ def faces_of(bag: Path, topic: str = "") -> tuple[str, list[FaceState]]:
 
 
 def head_of(states: list[FaceState], head_model: str, bag: Path) -> HeadModel:
-    """The head model of the faces. Raises InputError where `head_model` is another one."""
+    """The head model of faces.
+
+    Parameters
+    ----------
+    states : list[FaceState]
+        The faces.
+    head_model : str
+        File of a head that is not in models/, empty for none.
+    bag : Path
+        For the message.
+
+    Returns
+    -------
+    HeadModel
+        The head.
+
+    Raises
+    ------
+    InputError
+        `head_model` is another one.
+    """
     head = load_head(head_model or states[0].head_model)
     for state in states:
         if state.head_model != head.id:

@@ -25,7 +25,19 @@ from .session import Session, load_session
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit came to. warnings: what seems wrong with the recording, one sentence each."""
+    """What a fit came to.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        Both directions.
+    held_out : dict[str, HeldOutPrediction]
+        Predictions of `emg2exp` and `exp2emg` on held-out rows.
+    session : Session
+        What it was fitted to.
+    warnings : tuple[str, ...], optional
+        What seems wrong with the recording, one sentence each.
+    """
 
     mapping: Mapping
     held_out: dict[str, HeldOutPrediction]
@@ -33,7 +45,13 @@ class FitResult:
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON.
+
+        Returns
+        -------
+        dict[str, object]
+            Figures and warnings.
+        """
         mapping, calibration = self.mapping, self.session.calibration
         return {
             "faces_from": self.session.faces_from,
@@ -54,11 +72,21 @@ class FitResult:
 
 
 def filter_delay_s(profile: str, rate_hz: float = 2048.0) -> float:
-    """Mean delay of the envelope of `profile`, s: the centroid of what its band-pass and its smoother make of
-    an impulse.
+    """Mean delay of an envelope: the centroid of what its band-pass and its smoother make of an impulse.
 
     This is the delay of movement that is slow beside the filter; the time to half of a step is a few ms less.
-    0 for a profile that is not causal.
+
+    Parameters
+    ----------
+    profile : str
+        Name of the filter profile.
+    rate_hz : float, optional
+        Sampling rate.
+
+    Returns
+    -------
+    float
+        Seconds; 0 for a profile that is not causal.
     """
     settings = profile_named(profile)
     if not settings.causal:
@@ -75,7 +103,19 @@ def filter_delay_s(profile: str, rate_hz: float = 2048.0) -> float:
 def warnings_of(session: Session, series: Series, delay_s: float = 0.0) -> tuple[str, ...]:
     """What seems wrong with a recording: movements missing or not usable, channels dead, weak or swapped.
 
-    delay_s: by how much the face follows the envelopes.
+    Parameters
+    ----------
+    session : Session
+        The recording.
+    series : Series
+        The same on one time base.
+    delay_s : float, optional
+        By how much the face follows the envelopes.
+
+    Returns
+    -------
+    tuple[str, ...]
+        One sentence each.
     """
     warnings: list[str] = []
     calibration = session.calibration
@@ -101,7 +141,23 @@ def warnings_of(session: Session, series: Series, delay_s: float = 0.0) -> tuple
 
 
 def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.float32]]]:
-    """The session on one time base, and its envelopes (T, M) in V."""
+    """The session on one time base, and its envelopes (T, M) in V.
+
+    Parameters
+    ----------
+    session : Session
+        The recording, calibrated.
+
+    Returns
+    -------
+    tuple[Series, ndarray of float32]
+        The series and (T, M) envelopes in V.
+
+    Raises
+    ------
+    InputError
+        As `mapping.series.assemble`.
+    """
     series = assemble(session.activity, session.faces, session.head.expression_names)
     return series, np.stack([item.envelope for item in session.activity])
 
@@ -109,7 +165,27 @@ def series_of(session: Session) -> tuple[Series, np.ndarray[Any, np.dtype[np.flo
 def fit_session(
     session: Session, settings: FitSettings | None = None, progress: Progress | None = None
 ) -> FitResult:
-    """Fit to a session whose activity is calibrated."""
+    """Fit to a session.
+
+    Parameters
+    ----------
+    session : Session
+        Its activity is calibrated.
+    settings : FitSettings, optional
+        How to fit; None for the defaults.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    FitResult
+        The mapping and how good it is.
+
+    Raises
+    ------
+    InputError
+        There is too little to learn from.
+    """
     series, envelope = series_of(session)
     shapes = np.stack(
         [state.shape for state in session.faces if not np.isnan(state.shape).any()]
@@ -148,8 +224,34 @@ def fit_recording(
     config: ConfigFile | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Read a recording, calibrate it where no calibration is given, fit, and write the mapping to `out`
-    (where given).
+    """Read a recording, calibrate it where no calibration is given, fit, and write the mapping.
+
+    Parameters
+    ----------
+    path : Path
+        The recording.
+    out : Path or None
+        The mapping file; must not exist; None for none.
+    settings : FitSettings, optional
+        How to fit; None for the defaults.
+    calibration : Path, optional
+        File of the participant; None makes one from the recording's own movements.
+    faces : str, optional
+        Topic, `auto` or `pictures`, see `session.load_session`.
+    config : ConfigFile, optional
+        Section `emg` says how raw EMG becomes activity; None for the defaults.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    FitResult
+        The mapping and how good it is.
+
+    Raises
+    ------
+    InputError
+        The file exists, or there is too little to learn from.
     """
     if out is not None and out.exists():
         raise InputError(f"{out}: exists; a mapping is never overwritten, give another --out")

@@ -47,9 +47,18 @@ PROFILE = "eifer_mmm"
 
 @dataclass
 class ImportResult:
-    """What an import came to. bags: by name. written: items by port. notes: oddities.
+    """What an import came to.
 
-    failures: what was left out, and why.
+    Parameters
+    ----------
+    bags : dict[str, str], optional
+        Paths by name.
+    written : dict[str, int], optional
+        Items by port.
+    notes : list[str], optional
+        Oddities.
+    failures : dict[str, str], optional
+        What was left out, and why.
     """
 
     bags: dict[str, str] = field(default_factory=dict)
@@ -58,11 +67,23 @@ class ImportResult:
     failures: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON.
+
+        Returns
+        -------
+        dict[str, object]
+            Every field.
+        """
         return {"bags": self.bags, "written": self.written, "notes": self.notes, "failures": self.failures}
 
     def count(self, writer: BagWriter) -> None:
-        """Add what `writer` wrote."""
+        """Add what `writer` wrote.
+
+        Parameters
+        ----------
+        writer : BagWriter
+            Of one recording.
+        """
         for port, number in writer.stats.written.items():
             self.written[port] = self.written.get(port, 0) + number
 
@@ -83,11 +104,35 @@ def import_mmm(
     """Each session of MMM or MaM as one recording `out`/SESSION: envelopes, faces, movement markers, pictures
     where asked for.
 
-    sessions: `99_2S`, ...; empty for all that have EMG or parameters. method: whose parameters become faces;
-    MediaPipe's go onto the open head, those in FLAME's space need `head_model`, a FLAME head of yours (eifer
-    head import-flame). pictures: `none`, `electrodes` (camera/image_raw), `restored` (face/restored) or
-    `both`. A clip that cannot be read is left out and listed in `failures`. Raises InputError where the data
-    set or what is asked for cannot be used at all.
+    A clip that cannot be read is left out and listed in `failures`.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the data set.
+    out : Path
+        Folder of the recordings.
+    sessions : Iterable[str], optional
+        `99_2S`, ...; empty for all that have EMG or parameters.
+    method : str, optional
+        Whose parameters become faces; MediaPipe's go onto the open head, those in FLAME's space need
+        `head_model`.
+    head_model : str, optional
+        A FLAME head of yours (eifer head import-flame).
+    pictures : str, optional
+        `none`, `electrodes` (camera/image_raw), `restored` (face/restored) or `both`.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    ImportResult
+        Recordings, oddities and failures.
+
+    Raises
+    ------
+    InputError
+        The data set or what is asked for cannot be used at all.
     """
     if pictures not in ("none", "electrodes", "restored", "both"):
         raise InputError(f"pictures '{pictures}': write none, electrodes, restored or both")
@@ -204,9 +249,26 @@ def _faces(parameters: Parameters, head: HeadModel | None, stamps: list[Stamp]) 
 def face_of_blendshapes(
     stamp: Stamp, weights: np.ndarray[Any, np.dtype[np.float32]], head: HeadModel
 ) -> FaceState:
-    """52 ARKit weights as a face of the open head, pose unknown; a row with NaN is a lost face.
+    """ARKit weights as a face of the open head, pose unknown.
 
-    Raises InputError for another head.
+    Parameters
+    ----------
+    stamp : int (ns)
+        Of the face.
+    weights : ndarray of float32, shape (52,)
+        0..1; a row with NaN is a lost face.
+    head : HeadModel
+        The open head.
+
+    Returns
+    -------
+    FaceState
+        Origin VISION.
+
+    Raises
+    ------
+    InputError
+        Another head.
     """
     if head.expression_names != ARKIT_52:
         raise InputError(
@@ -256,12 +318,39 @@ def import_emg(
     progress: Progress | None = None,
     **options: Any,
 ) -> ImportResult:
-    """One EMG file (CSV or text, XDF, EDF, BDF) as the recording `out`, with its markers, and a video beside
-    it where given.
+    """One EMG file (CSV or text, XDF, EDF, BDF) as a recording, with its markers, and a video beside it where
+    given.
 
-    video_offset_s: the video's first frame comes so long after the first sample (eifer sync finds it).
-    options: of the file source (`rate_hz`, `unit`, `columns`, `stream`, `channels`, `scheme`, ...). A file
-    without a date keeps stamps that count from 0. Raises InputError, ConfigError, MissingExtra.
+    A file without a date keeps stamps that count from 0.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    out : Path
+        The recording; must not exist.
+    video : Path, optional
+        A video of the same performance; None for none.
+    video_offset_s : float, optional
+        The video's first frame comes so long after the first sample (eifer sync finds it).
+    progress : Progress, optional
+        See `common.Progress`.
+    **options : object
+        Of the file source (`rate_hz`, `unit`, `columns`, `stream`, `channels`, `scheme`, ...).
+
+    Returns
+    -------
+    ImportResult
+        The recording and oddities.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    ConfigError
+        An unknown option.
+    MissingExtra
+        The library for this kind of file is not installed.
     """
     config = build(
         FileConfig, {"path": str(path), "speed": 0.0, "chunk_s": 0.1, **options}, f"import {path.name}"
@@ -313,6 +402,18 @@ _PHASES = {"start": "start", "begin": "start", "onset": "start", "end": "end", "
 def marker_of(stamp: Stamp, text: str) -> Marker:
     """A marker from what a stimulus program wrote: `Smile-Open start`, `start: Smile-Open`, `Smile-Open_end`;
     else a note.
+
+    Parameters
+    ----------
+    stamp : int (ns)
+        When it was written.
+    text : str
+        What was written.
+
+    Returns
+    -------
+    Marker
+        With its phase.
     """
     words = text.strip()
     for pattern in (

@@ -27,9 +27,34 @@ def record(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Record sources as they come into the bag `out`.
+    """Record sources as they come into a bag. At least one of camera and EMG.
 
-    At least one of `camera` and `emg`. Returns what was written.
+    Parameters
+    ----------
+    camera : str or None
+        URL of the camera; None for none.
+    emg : str or None
+        URL of the EMG source; None for none.
+    out : Path
+        The bag; must not exist.
+    config : ConfigFile or Path, optional
+        Parameters.
+    duration_s : float, optional
+        Seconds; None until `stop` or the end of the sources.
+    progress : Progress, optional
+        See `common.Progress`.
+    stop : threading.Event, optional
+        Set it from another thread to end; what was recorded is kept.
+
+    Returns
+    -------
+    dict[str, object]
+        What was written.
+
+    Raises
+    ------
+    InputError
+        Neither camera nor EMG.
     """
     if camera is None and emg is None:
         raise InputError("nothing to record: give --camera, --emg or both")
@@ -78,7 +103,26 @@ def play(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, int]:
-    """Play a recording by its stamps; items by port. speed: 0 as fast as possible."""
+    """Play a recording by its stamps.
+
+    Parameters
+    ----------
+    bag : Path
+        Folder or .mcap file.
+    speed : float, optional
+        1 real time, 2 twice as fast, 0 as fast as possible.
+    loop : bool, optional
+        Start again at the end.
+    progress : Progress, optional
+        See `common.Progress`.
+    stop : threading.Event, optional
+        Set it from another thread to end.
+
+    Returns
+    -------
+    dict[str, int]
+        Items by port.
+    """
     source = BagSource(build(ReplayConfig, {"path": str(bag), "speed": speed, "loop": loop}, "replay"))
     source.setup()
     counts: Counter[str] = Counter()

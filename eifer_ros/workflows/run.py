@@ -35,11 +35,48 @@ FACE_PORT = topics.FACE_VISION.name
 
 @dataclass
 class RunSummary:
-    """What a run came to. Times in milliseconds, residual in per cent of the inter-ocular distance.
+    """What a run came to.
 
-    estimator_used: faces read by each way. events: micro-expressions seen, None where nobody looked for them.
-    items: how many left each port. emg_lost: EMG samples that never came, None without EMG. outputs: how
-    avatar and robot were doing at the end, in words.
+    Parameters
+    ----------
+    camera : str
+        URL of the camera, empty for none.
+    estimator : str
+        What the config asked for.
+    head_model : str
+        Id of the head model.
+    emg : str, optional
+        URL of the EMG source, empty for none.
+    frames : int, optional
+        Pictures taken.
+    tracked, lost : int, optional
+        Pictures with and without a face.
+    dropped : int, optional
+        Pictures that a full queue let go.
+    residual_pct_iod : float, optional
+        Mean distance of landmarks and fit, per cent of the inter-ocular distance.
+    fps : float, optional
+        Pictures per second.
+    frame_to_face_p50_ms, frame_to_face_p99_ms : float, optional
+        From picture to face, median and 99th percentile, ms.
+    duration_s : float, optional
+        Length of the run, s.
+    files : dict[str, str], optional
+        What was written, by kind.
+    notes : list[str], optional
+        What a user should know.
+    estimator_used : dict[str, int], optional
+        Faces read by each way.
+    events : int, optional
+        Micro-expressions seen, None where nobody looked for them.
+    items : dict[str, int], optional
+        How many left each port.
+    emg_lost : int, optional
+        EMG samples that never came, None without EMG.
+    outputs : dict[str, str], optional
+        How avatar and robot were doing at the end, in words.
+    page : str, optional
+        Address of the live page, empty for none.
     """
 
     camera: str
@@ -65,7 +102,13 @@ class RunSummary:
     page: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: NaN becomes null."""
+        """For JSON: NaN becomes null.
+
+        Returns
+        -------
+        dict[str, object]
+            Every field.
+        """
         values = asdict(self)
         return {
             key: None if isinstance(value, float) and np.isnan(value) else value
@@ -111,6 +154,7 @@ def run(
     Returns
     -------
     RunSummary
+        What came of it.
 
     Raises
     ------

@@ -21,7 +21,30 @@ def simulate_recording(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Write `minutes` of the participant of `config` into the recording `out`. Returns what was written."""
+    """Write a performance of the simulated participant, truth included.
+
+    Parameters
+    ----------
+    out : Path
+        The bag; must not exist.
+    minutes : float
+        Length.
+    config : PerformerConfig
+        Who performs what.
+    camera : bool, optional
+        With pictures and true faces.
+    emg : bool, optional
+        With EMG and true muscles.
+    progress : Progress, optional
+        See `common.Progress`.
+    stop : threading.Event, optional
+        Set it from another thread to end; what was written is kept.
+
+    Returns
+    -------
+    dict[str, object]
+        `bag`, `written` (items by port) and `bytes`.
+    """
 
     def share_progress(share: float) -> None:
         if progress is not None:

@@ -48,15 +48,44 @@ def sync(
     write: bool = True,
     progress: Progress | None = None,
 ) -> Sync:
-    """Offset and drift of the camera of recording `bag`, written to its sync.json unless `write` is False.
+    """Offset and drift of the camera of a recording. Samples are only read.
 
-    Samples are only read.
+    `led` matches the rising edges of an EMG channel with a lamp in the picture; `audio` with tone bursts of a
+    .wav file; `consensus` lets muscles and face vote; `auto` takes led or audio where there is a trigger
+    channel.
 
-    method: `led` matches the rising edges of EMG channel `trigger` with a lamp in the picture (`region`, else
-    found); `audio` with tone bursts of the .wav file `audio`, whose first sample lies `audio_offset_s` after
-    the first picture; `consensus` lets muscles and face vote and takes off `skin_lag_s`, by which skin
-    follows muscle; `auto` takes led or audio where there is a trigger channel. Raises InputError where what a
-    method needs is not there.
+    Parameters
+    ----------
+    bag : Path
+        The recording.
+    method : str, optional
+        `auto`, `led`, `audio` or `consensus`.
+    trigger : str, optional
+        EMG channel; empty finds it.
+    region : tuple[int, int, int, int], optional
+        X, y, width and height of the lamp, px; None finds it.
+    audio : Path, optional
+        The .wav file.
+    audio_offset_s : float, optional
+        Its first sample lies so long after the first picture.
+    skin_lag_s : float, optional
+        By which skin follows muscle; taken off by `consensus`.
+    faces : str, optional
+        Topic, `auto` or `pictures`, see `session.load_session`.
+    write : bool, optional
+        Into the recording's sync.json.
+    progress : Progress, optional
+        See `common.Progress`.
+
+    Returns
+    -------
+    Sync
+        Offset, drift and grade.
+
+    Raises
+    ------
+    InputError
+        What a method needs is not there.
     """
     if method not in METHODS:
         raise InputError(f"sync method '{method}': write {', '.join(METHODS)}")
@@ -236,7 +265,22 @@ def _scaled(activity: list[MuscleActivity]) -> list[MuscleActivity]:
 
 
 def coarse(activity: list[MuscleActivity], faces: list[FaceState], base: Stamp) -> float:
-    """First guess of the offset in s: when much muscle is active, much of the face is away from its rest."""
+    """First guess of the offset: when much muscle is active, much of the face is away from its rest.
+
+    Parameters
+    ----------
+    activity : list[MuscleActivity]
+        Of the recording.
+    faces : list[FaceState]
+        Of the recording.
+    base : int (ns)
+        The stamp they count from.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     times = np.array([item.stamp - base for item in activity]) / NS
     muscle = np.nan_to_num(np.stack([item.activation for item in activity])).mean(axis=1)
     values = np.stack([state.expression for state in faces])

@@ -34,7 +34,19 @@ PERFORMER_SIZE = (480, 360)
 
 @dataclass(frozen=True)
 class ViewResult:
-    """What a session at the page came to."""
+    """What a session at the page came to.
+
+    Parameters
+    ----------
+    url : str
+        Address of the page.
+    shown_ms : float or None
+        Median age of what was shown, ms; None where nothing was.
+    recordings : tuple[str, ...]
+        Made from the page.
+    notes : tuple[str, ...], optional
+        What a user should know.
+    """
 
     url: str
     shown_ms: float | None
@@ -77,6 +89,11 @@ def view(
         Called with the address to open.
     stop : threading.Event, optional
         Set it from another thread to end.
+
+    Returns
+    -------
+    ViewResult
+        What came of it.
 
     Raises
     ------

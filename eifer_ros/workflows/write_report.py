@@ -10,12 +10,28 @@ from .common import Progress
 
 
 def write_report(bag: Path, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Write the report of `bag` to `out` (default: `<name>_report.html` beside it).
+    """Write one self-contained HTML page about a recording.
 
-    Returns where it is and how large.
+    Parameters
+    ----------
+    bag : Path
+        The recording.
+    out : Path, optional
+        The file; None for `<name>_report.html` beside it.
+    progress : Progress, optional
+        See `common.Progress`.
 
-    Raises RecordingError for a recording that cannot be read, InputError where the file exists or there is
-    nothing to report.
+    Returns
+    -------
+    dict[str, object]
+        Where it is and how large.
+
+    Raises
+    ------
+    RecordingError
+        The recording cannot be read.
+    InputError
+        The file exists, or there is nothing to report.
     """
     path = Path(bag).expanduser()
     target = out or path.resolve().parent / f"{path.resolve().stem}_report.html"
