@@ -123,15 +123,15 @@ def _samples(bag: Path) -> np.ndarray:
 # ---- batch ------------------------------------------------------------------------------------------------------------------
 
 
-def corpus(folder: Path, count: int, people: int = 4, seconds: float = 20.0) -> Path:
-    """`count` recordings of `people` simulated persons: each person is simulated once and copied, the work on
+def corpus(folder: Path, count: int, participants: int = 4, seconds: float = 20.0) -> Path:
+    """`count` recordings of `participants` simulated persons: each person is simulated once and copied, the work on
     each copy is the same.
     """
     folder.mkdir()
     originals = []
-    for person in range(min(people, count)):
-        config = PerformerConfig(seed=300 + person, program="calibration", rate_hz=1000.0)
-        originals.append(write_simulated(folder / f"p{person}", config, seconds))
+    for participant in range(min(participants, count)):
+        config = PerformerConfig(seed=300 + participant, program="calibration", rate_hz=1000.0)
+        originals.append(write_simulated(folder / f"p{participant}", config, seconds))
     for k in range(len(originals), count):
         source = originals[k % len(originals)]
         shutil.copytree(source, folder / f"p{k}")
@@ -160,7 +160,7 @@ def timed(config: BatchConfig) -> tuple[float, BatchResult]:
 def speedup(folder: Path, quick: bool) -> None:
     """Recordings per second with two workers over one."""
     count = 4 if quick else 40
-    bags = corpus(folder / "corpus", count, people=1 if quick else 4)
+    bags = corpus(folder / "corpus", count, participants=1 if quick else 4)
     rates = {}
     for workers in (1, 2):
         rates[workers], result = timed(configured(bags, folder / f"out{workers}", workers))

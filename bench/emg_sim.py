@@ -59,7 +59,7 @@ def run(quick: bool) -> None:
     report("sim_emg_median_hz_lowest", float(median.min()), "Hz", len(samples))
     report("sim_emg_median_hz_highest", float(median.max()), "Hz", len(samples))
 
-    person = Participant(7, emg_mode="units", artefacts=("white",), program="calibration")
+    participant = Participant(7, emg_mode="units", artefacts=("white",), program="calibration")
     bandpass = signal.butter(4, [20, 450], "band", fs=RATE_HZ, output="sos")
     wanted = {
         "Face-At-Rest": "rest",
@@ -73,11 +73,11 @@ def run(quick: bool) -> None:
         "smile": slice(18, 20),
         "broad_smile": slice(18, 20),
     }
-    for take in person.script.takes(0.0, person.script.cycle_s - 0.1):
+    for take in participant.script.takes(0.0, participant.script.cycle_s - 0.1):
         if take.label in wanted:
             name = wanted[take.label]
             held = signal.sosfilt(
-                bandpass, person.emg(take.start_s + 0.5, take.end_s - 0.8).astype(np.float64), axis=0
+                bandpass, participant.emg(take.start_s + 0.5, take.end_s - 0.8).astype(np.float64), axis=0
             )[1024:]
             report(
                 f"sim_emg_{name}_uv",

@@ -82,8 +82,8 @@ def simulated(quick: bool) -> None:
     chosen = methods_by_name(head)
     if quick:  # the ways that the figures need
         chosen = {name: way for name, way in chosen.items() if name in ("E_N", "E_S")}
-    people = PARTICIPANTS[:2] if quick else PARTICIPANTS
-    found = scores(collect_readings(people, chosen, 1 if quick else 4), head)
+    participants = PARTICIPANTS[:2] if quick else PARTICIPANTS
+    found = scores(collect_readings(participants, chosen, 1 if quick else 4), head)
     by = {(one.method, one.variant): one for one in found}
     words = {
         "E_N": "encoder of bare faces",
@@ -101,23 +101,23 @@ def simulated(quick: bool) -> None:
             f"{one.expression_mm:.2f} mm, r {one.r:.3f}, found {100 * one.detected:.0f} %",
             one.moments,
         )
-    _ratios(by, found, len(people))
+    _ratios(by, found, len(participants))
 
 
-def _ratios(by: dict[tuple[str, str], Scores], found: Sequence[Scores], people: int) -> None:
-    judged = f"{people} people"
+def _ratios(by: dict[tuple[str, str], Scores], found: Sequence[Scores], participants: int) -> None:
+    judged = f"{participants} people"
     closure, alone = gap_closure(found), gap_closure(found, "expression_mm")
     report(
         "face_gap_closure",
         closure if np.isfinite(closure) else None,
         f"of the gap, shape and expression, {judged}",
-        people,
+        participants,
     )
     report(
         "face_gap_closure_expression",
         alone if np.isfinite(alone) else None,
         f"of the gap, expression alone, {judged}",
-        people,
+        participants,
     )
     mine, own, bare = by.get(("E_S", "sensors")), by.get(("E_S", "bare")), by.get(("E_N", "bare"))
     other = by.get(("E_N", "sensors"))
@@ -125,17 +125,20 @@ def _ratios(by: dict[tuple[str, str], Scores], found: Sequence[Scores], people: 
         "face_expression_r_ratio",
         mine.r / own.r if mine and own else None,
         "r under sensors over r on the same bare faces",
-        people,
+        participants,
     )
     report(
         "face_expression_r_ratio_en",
         mine.r / bare.r if mine and bare else None,
         "r under sensors over E_N's r on bare faces",
-        people,
+        participants,
     )
     spread = mine.shape_spread_mm / other.shape_spread_mm if mine and other else None
     report(
-        "face_shape_spread_ratio", spread, "spread of one person's shape over E_N's, under sensors", people
+        "face_shape_spread_ratio",
+        spread,
+        "spread of one person's shape over E_N's, under sensors",
+        participants,
     )
 
 
@@ -145,7 +148,7 @@ def restored(quick: bool) -> None:
         for name in ("restored_psnr_db", "restored_ssim", "restored_detect_pct"):
             report(name, None, "no restorer installed", 0)
         return
-    people = 2 if quick else restoration.PEOPLE
+    participants = 2 if quick else restoration.PEOPLE
     for name, measure, unit in (
         ("restored_psnr_db", restoration.restored_psnr_db, "dB on the face"),
         ("restored_ssim", restoration.restored_ssim, "on the face"),
@@ -155,9 +158,9 @@ def restored(quick: bool) -> None:
             "% of restored pictures in which a landmark detector finds the face",
         ),
     ):
-        value, count = measure(people)
+        value, count = measure(participants)
         report(name, value, unit, count)
-    every = restoration.shipped(people)
+    every = restoration.shipped(participants)
     report(
         "sensors_detect_pct", every.sensors_detect_pct, "% of the same pictures under sensors", every.frames
     )

@@ -102,8 +102,8 @@ def fit_on_renders(quick: bool) -> None:
     camera, no depth.
     """
     head = load_head()
-    people, pictures = (4, 10) if quick else (20, 30)
-    samples = collect(head, people, pictures, SEED)
+    participants, pictures = (4, 10) if quick else (20, 30)
+    samples = collect(head, participants, pictures, SEED)
     rows = fit_samples(head, samples)
     count = len(rows["rigid"])
     r = correlations(head, rows["found"], samples.expressions)

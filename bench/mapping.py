@@ -158,29 +158,31 @@ def run(quick: bool) -> None:
 # ---------------------------------------------------------------- one participant
 
 
-def record(person: Participant, length_s: float, seed: int) -> Recorded:
+def record(participant: Participant, length_s: float, seed: int) -> Recorded:
     """Stream the sEMG through the live processing."""
     processing = EmgProcessing(EmgConfig(scheme="fridlund"))
     processing.setup()
-    activity = [item for item, _ in _activity(person, processing, length_s, 410)]
+    activity = [item for item, _ in _activity(participant, processing, length_s, 410)]
     times = np.arange(0.0, length_s, 0.01)
-    truth = person.expression_at(times).astype(np.float32)
-    return Recorded(person, activity, camera_faces(person, times, truth, seed), times, truth)
+    truth = participant.expression_at(times).astype(np.float32)
+    return Recorded(participant, activity, camera_faces(participant, times, truth, seed), times, truth)
 
 
-def _activity(person: Participant, processing: EmgProcessing, length_s: float, chunk: int) -> Any:
+def _activity(participant: Participant, processing: EmgProcessing, length_s: float, chunk: int) -> Any:
     """(activity, chunk that completed it) in order."""
-    names, total = person.channel_info().channels, person.sample_index(length_s)
+    names, total = participant.channel_info().channels, participant.sample_index(length_s)
     for first in range(0, total, chunk):
-        samples = person.samples(first, min(chunk, total - first))
-        item = EmgChunk(person.stamp(first / person.true_rate_hz), person.rate_hz, names, samples, first)
+        samples = participant.samples(first, min(chunk, total - first))
+        item = EmgChunk(
+            participant.stamp(first / participant.true_rate_hz), participant.rate_hz, names, samples, first
+        )
         for made in processing.handle("emg/raw", item):
             if isinstance(made.item, MuscleActivity):
                 yield made.item, item
 
 
 def camera_faces(
-    person: Participant, times: Any, truth: Any, seed: int, noise: float = 1.0
+    participant: Participant, times: Any, truth: Any, seed: int, noise: float = 1.0
 ) -> list[FaceState]:
     """The truth as a landmark fit sees it: gain 5 %, offset 0.015, slow error 0.025 (0.5 s), white error 0.02
     per coefficient.
@@ -197,15 +199,15 @@ def camera_faces(
     seen = np.clip(
         clean * gain + offset + noise * (0.025 * slow + rng.normal(0.0, 0.02, clean.shape)), 0.0, 1.0
     ).astype(np.float32)
-    names = person.head.expression_names
+    names = participant.head.expression_names
     lids = [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]
     none, std = np.zeros(3, np.float32), np.full(52, max(0.035 * noise, 0.005), np.float32)
     return [
         FaceState(
-            person.stamp(float(at)),
-            person.head.id,
+            participant.stamp(float(at)),
+            participant.head.id,
             FaceOrigin.VISION,
-            person.shape,
+            participant.shape,
             row,
             std,
             none,
@@ -228,14 +230,14 @@ def _series(recorded: Recorded, calibration: Calibration, faces: list[FaceState]
     return assemble(rows, faces, recorded.person.head.expression_names), envelope
 
 
-def _fit(series: Series, envelope: Any, person: Participant, settings: FitSettings) -> Mapping:
-    bounds = person.head.expression_bounds
+def _fit(series: Series, envelope: Any, participant: Participant, settings: FitSettings) -> Mapping:
+    bounds = participant.head.expression_bounds
     return fit(
         series,
         profile="live",
         lower=bounds[:, 0],
         upper=bounds[:, 1],
-        shape=person.shape,
+        shape=participant.shape,
         envelope=envelope,
         filter_delay_s=DELAY_S,
         settings=settings,
@@ -357,13 +359,16 @@ def _lags(recorded: Recorded, calibration: Calibration, seed: int) -> float:
 
     The muscles stay the same.
     """
-    person, worst = recorded.person, 0.0
+    participant, worst = recorded.person, 0.0
     for number, lag_s in enumerate(LAGS_S):
-        other = Participant(person.seed, person.session, lag_s=lag_s, emg_mode=person._emg_mode)
+        other = Participant(
+            participant.seed, participant.session, lag_s=lag_s, emg_mode=participant._emg_mode
+        )
         faces = camera_faces(other, recorded.times, other.expression_at(recorded.times), seed)
         drift = 200e-6 * (-1) ** number
         drifting = [
-            replace(face, stamp=face.stamp + round((face.stamp - person.start) * drift)) for face in faces
+            replace(face, stamp=face.stamp + round((face.stamp - participant.start) * drift))
+            for face in faces
         ]
         found = estimate(_series(recorded, calibration, drifting)[0], DELAY_S)
         worst = max(worst, 1e3 * abs(found.lag_s - lag_s - drift * recorded.times[-1] / 2))
@@ -382,7 +387,7 @@ def _live(
     """
     component = MuscleMapping(MappingConfig(), mapping)
     component.setup()
-    person = recorded.person
+    participant = recorded.person
     arrivals: list[tuple[int, str, Any]] = [
         (
             item.stamp,
@@ -390,14 +395,14 @@ def _live(
             replace(item, activation=calibration.activation(item.envelope).astype(np.float32)),
         )
         for item in recorded.activity
-        if item.stamp < person.stamp(end_s)
+        if item.stamp < participant.stamp(end_s)
     ]
     arrivals += [
         (face.stamp + nanoseconds(CAMERA_LATENCY_S), "face/vision", face)
         for face in faces
-        if face.stamp < person.stamp(end_s)
+        if face.stamp < participant.stamp(end_s)
     ]
-    arrivals += [(person.stamp(float(at)) + 1, "tick", None) for at in np.arange(2.0, end_s, 0.01)]
+    arrivals += [(participant.stamp(float(at)) + 1, "tick", None) for at in np.arange(2.0, end_s, 0.01)]
     held: dict[str, Any] = {}
     rows: dict[str, list[Any]] = {"times": [], "fused": [], "emg": [], "vision": []}
     for now, port, item in sorted(arrivals, key=lambda arrival: arrival[0]):
@@ -408,7 +413,7 @@ def _live(
         if port == "face/vision":
             held["vision"] = item.expression
         if port == "tick" and {FUSED, EMG_FACE, "vision"} <= held.keys():
-            rows["times"].append(seconds(now - person.start))
+            rows["times"].append(seconds(now - participant.start))
             for kind, name in (("fused", FUSED), ("emg", EMG_FACE), ("vision", "vision")):
                 rows[kind].append(held[name])
     return {name: np.array(values) for name, values in rows.items()}
@@ -490,14 +495,14 @@ def _timing(seed: int, length: float) -> None:
         each.setup()
     processing.use_calibration(calibration)
     late = []
-    person = recorded.person
-    names, chunk = person.channel_info().channels, 20
-    for first in range(0, person.sample_index(30.0), chunk):
+    participant = recorded.person
+    names, chunk = participant.channel_info().channels, 20
+    for first in range(0, participant.sample_index(30.0), chunk):
         item = EmgChunk(
-            person.stamp(first / person.true_rate_hz),
-            person.rate_hz,
+            participant.stamp(first / participant.true_rate_hz),
+            participant.rate_hz,
             names,
-            person.samples(first, chunk),
+            participant.samples(first, chunk),
             first,
         )
         start = time.perf_counter()

@@ -74,28 +74,28 @@ class Static:
 def tenth(seed: int, sensors: bool) -> tuple[Participant, MicroEvent]:
     """The first micro-expression of a person at about 10 % with no blink around it."""
     for session in range(100):
-        person = Participant(seed, session, program="micro", sensors=sensors)
-        for event in person.micro_events(2.0, 60.0):
-            blinks = person.script.blinks(event.onset_s - LEAD_S - 0.4, event.offset_s + 0.1)
+        participant = Participant(seed, session, program="micro", sensors=sensors)
+        for event in participant.micro_events(2.0, 60.0):
+            blinks = participant.script.blinks(event.onset_s - LEAD_S - 0.4, event.offset_s + 0.1)
             if INTENSITY[0] <= event.intensity <= INTENSITY[1] and len(blinks) == 0:
-                return person, event
+                return participant, event
     raise RuntimeError(f"person {seed} shows nothing at {INTENSITY}")
 
 
 def clip(static: Static, skin: FaceSkin, seed: int, rate_hz: float, sensors: bool) -> Clip | None:
     """Render it and let the static estimator see it; None where it finds no face."""
-    person, event = tenth(seed, sensors)
+    participant, event = tenth(seed, sensors)
     out = Clip(event.label, rate_hz, sensors)
     static.estimator.reset()
     for time_s in np.arange(event.onset_s - LEAD_S, event.offset_s + TAIL_S, 1.0 / rate_hz):
-        frame = person.frame_at(float(time_s))
+        frame = participant.frame_at(float(time_s))
         for _ in range(1 if out.states else 4):  # the static estimator settles on the person first
             state = static.see(frame, 1.0 / rate_hz)
         if state is None:
             return None
         out.frames.append(frame)
         out.states.append(state)
-        out.truth.append(person.vertices_at(float(time_s))[skin.vertices])
+        out.truth.append(participant.vertices_at(float(time_s))[skin.vertices])
         out.before.append(bool(event.onset_s - 0.5 <= time_s < event.onset_s))
         out.during.append(bool(event.onset_s <= time_s <= event.offset_s))
     return out
@@ -217,15 +217,15 @@ def still_head(quick: bool) -> None:
     for figure, sways in (("micro_still_mm", False), ("micro_sway_mm", True)):
         found, rate_hz = [], 100.0
         for number, seed in enumerate(chosen):
-            person = Participant(seed, 0, program="rest", sensors=number % 2 == 0)
+            participant = Participant(seed, 0, program="rest", sensors=number % 2 == 0)
             estimator = MicroMotionEstimator(head)
             static.estimator.reset()
-            face = person.face_at(2.0)
+            face = participant.face_at(2.0)
             fields = []
             for step in range(60):
                 time_s = 2.0 + step / rate_hz
-                posed = _posed(person, face, time_s if sways else 2.0, time_s)
-                frame = person.frame_at(time_s, posed)
+                posed = _posed(participant, face, time_s if sways else 2.0, time_s)
+                frame = participant.frame_at(time_s, posed)
                 state = static.see(frame, 1.0 / rate_hz)
                 if state is None:
                     continue
@@ -241,10 +241,10 @@ def still_head(quick: bool) -> None:
         )
 
 
-def _posed(person: Participant, face: FaceState, pose_s: float, time_s: float) -> FaceState:
+def _posed(participant: Participant, face: FaceState, pose_s: float, time_s: float) -> FaceState:
     from dataclasses import replace
 
-    return replace(face, stamp=person.stamp(time_s), head_pose=person.head_pose(pose_s))
+    return replace(face, stamp=participant.stamp(time_s), head_pose=participant.head_pose(pose_s))
 
 
 def speed(quick: bool) -> None:

@@ -122,9 +122,9 @@ def true_muscle_events(participant: Participant, begin_s: float, end_s: float) -
     return [timed(event) for event in participant.script.micro_events(begin_s, end_s)]
 
 
-def watch(person: int, program: str, seconds: float) -> dict[str, Counts]:
+def watch(seed: int, program: str, seconds: float) -> dict[str, Counts]:
     """One person, drawn: picture alone, picture and muscles, and a camera of 33 pictures a second."""
-    participant = Participant(person, program=program, size=SIZE)
+    participant = Participant(seed, program=program, size=SIZE)
     end_s = BEGIN_S + seconds
     alone, slow, fused = spotter(use_emg=False), spotter(use_emg=False), spotter()
     fast_motion, slow_motion = MicroMotionEstimator(participant.head), MicroMotionEstimator(participant.head)
@@ -159,9 +159,9 @@ def watch(person: int, program: str, seconds: float) -> dict[str, Counts]:
     return counts
 
 
-def feel(person: int, program: str, seconds: float) -> dict[str, Counts]:
+def feel(seed: int, program: str, seconds: float) -> dict[str, Counts]:
     """One person, the muscles alone."""
-    participant = Participant(person, program=program, sensors=False)
+    participant = Participant(seed, program=program, sensors=False)
     component, end_s = spotter(), BEGIN_S + seconds
     given = [
         event

@@ -357,14 +357,14 @@ class ConfigFile:
     path: Path | None = None
 
     @classmethod
-    def read(cls, path: Path | None, known: Iterable[str]) -> ConfigFile:
+    def read(cls, path: Path | None, section_names: Iterable[str]) -> ConfigFile:
         """Read a file; None is a file without a section.
 
         Parameters
         ----------
         path : Path or None
             YAML in ROS 2 parameter format.
-        known : iterable of str
+        section_names : iterable of str
             Names that a section may have.
 
         Returns
@@ -381,7 +381,7 @@ class ConfigFile:
             return cls()
         nodes = load_yaml(path)
         shared = nodes.pop("*", {})
-        names = tuple(known)
+        names = tuple(section_names)
         for name in nodes:
             if name not in names:
                 hint = did_you_mean(name, names)
@@ -455,8 +455,10 @@ class ConfigFile:
         if self.path is None or self.shared or any(name in self.sections for name in names):
             return
         present = ", ".join(sorted(self.sections)) or "none"
-        wanted = f"a section '{names[0]}'" if len(names) == 1 else f"one of the sections {', '.join(names)}"
-        raise ConfigError(f"{self.path}: {wanted} is needed here; the file has {present}")
+        requirement = (
+            f"a section '{names[0]}'" if len(names) == 1 else f"one of the sections {', '.join(names)}"
+        )
+        raise ConfigError(f"{self.path}: {requirement} is needed here; the file has {present}")
 
 
 def load(model: type[T], node: str, path: Path | None = None, **overrides: Any) -> T:

@@ -77,24 +77,32 @@ def scenes(seed: int, moments: int = 4, size: tuple[int, int] = (480, 360)) -> I
     Raises InputError for a seed that may have been trained on.
     """
     check_held_out(seed)
-    person = Participant(seed, size=size)
+    participant = Participant(seed, size=size)
     done = set()
-    for take in person.script.takes(0.0, person.script.cycle_s):
+    for take in participant.script.takes(0.0, participant.script.cycle_s):
         if take.label not in MOVEMENTS or take.label in done:
             continue
         done.add(take.label)
         for share in (np.arange(moments) + 0.5) / moments * 0.8 + 0.1:
             time_s = take.start_s + float(share) * (take.end_s - take.start_s)
-            face = person.face_at(time_s)
-            view = person.camera.render_pair(face.shape, face.expression, face.eyes, face.head_pose, time_s)
-            points = person.head.points(person.head.vertices(face.shape, face.expression, eyes=face.eyes))[
-                list(POINTS)
-            ]
-            flat = projection.project(points.astype(np.float64), face.head_pose, person.camera.intrinsics)[
-                :, :2
-            ]
+            face = participant.face_at(time_s)
+            view = participant.camera.render_pair(
+                face.shape, face.expression, face.eyes, face.head_pose, time_s
+            )
+            points = participant.head.points(
+                participant.head.vertices(face.shape, face.expression, eyes=face.eyes)
+            )[list(POINTS)]
+            flat = projection.project(
+                points.astype(np.float64), face.head_pose, participant.camera.intrinsics
+            )[:, :2]
             yield Scene(
-                seed, take.label, face, view.bare, view.with_sensors, person.camera.intrinsics, crop_of(flat)
+                seed,
+                take.label,
+                face,
+                view.bare,
+                view.with_sensors,
+                participant.camera.intrinsics,
+                crop_of(flat),
             )
 
 
@@ -223,15 +231,15 @@ ReadingsByMethod = dict[tuple[str, str], Readings]
 
 
 def collect_readings(
-    people: Iterable[int],
+    participants: Iterable[int],
     methods: Mapping[str, tuple[Method, tuple[Variant, ...]]],
     moments: int = 4,
     *,
     source: Callable[[int, int], Iterable[Scene]] = scenes,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReadingsByMethod:
-    """Every way on every moment of `people`. progress: (persons done, persons)."""
-    everyone = list(people)
+    """Every way on every moment of `participants`. progress: (persons done, persons)."""
+    everyone = list(participants)
     out: ReadingsByMethod = {("truth", ""): Readings()}
     for done, seed in enumerate(everyone):
         every = list(source(seed, moments))
@@ -306,11 +314,11 @@ def _scores(head: HeadModel, truth: Readings, method: str, variant: str, one: Re
     vertex_mm = np.array(
         [rigid_vertex_error_mm(place(s[k], e[k]), place(true_s[k], true_e[k])) for k in range(len(e))]
     )
-    persons, movements = np.array(truth.person), np.array(truth.movement)
+    participants, movements = np.array(truth.person), np.array(truth.movement)
     r, spread = [], []
     by_name: dict[str, list[float]] = {}
-    for person in np.unique(persons):
-        rows = persons == person
+    for participant in np.unique(participants):
+        rows = participants == participant
         moving = np.flatnonzero(true_e[rows].std(axis=0) > _MOVES)
         for k in moving.tolist():
             value = _pearson(e[rows, k], true_e[rows, k])

@@ -154,8 +154,8 @@ class Protocol(Config):
             return self
         if self.area == "face":
             return self.model_copy(update={"participants": list(PARTICIPANTS)})
-        people = [Data(simulated=SimulatedData(seed=seed)) for seed in (7, 8)]
-        return self.model_copy(update={"data": people})
+        participants = [Data(simulated=SimulatedData(seed=seed)) for seed in (7, 8)]
+        return self.model_copy(update={"data": participants})
 
 
 def load_protocol(path: Path | None, area: str) -> Protocol:

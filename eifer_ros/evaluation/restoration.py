@@ -83,24 +83,24 @@ def moments(seed: int, size: tuple[int, int] = (480, 360)) -> Iterator[Moment]:
     Raises InputError for a seed used in training.
     """
     check_held_out(seed)
-    person = Participant(seed, size=size)
+    participant = Participant(seed, size=size)
     done = set()
-    for take in person.script.takes(0.0, person.script.cycle_s):
+    for take in participant.script.takes(0.0, participant.script.cycle_s):
         if take.label not in MOVEMENTS or take.label in done:
             continue
         done.add(take.label)
         time_s = (take.start_s + take.end_s) / 2.0
-        face = person.face_at(time_s)
-        view = person.camera.render_pair(face.shape, face.expression, face.eyes, face.head_pose, time_s)
-        vertices = person.head.vertices(face.shape, face.expression, eyes=face.eyes)
-        points = person.head.points(vertices)[list(POINTS)]
-        flat = projection.project(points, face.head_pose, person.camera.intrinsics)[:, :2]
+        face = participant.face_at(time_s)
+        view = participant.camera.render_pair(face.shape, face.expression, face.eyes, face.head_pose, time_s)
+        vertices = participant.head.vertices(face.shape, face.expression, eyes=face.eyes)
+        points = participant.head.points(vertices)[list(POINTS)]
+        flat = projection.project(points, face.head_pose, participant.camera.intrinsics)[:, :2]
         yield Moment(seed, take.label, view.bare, view.with_sensors, flat, crop_of(flat))
 
 
 def evaluate(
     restorer: FaceRestorer | None = None,
-    people: int = PEOPLE,
+    participants: int = PEOPLE,
     on_moment: Callable[[Moment, Restored], None] | None = None,
 ) -> RestorationScores:
     """Scores of `restorer` (the shipped one by default) on that many unseen people; `on_moment` is given each
@@ -108,12 +108,12 @@ def evaluate(
 
     Raises ModelError where no restorer is installed and InputError for fewer than one person.
     """
-    if people < 1:
-        raise InputError(f"at least one person is needed to judge a restorer; got {people}")
+    if participants < 1:
+        raise InputError(f"at least one person is needed to judge a restorer; got {participants}")
     network = FaceRestorer() if restorer is None else restorer
     find = FaceFinder()
     rows = []
-    for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + people):
+    for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + participants):
         for moment in moments(seed):
             bare, sensors, face = cut(moment.bare, moment.crop), cut(moment.sensors, moment.crop), moment.face
             restored, again = network.restore(sensors, moment.crop), network.restore(bare, moment.crop)
@@ -133,30 +133,30 @@ def evaluate(
             )
             if on_moment is not None:
                 on_moment(moment, restored)
-    return RestorationScores(people, len(rows), *(float(value) for value in np.mean(rows, axis=0)))
+    return RestorationScores(participants, len(rows), *(float(value) for value in np.mean(rows, axis=0)))
 
 
 @functools.lru_cache(maxsize=4)
-def shipped(people: int = PEOPLE) -> RestorationScores:
+def shipped(participants: int = PEOPLE) -> RestorationScores:
     """`evaluate` of the shipped restorer, once per process."""
-    return evaluate(people=people)
+    return evaluate(participants=participants)
 
 
-def restored_psnr_db(people: int = PEOPLE) -> tuple[float, int]:
+def restored_psnr_db(participants: int = PEOPLE) -> tuple[float, int]:
     """PSNR on the face in dB, and over how many pictures."""
-    scores = shipped(people)
+    scores = shipped(participants)
     return scores.psnr_db, scores.frames
 
 
-def restored_ssim(people: int = PEOPLE) -> tuple[float, int]:
+def restored_ssim(participants: int = PEOPLE) -> tuple[float, int]:
     """SSIM on the face, and over how many pictures."""
-    scores = shipped(people)
+    scores = shipped(participants)
     return scores.ssim, scores.frames
 
 
-def restored_detect_pct(people: int = PEOPLE) -> tuple[float, int]:
+def restored_detect_pct(participants: int = PEOPLE) -> tuple[float, int]:
     """Per cent of restored pictures in which a landmark detector finds the face, and over how many pictures."""
-    scores = shipped(people)
+    scores = shipped(participants)
     return scores.detect_pct, scores.frames
 
 

@@ -109,7 +109,7 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
 
     features: [person][movement] (E,) or None. The measure of the module's docstring.
     """
-    persons, movements = len(features), len(features[0])
+    participants, movements = len(features), len(features[0])
     present = [[value for value in row if value is not None] for row in features]
     centred = [
         [
@@ -119,14 +119,14 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
         for p, row in enumerate(features)
     ]
     every = [value for row in centred for value in row if value is not None]
-    predicted = np.full((persons, movements), -1, np.intp)
+    predicted = np.full((participants, movements), -1, np.intp)
     if not every:
         return predicted
     spread = np.maximum(np.std(every, axis=0), _FLOOR)
-    for p in range(persons):
+    for p in range(participants):
         centroids = np.full((movements, len(spread)), np.inf)
         for m in range(movements):
-            others = [value for q in range(persons) if q != p and (value := centred[q][m]) is not None]
+            others = [value for q in range(participants) if q != p and (value := centred[q][m]) is not None]
             if others:
                 centroids[m] = np.mean(others, axis=0) / spread
         for m in range(movements):
@@ -240,10 +240,10 @@ def picture(sheet: Path, result: SheetResult, head: HeadModel | None = None) -> 
     """
     model = load_head() if head is None else head
     columns = []
-    for person, row in enumerate(tiles(sheet)):
+    for participant, row in enumerate(tiles(sheet)):
         pairs = []
         for movement, tile in enumerate(row):
-            k = int(result.predicted[person, movement])
+            k = int(result.predicted[participant, movement])
             word = (
                 f"{MOVEMENTS[movement]}"
                 if k == movement
@@ -251,6 +251,6 @@ def picture(sheet: Path, result: SheetResult, head: HeadModel | None = None) -> 
                 if k < 0
                 else f"{MOVEMENTS[movement]}: read as {MOVEMENTS[k]} !"
             )
-            pairs.append(draw(tile, result.readings[person][movement], model, word))
+            pairs.append(draw(tile, result.readings[participant][movement], model, word))
         columns.append(np.vstack(pairs))
     return np.hstack(columns)

@@ -61,7 +61,7 @@ class NodeHost(Protocol):
     def warn(self, key: str, text: str, every_s: float = 5.0) -> None:
         """A warning, at most every `every_s` for each `key`."""
 
-    def publisher(self, topic: str, type_name: str, wanted: topics.Profile) -> Outlet:
+    def publisher(self, topic: str, type_name: str, profile: topics.Profile) -> Outlet:
         """A topic of a type that is no item; closed by its owner."""
 
     def call_soon(self, name: str, call: Callable[[], object]) -> None:

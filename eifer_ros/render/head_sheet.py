@@ -262,7 +262,7 @@ EYES: tuple[dict[str, float], ...] = (
 )
 
 
-def show(head: HeadModel, out: Path, *, people: int = 24, seed: int = 4) -> None:
+def show(head: HeadModel, out: Path, *, participants: int = 24, seed: int = 4) -> None:
     """Write a contact sheet of a head.
 
     Parameters
@@ -271,7 +271,7 @@ def show(head: HeadModel, out: Path, *, people: int = 24, seed: int = 4) -> None
         The head model.
     out : Path
         .png or .jpg.
-    people : int, optional
+    participants : int, optional
         Random identities shown.
     seed : int, optional
         They are drawn with.
@@ -312,9 +312,11 @@ def show(head: HeadModel, out: Path, *, people: int = 24, seed: int = 4) -> None
     rng = np.random.default_rng(seed)
     wide = Studio(head, 0.33, studio.centre)
     tiles = []
-    for person in range(people):
+    for participant in range(participants):
         shape = rng.normal(0.0, 1.0, head.shape_size)
-        tiles.append((f"person {person + 1}", wide.take(head.neutral(shape), SMALL, yaw=0.6 * (person % 2))))
+        tiles.append(
+            (f"person {participant + 1}", wide.take(head.neutral(shape), SMALL, yaw=0.6 * (participant % 2)))
+        )
     rows += _sheet(tiles, f"random people ({head.shape_size} shape coefficients, standard normal)")
     sheet = np.vstack(rows)
     out.parent.mkdir(parents=True, exist_ok=True)

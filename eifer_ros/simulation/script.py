@@ -215,25 +215,27 @@ class Script:
         self._starts = np.concatenate([[0.0], np.cumsum(lengths)])
         self.cycle_s = float(self._starts[-1])
         """Length of one pass through the programme."""
-        person = generator(seed, "person")
-        self._strength = {name: float(np.clip(person.normal(0.92, 0.08), 0.65, 1.05)) for name in MOVEMENTS}
-        self._habit = {name: np.exp(person.normal(0.0, 0.12, len(ACTUATORS))) for name in MOVEMENTS}
-        self._side = self._side_gains(person)
-        self._tonic = np.concatenate([person.uniform(0.026, 0.036, len(MUSCLES)), np.zeros(len(HIDDEN))])
-        self._tonic_phase = person.uniform(0.0, 2.0 * np.pi, (2, len(ACTUATORS)))
-        self._blink_chance = float(person.uniform(0.55, 0.95))
-        self._sway_scale = float(person.uniform(0.6, 1.2))
+        trait_rng = generator(seed, "person")
+        self._strength = {
+            name: float(np.clip(trait_rng.normal(0.92, 0.08), 0.65, 1.05)) for name in MOVEMENTS
+        }
+        self._habit = {name: np.exp(trait_rng.normal(0.0, 0.12, len(ACTUATORS))) for name in MOVEMENTS}
+        self._side = self._side_gains(trait_rng)
+        self._tonic = np.concatenate([trait_rng.uniform(0.026, 0.036, len(MUSCLES)), np.zeros(len(HIDDEN))])
+        self._tonic_phase = trait_rng.uniform(0.0, 2.0 * np.pi, (2, len(ACTUATORS)))
+        self._blink_chance = float(trait_rng.uniform(0.55, 0.95))
+        self._sway_scale = float(trait_rng.uniform(0.6, 1.2))
         self._sway = self._sway_waves(generator(seed, session, "sway"))
         self._pulses_of = functools.lru_cache(maxsize=64)(self._build_slot)
         self._order_of = functools.lru_cache(maxsize=16)(self._order)
         self._micro_of = functools.lru_cache(maxsize=64)(self._draw_micro)
 
     @staticmethod
-    def _side_gains(person: np.random.Generator) -> F64:
+    def _side_gains(trait_rng: np.random.Generator) -> F64:
         """(A,) left-right asymmetry of a healthy face: a preferred side plus muscle by muscle, product of
         both sides 1.
         """
-        log_ratio = person.normal(0.0, 0.05) + person.normal(0.0, 0.06, len(BASE_MUSCLES))
+        log_ratio = trait_rng.normal(0.0, 0.05) + trait_rng.normal(0.0, 0.06, len(BASE_MUSCLES))
         gains = np.ones(len(ACTUATORS))
         gains[0 : len(MUSCLES) : 2] = np.exp(log_ratio)
         gains[1 : len(MUSCLES) : 2] = np.exp(-log_ratio)

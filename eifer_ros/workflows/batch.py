@@ -212,9 +212,9 @@ def units(config: BatchConfig) -> list[Unit]:
             _add(sources, f"mmm_{name}", f"mmm:{config.mmm.root}#{name}")
     if config.simulated is not None:
         corpus = config.simulated
-        for person in range(corpus.participants):
+        for participant in range(corpus.participants):
             for session in range(corpus.sessions):
-                seed = corpus.first_seed + person
+                seed = corpus.first_seed + participant
                 _add(sources, f"sim{seed}_{session}", f"simulated:{seed}/{session}/{corpus.seconds:g}")
     if not sources:
         raise InputError("no recordings: name some under recordings, mmm or simulated")

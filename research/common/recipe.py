@@ -45,14 +45,14 @@ def required(text: str, flags: Sequence[str] = ()) -> Any:
 
 def parser(description: str | None, *settings: type, prog: str | None = None) -> argparse.ArgumentParser:
     """A parser that shows the module's text and the options of every dataclass in `settings`, with their defaults."""
-    made = argparse.ArgumentParser(prog=prog, description=description, formatter_class=_Help)
+    built = argparse.ArgumentParser(prog=prog, description=description, formatter_class=_Help)
     for kind in settings:
         hints = get_type_hints(kind)
         for field in _options(kind):
             flags = field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
             help_text = field.metadata["help"].replace("%", "%%")
-            made.add_argument(*flags, dest=field.name, help=help_text, **_kind_of(hints[field.name], field))
-    return made
+            built.add_argument(*flags, dest=field.name, help=help_text, **_kind_of(hints[field.name], field))
+    return built
 
 
 def settings_of(kind: type[T], arguments: argparse.Namespace, **more: Any) -> T:
@@ -90,11 +90,11 @@ def _options(kind: type) -> list[dataclasses.Field[Any]]:
 def _kind_of(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
     """What argparse needs to know of a field."""
     required = field.default is dataclasses.MISSING
-    known: dict[str, Any] = {"required": True} if required else {"default": field.default}
+    options: dict[str, Any] = {"required": True} if required else {"default": field.default}
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = [one for one in get_args(hint) if one is not type(None)]
     if hint is bool:
-        return known | {"action": argparse.BooleanOptionalAction}
+        return options | {"action": argparse.BooleanOptionalAction}
     if get_origin(hint) is Literal:
-        return known | {"choices": get_args(hint)}
-    return known | {"type": hint}
+        return options | {"choices": get_args(hint)}
+    return options | {"type": hint}

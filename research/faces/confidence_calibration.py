@@ -99,20 +99,20 @@ def degrade(image: U8, scene: Scene, rng: np.random.Generator) -> U8:
 def collect(
     estimator: SensorEstimator,
     head: HeadModel,
-    people: Iterable[int],
+    participants: Iterable[int],
     moments: int = 2,
     *,
     source: Callable[[int, int], Iterable[Scene]] = scenes,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Read every moment of `people`, clean and spoilt, as a face that has just come into sight.
+    """Read every moment of `participants`, clean and spoilt, as a face that has just come into sight.
 
     progress: after each person.
     """
     basis = displacement_basis(head)
     plain, weights = estimator.confidence, expected_error(head)
     rows: list[tuple[F64, float, int, bool, float, float]] = []
-    for seed in people:
+    for seed in participants:
         rng = generator(seed, "spoilt pictures")
         estimator.reset()
         for scene in source(seed, moments):
@@ -213,7 +213,10 @@ def reliability(table: Confidence, samples: Samples, bins: int = 5) -> list[tupl
 
 
 def calibrate(
-    encoder: Path, people: Sequence[int], moments: int = 2, progress: Callable[[int], None] | None = None
+    encoder: Path,
+    participants: Sequence[int],
+    moments: int = 2,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[Confidence, Samples]:
     """The table of `encoder` from every second person, and what was read of the others.
 
@@ -222,7 +225,7 @@ def calibrate(
     head = load_head()
     estimator = SensorEstimator(head, SensorFitSettings(), encoder=str(encoder))
     estimator.confidence = Confidence.guess()
-    samples = collect(estimator, head, people, moments, progress=progress)
+    samples = collect(estimator, head, participants, moments, progress=progress)
     scale = float(np.sqrt(samples.squared2[samples.clean].mean() / samples.expected2[samples.clean].mean()))
     shift = np.array(
         [np.log(scale / estimator.confidence.std_scale), 0.0, 0.0]
@@ -235,7 +238,7 @@ def calibrate(
         samples.expected2,
         samples.squared2,
     )
-    learnt = np.isin(moved.person, list(people)[::2])
+    learnt = np.isin(moved.person, list(participants)[::2])
 
     def part(rows: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Samples:
         return Samples(
@@ -256,9 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--first", type=int, default=FIRST)
     options.add_argument("--moments", type=int, default=2)
     values = options.parse_args(arguments)
-    people = range(values.first, values.first + values.people)
+    participants = range(values.first, values.first + values.people)
     table, checked = calibrate(
-        values.encoder, people, values.moments, lambda seed: print(f"participant {seed}", flush=True)
+        values.encoder, participants, values.moments, lambda seed: print(f"participant {seed}", flush=True)
     )
     table.save(values.encoder.with_suffix(".json"), values.encoder)
     print(f"standard deviations times {table.std_scale:.2f}; weights {np.round(table.weights, 2).tolist()}")

@@ -78,11 +78,11 @@ class Domain:
         digest.update("\n".join(self.people).encode())
         return digest.hexdigest()
 
-    def row(self, person: str) -> npt.NDArray[np.int64]:
-        """Which pictures show `person`."""
+    def row(self, participant: str) -> npt.NDArray[np.int64]:
+        """Which pictures show `participant`."""
         return (
-            np.flatnonzero(self.person == self.people.index(person))
-            if person in self.people
+            np.flatnonzero(self.person == self.people.index(participant))
+            if participant in self.people
             else np.zeros(0, np.int64)
         )
 
@@ -305,7 +305,7 @@ def gather(
     """
     side = round(AROUND * size)
     crops: list[U8] = []
-    person: list[str] = []
+    participant: list[str] = []
     scores: dict[str, list[float]] = {}
     skipped = dict.fromkeys(SKIPPED, 0)
     frame_count = 0
@@ -328,7 +328,7 @@ def gather(
                     reason = "black" if float(patch.mean()) < 127.0 else "overexposed"
                 else:
                     crops.append(patch)
-                    person.append(clip.person)
+                    participant.append(clip.person)
                     flat = _in_crop(reading.points, crop)
                     if (score := sensor_score(cut(image, crop, SIZE), flat)) == score:
                         scores.setdefault(clip.person, []).append(score)
@@ -345,12 +345,12 @@ def gather(
     if check and not sensors:
         _refuse_covered(where, scores)
     order = generator(seed, "order", int(sensors)).permutation(len(crops))
-    people = tuple(sorted(set(person)))
-    index = np.array([people.index(one) for one in person], np.int64)
+    participants = tuple(sorted(set(participant)))
+    index = np.array([participants.index(one) for one in participant], np.int64)
     return Domain(
         np.stack(crops)[order],
         index[order],
-        people,
+        participants,
         {name: number for name, number in skipped.items() if number},
     )
 
@@ -361,10 +361,10 @@ def _in_crop(points: F64, crop: Crop) -> F64:
 
 
 def _refuse_covered(where: str, scores: dict[str, list[float]]) -> None:
-    for person, values in scores.items():
+    for participant, values in scores.items():
         middle = float(np.median(values))
         if middle > SENSOR_SCORE:
-            who = f" ({person})" if person else ""
+            who = f" ({participant})" if participant else ""
             raise InputError(
                 f"{where}{who}: the reference pictures seem to carry sensors already (fine structure {middle:.2f} on forehead and cheeks; "
                 f"bare skin is below {SENSOR_SCORE}); record the bare face, or pass --no-check-reference where this is wrong"
@@ -387,7 +387,7 @@ class Unpaired:
                 replace(bare, people=("",)),
                 replace(sensors, people=("",)),
             )  # one of them has no name: the same person
-        self.people = tuple(person for person in bare.people if person in sensors.people)
+        self.people = tuple(participant for participant in bare.people if participant in sensors.people)
         lonely = sorted(set(bare.people) ^ set(sensors.people))
         if not self.people:
             raise InputError(
@@ -397,7 +397,7 @@ class Unpaired:
         self.left_out = tuple(lonely)
         self._domains = (bare, sensors)
         self._rows = [
-            [self._learnt(domain.row(person)) for person in self.people] for domain in self._domains
+            [self._learnt(domain.row(participant)) for participant in self.people] for domain in self._domains
         ]
         self.size, self.seed, self.jitter = size, seed, jitter
 
@@ -441,5 +441,5 @@ class Unpaired:
         return bare, sensors
 
 
-def _list(people: Sequence[str]) -> str:
-    return ", ".join(person or "(unnamed)" for person in people) or "nobody"
+def _list(participants: Sequence[str]) -> str:
+    return ", ".join(participant or "(unnamed)" for participant in participants) or "nobody"

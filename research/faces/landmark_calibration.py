@@ -84,14 +84,14 @@ def random_shape(rng: np.random.Generator, head: HeadModel) -> F64:
     return np.asarray(np.clip(rng.normal(size=head.shape_size), -2.5, 2.5))
 
 
-def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: float = 0.5) -> Samples:
-    """Render `people` x `pictures` faces and place landmarks in them, from a crop as uncertain as a tracked
+def collect(head: HeadModel, participants: int, pictures: int, seed: int, max_yaw: float = 0.5) -> Samples:
+    """Render `participants` x `pictures` faces and place landmarks in them, from a crop as uncertain as a tracked
     one.
     """
     landmarker = FaceLandmarker()
     rows = []
-    for person in range(people):
-        rng = np.random.default_rng([seed, person])
+    for participant in range(participants):
+        rng = np.random.default_rng([seed, participant])
         shape = random_shape(rng, head)
         colours, neutral = paint(head, rng), head.neutral(shape)
         muscles = MuscleMap(int(rng.integers(2**31)))
@@ -112,7 +112,9 @@ def collect(head: HeadModel, people: int, pictures: int, seed: int, max_yaw: flo
             )
             landmarks = landmarker.locate(picture, crop)
             if landmarks.presence > 0.5:
-                rows.append((landmarks.points, view.intrinsics, view.head_pose, shape, expression, person))
+                rows.append(
+                    (landmarks.points, view.intrinsics, view.head_pose, shape, expression, participant)
+                )
     columns = [np.array(column, np.float64) for column in zip(*rows, strict=True)]
     return Samples(*columns)
 
@@ -128,8 +130,8 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     design = np.column_stack([np.ones(count), faces, samples.shapes])
     ridge = np.full(design.shape[1], _RIDGE)
     ridge[0] = 0.0
-    people = np.unique(samples.person)
-    per_person = count / len(people)
+    participants = np.unique(samples.person)
+    per_person = count / len(participants)
     ridge[1 + model.face_size :] = _SHAPE_RIDGE * per_person
     spread = design.std(axis=0) ** 2
     still = design.std(axis=0) < 1e-6
@@ -137,9 +139,9 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     gram[np.diag_indices(len(gram))] += np.where(still & (np.arange(len(gram)) > 0), 1e6, 0.0)
     coefficients = np.linalg.solve(gram, design.T @ flat)
     left = flat - design @ coefficients
-    means = np.stack([left[samples.person == person].mean(axis=0) for person in people])
-    per_person = count / len(people)
-    moving_part = left - means[np.searchsorted(people, samples.person)]
+    means = np.stack([left[samples.person == participant].mean(axis=0) for participant in participants])
+    per_person = count / len(participants)
+    moving_part = left - means[np.searchsorted(participants, samples.person)]
     standing_modes = _modes(
         means, STANDING, float((moving_part**2).mean(axis=0).sum() / per_person / flat.shape[1])
     )
@@ -176,9 +178,9 @@ def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F
     """(P, S + B) each person as fitted over all his pictures, each picture by itself; (P, S) true shapes."""
     fit = LandmarkFit(LandmarkModel.of(head), table)
     fitted, true = [], []
-    for person in np.unique(samples.person):
+    for participant in np.unique(samples.person):
         fit.reset()
-        for index in np.flatnonzero(samples.person == person):
+        for index in np.flatnonzero(samples.person == participant):
             fit.reset_motion()
             fit.fit(
                 Landmarks(samples.landmarks[index].astype(np.float32), 1.0), samples.intrinsics[index], 1.0

@@ -380,11 +380,11 @@ class Trainer:
     ) -> float:
         nets = self.networks
         loss = torch.zeros((), device=bare.device)
-        for discriminator, real, made, pool in (
+        for discriminator, real, generated, pool in (
             (nets.discriminator_s, sensors, under, self.pools.sensors),
             (nets.discriminator_n, bare, freed, self.pools.bare),
         ):
-            translated = pool.swap(made, rng)
+            translated = pool.swap(generated, rng)
             loss = loss + 0.5 * (
                 least_squares(discriminator(real), True) + least_squares(discriminator(translated), False)
             )

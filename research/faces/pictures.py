@@ -182,10 +182,10 @@ def _make(task: tuple[Path, int]) -> Path:
     path = folder / f"shard-{number:05d}.npz"
     if not path.exists():
         head = load_head()
-        people = [person(head, number * PEOPLE_PER_SHARD + k) for k in range(PEOPLE_PER_SHARD)]
+        participants = [person(head, number * PEOPLE_PER_SHARD + k) for k in range(PEOPLE_PER_SHARD)]
         Shard(
             **{
-                field.name: np.concatenate([getattr(one, field.name) for one in people])
+                field.name: np.concatenate([getattr(one, field.name) for one in participants])
                 for field in fields(Shard)
             }
         ).save(path)

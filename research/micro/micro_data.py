@@ -104,26 +104,28 @@ def picture_of(
     mover: Mover, camera: ParticipantCamera, expression: F64, offsets: F32, pose: F64, time_s: float
 ) -> Frame:
     """The picture of a face and its camera."""
-    person = mover.participant
+    participant = mover.participant
     weights = expression.astype(np.float32)
-    image = camera.render(person.shape, weights, person.head.gaze(weights), pose, time_s, offsets=offsets)
-    return Frame(person.stamp(time_s), image, camera.intrinsics)
+    image = camera.render(
+        participant.shape, weights, participant.head.gaze(weights), pose, time_s, offsets=offsets
+    )
+    return Frame(participant.stamp(time_s), image, camera.intrinsics)
 
 
 def truth_state(mover: Mover, expression: F64, pose: F64) -> FaceState:
     """The true face."""
-    person, weights = mover.participant, expression.astype(np.float32)
+    participant, weights = mover.participant, expression.astype(np.float32)
     nothing = np.zeros(3, np.float32)
     return FaceState(
-        person.start,
-        person.head.id,
+        participant.start,
+        participant.head.id,
         FaceOrigin.TRUTH,
-        person.shape,
+        participant.shape,
         weights,
         np.zeros_like(weights),
         nothing,
         nothing,
-        person.head.gaze(weights),
+        participant.head.gaze(weights),
         np.zeros(2, np.float32),
         pose,
         1.0,
@@ -143,17 +145,22 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
     """Everything of one person, or None where the static estimator finds no face."""
     rng = generator(seed, "micro examples")
     mover = Mover.of(seed)
-    person = mover.participant
+    participant = mover.participant
     profile: Profile = "lab" if rng.random() < 0.75 else "wild"
     variation = Variation.sample(seed, profile)
     if profile == "wild":
         variation = replace(variation, motion_px=0.0, noise=min(variation.noise, 5.0))
     camera = ParticipantCamera(
-        seed, bool(rng.random() < 0.6), person.size, person.intrinsics, head=person.head, variation=variation
+        seed,
+        bool(rng.random() < 0.6),
+        participant.size,
+        participant.intrinsics,
+        head=participant.head,
+        variation=variation,
     )
     resting = mover.expression(np.zeros(len(ACTUATORS)))
-    still = np.zeros_like(person.head.template)
-    key_pose = person.head_pose(0.0)
+    still = np.zeros_like(participant.head.template)
+    key_pose = participant.head_pose(0.0)
     frame = picture_of(mover, camera, resting, still, key_pose, 0.0)
     estimator.reset()
     estimate: Estimate | None = None
@@ -161,23 +168,23 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
         estimate = estimator.estimate(frame, camera.intrinsics, 0.01)
     if estimate is None:
         return None
-    blink = [person.head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
-    static = state_of(person.head, estimator.model, frame.stamp, estimate, blink)
-    view = key_view(FaceSkin.of(person.head), static, camera.intrinsics)
+    blink = [participant.head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
+    static = state_of(participant.head, estimator.model, frame.stamp, estimate, blink)
+    view = key_view(FaceSkin.of(participant.head), static, camera.intrinsics)
     if view is None:
         return None
     pictures, motions, offsets, turns, shifts = [_cut(frame, view, np.eye(3), np.zeros(3))], [], [], [], []
     for number in range(frames):
         levels = draw_levels(rng) if rng.random() > STILL else np.zeros(len(ACTUATORS))
         motion, offset = mover.motion(levels)
-        pose = person.head_pose(float(rng.uniform(-2.5, 2.5)))
+        pose = participant.head_pose(float(rng.uniform(-2.5, 2.5)))
         image = picture_of(mover, camera, resting + motion, offset, pose, 10.0 + number)
         turn, shift = relative(pose, key_pose, view.centre)
         turn = rotation_matrix(rng.normal(0.0, 0.0015, 3)) @ turn
         shift = shift + rng.normal(0.0, (1e-4, 1e-4, 4e-4))
         pictures.append(_cut(image, view, turn, shift))
         motions.append(motion)
-        offsets.append(offset[_face(person.head)])
+        offsets.append(offset[_face(participant.head)])
         turns.append(turn)
         shifts.append(shift)
     return {
@@ -186,7 +193,7 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
         "shape": static.shape,
         "expression": static.expression,
         "pose": static.head_pose,
-        "true_shape": person.shape,
+        "true_shape": participant.shape,
         "resting": resting,
         "pictures": np.array(pictures, np.float16),
         "motion": np.array(motions, np.float32),

@@ -30,12 +30,12 @@ _OWN = {"eyeLook": 0.01, "eyeBlink": 0.05, "jawOpen": 0.03, "tongueOut": 1e-4}
 _OWN_USUAL, _OWN_LOCAL_M = 0.005, 1e-5
 
 
-def small_movements(skin: FaceSkin, people: int, each: int, first: int = FIRST_SEED) -> F64:
+def small_movements(skin: FaceSkin, participants: int, each: int, first: int = FIRST_SEED) -> F64:
     """(people * each, E + 3 L) changes of expression and local modes (m along x, y, z)."""
     modes = skin.modes.astype(np.float64)
     onto = np.linalg.solve(modes.T @ modes + 1e-3 * np.eye(modes.shape[1]), modes.T)
     rows = []
-    for seed in range(first, first + people):
+    for seed in range(first, first + participants):
         mover, rng = Mover.of(seed), generator(seed, "micro covariance")
         for _ in range(each):
             expression, offsets = mover.motion(draw_levels(rng))

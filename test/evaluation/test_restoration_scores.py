@@ -38,7 +38,7 @@ def test_people_that_a_network_may_have_seen_are_refused():
     with pytest.raises(InputError, match="900000"):
         next(restoration.moments(HELD_OUT_FROM - 1))
     with pytest.raises(InputError, match="at least one person"):
-        restoration.evaluate(Untouched(), people=0)
+        restoration.evaluate(Untouched(), participants=0)
 
 
 def test_a_moment_is_the_same_each_time_and_differs_only_by_the_sensors():
@@ -60,7 +60,7 @@ def test_every_movement_of_the_protocol_is_judged_once():
 def test_leaving_the_picture_as_it_is_scores_what_the_sensors_score_and_the_truth_scores_all():
     shown = []
     nothing = restoration.evaluate(
-        Untouched(), people=1, on_moment=lambda moment, restored: shown.append((moment, restored))
+        Untouched(), participants=1, on_moment=lambda moment, restored: shown.append((moment, restored))
     )
     assert nothing.frames == len(shown) == len(MOVEMENTS)
     assert nothing.psnr_db == nothing.sensors_psnr_db < 24.0
@@ -69,7 +69,7 @@ def test_leaving_the_picture_as_it_is_scores_what_the_sensors_score_and_the_trut
     assert nothing.unchanged_db == SAME_DB
     assert nothing.covered == nothing.covered_bare == 0.0
     assert restoration.side_by_side(*shown[0]).shape == (SIZE, 4 * SIZE, 3)
-    everything = restoration.evaluate(Oracle([HELD_OUT_FROM]), people=1)
+    everything = restoration.evaluate(Oracle([HELD_OUT_FROM]), participants=1)
     assert everything.psnr_db == np.inf
     assert everything.ssim == pytest.approx(1.0)
     assert everything.detect_pct >= nothing.sensors_detect_pct
@@ -79,7 +79,7 @@ def test_leaving_the_picture_as_it_is_scores_what_the_sensors_score_and_the_trut
 
 
 def test_the_figures_are_those_of_the_shipped_restorer():
-    scores = restoration.evaluate(FaceRestorer(), people=1)  # not what `shipped` keeps
+    scores = restoration.evaluate(FaceRestorer(), participants=1)  # not what `shipped` keeps
     assert restoration.restored_psnr_db(1) == (pytest.approx(scores.psnr_db), len(MOVEMENTS))
     assert restoration.restored_ssim(1) == (pytest.approx(scores.ssim), len(MOVEMENTS))
     assert restoration.restored_detect_pct(1) == (pytest.approx(scores.detect_pct), len(MOVEMENTS))

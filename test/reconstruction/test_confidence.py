@@ -131,7 +131,17 @@ def test_a_clue_that_misleads_gets_no_weight():
 def test_too_few_wrong_faces_are_refused():
     sure = made_up(np.random.default_rng(3), 100)
     with pytest.raises(InputError, match="at least 20"):
-        learn(Samples(sure.clues, np.zeros(100), sure.person, sure.clean, sure.expected2, sure.squared2), 1.0)
+        learn(
+            Samples(
+                sure.confidence_features,
+                np.zeros(100),
+                sure.person,
+                sure.clean,
+                sure.expected2,
+                sure.squared2,
+            ),
+            1.0,
+        )
 
 
 @pytest.mark.skipif(not installed(ENCODER), reason="models/face_encoder.onnx is not here")

@@ -15,7 +15,7 @@ from eifer_ros.render import head_sheet as show
 
 def test_the_contact_sheet_is_a_picture_with_a_tile_for_every_action(tmp_path: Path) -> None:
     head = load_head()
-    show.show(head, tmp_path / "new" / "sheet.png", people=2)
+    show.show(head, tmp_path / "new" / "sheet.png", participants=2)
     sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
     assert sheet.shape[1] == show.SMALL * show.COLUMNS
     assert sheet.shape[0] > show.LARGE + show.SMALL * np.ceil(head.expression_size / show.COLUMNS)
@@ -51,4 +51,4 @@ def test_points_on_the_far_side_are_not_drawn() -> None:
 
 def test_a_name_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.png"):
-        show.show(load_head(), tmp_path / "sheet.docx", people=0)
+        show.show(load_head(), tmp_path / "sheet.docx", participants=0)

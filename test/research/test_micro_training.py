@@ -60,7 +60,7 @@ def test_the_prior_comes_back_as_it_was_saved(
     head: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skin = FaceSkin.of(head)
-    movements = micro_motion.small_movements(skin, people=2, each=6)
+    movements = micro_motion.small_movements(skin, participants=2, each=6)
     assert movements.shape == (12, head.expression_size + 3 * skin.modes.shape[1])
     (tmp_path / "models").mkdir()
     micro_motion.save_prior(tmp_path / "models" / "micro_motion.npz", head, movements)

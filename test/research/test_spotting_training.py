@@ -117,7 +117,7 @@ def test_networks_learn_what_tells_classes_apart_and_both_senses_know_more_than_
         log_probabilities(network, x[apart])
         for network, x in ((trained.vision, rows.vision), (trained.emg, rows.emg))
     ]
-    given = [verifiers.judge(v, e) for v, e in zip(rows.vision[apart], rows.emg[apart], strict=True)]
+    given = [verifiers.classify(v, e) for v, e in zip(rows.vision[apart], rows.emg[apart], strict=True)]
     for origin, answer in zip((FaceOrigin.VISION, FaceOrigin.EMG), answers, strict=True):
         np.testing.assert_allclose([one[origin][0] for one in given], answer, rtol=1e-5, atol=1e-5)
     both = np.array([verifiers.fuse(v, e) for v, e in zip(*answers, strict=True)])
