@@ -92,7 +92,7 @@ class DynamixelBus:
 
     def close(self) -> None:
         os.write(self._stop_w, b"x")
-        self._thread.join(5)
+        self._thread.join(120)
         for handle in (self.master, self._slave, self._stop_r, self._stop_w):
             os.close(handle)
 

@@ -221,7 +221,7 @@ def test_services_answer_with_what_was_done_from_any_thread() -> None:
     answers: list = []
     worker = threading.Thread(target=lambda: answers.append(made.arm()))
     worker.start()
-    worker.join(5)
+    worker.join(120)
     assert answers[0][0]
     assert made.arm() == (True, "armed already")
     play(made, 0.5, weights("jawOpen"))

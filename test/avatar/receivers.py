@@ -21,7 +21,7 @@ class Receiver:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self.socket.bind(("127.0.0.1", 0))
-        self.socket.settimeout(2.0)
+        self.socket.settimeout(60.0)
         self.port = self.socket.getsockname()[1]
 
     def packets(self, count: int) -> list[bytes]:
@@ -35,7 +35,7 @@ class Receiver:
             while True:
                 found.append(self.socket.recv(65536))
         except BlockingIOError:
-            self.socket.settimeout(2.0)
+            self.socket.settimeout(60.0)
         return found
 
     def close(self) -> None:

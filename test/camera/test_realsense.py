@@ -248,7 +248,7 @@ class ScriptedSdk:
             raise RuntimeError("device disconnected")
 
     def try_wait_for_frames(self, timeout_ms: int) -> tuple[bool, Any]:
-        shown = self.frames.get(timeout=20)
+        shown = self.frames.get(timeout=120)
         if shown is None:
             return False, None
         number, milliseconds = shown
@@ -286,7 +286,7 @@ class Live:
             self.frames.put(emission.item)
 
     def frame(self) -> Frame:
-        return self.frames.get(timeout=20)
+        return self.frames.get(timeout=120)
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def live() -> Any:
     made.sdk.present = True
     made.source.stop()
     made.sdk.frames.put(None)
-    made.thread.join(20)
+    made.thread.join(120)
     made.source.close()
 
 

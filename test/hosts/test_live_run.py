@@ -29,7 +29,7 @@ class Keeper(Component):
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         self.threads.add(threading.current_thread().name)
         self.held.set()
-        assert self.go.wait(30.0)
+        assert self.go.wait(120.0)
         assert isinstance(item, EmgChunk)
         self.got.append(str(item.first_index))
         return ()
@@ -63,7 +63,7 @@ def test_items_from_outside_reach_who_listens_all_of_them_in_order_and_in_one_th
 def test_a_reset_empties_the_inbox_and_is_made_in_the_thread_of_the_component() -> None:
     keeper, run = started()
     run.put("emg/raw", chunk(0))
-    assert keeper.held.wait(30.0)
+    assert keeper.held.wait(120.0)
     run.put("emg/raw", chunk(1))
     run.reset()
     run.put("emg/raw", chunk(2))

@@ -64,7 +64,7 @@ class Log(Component):
         assert not self.busy, "called from two threads at once"
         self.busy = True
         if self.gate is not None:
-            assert self.gate.wait(30)
+            assert self.gate.wait(120)
         self.seen.append((port, item.stamp))
         self.busy = False
         return [Emission("markers", t.Marker(item.stamp, "seen", "note"))]
@@ -141,7 +141,7 @@ def test_live_the_branches_of_a_source_run_at_the_same_time() -> None:
             return self.pictures, self.emg
 
         def pictures(self) -> Iterator[Emission]:
-            assert slow.wait(30.0)  # until the EMG, which comes from the other branch, is through
+            assert slow.wait(120)  # until the EMG, which comes from the other branch, is through
             yield Emission("camera/image_raw", frame(0))
 
         def emg(self) -> Iterator[Emission]:
@@ -169,7 +169,7 @@ def test_live_ticks_come_from_the_given_clock_in_the_components_own_thread() -> 
     class Patient(Emg):
         def produce(self) -> Iterator[Emission]:
             yield Emission("emg/raw", chunk(0))
-            self.stopped.wait(30)
+            self.stopped.wait(120)
 
     host = LocalHost({"emg": Patient(1), "camera": Camera(0), "log": log})
     original = log.tick

@@ -73,7 +73,7 @@ class Browser:
         return self._process.pid
 
     def _devtools(self) -> str:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while time.monotonic() < end:
             self._log.seek(0)
             found = re.search(r"DevTools listening on (ws://\S+)", self._log.read())
@@ -84,7 +84,7 @@ class Browser:
             time.sleep(0.05)
         raise RuntimeError("Chromium did not start")
 
-    def _call(self, job: Any, timeout: float = 60.0) -> Any:
+    def _call(self, job: Any, timeout: float = 240.0) -> Any:
         return asyncio.run_coroutine_threadsafe(job, self._loop).result(timeout)
 
     async def _connect(self, address: str) -> None:
@@ -163,7 +163,7 @@ class Browser:
             )
         return answer["result"].get("value")
 
-    def until(self, script: str, timeout: float = 30.0, also: Callable[[], object] | None = None) -> Any:
+    def until(self, script: str, timeout: float = 240.0, also: Callable[[], object] | None = None) -> Any:
         """Wait until an expression is true; its value."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -217,6 +217,6 @@ class Browser:
 
         self._call(shut())
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._log.close()

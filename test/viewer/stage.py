@@ -121,7 +121,7 @@ class Stage:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(120)
 
 
 T0 = 1_790_000_000 * NS

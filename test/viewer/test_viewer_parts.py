@@ -276,7 +276,7 @@ class Deck:
 
     def close(self) -> None:
         self.player.stop()
-        self._thread.join(10)
+        self._thread.join(120)
         assert not self._thread.is_alive()
 
 

@@ -59,7 +59,7 @@ async def updates(wire: Any, count: int, acknowledge: bool = True) -> list[dict[
     """The next `count` updates."""
     found: list[dict[str, Any]] = []
     while len(found) < count:
-        message = await wire.receive(timeout=20)
+        message = await wire.receive(timeout=120)
         assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
         if message.type is aiohttp.WSMsgType.BINARY:
             found.append(header(message.data))
@@ -70,7 +70,7 @@ async def updates(wire: Any, count: int, acknowledge: bool = True) -> list[dict[
 
 async def until(wire: Any, kind: str) -> dict[str, Any]:
     while True:
-        message = await wire.receive(timeout=20)
+        message = await wire.receive(timeout=120)
         assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
         if message.type is aiohttp.WSMsgType.TEXT and json.loads(message.data)["t"] == kind:
             return dict(json.loads(message.data))
@@ -221,7 +221,7 @@ def test_messages_that_make_no_sense_are_answered_and_then_sent_away(viewer: Vie
             for _ in range(MAX_FAULTS):
                 await wire.send_str("{")
             while not wire.closed:
-                await wire.receive(timeout=20)
+                await wire.receive(timeout=120)
             return said, wire.close_code
 
     said, code = asyncio.run(visit())
@@ -236,7 +236,7 @@ def test_a_message_too_large_ends_only_that_page(viewer: Viewer) -> None:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{viewer.url}ws") as wire:
             await wire.send_str("x" * 100_000)
             while not wire.closed:
-                await wire.receive(timeout=20)
+                await wire.receive(timeout=120)
             return wire.close_code
 
     assert asyncio.run(visit()) == 1009

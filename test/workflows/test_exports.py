@@ -396,7 +396,7 @@ def test_the_official_validator_finds_no_error(bids: Path) -> None:
             "no bids-validator-deno here: pip install bids-validator-deno, or name it in EIFER_BIDS_VALIDATOR"
         )
     said = subprocess.run(
-        [command, "--json", str(bids)], capture_output=True, text=True, timeout=120, check=False
+        [command, "--json", str(bids)], capture_output=True, text=True, timeout=600, check=False
     ).stdout
     issues = json.loads(said)["issues"]["issues"]
     assert [(issue["code"], issue["location"]) for issue in issues if issue["severity"] == "error"] == []

@@ -46,7 +46,7 @@ class Running:
     def received(self) -> int:
         return sum(len(chunk.samples) for chunk in self.chunks)
 
-    def until(self, condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, timeout: float = 120.0) -> None:
         """Wait until `condition` holds; conditions outside the stream (health) are looked at every 10 ms."""
         end = time.monotonic() + timeout
         with self._changed:
@@ -59,7 +59,7 @@ class Running:
 
     def end(self) -> None:
         self.source.stop()
-        self._thread.join(20)
+        self._thread.join(120)
         assert not self._thread.is_alive(), "produce did not end after stop"
         self.source.close()
         self.source.close()

@@ -60,7 +60,7 @@ class Server:
             host="127.0.0.1",
             command_port=self.command.getsockname()[1],
             data_port=self.data.getsockname()[1],
-            timeout_s=1.0,
+            timeout_s=20.0,
             retry_s=0.02,
         )
 
@@ -191,7 +191,7 @@ def test_no_paired_sensor_and_a_wrong_rate_answer_are_told_apart(server, run) ->
 def test_a_server_without_units_is_taken_as_volts_and_says_so(server, run) -> None:
     hold = threading.Event()
     one = server(
-        [lambda send: (send(frames(1, 50)), hold.wait(10))[0]],
+        [lambda send: (send(frames(1, 50)), hold.wait(120))[0]],
         answers={"SENSOR 1 CHANNEL 1 UNITS?": "?", "SENSOR 4 CHANNEL 1 UNITS?": "?"},
     )
     running = run(DelsysSource(one.config))
@@ -211,8 +211,8 @@ def test_stop_is_told_to_the_server(server, run) -> None:
 
 def test_a_connection_that_falls_silent_without_a_word_is_made_anew(server, run) -> None:
     hold = threading.Event()
-    one = server([lambda send: (send(frames(0, 100)), hold.wait(10))[0], cut(frames(0, 50), [64])])
-    running = run(DelsysSource(one.config.model_copy(update={"give_up_s": 0.3})))
+    one = server([lambda send: (send(frames(0, 100)), hold.wait(120))[0], cut(frames(0, 50), [64])])
+    running = run(DelsysSource(one.config.model_copy(update={"give_up_s": 2.0})))
     running.until(lambda: "connecting anew" in running.source.health().message, "the message")
     hold.set()
     running.until(lambda: running.received == 150, "the second session")

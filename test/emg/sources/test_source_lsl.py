@@ -48,7 +48,7 @@ class Outlet:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
 
 @pytest.fixture
@@ -197,10 +197,11 @@ def test_a_stream_that_declares_twice_its_rate_is_found_out(outlet, name, run) -
 
 
 def test_stamps_from_a_foreign_clock_are_replaced_by_arrival_and_said(outlet, name, run) -> None:
+    before = time.time()
     outlet(name, "--rate", "1000", "--offset", "1e6")
     running = run(source(name))
     running.until(lambda: running.received > 300, "samples")
-    assert running.chunks[-1].stamp / 1e9 == pytest.approx(time.time(), abs=2.0)
+    assert before - 1.0 < running.chunks[-1].stamp / 1e9 < time.time() + 1.0
     assert running.chunks[-1].raw_stamps[0] > 9e5
     running.until(lambda: "from the LSL clock" in running.source.health().message, "the note in health")
 

@@ -30,7 +30,7 @@ def device(source: SessantaquattroSource) -> tuple[socket.socket, bytes]:
     """A device that has connected to us, and the command word it got."""
     connection = socket.create_connection(("127.0.0.1", source.port), 10)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.settimeout(10)
+    connection.settimeout(120)
     return connection, connection.recv(2, socket.MSG_WAITALL)
 
 
