@@ -8,7 +8,7 @@ from pathlib import Path
 
 import eifer_ros.threads  # noqa: F401  (before anything that loads a BLAS)
 
-AREAS = ("foundation", "emg", "mapping", "face", "ros", "drive", "view", "data", "micro", "house")
+AREAS = ("foundation", "emg", "mapping", "face", "ros", "drive", "view", "data", "micro", "live", "house")
 
 
 def main() -> None:

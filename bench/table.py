@@ -28,6 +28,7 @@ TARGETS: dict[str, dict[str, str]] = {
         "fusion_back_ms": "at most 200", "emg_to_face_p99_ms": "at most 15", "fit_s": "at most 5", "predict_ms": "at most 0.2",
         "lag_error_ms": "at most 10",
     },
+    "live": {"live_face_at_avatar_hz": "100", "live_emg_lost": "0"},
     "drive": {
         "avatar_channels_wrong": "0", "avatar_core_pct": "at most 3", "joint_p99_ms": "at most 3", "joint_limit_violations": "0",
         "neutral_s": "at most 1.2", "legible_emotions": "6 of 6",
