@@ -36,7 +36,6 @@ from eifer_ros.reconstruction.encoder.face_crop import POINTS, crop_of
 from eifer_ros.reconstruction.encoder.face_encoder import ENCODER, ENCODER_BARE, FaceEncoder, cut
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
-from eifer_ros.reconstruction.estimators import state_of
 from eifer_ros.reconstruction.face_reconstruction import CAMERA, Reconstruction, ReconstructionConfig
 from eifer_ros.reconstruction.restore import RESTORER, FaceRestorer, paste
 from eifer_ros.types import F32, U8, Frame
@@ -225,9 +224,9 @@ def speed(quick: bool) -> None:
 def _encoder_path(head: HeadModel, estimator: SensorEstimator) -> Callable[[Scene], F32 | None]:
     def work(scene: Scene) -> F32 | None:
         found = estimator.estimate(scene.frame("sensors"), scene.intrinsics, 0.033)
-        if found is None:
+        if found is None or found.landmarks is None:
             return None
-        head.state_vertices(state_of(head, estimator.model, scene.face.stamp, found, []))
+        head.state_vertices(found.state(head, scene.face.stamp))
         return found.landmarks.points
 
     return work
@@ -238,7 +237,7 @@ def _against_smirk(head: HeadModel, some: Sequence[Scene], turns: int) -> tuple[
     try:
         import torch
 
-        from research.faces.smirk_encoder import SIZE as SMIRK_SIZE
+        from eifer_ros.reconstruction.encoder.smirk_estimator import SIZE as SMIRK_SIZE
         from research.faces.smirk_encoder import SmirkEncoder
     except ImportError:
         return None, "torch is not installed", 0

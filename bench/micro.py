@@ -25,7 +25,6 @@ from eifer_ros.micro.geometry import FaceSkin
 from eifer_ros.micro.motion import MicroMotionEstimator, MicroSettings, Modules
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
-from eifer_ros.reconstruction.estimators import state_of
 from eifer_ros.render import shade
 from eifer_ros.simulation.micro_expressions import MicroEvent
 from eifer_ros.simulation.participant import Participant
@@ -58,17 +57,12 @@ class Static:
         self.head = head
         self.estimator = SensorEstimator(head, SensorFitSettings())
         self.estimator.warm_up()
-        self._blink = [head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
 
     def see(self, frame: Frame, elapsed_s: float) -> FaceState | None:
         """Its face of one picture."""
         assert frame.intrinsics is not None
         found = self.estimator.estimate(frame, frame.intrinsics, elapsed_s)
-        return (
-            None
-            if found is None
-            else state_of(self.head, self.estimator.model, frame.stamp, found, self._blink)
-        )
+        return None if found is None else found.state(self.head, frame.stamp)
 
 
 def tenth(seed: int, sensors: bool) -> tuple[Participant, MicroEvent]:

@@ -23,7 +23,6 @@ from eifer_ros.micro.motion import MicroMotionEstimator
 from eifer_ros.micro.scores import Spotting, accuracy, confusion, spotting, unweighted_f1
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
-from eifer_ros.reconstruction.estimators import state_of
 from eifer_ros.simulation.micro_expressions import MICRO_CLASSES, MicroEvent
 from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import NS, EmgChunk, FaceEvent, FaceState, Frame, Item, MuscleActivity, Stamp
@@ -83,14 +82,14 @@ def seen(participant: Participant, begin_s: float, end_s: float) -> Iterator[tup
     head = participant.head
     static = SensorEstimator(head, SensorFitSettings())
     static.warm_up()
-    lids = [head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
     state = None
     for number in range(round((end_s - begin_s) * FPS)):
         frame = participant.frame_at(begin_s + number / FPS)
         if number % STATIC_EVERY == 0:
             for _ in range(5 if number == 0 else 1):
                 estimate = static.estimate(frame, frame.intrinsics, STATIC_EVERY / FPS)
-            state = state_of(head, static.model, frame.stamp, estimate, lids)
+            assert estimate is not None
+            state = estimate.state(head, frame.stamp)
         assert state is not None
         yield frame, state
 

@@ -11,7 +11,7 @@ import typer
 
 from . import __version__, threads  # noqa: F401  (threads before anything that loads a BLAS)
 from .commands import data, heads, models, muscles, outputs, overview, page, recording, train
-from .commands.console import out_console
+from .console import out_console
 from .errors import EiferError
 
 app = typer.Typer(

@@ -599,6 +599,12 @@ ESTIMATORS: Registry[Any] = Registry(
         "landmarks",
         "bare faces: 478 landmarks of a mesh, and the head model fitted to them",
     ),
+    Entry(
+        "smirk",
+        "eifer_ros.reconstruction.encoder.smirk_estimator:SmirkEstimator",
+        "smirk:FILE.onnx",
+        "SMIRK's encoder, or one trained from it, on an imported FLAME head",
+    ),
 )
 
 

@@ -72,6 +72,16 @@ def test_rooms_that_use_each_other_are_a_circle_even_where_no_files_are(tree) ->
     assert findings["file_circles"] == [] and findings["room_circles"] == ["head <-> render"]
 
 
+def test_the_door_to_the_recipes_counts_as_an_import_of_the_recipe(tree, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    recipe = tmp_path / "research" / "faces" / "fit.py"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("from eifer_ros.commands.train import option\n")
+    findings = tree(
+        commands__train='def run():\n    import_research("faces.fit", "training").main()\n'
+    ).findings()
+    assert findings["room_circles"] == ["commands <-> research"]
+
+
 def test_an_import_of_a_higher_floor_and_a_room_without_one_are_named(tree) -> None:  # type: ignore[no-untyped-def]
     findings = tree(head__a="from ..viewer import page\n", viewer__page="", attic__b="").findings()
     assert findings["arrows_up"] == [

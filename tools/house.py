@@ -1,7 +1,8 @@
 """Counts what the house must not have, from the source alone: `python tools/house.py [--check]`.
 
 Imports count wherever they stand: at the top of a file, in a function, under `TYPE_CHECKING`. A room is a
-folder of `eifer_ros`, or a file beside them; `research/` is a room too. `--check` fails where a figure is above
+folder of `eifer_ros`, or a file beside them; `research/` is a room too, and what `import_research` names counts
+as an import. `--check` fails where a figure is above
 its limit.
 """
 
@@ -22,13 +23,13 @@ FLOORS = (
     "cli nodes launching",
     "commands",
     "research",
-    "workflows doctor",
+    "workflows doctor console",
     "viewer evaluation training",
-    "pipeline hosts",
+    "pipeline graph hosts",
     "simulation animatronic avatar recording micro meaning mapping reconstruction emg camera",
     "render inference head wire clock",
     "topics registry component",
-    "types config resources threads",
+    "types config resources threads source_tree",
     "errors",
 )
 """Rooms from the roof down; imports run downwards or stay on their floor."""
@@ -83,6 +84,9 @@ class House:
                 # `from . import x` names a file where there is one, else a thing in the package
                 inside = [f"{base}.{alias.name}" for alias in node.names]
                 names = [name if self._module(name) else base for name in inside]
+            elif isinstance(node, ast.Call) and "import_research" in _names(node.func):
+                first = node.args[0] if node.args else None
+                names = [f"research.{first.value}"] if isinstance(first, ast.Constant) else []
             else:
                 continue
             yield from (module for name in names if (module := self._module(name)) not in (None, importer))
@@ -222,10 +226,15 @@ def _called(tree: ast.AST) -> Iterable[str]:
     """Last names of what is called in `tree`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Attribute):
-                yield node.func.attr
-            elif isinstance(node.func, ast.Name):
-                yield node.func.id
+            yield from _names(node.func)
+
+
+def _names(function: ast.expr) -> Iterable[str]:
+    """Last name of what is called."""
+    if isinstance(function, ast.Attribute):
+        yield function.attr
+    elif isinstance(function, ast.Name):
+        yield function.id
 
 
 def _scans_rows(function: ast.FunctionDef) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Json, Out, bar, number, show, until_interrupted
+from ..console import Json, Out, bar, number, show, until_interrupted
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

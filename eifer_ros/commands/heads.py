@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ..console import bar, out_console
 from ..source_tree import import_research
-from .console import bar, out_console
 from .train import HANDED_ON
 
 app = typer.Typer(no_args_is_help=True, help="Head models: look at one, import FLAME, rebuild the open head.")

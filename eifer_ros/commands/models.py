@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ..console import out_console
 from ..source_tree import import_research
-from .console import out_console
 
 app = typer.Typer(no_args_is_help=True, help="Networks from outside.")
 

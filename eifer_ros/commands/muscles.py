@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .console import (
+from ..console import (
     CAMERA_HELP,
     ConfigFile,
     Json,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .console import (
+from ..console import (
     AVATAR_HELP,
     CAMERA_HELP,
     EMG_HELP,

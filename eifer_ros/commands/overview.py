@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .console import ConfigFile, Json, out_console, show, stages, until_interrupted
+from ..console import ConfigFile, Json, out_console, show, stages, until_interrupted
 
 
 def demo(

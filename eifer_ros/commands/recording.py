@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import topics
-from .console import (
+from ..console import (
     AVATAR_HELP,
     CAMERA_HELP,
     EMG_HELP,

@@ -33,7 +33,6 @@ from ..reconstruction.encoder.face_crop import POINTS, crop_of
 from ..reconstruction.encoder.face_encoder import ENCODER, ENCODER_BARE, FaceEncoder
 from ..reconstruction.encoder.sensor_estimator import SensorEstimator
 from ..reconstruction.encoder.sensor_fit import SensorFitSettings
-from ..reconstruction.estimators import Estimator
 from ..reconstruction.landmarks.attention_mesh import Crop
 from ..reconstruction.landmarks.landmark_estimator import LandmarkEstimator
 from ..reconstruction.landmarks.landmark_fit import FitSettings
@@ -136,7 +135,9 @@ class EncoderMethod:
 class EstimatorMethod:
     """An estimator as it runs live. prepare: what is done to a picture before."""
 
-    def __init__(self, estimator: Estimator, prepare: Callable[[Frame], Frame] | None = None) -> None:
+    def __init__(
+        self, estimator: SensorEstimator | LandmarkEstimator, prepare: Callable[[Frame], Frame] | None = None
+    ) -> None:
         self._estimator = estimator
         self._prepare = prepare
         estimator.warm_up()
@@ -156,7 +157,9 @@ class EstimatorMethod:
         )
         if estimate is None:
             return None
-        return estimate.fit.face[: self._estimator.model.expression_size].copy(), estimate.fit.shape
+        fit = self._estimator.fitted
+        assert fit is not None
+        return fit.face[: self._estimator.model.expression_size].copy(), fit.shape
 
 
 class SensorRemoval:
@@ -171,6 +174,7 @@ class SensorRemoval:
         estimate = self._sensors.estimate(frame, frame.intrinsics, 1.0)
         if estimate is None:
             return frame
+        assert estimate.landmarks is not None
         restored = self._restorer.restore_crop(
             frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2])
         )

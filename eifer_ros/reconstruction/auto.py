@@ -20,7 +20,6 @@ from .encoder.face_encoder import ENCODER, cut
 from .encoder.sensor_estimator import SensorEstimator
 from .estimators import Estimate, EstimatorConfig
 from .landmarks.landmark_estimator import LandmarkEstimator
-from .landmarks.landmark_model import LandmarkModel
 from .landmarks.tracker import TrackerCounts
 from .reconstruction_config import ReconstructionConfig
 from .restore import RESTORER, FaceRestorer
@@ -74,11 +73,6 @@ class AutoEstimator:
     def reason(self) -> str:
         """Why the way of the moment was taken."""
         return self._reason
-
-    @property
-    def model(self) -> LandmarkModel:
-        """That of the head; the same in both ways."""
-        return self.sensors.model
 
     @property
     def name(self) -> str:
@@ -148,6 +142,7 @@ class AutoEstimator:
         """How much is covered, and what follows from it."""
         acquired = self._lost
         self._since = 0.0
+        assert estimate.landmarks is not None  # both ways place them
         crop = crop_of(estimate.landmarks.points[list(POINTS), :2])
         patch = cut(frame.image, crop)
         if inside(crop, *frame.size) < 0.5 or not exposed(patch):

@@ -4,6 +4,7 @@ is no face.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,23 +13,51 @@ import numpy as np
 from ..config import DeviceConfig
 from ..head.model import HeadModel
 from ..types import F32, F64, FaceOrigin, FaceState, Frame, Stamp
-from .gaze import LOOK_STD, eye_turn
-from .landmarks.attention_mesh import Landmarks
-from .landmarks.landmark_fit import Fit
-from .landmarks.landmark_model import LandmarkModel
+from .landmarks.attention_mesh import Crop, Landmarks
 from .landmarks.tracker import TrackerCounts
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One face in one picture. fit: its parameters. confidence: 0..1.
+    """One face in one picture, in the coefficients of a head model.
 
-    landmarks: (478) points in the picture, for overlays.
+    pose: (4, 4) head to camera, m. shape: (S,). expression, expression_std: (E,), the deviation NaN where it is
+    not known. jaw, neck: (3,), eyes: (2, 3), axis-angle, rad. eyelids: (2,) 0 open .. 1 closed, NaN where the
+    head has none. confidence: 0..1. residual: how far what was measured in the picture lies from the head, over
+    the distance of the outer eye corners; NaN where nothing was measured. landmarks: 478 points in the
+    picture, for overlays; None for an estimator that places none. crop: where to restore the face; None where
+    the landmarks say it.
     """
 
-    fit: Fit
+    pose: F64
+    shape: F32
+    expression: F32
+    expression_std: F32
+    jaw: F32
+    neck: F32
+    eyes: F32
+    eyelids: F32
     confidence: float
-    landmarks: Landmarks
+    residual: float = math.nan
+    landmarks: Landmarks | None = None
+    crop: Crop | None = None
+
+    def state(self, head: HeadModel, stamp: Stamp) -> FaceState:
+        """As the face of `head`, the model it was estimated with."""
+        return FaceState(
+            stamp,
+            head.id,
+            FaceOrigin.VISION,
+            self.shape,
+            self.expression,
+            self.expression_std,
+            self.jaw,
+            self.neck,
+            self.eyes,
+            self.eyelids,
+            self.pose,
+            self.confidence,
+        )
 
 
 class EstimatorConfig(DeviceConfig):
@@ -45,11 +74,6 @@ class Estimator(Protocol):
     `create(config, head, shared)` that makes one from its own config, a `HeadModel` and the
     `ReconstructionConfig`.
     """
-
-    @property
-    def model(self) -> LandmarkModel:
-        """The head model at its landmarks."""
-        ...
 
     @property
     def name(self) -> str:
@@ -85,47 +109,6 @@ class Estimator(Protocol):
         ...
 
 
-def state_of(
-    head: HeadModel, model: LandmarkModel, stamp: Stamp, estimate: Estimate, blink: list[int]
-) -> FaceState:
-    """The FaceState of an estimate.
-
-    blink: columns of the expression that close the lids, left and right, or none.
-    """
-    fit = estimate.fit
-    expression = fit.face[: model.expression_size].copy()
-    std = fit.std[: model.expression_size].copy()
-    eyes = _f32(np.array([eye_turn(yaw, pitch) for yaw, pitch in fit.gaze]))
-    if model.gaze:
-        looking = list(model.gaze)
-        expression[looking] = head.look_weights(eyes)[looking]
-        std[looking] = LOOK_STD
-    if blink:
-        eyelids = expression[blink]
-    else:
-        eyelids = fit.face[model.eyelids] if model.eyelids.stop > model.eyelids.start else np.full(2, np.nan)
-    jaw = fit.face[model.jaw] if model.jaw.stop > model.jaw.start else np.zeros(3)
-    return FaceState(
-        stamp,
-        head.id,
-        FaceOrigin.VISION,
-        _f32(fit.shape),
-        _f32(expression),
-        _f32(std),
-        _f32(jaw),
-        np.zeros(3, np.float32),
-        eyes,
-        _f32(np.clip(eyelids, 0.0, 1.0)),
-        fit.pose,
-        float(estimate.confidence),
-    )
-
-
-def finite(fit: Fit) -> bool:
-    """Whether a fit is a number at all."""
-    return bool(np.isfinite(fit.pose).all() and np.isfinite(fit.face).all())
-
-
 def depth_at(depth: F32, landmarks: Landmarks) -> F32:
     """(L,) median depth of 3 x 3 pixels around each landmark, NaN where nothing was measured."""
     height, width = depth.shape
@@ -145,7 +128,3 @@ def depth_at(depth: F32, landmarks: Landmarks) -> F32:
         picked[enough] = np.nanmedian(values[enough], axis=1)
         out[inside] = picked
     return out
-
-
-def _f32(values: F64) -> F32:
-    return np.asarray(values, np.float32)

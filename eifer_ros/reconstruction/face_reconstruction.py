@@ -27,8 +27,8 @@ from ..types import (
 )
 from .auto import AutoEstimator
 from .encoder.face_crop import POINTS, crop_of
-from .estimators import Estimate, Estimator, depth_at, state_of
-from .landmarks.attention_mesh import Landmarks
+from .estimators import Estimate, Estimator, depth_at
+from .landmarks.attention_mesh import Crop, Landmarks
 from .reconstruction_config import ReconstructionConfig
 from .reference import Reference
 from .restore import FaceRestorer, occlusion_picture, paste
@@ -83,7 +83,10 @@ class Reconstruction(Component):
         self.head: HeadModel | None = None
         self.reference: Reference | None = None
         self.landmarks: Landmarks | None = None
-        """Landmarks of the last picture, None where there was no face; for overlays."""
+        """Landmarks of the last picture, None where there was no face or the estimator places none; for
+        overlays.
+        """
+        self._in_sight = False
 
     def setup(self) -> None:
         """Load the networks and the head model and run them once.
@@ -95,11 +98,6 @@ class Reconstruction(Component):
         self._estimator = device.create(config, self.head, self.config)
         if isinstance(self._estimator, AutoEstimator):
             self._restorer = self._estimator.restorer
-        self._blink = [
-            self.head.expression_names.index(name)
-            for name in ("eyeBlinkLeft", "eyeBlinkRight")
-            if name in self.head.expression_names
-        ]
         self._estimator.warm_up()
         if self.config.micro:
             self._micro = MicroMotionEstimator(self.head)
@@ -129,6 +127,7 @@ class Reconstruction(Component):
         self._stamp = None
         self._static = None
         self._between = 0
+        self._in_sight = False
         self.landmarks = None
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
@@ -161,7 +160,7 @@ class Reconstruction(Component):
                 item.stamp, self.head.id, FaceOrigin.VISION, self.head.shape_size, self.head.expression_size
             )
         else:
-            state = state_of(self.head, self._estimator.model, item.stamp, estimate, self._blink)
+            state = estimate.state(self.head, item.stamp)
         self._static = state if estimate is not None else None
         faces = (
             self._moved(self._micro, item, state)
@@ -223,11 +222,12 @@ class Reconstruction(Component):
         start = time.perf_counter()
         estimate = estimator.estimate(frame, self._intrinsics(frame), elapsed_s)
         self._time_s = time.perf_counter() - start
+        self._in_sight = estimate is not None
         self.landmarks = estimate.landmarks if estimate is not None else None
         self._confidence = estimate.confidence if estimate is not None else 0.0
         if estimate is None:
             return None
-        self._residual = estimate.fit.residual
+        self._residual = estimate.residual
         return estimate if self._confidence >= self.config.min_confidence else None
 
     @staticmethod
@@ -243,10 +243,9 @@ class Reconstruction(Component):
         if not self._needed & {RESTORED, OCCLUSION} or self._restorer is None:
             return []
         restored = None
-        if estimate is not None:
-            restored = self._restorer.restore_crop(
-                frame.image, crop_of(estimate.landmarks.points[list(POINTS), :2])
-            )
+        crop = _crop(estimate) if estimate is not None else None
+        if crop is not None:
+            restored = self._restorer.restore_crop(frame.image, crop)
         out = []
         if RESTORED in self._needed:
             image = frame.image if restored is None else paste(frame.image, restored)
@@ -266,7 +265,7 @@ class Reconstruction(Component):
         if estimator is None:
             return Health(Level.WARN, "not set up")
         counts = estimator.counts
-        tracking = self.landmarks is not None
+        tracking = self._in_sight
         values: dict[str, float | int | str] = {
             **estimator.times_ms(),
             "inference_ms": round(self._time_s * 1e3, 3),
@@ -286,3 +285,10 @@ class Reconstruction(Component):
         waiting = counts.tracked + counts.lost == 0
         message = "waiting for pictures" if waiting else "tracking" if tracking else "no face in sight"
         return Health(Level.OK if tracking or waiting else Level.WARN, message, values)
+
+
+def _crop(estimate: Estimate) -> Crop | None:
+    """Where to restore the face of an estimate."""
+    if estimate.crop is not None or estimate.landmarks is None:
+        return estimate.crop
+    return crop_of(estimate.landmarks.points[list(POINTS), :2])

@@ -20,7 +20,7 @@ class ReconstructionConfig(Config):
     estimator: str = parameter(
         "auto",
         "how a face is read: sensors (encoder for faces under electrodes), landmarks (bare faces), auto looks which is better; "
-        "a plug-in by its name",
+        "smirk:FILE.onnx on a FLAME head; a plug-in by its name",
     )
     head_model: str = parameter(DEFAULT_HEAD, "head model in models/, or the path of an .npz")
     encoder: str = parameter(ENCODER, "encoder for faces under sensors: a file of models/ or a path (.onnx)")

@@ -123,9 +123,10 @@ def collect(
                         scene.face.stamp, image if clean else degrade(image, scene, rng), scene.intrinsics
                     )
                     estimate = estimator.estimate(frame, scene.intrinsics, 1.0)
-                    if estimate is None or estimator.reading is None:
+                    fit = estimator.fitted
+                    if estimate is None or fit is None or estimator.reading is None:
                         continue
-                    face = estimate.fit.face[None, : head.expression_size]
+                    face = fit.face[None, : head.expression_size]
                     truth = scene.face.expression[None]
                     off = (face - truth)[0]
                     off[list(estimator.model.gaze)] = 0.0
@@ -134,8 +135,8 @@ def collect(
                         (
                             confidence_features(
                                 raw * plain.std_scale,
-                                estimator.landmark_error_mm(estimate.fit),
-                                estimate.landmarks.presence,
+                                estimator.landmark_error_mm(fit),
+                                estimator.reading.readable,
                             ),
                             float(vertex_error_mm(basis, face, truth)[0]),
                             seed,

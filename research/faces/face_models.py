@@ -17,9 +17,9 @@ from eifer_ros.head.projection import FACING
 from eifer_ros.head.torch_model import TorchHead, rotation_matrix
 from eifer_ros.reconstruction.encoder.face_crop import POINTS
 from eifer_ros.reconstruction.encoder.face_crop import SIZE as OPEN_SIZE
+from eifer_ros.reconstruction.encoder.smirk_estimator import SIZE as SMIRK_SIZE
 from research.common.torch_raster import Camera, solve_camera
 from research.faces.face_encoder import FaceEncoder
-from research.faces.smirk_encoder import SIZE as SMIRK_SIZE
 from research.faces.smirk_encoder import SmirkEncoder, check_head
 
 

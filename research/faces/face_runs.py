@@ -14,8 +14,9 @@ import torch
 
 from eifer_ros.errors import InputError, MissingExtra
 from eifer_ros.head.model import DEFAULT_HEAD, HeadModel, load_head
-from eifer_ros.reconstruction.encoder.face_crop import SIZE
+from eifer_ros.reconstruction.encoder.face_crop import MARGIN, SIZE
 from eifer_ros.reconstruction.encoder.face_encoder import FaceEncoder as LiveEncoder
+from eifer_ros.reconstruction.encoder.smirk_estimator import LEVEL
 from eifer_ros.training.loop import threads
 from eifer_ros.workflows.common import Progress
 from research.common.ranks import Ranks
@@ -227,7 +228,8 @@ def _write(encoder: Any, head: HeadModel, path: Path, about: dict[str, object]) 
             {f"smirk_encoder.{key}": value for key, value in encoder.state_dict().items()},
             path.with_suffix(".pt"),
         )
-        export_smirk(encoder, path, head, about)
+        # it learnt on the crops that eifer's encoder finds, not on those of SMIRK's landmarks
+        export_smirk(encoder, path, head, about | {"crop": LEVEL, "margin": MARGIN})
     return path
 
 

@@ -23,17 +23,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from eifer_ros.errors import MissingExtra, ModelError
+from eifer_ros.head.fingerprint import fingerprint
 from eifer_ros.head.model import HeadModel
+from eifer_ros.reconstruction.encoder.smirk_estimator import MARGIN, OUTPUTS, SIZE, UPRIGHT
 from eifer_ros.training.tensors import check_names, read_tensors
 
-SIZE = 224
-MARGIN = 1.4
-"""Side of the crop over the mean of height and width of the box around the landmarks, as in SMIRK's
-demonstration.
-"""
 N_SHAPE, N_EXPRESSION = 300, 50
-OUTPUTS = ("shape", "expression", "eyelids", "jaw", "rotation", "camera")
-"""In the column order of EIFER's and SMIRK's parameter tables: 300 + 50 + 2 + 3 + 3 + 3."""
 PREFIX = "smirk_encoder."
 EPSILON = 1e-3
 
@@ -267,8 +262,6 @@ def export(
         import onnx
     except ModuleNotFoundError:
         raise MissingExtra("onnx", "train", "storing a network") from None
-    from eifer_ros.head.fingerprint import fingerprint
-
     check_head(encoder, head)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.onnx")
@@ -287,7 +280,7 @@ def export(
         "kind": "smirk_encoder",
         "size": SIZE,
         "margin": MARGIN,
-        "crop": "box of all landmarks, upright",
+        "crop": UPRIGHT,
         "head_model": head.id,
         "head_fingerprint": fingerprint(head),
         "shape_size": encoder.n_shape,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from eifer_ros.commands.console import bar, show, until_interrupted
+from eifer_ros.console import bar, show, until_interrupted
 from research.common.recipe import parser, run, settings_of
 from research.faces.face_runs import FaceRun, train_face
 from research.faces.losses import Weights

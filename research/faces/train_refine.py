@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eifer_ros.commands.console import bar, show, until_interrupted
+from eifer_ros.console import bar, show, until_interrupted
 from research.common.recipe import parser, run, settings_of
 from research.faces.face_runs import PictureRun, refine_face
 from research.faces.refine import Refinement

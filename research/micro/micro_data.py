@@ -21,7 +21,7 @@ from eifer_ros.micro.flow import sample_patch
 from eifer_ros.micro.geometry import FaceSkin, KeyView, key_view
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
-from eifer_ros.reconstruction.estimators import Estimate, state_of
+from eifer_ros.reconstruction.estimators import Estimate
 from eifer_ros.simulation.camera.materials import Profile, Variation
 from eifer_ros.simulation.camera.scene import ParticipantCamera
 from eifer_ros.simulation.micro_expressions import PATTERNS, LocalSkin
@@ -168,8 +168,7 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
         estimate = estimator.estimate(frame, camera.intrinsics, 0.01)
     if estimate is None:
         return None
-    blink = [participant.head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
-    static = state_of(participant.head, estimator.model, frame.stamp, estimate, blink)
+    static = estimate.state(participant.head, frame.stamp)
     view = key_view(FaceSkin.of(participant.head), static, camera.intrinsics)
     if view is None:
         return None

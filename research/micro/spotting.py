@@ -50,7 +50,6 @@ from eifer_ros.micro.spotter import SLACK, SpotterSettings
 from eifer_ros.micro.verifier import VERSION, features
 from eifer_ros.reconstruction.encoder.sensor_estimator import SensorEstimator
 from eifer_ros.reconstruction.encoder.sensor_fit import SensorFitSettings
-from eifer_ros.reconstruction.estimators import state_of
 from eifer_ros.simulation.micro_expressions import MICRO_CLASSES
 from eifer_ros.simulation.muscles import reference_matrix
 from eifer_ros.simulation.participant import Participant
@@ -251,7 +250,6 @@ def drawn_rows(
     static = SensorEstimator(head, SensorFitSettings())
     static.warm_up()
     motion, rows, grid = MicroMotionEstimator(head), VisionRows(head), Grid(len(VISION_CHANNELS))
-    lids = [head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
     every = max(1, round(rate_hz / static_hz))
     out = np.full((round((end_s - begin_s) * GRID_HZ), len(VISION_CHANNELS)), np.nan)
     state = None
@@ -260,7 +258,7 @@ def drawn_rows(
         if number % every == 0:
             for _ in range(5 if number == 0 else 1):
                 estimate = static.estimate(frame, participant.camera.intrinsics, every / rate_hz)
-            state = None if estimate is None else state_of(head, static.model, frame.stamp, estimate, lids)
+            state = None if estimate is None else estimate.state(head, frame.stamp)
         result = motion.update(frame, state) if state is not None else None
         if result is None:
             continue

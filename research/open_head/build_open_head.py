@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from eifer_ros.commands.console import bar, out_console
+from eifer_ros.console import bar, out_console
 from eifer_ros.errors import MissingExtra, ModelError
 from eifer_ros.head.model import HeadModel, rotation_matrix
 from eifer_ros.types import ARKIT_52, F32, F64

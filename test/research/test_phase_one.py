@@ -391,7 +391,7 @@ sys.path[:0] = [sys.argv[2], sys.argv[2] + "/../.."]
 torch.set_num_threads(1)
 from pathlib import Path
 from phase_one_parts import TINY, trainer
-from eifer_ros.commands.console import until_interrupted
+from eifer_ros.console import until_interrupted
 from research.faces.phase_one import Settings
 made = trainer(Path(sys.argv[1]), Settings(steps=100000, **TINY))
 with until_interrupted() as stop:

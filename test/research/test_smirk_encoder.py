@@ -16,8 +16,9 @@ torch = pytest.importorskip("torch")
 
 from eifer_ros.errors import InputError, ModelError  # noqa: E402
 from eifer_ros.head.model import Embedding, HeadModel, load_head  # noqa: E402
+from eifer_ros.reconstruction.encoder.smirk_estimator import OUTPUTS, SIZE  # noqa: E402
 from research.faces import smirk_encoder  # noqa: E402
-from research.faces.smirk_encoder import OUTPUTS, SIZE, SmirkEncoder, load_checkpoint  # noqa: E402
+from research.faces.smirk_encoder import SmirkEncoder, load_checkpoint  # noqa: E402
 
 # what timm 0.9.16's tf_mobilenetv3_*_minimal_100 under SMIRK's own encoder class give: names with shapes,
 # and, for the weights and the picture that `weights` and `picture` make, some outputs

@@ -12,8 +12,9 @@ from ...head.model import HeadModel
 from ...inference.network import Backend
 from ...types import F64, U8, Frame
 from ..confidence import expected_error, for_network
-from ..estimators import Estimate, EstimatorConfig, depth_at, finite
+from ..estimators import Estimate, EstimatorConfig, depth_at
 from ..landmarks.attention_mesh import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, Crop, Landmarks
+from ..landmarks.fitted import estimate_of, finite
 from ..landmarks.landmark_fit import Fit
 from ..landmarks.landmark_model import LandmarkModel
 from ..landmarks.tracker import TrackerCounts
@@ -54,7 +55,7 @@ class SensorEstimator:
     ) -> None:
         self.encoder = FaceEncoder(head, encoder, backend, both_ways=both_ways)
         self.confidence = for_network(encoder)
-        self.model = LandmarkModel.of(head)
+        self.head, self.model = head, LandmarkModel.of(head)
         self._tracker = EncoderTracker(self.encoder, min_readable=min_readable, memory=memory)
         self._fit = SensorFit(self.model, replace(settings, std_scale=self.confidence.std_scale))
         self._expected = expected_error(head)
@@ -64,6 +65,8 @@ class SensorEstimator:
         )
         self._times = np.zeros(2)
         self._strange = self._doubtful = 0
+        self.fitted: Fit | None = None
+        """To the last picture, None where there was no face."""
         self.reading: Reading | None = None
         """What the encoder said of the last picture, None where there was no face."""
 
@@ -129,6 +132,7 @@ class SensorEstimator:
         self.reading = reading = self._tracker.track(frame.image)
         located = time.perf_counter()
         self._times[:] = located - start, 0.0
+        self.fitted = None
         if reading is None:
             self._fit.reset_motion()
             return None
@@ -145,7 +149,9 @@ class SensorEstimator:
         if self._doubtful >= _DOUBTFUL_PICTURES:
             self._tracker.request_redetection()
             self._doubtful = 0
-        return Estimate(fit, confidence, Landmarks(self._fit.points.astype(np.float32), reading.readable))
+        self.fitted = fit
+        landmarks = Landmarks(self._fit.points.astype(np.float32), reading.readable)
+        return estimate_of(self.head, self.model, fit, confidence, landmarks)
 
     def expected_mm(self, std: F64) -> float:
         """Error of the face's vertices in mm that goes with these standard deviations of the expression."""

@@ -9,11 +9,12 @@ import numpy as np
 from ...head import projection
 from ...head.model import HeadModel
 from ...types import F64, Frame
-from ..estimators import Estimate, EstimatorConfig, depth_at, finite
+from ..estimators import Estimate, EstimatorConfig, depth_at
 from ..reconstruction_config import ReconstructionConfig
 from .attention_mesh import FaceLandmarker, Landmarks
 from .detector import FaceDetector
-from .landmark_fit import FitSettings, LandmarkFit, load_table
+from .fitted import estimate_of, finite
+from .landmark_fit import Fit, FitSettings, LandmarkFit, load_table
 from .landmark_model import LandmarkModel
 from .tracker import FaceTracker, TrackerCounts
 
@@ -33,10 +34,12 @@ class LandmarkEstimator:
         self, head: HeadModel, settings: FitSettings, min_presence: float, min_detection: float, memory: int
     ) -> None:
         self._tracker = FaceTracker(FaceDetector(min_detection), FaceLandmarker(), min_presence, memory)
-        self.model = LandmarkModel.of(head)
+        self.head, self.model = head, LandmarkModel.of(head)
         self._fit = LandmarkFit(self.model, load_table(head, self.model), settings)
         self._times = np.zeros(2)
         self._strange = 0
+        self.fitted: Fit | None = None
+        """To the last picture, None where there was no face."""
 
     @classmethod
     def create(
@@ -80,6 +83,7 @@ class LandmarkEstimator:
         landmarks = self._tracker.track(frame.image)
         located = time.perf_counter()
         self._times[:] = located - start, 0.0
+        self.fitted = None
         if landmarks is None:
             self._fit.reset_motion()
             return None
@@ -90,11 +94,11 @@ class LandmarkEstimator:
         if self._strange >= _STRANGER_PICTURES or not finite(fit):
             self._fit.reset()
             self._strange = 0
-        return (
-            Estimate(fit, landmarks.presence / (1.0 + (fit.residual / 0.06) ** 2), landmarks)
-            if finite(fit)
-            else None
-        )
+        if not finite(fit):
+            return None
+        self.fitted = fit
+        confidence = landmarks.presence / (1.0 + (fit.residual / 0.06) ** 2)
+        return estimate_of(self.head, self.model, fit, confidence, landmarks)
 
     def times_ms(self) -> dict[str, float]:
         """`landmarks_ms` and `fit_ms` of the last picture."""

@@ -27,6 +27,7 @@ class LandmarkModel:
 
     template: (L, 3) m. basis: (L, 3, C + S), face columns first. lower, upper: (C,). jaw, eyelids: which
     columns they are. gaze: columns that follow the eyes' rotation and are not fitted (ARKit's eyeLook*).
+    blink: columns that close the left and right lids, or none.
     eye_centres, iris: (2, 3) at rest, left then right; eye_basis (2, 3, C + S) how the centres move.
     """
 
@@ -41,6 +42,7 @@ class LandmarkModel:
     eye_centres: F64
     eye_basis: F64
     iris: F64
+    blink: tuple[int, ...] = ()
 
     @property
     def face_size(self) -> int:
@@ -102,6 +104,11 @@ class LandmarkModel:
             centres,
             eye_basis,
             iris,
+            tuple(
+                head.expression_names.index(name)
+                for name in ("eyeBlinkLeft", "eyeBlinkRight")
+                if name in head.expression_names
+            ),
         )
 
     def points(self, face: F64, shape: F64) -> F64:

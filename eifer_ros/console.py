@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..registry import AVATARS, CAMERAS, EMG_SOURCES
+from .registry import AVATARS, CAMERAS, EMG_SOURCES
 
 out_console = Console(soft_wrap=True)
 err_console = Console(stderr=True, soft_wrap=True)
