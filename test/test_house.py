@@ -95,7 +95,7 @@ def test_tables_of_topics_builders_of_graphs_and_training_loops_are_counted_wher
         viewer__a='SHOWN = {"emg/activity": 1, "face/vision": 2}\nONE = "emg/activity"\n',
         topics='ALL = ("emg/activity", "face/vision")\n',
         workflows__run="def run():\n    LocalHost({})\n",
-        training__fit="def fit():\n    for x in y:\n        loss.backward()\n\ndef one():\n    loss.backward()\n",
+        training__fit="def fit():\n    for x in y:\n        loss.backward()\n\ndef forward():\n    return loss\n",
     ).findings()
     assert findings["topic_tables"] == ["eifer_ros.viewer.a:1"]
     assert findings["graph_builders"] == ["eifer_ros.workflows.run.run"]
