@@ -21,12 +21,31 @@ from .landmarks.tracker import TrackerCounts
 class Estimate:
     """One face in one picture, in the coefficients of a head model.
 
-    pose: (4, 4) head to camera, m. shape: (S,). expression, expression_std: (E,), the deviation NaN where it is
-    not known. jaw, neck: (3,), eyes: (2, 3), axis-angle, rad. eyelids: (2,) 0 open .. 1 closed, NaN where the
-    head has none. confidence: 0..1. residual: how far what was measured in the picture lies from the head, over
-    the distance of the outer eye corners; NaN where nothing was measured. landmarks: 478 points in the
-    picture, for overlays; None for an estimator that places none. crop: where to restore the face; None where
-    the landmarks say it.
+    Parameters
+    ----------
+    pose : ndarray of float64, shape (4, 4)
+        Head to camera, m.
+    shape : ndarray of float32, shape (S,)
+        Coefficients.
+    expression : ndarray of float32, shape (E,)
+        Coefficients.
+    expression_std : ndarray of float32, shape (E,)
+        Standard deviation, NaN where it is not known.
+    jaw, neck : ndarray of float32, shape (3,)
+        Axis-angle, rad.
+    eyes : ndarray of float32, shape (2, 3)
+        Axis-angle, rad, left then right.
+    eyelids : ndarray of float32, shape (2,)
+        0 open .. 1 closed, NaN where the head has none.
+    confidence : float
+        0..1.
+    residual : float, optional
+        How far what was measured in the picture lies from the head, over the distance of the outer eye
+        corners; NaN where nothing was measured.
+    landmarks : Landmarks, optional
+        478 points in the picture, for overlays; None for an estimator that places none.
+    crop : Crop, optional
+        Where to restore the face; None where the landmarks say it.
     """
 
     pose: F64
@@ -43,7 +62,20 @@ class Estimate:
     crop: Crop | None = None
 
     def state(self, head: HeadModel, stamp: Stamp) -> FaceState:
-        """As the face of `head`, the model it was estimated with."""
+        """As a face.
+
+        Parameters
+        ----------
+        head : HeadModel
+            The model it was estimated with.
+        stamp : int (ns)
+            Of the picture.
+
+        Returns
+        -------
+        FaceState
+            Origin VISION.
+        """
         return FaceState(
             stamp,
             head.id,
@@ -91,7 +123,22 @@ class Estimator(Protocol):
         ...
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
-        """The face in `frame`. elapsed_s: time since the picture before."""
+        """The face in a picture.
+
+        Parameters
+        ----------
+        frame : Frame
+            The picture.
+        intrinsics : ndarray of float64, shape (3, 3)
+            Pinhole matrix, px.
+        elapsed_s : float
+            Time since the picture before.
+
+        Returns
+        -------
+        Estimate or None
+            None where there is no face.
+        """
         ...
 
     def warm_up(self) -> None:
@@ -105,12 +152,31 @@ class Estimator(Protocol):
         ...
 
     def times_ms(self) -> dict[str, float]:
-        """How long the parts of the last estimate took, by name."""
+        """How long the parts of the last estimate took, by name.
+
+        Returns
+        -------
+        dict[str, float]
+            Ms by name.
+        """
         ...
 
 
 def depth_at(depth: F32, landmarks: Landmarks) -> F32:
-    """(L,) median depth of 3 x 3 pixels around each landmark, NaN where nothing was measured."""
+    """Depth around each landmark, the median of 3 x 3 pixels.
+
+    Parameters
+    ----------
+    depth : ndarray of float32, shape (H, W)
+        Metres.
+    landmarks : Landmarks
+        L points in the picture.
+
+    Returns
+    -------
+    ndarray of float32, shape (L,)
+        Metres, NaN where nothing was measured.
+    """
     height, width = depth.shape
     finite = np.isfinite(landmarks.points[:, :2]).all(axis=1)
     column = np.rint(np.where(finite, landmarks.points[:, 0], -1.0)).astype(int)

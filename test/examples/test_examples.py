@@ -14,6 +14,7 @@ import pytest
 from eifer_ros.emg.calibration import Calibration
 from eifer_ros.evaluation.simulated import write
 from eifer_ros.recording.reader import Bag
+from eifer_ros.registry import ESTIMATORS
 from eifer_ros.simulation.performer import PerformerConfig
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "examples"
@@ -127,6 +128,12 @@ def listed(text: str, folder: Path) -> bool:
     )
 
 
+def smoothed(text: str, folder: Path) -> bool:
+    plain, smooth = values(r"([\d.]+) (?:plain|smooth)", text)
+    # a first-order smoother of 0.1 s lets 1 - exp(-0.05 / 0.1) of each step through
+    return "20 of 20" in text and 0 < smooth < 0.8 * plain
+
+
 CASES: dict[str, tuple[list[str], Callable[[str, Path], bool]]] = {
     "01_simulate_and_record": (["--minutes", "0.02"], recorded),
     "02_read_a_recording": (["RECORDING"], read),
@@ -147,6 +154,7 @@ CASES: dict[str, tuple[list[str], Callable[[str, Path], bool]]] = {
     "17_ros_subscriber": (["--count", "1"], subscribed),
     "18_export_tables": (["RECORDING"], exported),
     "19_what_can_be_opened": ([], listed),
+    "20_estimator_of_ones_own": ([], smoothed),
 }
 """Arguments that make a script short, and what must be true of its output and its folder."""
 
@@ -175,6 +183,7 @@ def test_an_example_does_what_it_says(
     assert script.stem in CASES, f"{script.name} is new: say here what must be true of its output"
     arguments, holds = CASES[script.stem]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
     monkeypatch.setattr(
         sys,
         "argv",

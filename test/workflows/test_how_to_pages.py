@@ -17,12 +17,13 @@ from eifer_ros.registry import Entry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOW_TO = ROOT / "docs" / "how-to"
-LIMITS = {"new_amplifier": 4, "new_camera": 4, "new_avatar_protocol": 3, "new_topic": 3}
+LIMITS = {"new_amplifier": 4, "new_camera": 4, "new_avatar_protocol": 3, "new_topic": 3, "new_estimator": 4}
 """How many files a change may touch, its test among them."""
 PLUGINS = {
     "new_amplifier": ("EMG_SOURCES", "bursty:50"),
     "new_camera": ("CAMERAS", "gradient:64"),
     "new_avatar_protocol": ("AVATARS", "jsonface://127.0.0.1:5005"),
+    "new_estimator": ("ESTIMATORS", "bright:128"),
 }
 
 
