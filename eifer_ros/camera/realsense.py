@@ -95,7 +95,6 @@ class RealSenseSource(Source):
         self._playback: Any = None
         self._matrix: F64 | None = None
         self._distortion = 0.0
-        self._depth_unit_m = 0.001
         self._first: tuple[float, Stamp] | None = None
         self._last_number = -1
         self._last_stamp: Stamp = 0

@@ -33,11 +33,10 @@ class Reporter:
         )
         self._turns = 0
         self._before: dict[str, int] = {}
-        self._running_since = 0
 
     def restart(self) -> None:
         """A new run: silence counts from now."""
-        now = self._running_since = self._node.now()
+        now = self._node.now()
         self._before.clear()
         for traffic in self._traffic():
             traffic.restart(now)

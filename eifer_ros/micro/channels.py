@@ -7,8 +7,6 @@ left and right eye area, left and right lip area; sides are the subject's.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -114,8 +112,3 @@ def muscle_order(muscles: tuple[str, ...]) -> npt.NDArray[np.intp]:
             f"EMG spotting knows the muscles of Fridlund & Cacioppo ({MUSCLE_CHANNELS[0]}, ...); the stream has {', '.join(muscles)}"
         )
     return order
-
-
-def as_actions(weights: npt.NDArray[Any]) -> F64:
-    """(len(ACTIONS),) of the 52 ARKit weights."""
-    return np.asarray(weights, np.float64)[..., ACTION_INDEX]

@@ -47,7 +47,6 @@ class AutoEstimator:
         self.restorer = restorer
         self.covered = float("nan")
         """Share of the face covered at the last look."""
-        self.switches = 0
         self._counts = TrackerCounts()
         self.reset()
 
@@ -133,8 +132,6 @@ class AutoEstimator:
         return self.landmarks if self._used is self.sensors else self.sensors
 
     def _take(self, way: SensorEstimator | LandmarkEstimator, reason: str) -> None:
-        if way is not self._used:
-            self.switches += 1
         self._used, self._reason = way, reason
         self._contrary = 0
 

@@ -172,36 +172,6 @@ def render(
     return out
 
 
-def render_grey(
-    head_vertices: npt.ArrayLike,
-    faces: npt.ArrayLike,
-    K: npt.ArrayLike,
-    head_pose: npt.ArrayLike,
-    size: tuple[int, int],
-) -> U8:
-    """`render` in plain grey on black: what a landmark detector or a sensor-free loss wants to see.
-
-    Parameters
-    ----------
-    head_vertices : array_like, shape (V, 3)
-        Metres.
-    faces : array_like, shape (F, 3)
-        Triangles.
-    K : array_like, shape (3, 3)
-        Intrinsics, px.
-    head_pose : array_like, shape (4, 4)
-        From model coordinates to the camera's optical frame, m.
-    size : tuple[int, int]
-        Width and height, px.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-        RGB.
-    """
-    return render(head_vertices, faces, K, head_pose, size)
-
-
 def overlay(
     image: U8,
     vertices: npt.ArrayLike,

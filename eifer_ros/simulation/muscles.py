@@ -106,13 +106,6 @@ def muscle_index(base: str, side: str) -> int:
     return 2 * BASE_MUSCLES.index(base) + (0 if side == "right" else 1)
 
 
-def muscle_name(index: int) -> str:
-    """`zygomaticus_major_right` for F19: the name in words of a muscle or hidden actuator."""
-    if index >= len(MUSCLES):
-        return ACTUATORS[index]
-    return f"{BASE_MUSCLES[index // 2]}_{'left' if index % 2 else 'right'}"
-
-
 @functools.cache
 def reference_matrix() -> F64:
     """(52, A) signed weights from actuators to ARKit actions, before a participant's variation.

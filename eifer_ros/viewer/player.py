@@ -22,7 +22,6 @@ from ..types import Frame, Item, Marker, Stamp, nanoseconds, seconds
 
 LEAD_S = 0.6
 """A seek starts reading so much earlier, so that traces and the picture are there when it lands."""
-SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 class BagPlayer(Source):

@@ -31,7 +31,7 @@ import numpy as np
 
 from .. import __version__, topics
 from ..emg.protocol import movement_named
-from ..errors import ConfigError, DeviceError, EiferError, InputError, MissingExtra
+from ..errors import DeviceError, EiferError, InputError, MissingExtra
 from ..head.model import load_head
 from ..types import EmgChannelInfo, FaceState, HeadModelInfo, Item, MuscleActivity
 from . import demonstrate, geometry
@@ -534,24 +534,3 @@ class Viewer:
                 f"this run has no '{name}'; it has {', '.join(sorted(self.controls)) or 'no controls'}"
             )
         return control.command(verb, values)
-
-
-def check_address(host: str, port: int) -> None:
-    """Raise ConfigError for an address that cannot be one.
-
-    Parameters
-    ----------
-    host : str
-        Name or address.
-    port : int
-        TCP port.
-
-    Raises
-    ------
-    ConfigError
-        They cannot be an address.
-    """
-    if not host or any(letter.isspace() for letter in host) or not 0 <= port <= 65535:
-        raise ConfigError(
-            f"--host {host!r} --port {port}: give an address such as 127.0.0.1 and a port from 0 to 65535"
-        )

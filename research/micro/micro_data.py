@@ -29,7 +29,7 @@ from eifer_ros.simulation.muscles import ACTUATORS, BASE_MUSCLES, HIDDEN, MUSCLE
 from eifer_ros.simulation.participant import Participant
 from eifer_ros.simulation.script import MOVEMENTS
 from eifer_ros.simulation.seeds import generator
-from eifer_ros.types import F32, F64, FaceOrigin, FaceState, Frame
+from eifer_ros.types import F32, F64, Frame
 from research.common.recipe import parser, run
 
 FIRST_SEED = 200_000
@@ -110,26 +110,6 @@ def picture_of(
         participant.shape, weights, participant.head.gaze(weights), pose, time_s, offsets=offsets
     )
     return Frame(participant.stamp(time_s), image, camera.intrinsics)
-
-
-def truth_state(mover: Mover, expression: F64, pose: F64) -> FaceState:
-    """The true face."""
-    participant, weights = mover.participant, expression.astype(np.float32)
-    nothing = np.zeros(3, np.float32)
-    return FaceState(
-        participant.start,
-        participant.head.id,
-        FaceOrigin.TRUTH,
-        participant.shape,
-        weights,
-        np.zeros_like(weights),
-        nothing,
-        nothing,
-        participant.head.gaze(weights),
-        np.zeros(2, np.float32),
-        pose,
-        1.0,
-    )
 
 
 def relative(pose: F64, key_pose: F64, centre: F64) -> tuple[F64, F64]:

@@ -55,7 +55,6 @@ PARENTS = (-1, 0, 1, 1, 1)
 # MakeHuman base mesh: vertex ranges of the helper geometry, and the biting line of its upper and lower teeth
 # from right to left
 EYE_LEFT, EYE_RIGHT = range(14598, 14670), range(14670, 14742)
-LASHES_LEFT, LASHES_RIGHT = range(14742, 14867), range(14867, 14992)
 LOWER_TEETH, UPPER_TEETH = range(14992, 15060), range(15060, 15128)
 UPPER_LINE = (53, 50, 51, 52, 58, 44, 45, 59, 9, 26, 11, 10, 25, 18, 17, 16, 20)
 

@@ -50,7 +50,7 @@ def test_the_side_towards_the_light_is_brighter():
 def test_a_grey_picture_is_grey_on_black_and_covers_the_mesh_exactly():
     points, faces = ball()
     pose = projection.facing_pose(0.5)
-    image = shade.render_grey(points, faces, K, pose, (WIDTH, HEIGHT))
+    image = shade.render(points, faces, K, pose, (WIDTH, HEIGHT))
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert image.dtype == np.uint8
     assert np.ptp(image.astype(int), axis=2).max() == 0
@@ -60,8 +60,8 @@ def test_a_grey_picture_is_grey_on_black_and_covers_the_mesh_exactly():
 def test_winding_does_not_change_the_light():
     points, faces = ball()
     pose = projection.facing_pose(0.5)
-    one = shade.render_grey(points, faces, K, pose, (WIDTH, HEIGHT)).astype(int)
-    two = shade.render_grey(points, faces[:, ::-1], K, pose, (WIDTH, HEIGHT)).astype(int)
+    one = shade.render(points, faces, K, pose, (WIDTH, HEIGHT)).astype(int)
+    two = shade.render(points, faces[:, ::-1], K, pose, (WIDTH, HEIGHT)).astype(int)
     assert np.abs(one - two).max() <= 1
 
 

@@ -108,7 +108,7 @@ def export_gltf(
     )
     mesh = _mesh(document, head, shape, names)
     nodes, joints, skin = _skeleton(document, head, shape)
-    keys = _keys(document, tracked, head, len(joints), pose)
+    keys = _keys(document, tracked, head, pose)
     # fmt: off
     gltf = {
         "asset": {"version": "2.0", "generator": "eifer", "copyright": head.licence},
@@ -212,9 +212,7 @@ def _skeleton(
     return nodes, joints, {"joints": joints, "inverseBindMatrices": matrices, "skeleton": first}
 
 
-def _keys(
-    document: _Document, tracked: list[FaceState], head: HeadModel, joint_count: int, pose: bool
-) -> dict[str, Any]:
+def _keys(document: _Document, tracked: list[FaceState], head: HeadModel, pose: bool) -> dict[str, Any]:
     times = np.array([(state.stamp - tracked[0].stamp) / NS for state in tracked], np.float32)
     clock = document.add(times, bounds=True)
     samplers: list[dict[str, Any]] = []

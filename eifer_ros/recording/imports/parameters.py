@@ -74,8 +74,6 @@ METHODS: Mapping[str, Method] = {
     )
 }
 """The seven, by the names of their folders."""
-MEDIAPIPE_NEUTRAL = "_neutral"
-"""MediaPipe's 52 are this and 51 of ARKit's; it does not know `tongueOut`."""
 
 
 def method_named(name: str) -> Method:

@@ -27,7 +27,6 @@ SKIN, EYE, TEETH, MOUTH, PAD, CABLE, CLOTH, HAIR, SHADOW = range(9)
 
 # indices of MediaPipe's 478 landmarks
 LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-LIPS_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 BROW_UPPER = {"right": (55, 107, 66, 105, 63, 70), "left": (285, 336, 296, 334, 293, 300)}
 BROW_LOWER = {"right": (55, 65, 52, 53, 46, 46), "left": (285, 295, 282, 283, 276, 276)}
 LID_UPPER = {
@@ -38,44 +37,6 @@ LID_LOWER = {
     "right": (133, 155, 154, 153, 145, 144, 163, 7, 33),
     "left": (362, 382, 381, 380, 374, 373, 390, 249, 263),
 }
-FACE_OVAL = (
-    10,
-    338,
-    297,
-    332,
-    284,
-    251,
-    389,
-    356,
-    454,
-    323,
-    361,
-    288,
-    397,
-    365,
-    379,
-    378,
-    400,
-    377,
-    152,
-    148,
-    176,
-    149,
-    150,
-    136,
-    172,
-    58,
-    132,
-    93,
-    234,
-    127,
-    162,
-    21,
-    54,
-    103,
-    67,
-    109,
-)
 
 
 @raster.compiled
@@ -148,8 +109,6 @@ class Surface:
     """Height of the eyes, m."""
     unit: float
     """Distance between the eyes' centres, m."""
-    oval: F64
-    """(36, 3) outline of the face."""
 
     def landmarks(self, indices: Any) -> F64:
         """(N, 3) template positions of landmarks."""
@@ -364,7 +323,6 @@ def _prepare(head_ref: _Ref) -> Surface:
         centre,
         eye_line,
         unit,
-        marks[list(FACE_OVAL)].astype(np.float64),
     )
 
 
