@@ -283,10 +283,7 @@ class Pipeline:
         parts: dict[str, Component] = dict(instances)
         for name, parameters in configs.items():
             parts[name] = make_component(name, parameters)
-        ordered = sorted(
-            parts, key=lambda name: list(graph.COMPONENTS).index(name) if name in graph.COMPONENTS else -1
-        )
-        pipeline = cls(LocalHost({name: parts[name] for name in ordered}), file)
+        pipeline = cls(assemble(parts), file)
         if by_clock:
             pipeline.run_by_clock()
         pipeline.notes += _unread(file, {*names, *instances, *optional})
@@ -368,6 +365,26 @@ class Pipeline:
     def close(self) -> None:
         """Release everything; safe to call twice."""
         self.host.close()
+
+
+def assemble(components: Mapping[str, Component], *, outside: Iterable[str] = ()) -> LocalHost:
+    """The graph of some components, in the order of the flow.
+
+    Parameters
+    ----------
+    components : mapping
+        Components by name; those that `graph.COMPONENTS` does not name come first.
+    outside : iterable of str
+        Ports whose items come from elsewhere, such as ROS topics.
+
+    Raises
+    ------
+    ConfigError
+        A component listens to nothing that is made.
+    """
+    place = {name: number for number, name in enumerate(graph.COMPONENTS)}
+    ordered = sorted(components, key=lambda name: place.get(name, -1))
+    return LocalHost({name: components[name] for name in ordered}, outside=outside)
 
 
 def make_component(name: str, parameters: Config) -> Component:

@@ -64,13 +64,20 @@ FORWARD_S = 2.0
 class RosHost(LifecycleNode):  # type: ignore[misc]
     """A lifecycle node around components.
 
-    components: the parts of a composition that run by default; None for a node with a single part.
+    components: the parts of a composition that run by default; None for a node with a single part. assemble:
+    makes the graph of what runs; the nodes take that of `pipeline.py`.
     """
 
     def __init__(
-        self, name: str, parts: Sequence[Part], components: Sequence[str] | None = None, **node_options: Any
+        self,
+        name: str,
+        parts: Sequence[Part],
+        components: Sequence[str] | None = None,
+        assemble: Callable[..., LocalHost] = LocalHost,
+        **node_options: Any,
     ) -> None:
         super().__init__(name, **node_options)
+        self._assemble = assemble
         self._parts = {part.name: part for part in parts}
         self._composed = components is not None
         self._warned: dict[str, float] = {}
@@ -304,7 +311,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         result = super().on_activate(state)
         if result != TransitionCallbackReturn.SUCCESS or self._outlets is None or self._inlets is None:
             return result
-        host = LocalHost(self.components, outside=self._ports_in)
+        host = self._assemble(self.components, outside=self._ports_in)
         host.tap(self._outlets.take)
         for extra in self._extras:
             host.tap(extra.take)
@@ -504,6 +511,7 @@ def serve(
     parts: Sequence[Part],
     components: Sequence[str] | None = None,
     args: Sequence[str] | None = None,
+    assemble: Callable[..., LocalHost] = LocalHost,
 ) -> int:
     """Run a node until SIGINT or SIGTERM, which end it in order; another, seconds later, ends it at once.
 
@@ -518,7 +526,7 @@ def serve(
     stop = threading.Event()
     executor = make_executor()
 
-    node = RosHost(name, parts, components)
+    node = RosHost(name, parts, components, assemble)
 
     def wait() -> None:
         signal.sigwait(signals)

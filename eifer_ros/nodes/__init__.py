@@ -26,6 +26,7 @@ def run(name: str, components: Sequence[str] | None = None) -> int:
     from .. import graph
     from ..errors import EiferError
     from ..hosts.ros import serve
+    from ..pipeline import assemble
     from ._parts import part
 
     try:
@@ -33,6 +34,7 @@ def run(name: str, components: Sequence[str] | None = None) -> int:
             name,
             [part(name)] if components is None else [part(each) for each in graph.COMPONENTS],
             components,
+            assemble=assemble,
         )
     except EiferError as error:
         print(f"{name}: {error}", file=sys.stderr)
