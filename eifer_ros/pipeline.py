@@ -23,8 +23,8 @@ from .hosts.local import LocalHost
 from .types import Stamp
 
 C = TypeVar("C", bound=Component)
-OWN_SECTIONS = ("pipeline", "viewer")
-"""Sections of a config file that belong to no component."""
+OWN_SECTIONS = ("pipeline", "viewer", "recorder")
+"""Sections of a config file that commands read beside the graph."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
 
@@ -199,7 +199,7 @@ def open_config(path: Path | None) -> ConfigFile:
     ConfigError
         A section that no component has, or a file that cannot be read.
     """
-    return ConfigFile.read(path, (*graph.COMPONENTS, *OWN_SECTIONS))
+    return ConfigFile.read(path, {**graph.COMPONENTS, **dict.fromkeys(OWN_SECTIONS)})
 
 
 @dataclass

@@ -170,3 +170,20 @@ def test_the_chain_of_every_combination_is_in_the_order_of_the_flow() -> None:
     )
     assert everything == sorted(everything, key=order.index)
     assert set(everything) == set(order) - {"performer", "replay", "face_view", "recorder"}
+
+
+def test_what_is_recorded_and_how_stands_in_the_section_recorder(tmp_path: Path) -> None:
+    from eifer_ros.recording.reader import Bag
+    from eifer_ros.workflows.run import run
+
+    path = written(
+        tmp_path,
+        "/**:\n" + section("recorder", topics="[emg/activity, emg/channels]", namespace='"/lab"'),
+    )
+    request = Request(emg="performer:7?speed=0&duration_s=1&program=rest")
+    summary = run(request, config=path, record=tmp_path / "bag")
+    with Bag(tmp_path / "bag") as bag:
+        assert {stream.port for _, stream in bag.streams} >= {"emg/activity", "emg/channels"}
+        assert "emg/raw" not in {stream.port for _, stream in bag.streams}
+        assert all(c.topic.startswith("/lab/") for c, stream in bag.streams if stream.port == "emg/activity")
+    assert summary.items["emg/raw"] > 0 and summary.emg_lost == 0

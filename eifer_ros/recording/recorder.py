@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..component import Component, Emission, Health, Level, Port
-from ..config import Config, parameter
+from ..config import Config, ConfigFile, parameter
 from ..errors import ConfigError, RecordingError, did_you_mean
 from ..topics import NAMESPACE
 from ..types import Item, Stamp
@@ -38,8 +38,9 @@ class RecordConfig(Config):
 class Recorder(Component):
     """Writes every item it is handed. session: what the session record should say besides version and start.
 
-    wait: hold the host back when the disk is slower than the source, rather than drop pictures (replay,
-    files). Errors: RecordingError as for BagWriter; ConfigError for a topic that does not exist.
+    path: where to record, taken as it is; else the config says. wait: hold the host back when the disk is
+    slower than the source, rather than drop pictures (replay, files). Errors: RecordingError as for
+    BagWriter; ConfigError for a topic that does not exist.
     """
 
     config_type = RecordConfig
@@ -51,11 +52,13 @@ class Recorder(Component):
         session: Mapping[str, object] | None = None,
         *,
         wait: bool = False,
+        path: Path | None = None,
         now: Callable[[], Stamp] = time.time_ns,
     ) -> None:
         self.config = config
         self._session = dict(session or {})
         self._wait = wait
+        self._path = path
         self._now = now
         self._writer: BagWriter | None = None
         recordable = [port.name for port in PORTS]
@@ -69,6 +72,15 @@ class Recorder(Component):
                 )
         self._topics = frozenset(requested or recordable)
 
+    @classmethod
+    def at(
+        cls, path: Path, config: ConfigFile, session: Mapping[str, object], *, wait: bool = False
+    ) -> Recorder:
+        """A recorder that is set up, at `path`, with the section `recorder` of a config file."""
+        recorder = cls(config.config("recorder", RecordConfig), session, wait=wait, path=path)
+        recorder.setup()
+        return recorder
+
     @property
     def path(self) -> Path | None:
         """Where the recording is; None before `setup`."""
@@ -79,11 +91,10 @@ class Recorder(Component):
         config = self.config
         moment = time.localtime(self._now() / 1e9)
         # only the six time fields are filled in: any other percent sign belongs to the name
-        name = re.sub(
-            r"%[YmdHMS]", lambda match: time.strftime(match[0], moment), config.path or "eifer_%Y%m%d_%H%M%S"
-        )
+        pattern = config.path or "eifer_%Y%m%d_%H%M%S"
+        name = re.sub(r"%[YmdHMS]", lambda match: time.strftime(match[0], moment), pattern)
         self._writer = BagWriter(
-            name,
+            self._path or name,
             session=self._session,
             namespace=config.namespace,
             jpeg_quality=config.jpeg_quality,
@@ -94,12 +105,21 @@ class Recorder(Component):
             now=self._now,
         )
 
+    @property
+    def writer(self) -> BagWriter:
+        """The open recording. Raises RecordingError before `setup`."""
+        if self._writer is None:
+            raise RecordingError("the recorder was asked to write before its setup")
+        return self._writer
+
+    def take(self, port: str, item: Item) -> None:
+        """Queue one item, as a tap of a graph."""
+        if port in self._topics:
+            self.writer.write(port, item)
+
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """Queue one item."""
-        if self._writer is None:
-            raise RecordingError("the recorder was handed an item before its setup")
-        if port in self._topics:
-            self._writer.write(port, item)
+        self.take(port, item)
         return ()
 
     def health(self) -> Health:

@@ -11,8 +11,8 @@ from ..config import ConfigFile, build
 from ..errors import InputError
 from ..pipeline import Pipeline, Request
 from ..recording.diagnostics import LatencyDiary
+from ..recording.recorder import Recorder
 from ..recording.source import BagSource, ReplayConfig
-from ..recording.writer import BagWriter
 from ..types import Item, seconds
 from .common import Progress
 
@@ -74,16 +74,18 @@ def record(
 
     host.tap(watch)
     try:
-        with BagWriter(
-            out, session={"camera": camera or "", "emg": emg or ""}, wait=not pipeline.live
-        ) as bag:
-            host.tap(bag.write)
+        session = {"camera": camera or "", "emg": emg or ""}
+        recorder = Recorder.at(out, pipeline.file, session, wait=not pipeline.live)
+        try:
+            host.tap(recorder.take)
             if pipeline.live:
-                host.tap(LatencyDiary(bag.write_message, host.latency, live=True).take)
+                host.tap(LatencyDiary(recorder.writer.write_message, host.latency, live=True).take)
             pipeline.run(duration_s=duration_s, stop=stop)
+        finally:
+            recorder.close()
     finally:
         pipeline.close()
-    stats = bag.stats
+    stats = recorder.writer.stats
     return {
         "bag": str(out),
         "seconds": round(seconds(last - first), 3),

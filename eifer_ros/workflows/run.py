@@ -25,7 +25,7 @@ from ..micro.event_spotter import Spotter
 from ..pipeline import Pipeline, Request
 from ..reconstruction.face_reconstruction import Reconstruction
 from ..recording.diagnostics import LatencyDiary
-from ..recording.writer import BagWriter
+from ..recording.recorder import Recorder
 from ..types import FaceEvent, FaceState, FaceStatus, Item
 from ..viewer.overlay import OverlayWriter
 from .common import Progress, new_folder
@@ -211,9 +211,10 @@ def _record(pipeline: Pipeline, path: Path, watch: _Watch, stack: ExitStack) -> 
     session = {"camera": summary.camera, "head_model": summary.head_model, "estimator": summary.estimator}
     if summary.emg:
         session["emg"] = summary.emg
-    bag = stack.enter_context(BagWriter(path, session=session, wait=not pipeline.live))
-    pipeline.host.tap(bag.write)
-    diary = LatencyDiary(bag.write_message, pipeline.host.latency, live=pipeline.live)
+    recorder = Recorder.at(path, pipeline.file, session, wait=not pipeline.live)
+    stack.callback(recorder.close)
+    pipeline.host.tap(recorder.take)
+    diary = LatencyDiary(recorder.writer.write_message, pipeline.host.latency, live=pipeline.live)
     pipeline.host.tap(diary.take)
     summary.files["bag"] = str(path)
 
