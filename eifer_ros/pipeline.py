@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import graph
+from . import graph, topics
 from .component import Component, Source
 from .config import Config, ConfigFile, parameter
 from .errors import ConfigError, InputError, did_you_mean
@@ -283,6 +283,7 @@ class Pipeline:
         parts: dict[str, Component] = dict(instances)
         for name, parameters in configs.items():
             parts[name] = make_component(name, parameters)
+        _check_outputs(parts)
         pipeline = cls(assemble(parts), file)
         if by_clock:
             pipeline.run_by_clock()
@@ -414,6 +415,17 @@ def _names(file: ConfigFile, components: Request | Sequence[str], complete: bool
     micro = bool(file.sections.get("reconstruction", {}).get("micro", file.shared.get("micro", False)))
     listed = () if complete else file.config("pipeline", PipelineConfig).components
     return [*dict.fromkeys((*components.components(micro), *listed))]
+
+
+def _check_outputs(parts: Mapping[str, Component]) -> None:
+    """Raise InputError where an avatar or a robot would wait for a face that nothing makes."""
+    made = {port.name for component in parts.values() for port in component.outputs}
+    for name in graph.HARDWARE_OUTPUTS:
+        if name in parts and not made.intersection(topics.faces()):
+            raise InputError(
+                f"{name}: nothing in this graph makes a face to follow; give --camera, or --mapping FILE beside "
+                "--emg"
+            )
 
 
 def _has_emg(names: Iterable[str]) -> bool:

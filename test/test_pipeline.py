@@ -127,6 +127,13 @@ def test_nothing_to_run_says_what_to_give() -> None:
         Pipeline.from_config(components=Request())
 
 
+def test_an_avatar_without_a_face_to_follow_is_told_what_makes_one() -> None:
+    with pytest.raises(
+        InputError, match=r"avatar: nothing in this graph makes a face.*--mapping FILE beside"
+    ):
+        Pipeline.from_config(components=Request(emg="performer:7", avatars=("vmc://127.0.0.1:39539",)))
+
+
 def test_files_play_by_the_clock_only_where_somebody_watches() -> None:
     assert not Pipeline.from_config(components=Request(camera="video:face.mp4")).live
     driven = Pipeline.from_config(
