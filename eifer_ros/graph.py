@@ -26,12 +26,14 @@ COMPONENTS: dict[str, str] = {
 
 SOURCES: dict[str, str] = {
     "performer": "",
-    "webcam": "webcam:0",
+    "webcam": "",
     "video": "video:",
     "realsense": "realsense",
     "topic": "",
 }
-"""Where a launched pipeline takes its pictures from, with the address of its camera; empty where it has none."""
+"""Where a launched pipeline takes its pictures from, with the address of its camera; empty where it has
+none, or where the parameter file says it.
+"""
 
 HARDWARE_OUTPUTS = ("avatar", "animatronic")
 """What somebody watches move: these run by the clock."""

@@ -47,8 +47,9 @@ def compose(context: LaunchContext) -> list[Any]:
     params_file = launching.params_file(context)
     components = combination(context, source)
     given: dict[str, Any] = {}
-    if "camera" in components:
-        given["camera.url"] = camera_address(context, source)
+    address = camera_address(context, source) if "camera" in components else ""
+    if address:
+        given["camera.url"] = address
     if launching.is_true(context, "micro"):
         given["reconstruction.micro"] = True
     remapped: dict[str, str] = {}
@@ -105,7 +106,7 @@ def generate_launch_description() -> LaunchDescription:
             launching.argument(
                 "camera",
                 "",
-                "address of the camera, such as webcam:1 or video:/data/face.mp4; empty: the usual of source",
+                "address of the camera, such as webcam:1 or video:/data/face.mp4; empty: the usual of source, for webcam that of the parameter file",
             ),
             launching.argument(
                 "image_topic", "/camera/camera/color/image_raw", "source:=topic: the driver's pictures"
