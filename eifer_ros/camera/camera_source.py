@@ -47,7 +47,7 @@ class Camera(Source):
         self._set_up = False
 
     def setup(self) -> None:
-        """See the source's `setup`."""
+        """Open the device or the file; what is wrong with it is raised here."""
         self._source.setup()
         self._set_up = True
 
@@ -77,11 +77,11 @@ class Camera(Source):
         self._source.stop()
 
     def reset(self) -> None:
-        """See the source's `reset`."""
+        """Forget the stream; the device stays open."""
         self._source.reset()
 
     def health(self) -> Health:
-        """See the source's `health`."""
+        """What the device says of itself, with its address."""
         health = self._source.health() if self._set_up else Health(Level.STALE, "not open")
         health.values.setdefault("source", self.config.url)
         return health

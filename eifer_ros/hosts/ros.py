@@ -247,7 +247,7 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
     # ------------------------------------------------------------ transitions
 
     def on_configure(self, state: Any) -> Any:
-        """See the module's first lines."""
+        """Read the parameters and build component, publishers and subscriptions."""
         self.configuring = True
         try:
             self._configure()

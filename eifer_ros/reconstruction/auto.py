@@ -36,7 +36,7 @@ _TIMES = 2
 
 
 class AutoEstimator:
-    """See `Estimator`. `name` is the way of the moment, `reason` why."""
+    """Reads bare faces by landmarks and covered ones by the encoder. `name` is the method of the moment, `reason` why."""
 
     config_type = EstimatorConfig
 
@@ -99,7 +99,7 @@ class AutoEstimator:
         self.reset()
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
-        """See `Estimator`."""
+        """The face in `frame` by the method of the moment; None where there is none."""
         self.run_deferred_check()
         self._since += elapsed_s
         searched = self.sensors.counts.searched + self.landmarks.counts.searched

@@ -61,7 +61,7 @@ class SwitchableReconstruction(Component):
         return self._inner.handle(port, item)
 
     def set_subscribed(self, subscribed: frozenset[str]) -> None:
-        """See `Component`."""
+        """Keep what is subscribed to; a page that shows the restored face adds that."""
         self._subscribed = subscribed
         self._inner.set_subscribed(self._needed())
 

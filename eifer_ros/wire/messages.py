@@ -94,7 +94,7 @@ class RosbagsFamily:
     """
 
     def make(self, type_name: str, **fields: Any) -> Any:
-        """See `Family.make`.
+        """A message of `type_name`; every field must be named.
 
         Raises WireError for an unknown or missing field, a wrong size or an exceeded bound.
         """
@@ -141,7 +141,7 @@ class RosidlFamily:
     """
 
     def make(self, type_name: str, **fields: Any) -> Any:
-        """See `Family.make`."""
+        """A message of `type_name`; every field must be named."""
         cls = ros_class(type_name)
         types: dict[str, str] = cls.get_fields_and_field_types()
         _check_names(type_name, types, fields)

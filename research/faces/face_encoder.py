@@ -84,7 +84,7 @@ class FaceEncoder(nn.Module):  # type: ignore[misc, unused-ignore]
         return self.mix(self.squeeze(self.trunk((picture - 0.45) * 4.0)))
 
     def forward(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See the class."""
+        """(N, 3, SIZE, SIZE) RGB 0..1 to the outputs named in the class."""
         expression, log_std, flat, six, shape, readable = torch.split(
             self.heads(self.features(picture)), self.sizes, dim=1
         )

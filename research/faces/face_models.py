@@ -100,7 +100,7 @@ class OpenFace(FaceModel):
         self.register_buffer("rows", torch.tensor(POINTS, device=head.device), persistent=False)
 
     def read(self, picture: torch.Tensor) -> Estimate:
-        """See `FaceModel`."""
+        """Pictures (B, 3, H, H), 0..1, on the open head."""
         outputs = self.encode(picture, OPEN_SIZE)
         lower: torch.Tensor = self.lower
         upper: torch.Tensor = self.upper
@@ -127,7 +127,7 @@ class SmirkFace(FaceModel):
         )
 
     def read(self, picture: torch.Tensor) -> Estimate:
-        """See `FaceModel`.
+        """Pictures (B, 3, H, H), 0..1, on a FLAME head.
 
         FLAME turns about its root joint; SMIRK's camera is orthographic over a crop of -1..1, y up.
         """

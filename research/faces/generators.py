@@ -217,7 +217,7 @@ class FullGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
         self.out = nn.Conv2d(width, 4, 1)
 
     def forward(self, features: torch.Tensor, base: torch.Tensor | None = None) -> Translation:
-        """As `LiveGenerator.forward`."""
+        """From features (N, in_channels, H, W) and, where it is not their first three channels, the picture to change."""
         picture = _base_of(features, base)
         skips = []
         x = features

@@ -230,7 +230,7 @@ def train(shards: Path, folder: Path, plan: Plan, start: Path | None = None) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Command line: train on shards, or export a run."""
     options = parser(__doc__, Plan)
     options.add_argument("shards", type=Path)
     options.add_argument("run", type=Path)

@@ -147,7 +147,7 @@ class Restorer(nn.Module):  # type: ignore[misc, unused-ignore]
         self.generator = LiveGenerator(3, width, dense=True)
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See the class."""
+        """(N, 3, H, W) RGB 0..1 to the picture without sensors and the logits of the mask."""
         paint, logits = self.generator.paint((picture - 0.45) * 4.0)
         return composite(picture, paint, occlusion(logits)), logits
 
@@ -442,7 +442,7 @@ def export(restorer: Restorer, head: HeadModel, path: Path, about: dict[str, obj
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Command line: train on shards, export a run, or draw its sheet."""
     options = parser(__doc__, Plan)
     options.add_argument("shards", type=Path)
     options.add_argument("run", type=Path)

@@ -172,7 +172,7 @@ class SmirkEncoder(nn.Module):  # type: ignore[misc, unused-ignore]
         self.expression_encoder = _Branch(LARGE, LARGE_WIDTH, "expression_layers", n_expression + 5)
 
     def forward(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See the class."""
+        """(N, 3, H, W) RGB 0..1 to the outputs named in the class."""
         pose, rest = self.pose_encoder(picture), self.expression_encoder(picture)
         n = self.n_expression
         jaw = torch.cat([torch.relu(rest[:, n + 2 : n + 3]), torch.clamp(rest[:, n + 3 :], -0.2, 0.2)], dim=1)

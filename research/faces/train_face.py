@@ -18,7 +18,7 @@ from research.faces.phase_one import Settings
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """See the module."""
+    """Command line of the training under sensors (EIFER, phase 1)."""
     options = parser(__doc__, FaceRun, Settings, prog=prog)
     options.add_argument(
         "--loss",

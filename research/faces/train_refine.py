@@ -16,7 +16,7 @@ from research.faces.train_face import steps_of
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """See the module."""
+    """Command line of the refinement on bare pictures."""
     options = parser(__doc__, PictureRun, Refinement, prog=prog)
     options.add_argument("--json", action="store_true", help="print the result as JSON")
     values = options.parse_args(arguments)

@@ -729,7 +729,7 @@ def gather(participants: Sequence[int], minutes: float, *, drawn: bool = True, s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Command line: simulate, train, and write the spotter's networks."""
     options = parser(__doc__, People)
     options.add_argument("out", type=Path, help="where the networks go (.onnx)")
     options.add_argument("--weights", type=Path, help="train nothing: write this older .npz as ONNX")

@@ -768,7 +768,7 @@ def _version() -> str:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """See the module."""
+    """Command line: build the open head from its sources."""
     how = settings_of(Build, parser(__doc__, Build, prog=prog).parse_args(arguments))
     with bar("building", False) as progress:
         head = build(

@@ -43,11 +43,11 @@ class EmgInput(Source):
         self.live = self._source.live
 
     def setup(self) -> None:
-        """As the source's own."""
+        """Connect to the amplifier or open the file."""
         self._source.setup()
 
     def produce(self) -> Iterator[Emission]:
-        """As the source's own."""
+        """Channel information, then chunks of raw samples in V, until the source ends or `stop` is called."""
         yield from self._source.produce()
 
     def pace(self) -> None:
@@ -56,19 +56,19 @@ class EmgInput(Source):
         self.live = self._source.live
 
     def stop(self) -> None:
-        """As the source's own."""
+        """End `produce`; from any thread."""
         self._source.stop()
 
     def reset(self) -> None:
-        """As the source's own."""
+        """Forget the stream; the connection stays."""
         self._source.reset()
 
     def health(self) -> Health:
-        """As the source's own, with the address."""
+        """What the source says of itself, with its address."""
         health = self._source.health()
         health.values.setdefault("source", self.config.url)
         return health
 
     def close(self) -> None:
-        """As the source's own."""
+        """Let go of the device."""
         self._source.close()

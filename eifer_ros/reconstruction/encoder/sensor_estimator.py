@@ -127,7 +127,7 @@ class SensorEstimator:
         self._tracker.follow(frame.image, crop_of(landmarks.points[list(POINTS), :2]))
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
-        """See `Estimator`."""
+        """The face in `frame`, read by the encoder; None where there is none."""
         start = time.perf_counter()
         self.reading = reading = self._tracker.track(frame.image)
         located = time.perf_counter()

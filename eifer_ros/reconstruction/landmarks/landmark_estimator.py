@@ -78,7 +78,7 @@ class LandmarkEstimator:
         self._tracker.follow(frame.image, landmarks.points)
 
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
-        """See `Estimator`."""
+        """The face in `frame`, fitted to its landmarks; None where there is none."""
         start = time.perf_counter()
         landmarks = self._tracker.track(frame.image)
         located = time.perf_counter()
