@@ -32,11 +32,14 @@ from eifer_ros.workflows.exports import export
 from eifer_ros.workflows.imports import import_emg
 from eifer_ros.workflows.simulate import simulate_recording
 
-PEOPLE, SESSIONS, MINUTES = 37, 4, 7.0
+PEOPLE = 37
+SESSIONS = 4
+MINUTES = 7.0
 """MaM: 36 participants and the author, four sessions; eleven movements of 22 s and 24 emotions of 6 s are 6.4
 minutes, rounded up.
 """
-CHANNELS, RATE = 22, 4096.0
+CHANNELS = 22
+RATE = 4096.0
 
 
 def round_trips(folder: Path, quick: bool) -> None:

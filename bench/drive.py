@@ -82,7 +82,8 @@ def avatar_channels_wrong(quick: bool) -> int:
     receivers = _receivers()
     rng = np.random.default_rng(0)
     trials = 20 if quick else 300
-    wrong = checked = 0
+    wrong = 0
+    checked = 0
     for protocol, limit in (
         ("vmc", 1 / 255),
         ("vrchat", 1 / 255),
@@ -158,8 +159,10 @@ def joint_figures(quick: bool) -> None:
     )
     low, high = (np.array([joint.range[k] for joint in joints]) for k in (0, 1))
     dt = 1 / animatronic.map.config.rate_hz
-    took, track = [], []
-    now, weights = T0, np.zeros(52)
+    took = []
+    track = []
+    now = T0
+    weights = np.zeros(52)
     for i in range(1500 if quick else 15000):
         now += NS // 50
         if i % 25 == 0:
@@ -197,7 +200,8 @@ def emotion_pose(name: str) -> F64:
     when fed one emotion.
     """
     animatronic = _driven()
-    now, last = T0, animatronic.solver.neutral
+    now = T0
+    last = animatronic.solver.neutral
     for _ in range(50 * 5):
         now += NS // 50
         list(animatronic.handle("face/fused", face_state(expression(EMOTIONS[name]), now)))

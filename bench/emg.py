@@ -20,7 +20,9 @@ from eifer_ros.emg.emg_processing import EmgConfig, EmgProcessing
 from eifer_ros.emg.filters import EnvelopeFilter
 from eifer_ros.types import NS, EmgChunk
 
-RATE, CHANNELS, HOP = 4096.0, 64, 41
+RATE = 4096.0
+CHANNELS = 64
+HOP = 41
 START = 1_800_000_000 * NS
 PEER = Path(tempfile.gettempdir()) / "eifer_peer_libemg"
 """LibEMG pins numpy below 2, so it lives in an environment of its own."""

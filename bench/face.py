@@ -105,7 +105,8 @@ def simulated(quick: bool) -> None:
 
 def _ratios(by: dict[tuple[str, str], Scores], found: Sequence[Scores], participants: int) -> None:
     judged = f"{participants} people"
-    closure, alone = gap_closure(found), gap_closure(found, "expression_mm")
+    closure = gap_closure(found)
+    alone = gap_closure(found, "expression_mm")
     report(
         "face_gap_closure",
         closure if np.isfinite(closure) else None,
@@ -118,7 +119,9 @@ def _ratios(by: dict[tuple[str, str], Scores], found: Sequence[Scores], particip
         f"of the gap, expression alone, {judged}",
         participants,
     )
-    mine, own, bare = by.get(("E_S", "sensors")), by.get(("E_S", "bare")), by.get(("E_N", "bare"))
+    mine = by.get(("E_S", "sensors"))
+    own = by.get(("E_S", "bare"))
+    bare = by.get(("E_N", "bare"))
     other = by.get(("E_N", "sensors"))
     report(
         "face_expression_r_ratio",

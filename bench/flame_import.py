@@ -29,9 +29,12 @@ def flame_import_max_error(quick: bool = False) -> float:
         import_flame(made.write(Path(folder) / "generic_model.pkl", arrays), out, "flame")
         head = HeadModel.load(out)
     rng = np.random.default_rng(0)
-    worst, trials = 0.0, 10 if quick else 100
+    worst = 0.0
+    trials = 10 if quick else 100
     for _ in range(trials):
-        shape, expression, pose = rng.normal(size=300), rng.normal(size=100), rng.normal(size=(5, 3)) * 0.35
+        shape = rng.normal(size=300)
+        expression = rng.normal(size=100)
+        pose = rng.normal(size=(5, 3)) * 0.35
         pose[0] = 0.0
         wanted = made.dense_reference(arrays, shape, expression, pose)
         got = head.vertices(shape, expression, neck=pose[1], jaw=pose[2], eyes=pose[3:])

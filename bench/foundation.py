@@ -40,7 +40,8 @@ def rigid_errors(estimate: np.ndarray, truth: np.ndarray, scaled: bool = False) 
     """(N,) distances after the best rotation and shift (and scale) of `estimate` (N, 3) onto `truth` (Kabsch
     1976, Umeyama 1991).
     """
-    a, b = estimate - estimate.mean(axis=0), truth - truth.mean(axis=0)
+    a = estimate - estimate.mean(axis=0)
+    b = truth - truth.mean(axis=0)
     u, values, vt = np.linalg.svd(a.T @ b)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     scale = (values * sign).sum() / (a**2).sum() if scaled else 1.0
@@ -185,7 +186,10 @@ def run_video(component: Component, path: Path, limit: int | None = None) -> dic
     """
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-    latencies, residuals, tracked, total = [], [], 0, 0
+    latencies = []
+    residuals = []
+    tracked = 0
+    total = 0
     begin = time.perf_counter()
     while limit is None or total < limit:
         good, image = capture.read()

@@ -45,8 +45,10 @@ MODELS = {
     "mlp": FitSettings(kind="mlp"),
     "tcn": FitSettings(kind="tcn"),
 }
-CAMERA_HZ, CAMERA_LATENCY_S = 30.0, 0.040
-BLIND_EVERY_S, BLIND_S = 15.0, 5.0
+CAMERA_HZ = 30.0
+CAMERA_LATENCY_S = 0.040
+BLIND_EVERY_S = 15.0
+BLIND_S = 5.0
 MARGIN_S = 0.3
 """Rest that counts as part of a movement on either side when muscles are judged."""
 DELAY_S = filter_delay_s("live")
@@ -170,7 +172,8 @@ def record(participant: Participant, length_s: float, seed: int) -> Recorded:
 
 def _activity(participant: Participant, processing: EmgProcessing, length_s: float, chunk: int) -> Any:
     """(activity, chunk that completed it) in order."""
-    names, total = participant.channel_info().channels, participant.sample_index(length_s)
+    names = participant.channel_info().channels
+    total = participant.sample_index(length_s)
     for first in range(0, total, chunk):
         samples = participant.samples(first, min(chunk, total - first))
         item = EmgChunk(
@@ -195,13 +198,15 @@ def camera_faces(
     steps = rng.standard_normal(clean.shape)
     for row in range(1, len(slow)):
         slow[row] = keep * slow[row - 1] + np.sqrt(1 - keep**2) * steps[row]
-    gain, offset = 1 + noise * rng.normal(0.0, 0.05, 52), noise * np.abs(rng.normal(0.0, 0.015, 52))
+    gain = 1 + noise * rng.normal(0.0, 0.05, 52)
+    offset = noise * np.abs(rng.normal(0.0, 0.015, 52))
     seen = np.clip(
         clean * gain + offset + noise * (0.025 * slow + rng.normal(0.0, 0.02, clean.shape)), 0.0, 1.0
     ).astype(np.float32)
     names = participant.head.expression_names
     lids = [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]
-    none, std = np.zeros(3, np.float32), np.full(52, max(0.035 * noise, 0.005), np.float32)
+    none = np.zeros(3, np.float32)
+    std = np.full(52, max(0.035 * noise, 0.005), np.float32)
     return [
         FaceState(
             participant.stamp(float(at)),
@@ -276,7 +281,8 @@ def _judged(mapping: Mapping, held: Series, mean_face: Any, recorded: Recorded) 
     """Correlation and R2 of moving coefficients, vertex errors by region and by movement."""
     clean = mapping.trust.apply(held.activation, held.quality)
     features, truth, rows = training_pairs(held, mapping.emg2exp.spec, clean, held.face)
-    predicted, truth = mapping.emg2exp.predict(features)[:, :52], truth[:, :52]
+    predicted = mapping.emg2exp.predict(features)[:, :52]
+    truth = truth[:, :52]
     moving = (truth.std(axis=0) > 0.03) & mapping.emg2exp.learnt[:52]
     r, r2 = scores(truth[:, moving], predicted[:, moving])
     head = recorded.person.head
@@ -287,10 +293,8 @@ def _judged(mapping: Mapping, held: Series, mean_face: Any, recorded: Recorded) 
     ours = _without_gaze(predicted, truth, head)
     for region in REGIONS:
         basis = displacement_basis(head, region)
-        error, base = (
-            vertex_error_mm(basis, ours[thin], truth[thin]),
-            vertex_error_mm(basis, still[thin], truth[thin]),
-        )
+        error = vertex_error_mm(basis, ours[thin], truth[thin])
+        base = vertex_error_mm(basis, still[thin], truth[thin])
         regions[region] = float(error.mean()), float(base.mean())
     times = held.times[rows][thin] + seconds(held.start - recorded.person.start)
     for take in recorded.person.script.takes(0.0, float(recorded.times[-1])):
@@ -343,7 +347,8 @@ def _muscles(mapping: Mapping, seen: Series, first: Recorded, second: Recorded) 
     )
     times = seen.times[rows] + mapping.exp2emg.spec.ahead_s + seconds(seen.start - second.person.start)
     truth = np.stack([np.interp(times, second.times, column) for column in _true_envelopes(second).T], axis=1)
-    rho, error = [], []
+    rho = []
+    error = []
     for take in second.person.script.takes(0.0, float(second.times[-1])):
         inside = (times >= take.start_s - MARGIN_S) & (times < take.end_s + MARGIN_S)
         if inside.sum() < 50 or take.label in ("Face-At-Rest", "Conversation", "Free"):
@@ -359,7 +364,8 @@ def _lags(recorded: Recorded, calibration: Calibration, seed: int) -> float:
 
     The muscles stay the same.
     """
-    participant, worst = recorded.person, 0.0
+    participant = recorded.person
+    worst = 0.0
     for number, lag_s in enumerate(LAGS_S):
         other = Participant(
             participant.seed, participant.session, lag_s=lag_s, emg_mode=participant._emg_mode
@@ -487,16 +493,15 @@ def _timing(seed: int, length: float) -> None:
         mapping.emg2exp.predict_one(row)
         took.append(time.perf_counter() - start)
     report("predict_ms", 1e3 * float(np.median(took)), "ms, median", len(took))
-    processing, component = (
-        EmgProcessing(EmgConfig(scheme="fridlund")),
-        MuscleMapping(MappingConfig(), mapping),
-    )
+    processing = EmgProcessing(EmgConfig(scheme="fridlund"))
+    component = MuscleMapping(MappingConfig(), mapping)
     for each in (processing, component):
         each.setup()
     processing.use_calibration(calibration)
     late = []
     participant = recorded.person
-    names, chunk = participant.channel_info().channels, 20
+    names = participant.channel_info().channels
+    chunk = 20
     for first in range(0, participant.sample_index(30.0), chunk):
         item = EmgChunk(
             participant.stamp(first / participant.true_rate_hz),

@@ -30,7 +30,8 @@ from eifer_ros.simulation.micro_expressions import MicroEvent
 from eifer_ros.simulation.participant import Participant
 from eifer_ros.types import F32, F64, FaceState, Frame
 
-LEAD_S, TAIL_S = 0.8, 0.05
+LEAD_S = 0.8
+TAIL_S = 0.05
 INTENSITY = (0.08, 0.12)
 """What counts as 10 %."""
 
@@ -153,7 +154,8 @@ def removed() -> Iterator[tuple[str, Modules]]:
 def per_vertex(quick: bool) -> None:
     """`micro_motion_error_ratio`, `micro_motion_r`, and the same with each module removed."""
     head = load_head()
-    skin, static = FaceSkin.of(head), Static(head)
+    skin = FaceSkin.of(head)
+    static = Static(head)
     clips = [one for who in people(quick) if (one := clip(static, skin, *who)) is not None]
     still = [(static_motion(head, skin, one), true_motion(one), np.array(one.during)) for one in clips]
     base = [rms_mm((s - t)[d]) for s, t, d in still]
@@ -161,7 +163,8 @@ def per_vertex(quick: bool) -> None:
     for name, modules in removed():
         if quick and name not in ("all",):
             continue
-        errors, rs = [], []
+        errors = []
+        rs = []
         for one, (_, true, during) in zip(clips, still, strict=True):
             found = motion(head, skin, one, modules)
             errors.append(rms_mm((found - true)[during]))
@@ -206,10 +209,12 @@ def still_head(quick: bool) -> None:
     sways, the face rests.
     """
     head = load_head()
-    skin, static = FaceSkin.of(head), Static(head)
+    skin = FaceSkin.of(head)
+    static = Static(head)
     chosen = PARTICIPANTS[:2] if quick else PARTICIPANTS[:6]
     for figure, sways in (("micro_still_mm", False), ("micro_sway_mm", True)):
-        found, rate_hz = [], 100.0
+        found = []
+        rate_hz = 100.0
         for number, seed in enumerate(chosen):
             participant = Participant(seed, 0, program="rest", sensors=number % 2 == 0)
             estimator = MicroMotionEstimator(head)
@@ -244,7 +249,8 @@ def _posed(participant: Participant, face: FaceState, pose_s: float, time_s: flo
 def speed(quick: bool) -> None:
     """`micro_ms`: what the motion estimator adds to a picture."""
     head = load_head()
-    skin, static = FaceSkin.of(head), Static(head)
+    skin = FaceSkin.of(head)
+    static = Static(head)
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -255,7 +261,8 @@ def speed(quick: bool) -> None:
         assert one is not None
         estimator = MicroMotionEstimator(head)
         estimator.warm_up()
-        walls, cpus = [], []
+        walls = []
+        cpus = []
         for turn in range(1 if quick else 3):
             for frame, state in zip(one.frames, one.states, strict=True):
                 cpu = time.process_time()
@@ -284,7 +291,8 @@ def picture(quick: bool) -> None:
     if not out or quick:
         return
     head = load_head()
-    skin, static = FaceSkin.of(head), Static(head)
+    skin = FaceSkin.of(head)
+    static = Static(head)
     rows = []
     for seed, rate_hz, sensors in people(False)[:4]:
         one = clip(static, skin, seed, rate_hz, sensors)
@@ -302,7 +310,8 @@ def _row(
     apex = int(np.argmax(np.where(one.during, (true**2).sum(axis=(1, 2)), 0.0)))
     fields = (true[apex], motion(head, skin, one, Modules())[apex], static_motion(head, skin, one)[apex])
     top = float(np.percentile(np.linalg.norm(fields[0], axis=1), 99))
-    state, K = one.states[apex], one.frames[apex].intrinsics
+    state = one.states[apex]
+    K = one.frames[apex].intrinsics
     assert K is not None
     image = one.frames[apex].image
     tiles = [image[:, 80:560]]

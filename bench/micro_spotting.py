@@ -34,7 +34,9 @@ FPS = 200.0
 STATIC_EVERY = 8
 SLOW_EVERY = 6
 """Every sixth of 200 pictures a second: a camera of 33."""
-BEGIN_S, SETTLE_S, TAIL_S = 4.0, 3.2, 0.5
+BEGIN_S = 4.0
+SETTLE_S = 3.2
+TAIL_S = 0.5
 CHUNK = 41
 
 
@@ -66,7 +68,8 @@ def activity(participant: Participant, begin_s: float, end_s: float) -> Iterator
     component = EmgProcessing(EmgConfig())
     component.setup()
     electrodes = participant.electrodes
-    first, last = participant.sample_index(begin_s - 2.0), participant.sample_index(end_s + 0.5)
+    first = participant.sample_index(begin_s - 2.0)
+    last = participant.sample_index(end_s + 0.5)
     for number, start in enumerate(range(first, last, CHUNK)):
         stamp = participant.stamp(start / participant.true_rate_hz)
         samples = participant.samples(start, min(CHUNK, last - start))
@@ -125,8 +128,11 @@ def watch(seed: int, program: str, seconds: float) -> dict[str, Counts]:
     """One person, drawn: picture alone, picture and muscles, and a camera of 33 pictures a second."""
     participant = Participant(seed, program=program, size=SIZE)
     end_s = BEGIN_S + seconds
-    alone, slow, fused = spotter(use_emg=False), spotter(use_emg=False), spotter()
-    fast_motion, slow_motion = MicroMotionEstimator(participant.head), MicroMotionEstimator(participant.head)
+    alone = spotter(use_emg=False)
+    slow = spotter(use_emg=False)
+    fused = spotter()
+    fast_motion = MicroMotionEstimator(participant.head)
+    slow_motion = MicroMotionEstimator(participant.head)
     given: dict[str, list[FaceEvent]] = {"vision": [], "fused": [], "vision_33hz": []}
     muscles = activity(participant, BEGIN_S, end_s)
     waiting = next(muscles, None)
@@ -148,7 +154,8 @@ def watch(seed: int, program: str, seconds: float) -> dict[str, Counts]:
                 given[name] += feed(listener, "face/displacement", result.field(participant.head))
     for item in muscles:
         given["fused"] += feed(fused, "emg/activity", item)
-    first, last = BEGIN_S + SETTLE_S, end_s - TAIL_S
+    first = BEGIN_S + SETTLE_S
+    last = end_s - TAIL_S
     counts = {}
     for sense, events in given.items():
         counts[sense] = Counts()
@@ -161,13 +168,15 @@ def watch(seed: int, program: str, seconds: float) -> dict[str, Counts]:
 def feel(seed: int, program: str, seconds: float) -> dict[str, Counts]:
     """One person, the muscles alone."""
     participant = Participant(seed, program=program, sensors=False)
-    component, end_s = spotter(), BEGIN_S + seconds
+    component = spotter()
+    end_s = BEGIN_S + seconds
     given = [
         event
         for item in activity(participant, BEGIN_S, end_s)
         for event in feed(component, "emg/activity", item)
     ]
-    first, last = BEGIN_S + SETTLE_S, end_s - TAIL_S
+    first = BEGIN_S + SETTLE_S
+    last = end_s - TAIL_S
     counts = Counts()
     counts.add(
         given, true_muscle_events(participant, first, last), participant.stamp(first), participant.stamp(last)

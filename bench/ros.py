@@ -148,8 +148,10 @@ class _Subscriptions:
     def __init__(self) -> None:
         self.stamps: dict[str, list[int]] = defaultdict(list)
         self.faces: dict[int, float] = {}
-        self.samples = self.lost_samples = 0
-        self.span_s = self.cores = float("nan")
+        self.samples = 0
+        self.lost_samples = 0
+        self.span_s = float("nan")
+        self.cores = self.span_s
         self.counting = False
         self._next: int | None = None
 

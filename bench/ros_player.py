@@ -106,29 +106,34 @@ def _pictures(folder: Path, stop: threading.Event, publishers: dict[str, Any]) -
         for wire in conversions.frame_to_wire(frame, "camera/image_raw")
     }
     image = made["camera/image_raw"]
-    begin, size = image.index(pictures[0].tobytes()[:64]), pictures[0].nbytes
+    begin = image.index(pictures[0].tobytes()[:64])
+    size = pictures[0].nbytes
     course = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
-    due, number = time.monotonic(), 0
+    due = time.monotonic()
+    number = 0
     while not stop.wait(max(due - time.monotonic(), 0.0)):
         image[begin : begin + size] = pictures[course[number % len(course)]].data
         stamp = np.array(divmod(time.time_ns(), 10**9), np.uint32).tobytes()
         for topic, publisher in publishers.items():
             made[topic][4:12] = stamp
             publisher.publish(bytes(made[topic]))
-        due, number = due + 1.0 / FPS, number + 1
+        due = due + 1.0 / FPS
+        number = number + 1
 
 
 def _emg(folder: Path, stop: threading.Event, publisher: Any) -> None:
     samples = np.load(folder / "emg.npy")
     names = tuple((folder / "names.txt").read_text().split("\n"))
     whole = len(samples) // CHUNK
-    due, number = time.monotonic(), 0
+    due = time.monotonic()
+    number = 0
     while not stop.wait(max(due - time.monotonic(), 0.0)):
         start = number % whole * CHUNK
         taken = time.time_ns() - round(CHUNK / RATE_HZ * 1e9)  # a packet leaves when its last sample is there
         chunk = EmgChunk(taken, RATE_HZ, names, samples[start : start + CHUNK], number * CHUNK)
         publisher.publish(messages.serialise(conversions.to_wire(chunk, "emg/raw")[0].message))
-        due, number = due + CHUNK / RATE_HZ, number + 1
+        due = due + CHUNK / RATE_HZ
+        number = number + 1
 
 
 if __name__ == "__main__":

@@ -141,7 +141,8 @@ def _page(quick: bool) -> None:
             bench.report(figure, None, unit, 0)
         return
     seconds = 8.0 if quick else 60.0
-    scene, stop = Scene(), threading.Event()
+    scene = Scene()
+    stop = threading.Event()
     folder = Path(tempfile.mkdtemp())
     viewer = Viewer(ViewConfig(port=0))
     viewer.start()
@@ -180,7 +181,8 @@ def _page(quick: bool) -> None:
 
 def _load(stop: threading.Event, seconds: float) -> float:
     """Share of a core this process takes."""
-    start, cpu = time.monotonic(), time.process_time()
+    start = time.monotonic()
+    cpu = time.process_time()
     stop.wait(seconds)
     return (time.process_time() - cpu) / (time.monotonic() - start)
 
@@ -194,7 +196,8 @@ def _report(quick: bool) -> None:
             folder / "session", session={"participant": "bench"}, wait=True, min_free_bytes=1 << 20
         ) as bag:
             for step in range(round(6000 * minutes)):
-                t, stamp = step / 100, T0 + step * NS // 100
+                t = step / 100
+                stamp = T0 + step * NS // 100
                 bag.write("emg/activity", scene.muscles(stamp, t))
                 bag.write("face/fused", scene.face(stamp, t, FaceOrigin.FUSED))
                 bag.write("face/emg", scene.face(stamp, t, FaceOrigin.EMG))

@@ -292,7 +292,8 @@ class DeviceClock:
         if self._last_out is not None:
             if self._follow is not None:
                 step = max(counter - self._follow, 0.0) * self.tick_s * NS
-                slowest, fastest = math.ceil(step * (1 - _MAX_SLEW)), math.floor(step * (1 + _MAX_SLEW))
+                slowest = math.ceil(step * (1 - _MAX_SLEW))
+                fastest = math.floor(step * (1 + _MAX_SLEW))
                 out = min(max(target, self._last_out + slowest), self._last_out + fastest)
             out = max(out, self._last_out + 1)
         self._follow = counter if self._follow is None else max(counter, self._follow)
@@ -332,7 +333,9 @@ class DeviceClock:
     def state(self) -> ClockState:
         """What is known at present; NaN before the first arrival."""
         # health is read from other threads than the one that observes: look at each part once
-        origin, bins, ordered = self._origin, list(self._bins), sorted(self._delays)
+        origin = self._origin
+        bins = list(self._bins)
+        ordered = sorted(self._delays)
         if origin is None or not bins or not ordered:
             return ClockState(math.nan, math.nan, math.nan, 0.0, self._jumps, 0)
         device_s = origin[0] * self.tick_s + self._x

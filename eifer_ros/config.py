@@ -203,10 +203,8 @@ def parameter_fields(model: type[BaseModel]) -> tuple[ParameterField, ...]:
             if schema.get("minLength")
             else ""
         )
-        low, high = (
-            schema.get("minimum", schema.get("exclusiveMinimum")),
-            schema.get("maximum", schema.get("exclusiveMaximum")),
-        )
+        low = schema.get("minimum", schema.get("exclusiveMinimum"))
+        high = schema.get("maximum", schema.get("exclusiveMaximum"))
         fields.append(
             ParameterField(
                 name,

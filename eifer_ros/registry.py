@@ -283,7 +283,8 @@ class Registry(Generic[T]):
         config_type = self.config_type(scheme)
         address, mark, query = rest.partition("?")
         if mark and os.path.exists(os.path.expanduser(rest)):
-            address, query = rest, ""
+            address = rest
+            query = ""
         values = dict(options)
         try:
             values |= config_type.from_address(address.strip())

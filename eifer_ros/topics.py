@@ -169,9 +169,17 @@ class Topic:
 
 # fmt: off
 def _table() -> tuple[Topic, ...]:
-    image, emg, state, latched, event = Standard.IMAGE, Standard.EMG, Standard.STATE, Standard.LATCHED, Standard.EVENT
-    camera, amplifier, host = Clock.CAMERA, Clock.AMPLIFIER, Clock.HOST
-    sensed, derived, never = Kept.SENSED, Kept.DERIVED, Kept.NEVER
+    image = Standard.IMAGE
+    emg = Standard.EMG
+    state = Standard.STATE
+    latched = Standard.LATCHED
+    event = Standard.EVENT
+    camera = Clock.CAMERA
+    amplifier = Clock.AMPLIFIER
+    host = Clock.HOST
+    sensed = Kept.SENSED
+    derived = Kept.DERIVED
+    never = Kept.NEVER
     #  name                           item                label                    qos      keep   lazy   clock      kept     prefer
     rows: tuple[tuple[str, str, str, Standard, bool, bool, Clock, Kept, int], ...] = (
         ("camera/image_raw",            "Frame",            "camera picture",        image,   False, False, camera,    never,   0),

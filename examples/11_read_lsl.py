@@ -39,7 +39,8 @@ except MissingExtra as error:
 sender = threading.Thread(target=send)
 if arguments.simulate:
     sender.start()
-received = lost = 0
+received = 0
+lost = 0
 for _, item in source.produce():
     if isinstance(item, EmgChannelInfo):
         print(f"{len(item.channels)} channels at {item.rate_hz:g} Hz")

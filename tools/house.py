@@ -129,7 +129,8 @@ class House:
 
     def z_buffers(self) -> tuple[list[str], list[str]]:
         """Functions that scan triangles row by row (numba), and functions that scatter the nearest (torch)."""
-        scans, scatters = [], []
+        scans = []
+        scatters = []
         for name, tree in self.trees.items():
             for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
                 where = f"{name}.{function.name}"

@@ -13,21 +13,22 @@ import math
 import sys
 from pathlib import Path
 
-SKIN, SKIN_DARK, WHITE, IRIS, BLACK, BROW, LIP, METAL, CHEEK = (
-    "0.90 0.74 0.63 1",
-    "0.82 0.64 0.54 1",
-    "0.96 0.96 0.95 1",
-    "0.16 0.42 0.55 1",
-    "0.05 0.04 0.05 1",
-    "0.26 0.16 0.10 1",
-    "0.74 0.27 0.27 1",
-    "0.45 0.47 0.50 1",
-    "0.92 0.62 0.55 1",
-)
+SKIN = "0.90 0.74 0.63 1"
+SKIN_DARK = "0.82 0.64 0.54 1"
+WHITE = "0.96 0.96 0.95 1"
+IRIS = "0.16 0.42 0.55 1"
+BLACK = "0.05 0.04 0.05 1"
+BROW = "0.26 0.16 0.10 1"
+LIP = "0.74 0.27 0.27 1"
+METAL = "0.45 0.47 0.50 1"
+CHEEK = "0.92 0.62 0.55 1"
 EYE = (0.058, 0.034, 0.022)
-EYE_RADIUS, LID_RADIUS = 0.017, 0.0195
+EYE_RADIUS = 0.017
+LID_RADIUS = 0.0195
 JAW_PIVOT = (0.0, 0.0, -0.020)
-MOUTH_X, UPPER_Z, LOWER_Z = 0.079, -0.0485, -0.0555
+MOUTH_X = 0.079
+UPPER_Z = -0.0485
+LOWER_Z = -0.0555
 BAR = 0.026
 
 parts: list[str] = []

@@ -117,7 +117,8 @@ def _topics() -> list[str]:
             rows = [(port.name, _port_type(port), note), *_companions(port)]
             for topic, kind, note in rows:
                 makers.setdefault(topic, []).append(part.name)
-                types[topic], notes[topic] = kind, note
+                types[topic] = kind
+                notes[topic] = note
     lines = ["## Topics", "", "| topic | type | made by | QoS offered | |", "|---|---|---|---|---|"]
     for topic in sorted(types):
         lines.append(
@@ -158,7 +159,8 @@ def parameters(model: type[Config]) -> list[str]:
         name = f"{field.name}.<name>" if field.kind == "numbers" else field.name
         unit = f" [{field.unit}]" if field.unit else ""
         when = "" if field.read_only else " *(run time)*"
-        allowed, description = _plain(field.constraint), _plain(field.description)
+        allowed = _plain(field.constraint)
+        description = _plain(field.description)
         lines.append(
             f"| `{name}` | {KINDS[field.kind]} | {_code(field.default)} | {allowed} | {description}{unit}{when} |"
         )

@@ -104,7 +104,10 @@ class Animatronic(Component):
         self._open = False
         self._preview_due: Stamp = 0
         self._ticked: Stamp | None = None
-        self.commands = self.accepted = self.dropped = self.repeated = 0
+        self.commands = 0
+        self.accepted = 0
+        self.dropped = 0
+        self.repeated = 0
         self._problem = ""
 
     def setup(self) -> None:

@@ -20,8 +20,12 @@ from ..types import F64
 from .joint_map import DriverConfig, JointMap, Servo
 
 # control table of the X series (e-manual.robotis.com): address, bytes
-OPERATING_MODE, TORQUE_ENABLE, BUS_WATCHDOG = (11, 1), (64, 1), (98, 1)
-PROFILE_VELOCITY, GOAL_POSITION, PRESENT_POSITION = (112, 4), (116, 4), (132, 4)
+OPERATING_MODE = (11, 1)
+TORQUE_ENABLE = (64, 1)
+BUS_WATCHDOG = (98, 1)
+PROFILE_VELOCITY = (112, 4)
+GOAL_POSITION = (116, 4)
+PRESENT_POSITION = (132, 4)
 COUNTS_PER_RAD = 4096 / (2 * math.pi)
 WATCHDOG_UNIT_S = 0.020
 VELOCITY_UNIT = 0.229 * 2 * math.pi / 60  # rad/s

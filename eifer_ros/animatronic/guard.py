@@ -134,7 +134,9 @@ class Guard:
         if self.state in (State.ACTIVE, State.HOLDING):
             return True
         if self.state == State.EASING:
-            self.state, self._releasing, self._slew_left = State.ACTIVE, False, 0
+            self.state = State.ACTIVE
+            self._releasing = False
+            self._slew_left = 0
             self._fresh_at = self._last_now
             return True
         start = self.limiter.position if self.state == State.RELEASED else self.neutral
@@ -142,7 +144,8 @@ class Guard:
             start = np.asarray(present, np.float64)
         self.limiter.reset(start)
         if self.state == State.DISARMED:  # what was wished for while disarmed may be old
-            self._target, self._fresh = self.neutral.copy(), False
+            self._target = self.neutral.copy()
+            self._fresh = False
         self._forget()
         self._slew_left = self._slew_steps
         self.state = State.ACTIVE
@@ -194,9 +197,11 @@ class Guard:
             self._fresh_at = None if self._fresh_at is None else min(self._fresh_at, now)
         self._last_now = now
         if self._fresh and self.state in (State.ACTIVE, State.HOLDING, State.EASING):
-            self._fresh, self._fresh_at = False, now
+            self._fresh = False
+            self._fresh_at = now
             if self.state == State.EASING and not self._releasing:
-                self.state, self._slew_left = State.ACTIVE, 0
+                self.state = State.ACTIVE
+                self._slew_left = 0
             elif self.state == State.HOLDING:
                 self.state = State.ACTIVE
         if self.state not in SENDING:
@@ -212,7 +217,8 @@ class Guard:
         steps = max(late, 0) // self._period + 1
         if steps > CATCH_UP:  # nothing was commanded for so long that the joints have come to rest
             self.limiter.halt()
-            self._due, steps = now, 1
+            self._due = now
+            steps = 1
         position: F64 | None = None
         for _ in range(steps):
             if self.state not in SENDING:

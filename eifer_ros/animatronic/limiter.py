@@ -25,7 +25,10 @@ class Limiter:
     def __init__(
         self, lower: F64, upper: F64, speed: F64, acceleration: F64, dt: float, smoothing_s: float
     ) -> None:
-        self.lower, self.upper, self.speed, self.acceleration = lower, upper, speed, acceleration
+        self.lower = lower
+        self.upper = upper
+        self.speed = speed
+        self.acceleration = acceleration
         self.dt = dt
         self.smoothing_s = smoothing_s
         self.reset(0.5 * (lower + upper))
@@ -38,7 +41,8 @@ class Limiter:
     def halt(self) -> None:
         """The joints have come to rest where they are (commands stopped coming)."""
         self.velocity = np.zeros_like(self.position)
-        self._v, self._a = self.velocity, self.velocity
+        self._v = self.velocity
+        self._a = self.velocity
 
     def step(self, target: F64, *, within_s: float | None = None, share: float = 1.0) -> F64:
         """The next (J,) positions towards `target`.
@@ -47,13 +51,17 @@ class Limiter:
         acceleration that may be used; it may rise at any time, and fall only while the joints stand still.
         """
         goal = np.clip(target, self.lower, self.upper)
-        speed, acceleration = share * self.speed, share * self.acceleration
+        speed = share * self.speed
+        acceleration = share * self.acceleration
         d = goal - self.position
         shortest = np.maximum(1.875 * np.abs(d) / speed, np.sqrt(5.774 * np.abs(d) / acceleration))
         T = np.maximum(shortest, max(self.smoothing_s if within_s is None else within_s, self.dt))
         x = self.dt / T
-        vT, aT = self._v * T, self._a * T * T
-        c3, c4, c5 = 10 * d - 6 * vT - 1.5 * aT, -15 * d + 8 * vT + 1.5 * aT, 6 * d - 3 * vT - 0.5 * aT
+        vT = self._v * T
+        aT = self._a * T * T
+        c3 = 10 * d - 6 * vT - 1.5 * aT
+        c4 = -15 * d + 8 * vT + 1.5 * aT
+        c5 = 6 * d - 3 * vT - 0.5 * aT
         moved = x * (vT + x * (0.5 * aT + x * (c3 + x * (c4 + x * c5))))
         wish = moved / self.dt
         velocity = self._limited(wish, speed, acceleration)
@@ -69,12 +77,14 @@ class Limiter:
     def brake(self) -> F64:
         """The next (J,) positions of the quickest stop."""
         velocity = self._limited(np.zeros_like(self.velocity), self.speed, self.acceleration)
-        self._v, self._a = velocity, np.zeros_like(velocity)
+        self._v = velocity
+        self._a = np.zeros_like(velocity)
         return self._advance(velocity)
 
     def _limited(self, wish: F64, speed: F64, acceleration: F64) -> F64:
         change = acceleration * self.dt
-        room_up, room_down = self.upper - self.position, self.position - self.lower
+        room_up = self.upper - self.position
+        room_down = self.position - self.lower
         high = np.minimum(speed, -change + np.sqrt(change**2 + 2 * acceleration * np.maximum(room_up, 0.0)))
         low = np.maximum(-speed, change - np.sqrt(change**2 + 2 * acceleration * np.maximum(room_down, 0.0)))
         velocity = np.minimum(np.maximum(wish, low), high)

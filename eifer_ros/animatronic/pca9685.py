@@ -17,8 +17,14 @@ from ..errors import ConfigError, DeviceError, MissingExtra
 from ..types import F64
 from .joint_map import DriverConfig, JointMap, Servo
 
-MODE1, MODE2, LED0_ON_L, ALL_LED_OFF_H, PRESCALE = 0x00, 0x01, 0x06, 0xFD, 0xFE
-SLEEP, AUTO_INCREMENT, RESTART = 0x10, 0x20, 0x80
+MODE1 = 0x00
+MODE2 = 0x01
+LED0_ON_L = 0x06
+ALL_LED_OFF_H = 0xFD
+PRESCALE = 0xFE
+SLEEP = 0x10
+AUTO_INCREMENT = 0x20
+RESTART = 0x80
 TOTEM_POLE = 0x04
 FULL_OFF = 0x10
 OSCILLATOR_HZ = 25_000_000.0

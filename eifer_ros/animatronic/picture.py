@@ -33,7 +33,8 @@ def primitive(visual: Visual, segments: int = 40) -> tuple[F64, np.ndarray]:
         ring = radius * np.column_stack([np.cos(around), np.sin(around)])
         low, high = (np.column_stack([ring, np.full(segments, s * length / 2)]) for s in (-1, 1))
         vertices = np.vstack([low, high, low, high, [[0, 0, -length / 2], [0, 0, length / 2]]])
-        i, j = np.arange(segments), (np.arange(segments) + 1) % segments
+        i = np.arange(segments)
+        j = (np.arange(segments) + 1) % segments
         n = segments
         faces = np.vstack(
             [
@@ -45,7 +46,8 @@ def primitive(visual: Visual, segments: int = 40) -> tuple[F64, np.ndarray]:
         )
     else:
         (radius,) = visual.size
-        rows, columns = segments // 2, segments
+        rows = segments // 2
+        columns = segments
         theta, phi = np.meshgrid(
             np.linspace(0, np.pi, rows + 1), np.linspace(0, 2 * np.pi, columns, endpoint=False), indexing="ij"
         )
@@ -55,7 +57,8 @@ def primitive(visual: Visual, segments: int = 40) -> tuple[F64, np.ndarray]:
         row, column = (
             part.ravel() for part in np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
         )
-        a, b = row * columns + column, row * columns + (column + 1) % columns
+        a = row * columns + column
+        b = row * columns + (column + 1) % columns
         faces = np.vstack(
             [np.column_stack([a, a + columns, b]), np.column_stack([b, a + columns, b + columns])]
         )
@@ -64,7 +67,9 @@ def primitive(visual: Visual, segments: int = 40) -> tuple[F64, np.ndarray]:
 
 def robot_mesh(robot: Urdf, positions: dict[str, float]) -> tuple[F32, np.ndarray, F32]:
     """Vertices (V, 3) in model axes, faces (F, 3) and colours (V, 3) of the whole robot."""
-    points, triangles, colours = [], [], []
+    points = []
+    triangles = []
+    colours = []
     count = 0
     for link, pose in robot.poses(positions).items():
         for visual in robot.visuals[link]:
@@ -95,7 +100,8 @@ def render(
     Twice oversampled.
     """
     vertices, faces, colours = robot_mesh(robot, positions)
-    width, height = 2 * size[0], 2 * size[1]
+    width = 2 * size[0]
+    height = 2 * size[1]
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2 if len(vertices) else np.zeros(3)
     span = float(np.ptp(vertices[:, 1])) if len(vertices) else 1.0
     focal = 0.92 * height * distance_m / span

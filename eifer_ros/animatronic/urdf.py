@@ -128,15 +128,18 @@ def load_urdf(path: Path) -> Urdf:
 
 
 def _joint(element: ET.Element, path: Path) -> UrdfJoint:
-    name, kind = element.get("name", ""), element.get("type", "")
+    name = element.get("name", "")
+    kind = element.get("type", "")
     parent, child, limit, mimic = (element.find(tag) for tag in ("parent", "child", "limit", "mimic"))
     if not name or parent is None or child is None:
         raise ConfigError(f"{path}: joint '{name}' lacks a name, a parent or a child")
     where = f"{path}: joint '{name}'"
-    lower = upper = 0.0
+    lower = 0.0
+    upper = 0.0
     velocity = float("nan")
     if kind == "continuous":
-        lower, upper = -np.inf, np.inf
+        lower = -np.inf
+        upper = np.inf
     if limit is not None:
         if kind in ("revolute", "prismatic"):
             lower, upper = (

@@ -76,7 +76,9 @@ class Avatar(Component):
         self._smooth = OneEuro(config.min_cutoff_hz, config.beta)
         self._last_received: dict[str, Stamp] = {}
         self._last: AvatarFace | None = None
-        self.faces = self.lost = self.broken = 0
+        self.faces = 0
+        self.lost = 0
+        self.broken = 0
         self._problem = ""
 
     def setup(self) -> None:
@@ -128,16 +130,20 @@ class Avatar(Component):
             retarget = self._map(state.head_model)
             weights, gaze = retarget(state), retarget.gaze(state)
         except ModelError as error:
-            self._problem, self.broken = str(error), self.broken + 1
+            self._problem = str(error)
+            self.broken = self.broken + 1
             return None
         posed = np.isfinite(state.head_pose).all()
         head = head_angles(state) if posed else np.zeros(3)
         if not (np.isfinite(weights).all() and np.isfinite(head).all() and np.isfinite(gaze).all()):
-            self._problem, self.broken = "a face held values that are not finite", self.broken + 1
+            self._problem = "a face held values that are not finite"
+            self.broken = self.broken + 1
             return None
         if self.config.smoothing:
             smooth = self._smooth(state.stamp, np.concatenate([weights, head, gaze.ravel()]))
-            weights, head, gaze = smooth[:52].astype(np.float32), smooth[52:55], smooth[55:].reshape(2, 2)
+            weights = smooth[:52].astype(np.float32)
+            head = smooth[52:55]
+            gaze = smooth[55:].reshape(2, 2)
         self.faces += 1
         position = state.head_pose[:3, 3] if posed else np.zeros(3)
         return AvatarFace(state.stamp, self._shape(weights), head, gaze, position)
@@ -185,14 +191,17 @@ class Avatar(Component):
     def health(self) -> Health:
         """Counters of faces and of each target."""
         values: dict[str, float | int | str] = {"faces": self.faces, "lost": self.lost, "broken": self.broken}
-        level, message = Level.OK, f"{self.faces} faces to {len(self.senders)} targets"
+        level = Level.OK
+        message = f"{self.faces} faces to {len(self.senders)} targets"
         for index, sender in enumerate(self.senders):
             health = sender.health()
             values |= {f"target{index}_{name}": value for name, value in health.values.items()}
             if health.level > level:
-                level, message = health.level, health.message
+                level = health.level
+                message = health.message
         if self._problem:
-            level, message = max(level, Level.WARN), self._problem
+            level = max(level, Level.WARN)
+            message = self._problem
         return Health(level, message, values)
 
     def close(self) -> None:

@@ -58,7 +58,9 @@ class OneEuro:
         return self._value.copy()
 
     def _start(self, stamp: Stamp, value: F64) -> F64:
-        self._stamp, self._value, self._slope = stamp, value.copy(), np.zeros_like(value)
+        self._stamp = stamp
+        self._value = value.copy()
+        self._slope = np.zeros_like(value)
         return value.copy()
 
 

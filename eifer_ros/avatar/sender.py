@@ -83,7 +83,10 @@ class Sender(ABC):
 
     def __init__(self, config: SenderConfig) -> None:
         self.rate_hz = config.rate_hz
-        self.sent = self.skipped = self.failed = self.bytes = 0
+        self.sent = 0
+        self.skipped = 0
+        self.failed = 0
+        self.bytes = 0
         self.last_error = ""
         self._due: Stamp | None = None
 

@@ -80,7 +80,8 @@ class Shaping:
         w = w * self.gain
         if self.symmetry > 0.0:
             w = w.copy()
-            left, right = w[_TWO_SIDED[:, 0]], w[_TWO_SIDED[:, 1]]
+            left = w[_TWO_SIDED[:, 0]]
+            right = w[_TWO_SIDED[:, 1]]
             mean = 0.5 * (left + right)
             w[_TWO_SIDED[:, 0]] = left + self.symmetry * (mean - left)
             w[_TWO_SIDED[:, 1]] = right + self.symmetry * (mean - right)

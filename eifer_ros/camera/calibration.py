@@ -74,7 +74,8 @@ class Calibration:
 
         Raises ConfigError where the aspect ratio differs.
         """
-        across, down = width / self.width, height / self.height
+        across = width / self.width
+        down = height / self.height
         if abs(across - down) > 0.01 * across:
             raise ConfigError(
                 f"the camera calibration is for {self.width} x {self.height}, the picture is {width} x {height}: "

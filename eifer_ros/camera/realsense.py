@@ -99,7 +99,9 @@ class RealSenseSource(Source):
         self._last_number = -1
         self._last_stamp: Stamp = 0
         self._last_seen: float | None = None
-        self._frame_count = self._missed = self._attempt = 0
+        self._frame_count = 0
+        self._missed = 0
+        self._attempt = 0
 
     @classmethod
     def discover(cls) -> tuple[Device, ...]:
@@ -188,7 +190,8 @@ class RealSenseSource(Source):
             try:
                 done, frames = self._pipeline.try_wait_for_frames(200)
             except RuntimeError:  # the camera went away in mid-transfer
-                done, frames = False, None
+                done = False
+                frames = None
             if not done:
                 # what the SDK read before the end of a file may still be on its way: wait once more
                 if ended:
@@ -311,7 +314,8 @@ class RealSenseSource(Source):
         return Health(Level.OK, "running", values)
 
     def _release(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
+        pipeline = self._pipeline
+        self._pipeline = None
         if pipeline is not None:
             try:
                 pipeline.stop()

@@ -84,9 +84,11 @@ class VideoSource(Source):
         rate = capture.get(cv2.CAP_PROP_FPS)
         self._period_ns = round(NS / rate) if 0.1 <= rate <= 10_000 else NS // 30
         self._expected = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        self._capture, self._first = capture, first
+        self._capture = capture
+        self._first = first
         self._start = self.config.start_stamp or self._now()
-        self._delivered = self._repaired = 0
+        self._delivered = 0
+        self._repaired = 0
         self._ended = False
 
     @property
@@ -103,7 +105,9 @@ class VideoSource(Source):
         """Every frame once, in presentation order."""
         if self._capture is None or self._ended:
             self.setup()
-        image, base_ms, last = self._first, self._capture.get(cv2.CAP_PROP_POS_MSEC), -1
+        image = self._first
+        base_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+        last = -1
         while image is not None and not self._pacer.stopped:
             offset = round((self._capture.get(cv2.CAP_PROP_POS_MSEC) - base_ms) * 1e6)
             if offset <= last:
@@ -150,7 +154,8 @@ class VideoSource(Source):
         """Release the file."""
         if self._capture is not None:
             self._capture.release()
-        self._capture = self._first = None
+        self._capture = None
+        self._first = None
         self._pacer.restart()
 
 

@@ -101,7 +101,10 @@ class WebcamSource(Source):
         self._newest: tuple[Stamp, Any] | None = None
         self._last_stamp: Stamp = 0
         self._last_seen: float | None = None
-        self._frame_count = self._skipped = self._reconnects = self._attempt = 0
+        self._frame_count = 0
+        self._skipped = 0
+        self._reconnects = 0
+        self._attempt = 0
 
     @classmethod
     def discover(cls) -> tuple[Device, ...]:
@@ -157,7 +160,8 @@ class WebcamSource(Source):
             try:
                 done, image = self._capture.read()
             except cv2.error:
-                done, image = False, None
+                done = False
+                image = None
             if done and image is not None:
                 self._reconnects += self._attempt > 0
                 self._attempt = 0
@@ -178,7 +182,8 @@ class WebcamSource(Source):
 
     def _keep(self, image: Any) -> None:
         assert self._capture is not None
-        stamp, now = self._now(), self._monotonic()
+        stamp = self._now()
+        now = self._monotonic()
         # V4L2 gives the capture time on CLOCK_MONOTONIC; a value that cannot be that is not used
         age_s = now - self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
         if 0 <= age_s < 1:

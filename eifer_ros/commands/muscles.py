@@ -184,10 +184,8 @@ def calibrate(
     file.require(["emg", "emg_source", "camera"])
     if Path(source).expanduser().exists():
         with bar("reading", as_json) as progress:
-            calibration, path = (
-                calibrate_recording(Path(source).expanduser(), out, file, progress),
-                out,
-            )
+            calibration = calibrate_recording(Path(source).expanduser(), out, file, progress)
+            path = out
     else:
         with until_interrupted() as stop, _prompts(as_json) as show:
             calibration, path = calibrate_live(

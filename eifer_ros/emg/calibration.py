@@ -331,9 +331,11 @@ def fit_calibration(
     if not moves:
         raise InputError(f"no usable take of any movement: {_last_advice(takes, '')}")
     count = len(checker.muscles)
-    rest, p99 = np.full(count, np.nan), np.full(count, np.nan)
+    rest = np.full(count, np.nan)
+    p99 = np.full(count, np.nan)
     weak = []
-    still, moving = np.concatenate(rests), np.concatenate(moves)
+    still = np.concatenate(rests)
+    moving = np.concatenate(moves)
     for i in range(count):
         if i in checker.dead or np.isnan(still[:, i]).all() or np.isnan(moving[:, i]).all():
             continue

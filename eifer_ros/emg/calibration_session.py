@@ -76,14 +76,17 @@ class CalibrationSession:
                 "calibration: repetitions and attempts must be 1 or more, times above 0, reaction shorter than the take"
             )
         self._checker = TakeChecker(scheme_of(scheme, muscles), muscles, profile)
-        self._profile, self._participant, self._mains_hz = profile, participant, mains_hz
+        self._profile = profile
+        self._participant = participant
+        self._mains_hz = mains_hz
         self._plan = [
             REST_MOVEMENT,
             *(movement for movement in movements_named(movements) for _ in range(repetitions)),
         ]
         self._attempts = attempts
         self._seconds = {"prepare": prepare_s, "repeat": prepare_s, "perform": perform_s, "relax": relax_s}
-        self._rest_s, self._reaction_s = rest_s, reaction_s
+        self._rest_s = rest_s
+        self._reaction_s = reaction_s
         self._store = TakeStore()
         self._takes: list[Take] = []
         self._index = 0
@@ -134,7 +137,8 @@ class CalibrationSession:
     def cancel(self, reason: str = "cancelled") -> None:
         """End now; `result` will say why there is none."""
         if not self.finished:
-            self._phase, self._failure = "failed", reason
+            self._phase = "failed"
+            self._failure = reason
 
     def result(self) -> Calibration:
         """The calibration.
@@ -157,7 +161,8 @@ class CalibrationSession:
     def _advance(self, at: Stamp) -> None:
         self._since = at
         if self._phase in ("prepare", "repeat"):
-            self._phase, self._take_start = "perform", at
+            self._phase = "perform"
+            self._take_start = at
         elif self._phase == "perform":
             self._phase = "relax"
         else:
@@ -184,7 +189,8 @@ class CalibrationSession:
         self._index += 1
         self._phase = "prepare"
         if advice and movement.name == REST:
-            self._phase, self._failure = "failed", advice
+            self._phase = "failed"
+            self._failure = advice
         elif self._index == len(self._plan):
             self._finish()
 
@@ -202,7 +208,8 @@ class CalibrationSession:
         try:
             self.result()
         except InputError as error:
-            self._phase, self._failure = "failed", str(error)
+            self._phase = "failed"
+            self._failure = str(error)
 
     def _prompt(self, now: Stamp) -> Prompt:
         if self._phase == "done":

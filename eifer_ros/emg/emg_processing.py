@@ -144,7 +144,9 @@ class EmgProcessing(Component):
         matched = None
         if calibration is not None and self.montage is not None:
             matched = calibration.matched(self.montage.scheme.name, self.profile.name, self.montage.muscles)
-        self.calibration, self._matched, self._calibration_fault = calibration, matched, ""
+        self.calibration = calibration
+        self._matched = matched
+        self._calibration_fault = ""
 
     def handle(self, port: str, item: Item) -> Iterator[Emission]:
         """Take one EmgChunk; yield the instants that became known, and the channel description when it
@@ -259,8 +261,12 @@ class EmgProcessing(Component):
             )
         self._rate_hz = chunk.rate_hz
         self._source = chunk.channels
-        self.montage, self._filter, self._contact, self._matched = None, None, None, None
-        self._fault = self._calibration_fault = ""
+        self.montage = None
+        self._filter = None
+        self._contact = None
+        self._matched = None
+        self._fault = ""
+        self._calibration_fault = ""
         try:
             montage = self._montage_for(chunk)
             if self.config.contents == "raw":
@@ -363,7 +369,8 @@ class EmgProcessing(Component):
             activation = self._matched.activation(envelope.values)
         else:
             activation = np.full(envelope.values.shape, np.nan)
-        values, activation = envelope.values.astype(np.float32), activation.astype(np.float32)
+        values = envelope.values.astype(np.float32)
+        activation = activation.astype(np.float32)
         self._counts["instants"] += len(envelope.stamps)
         for row, stamp in enumerate(envelope.stamps.tolist()):
             yield Emission(

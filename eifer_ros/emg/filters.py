@@ -278,9 +278,13 @@ def _sections(sections: Any, state: Any, block: Any) -> None:
     """
     rows, channels = block.shape
     for s in range(sections.shape[0]):
-        b0, b1, b2 = sections[s, 0], sections[s, 1], sections[s, 2]
-        a1, a2 = sections[s, 4], sections[s, 5]
-        first, second = state[s, 0], state[s, 1]
+        b0 = sections[s, 0]
+        b1 = sections[s, 1]
+        b2 = sections[s, 2]
+        a1 = sections[s, 4]
+        a2 = sections[s, 5]
+        first = state[s, 0]
+        second = state[s, 1]
         for n in range(rows):
             row = block[n]
             for c in range(channels):
@@ -302,7 +306,9 @@ def _moving_rms(window: Any, tail: Any, squares: Any, prefix: Any, position: Any
     channels = block.shape[1]
     ring = position[0]
     for n in range(block.shape[0]):
-        row, square, left = block[n], squares[ring], tail[ring + 1]
+        row = block[n]
+        square = squares[ring]
+        left = tail[ring + 1]
         for c in range(channels):
             square[c] = row[c] * row[c]
             prefix[c] += square[c]

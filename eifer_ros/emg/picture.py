@@ -14,7 +14,9 @@ from ..render import shade
 from ..types import F64, U8
 from .montage import Scheme, contact_points
 
-_RIGHT, _LEFT, _MIDDLE = (214, 96, 77), (67, 147, 195), (120, 120, 120)
+_RIGHT = (214, 96, 77)
+_LEFT = (67, 147, 195)
+_MIDDLE = (120, 120, 120)
 _INK = (45, 45, 45)
 
 
@@ -60,10 +62,8 @@ def _view(head: HeadModel, scheme: Scheme, side: int) -> tuple[F64, F64, F64]:
     """Camera matrix, head pose and vertices so that the face fills the picture, from far enough to look flat."""
     sites = contact_points(scheme, head).reshape(-1, 3)
     face = head.template[head.regions["face"]] if "face" in head.regions else sites
-    low, high = (
-        np.minimum(face.min(axis=0), sites.min(axis=0)),
-        np.maximum(face.max(axis=0), sites.max(axis=0)),
-    )
+    low = np.minimum(face.min(axis=0), sites.min(axis=0))
+    high = np.maximum(face.max(axis=0), sites.max(axis=0))
     span = 1.12 * float((high - low)[:2].max())
     pose = projection.facing_pose(1.5, centre=(low + high) / 2)
     focal = side * 1.5 / span
@@ -96,14 +96,16 @@ def _draw_names(canvas: U8, scheme: Scheme, pixels: F64, side: int) -> None:
         centre = pair[:, :2].mean(axis=0)
         (wide, high), _ = cv2.getTextSize(scheme.names[index], cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         reach = float(np.abs(pair[0, :2] - pair[1, :2]).max() / 2)
-        best, room = centre, -np.inf
+        best = centre
+        room = -np.inf
         for angle in np.arange(16) * np.pi / 8:
             way = np.array([np.cos(angle), np.sin(angle)])
             for extra in (12.0, 20.0):
                 place = centre + way * (np.array([wide, high]) / 2 + reach * np.abs(way) + extra)
                 gap = min(_gap(place, wide, high, other) for other in taken) - 0.5 * extra
                 if gap > room and (np.abs(place - side / 2) < side / 2 - wide).all():
-                    best, room = place, gap
+                    best = place
+                    room = gap
         taken += [best + np.array([dx * wide / 2, 0.0]) for dx in (-1, 0, 1)]
         corner = (round(float(best[0]) - wide / 2), round(float(best[1]) + high / 2))
         patch = canvas[corner[1] - high - 4 : corner[1] + 5, corner[0] - 4 : corner[0] + wide + 5]

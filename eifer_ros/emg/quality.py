@@ -162,7 +162,8 @@ class ContactMonitor:
 
     def restart(self) -> None:
         """Forget the second in progress and the last judgement."""
-        self._filled = self._lost = 0
+        self._filled = 0
+        self._lost = 0
         self.last = None
 
     def push(
@@ -198,12 +199,15 @@ class ContactMonitor:
             if self._filled == self._count:
                 self.last = self._assess(end - round((len(raw) - start) / self.rate_hz * NS))
                 done.append(self.last)
-                self._filled = self._lost = 0
+                self._filled = 0
+                self._lost = 0
         return done
 
     def _assess(self, stamp: Stamp) -> Contact:
         rms = self._spectrum()
-        mains, motion, emg = rms["mains"], rms["motion"], rms["emg"]
+        mains = rms["mains"]
+        motion = rms["motion"]
+        emg = rms["emg"]
         floor = np.maximum(emg, _QUIET_V)
         rail, flat = self._stuck()
         parts = np.stack(

@@ -29,11 +29,13 @@ def _interpolate(values: Any, previous: Any, before: Any, first: Any, step: Any,
         position = first + k * step
         low = int(np.floor(position))
         if low < 0:
-            left, right = previous, values[0]
+            left = previous
+            right = values[0]
             weight = (position - before) / -before
         else:
             low = min(low, values.shape[0] - 1)
-            left, right = values[low], values[min(low + 1, values.shape[0] - 1)]
+            left = values[low]
+            right = values[min(low + 1, values.shape[0] - 1)]
             weight = position - low
         # the neighbour that has no part in an instant must not let its NaN in
         if weight <= 0.0:
@@ -88,7 +90,9 @@ class GridSampler:
             return np.zeros(0, np.int64), np.zeros((0, self._channels))
         before = -1.0  # position of the previous row, in samples relative to the first row of this chunk
         if not self._started:
-            self._anchor, self._count, self._started = stamp, 0, True
+            self._anchor = stamp
+            self._count = 0
+            self._started = True
             self._next = -(-stamp // self.period_ns) * self.period_ns
             self._previous = values[0]
         else:
@@ -96,11 +100,13 @@ class GridSampler:
             early_ns = self._count / self.rate_hz * NS - (stamp - self._anchor)
             if abs(early_ns) > _SAME_CLOCK_NS:
                 before += early_ns * self.rate_hz / NS
-                self._anchor, self._count = stamp, 0
+                self._anchor = stamp
+                self._count = 0
         last_ns = (self._count + count - 1) / self.rate_hz * NS
         due = int((last_ns - (self._next - self._anchor)) // self.period_ns) + 1
         if due <= 0:
-            stamps, out = np.zeros(0, np.int64), np.zeros((0, self._channels))
+            stamps = np.zeros(0, np.int64)
+            out = np.zeros((0, self._channels))
         else:
             stamps = self._next + self.period_ns * np.arange(due, dtype=np.int64)
             out = np.empty((due, self._channels))

@@ -101,10 +101,8 @@ class TakeChecker:
         level = self.volts(envelope)
         alive = [i for i in range(len(self.muscles)) if i not in silent and i not in self.dead]
         if movement.name == REST:
-            middle, peak = (
-                np.nanmedian(level[:, alive], axis=0),
-                np.nanpercentile(level[:, alive], 95, axis=0),
-            )
+            middle = np.nanmedian(level[:, alive], axis=0)
+            peak = np.nanpercentile(level[:, alive], 95, axis=0)
             moved = [self.muscles[alive[i]] for i in np.flatnonzero((peak > 4 * middle) & (peak > 20e-6))]
             tense = [self.muscles[alive[i]] for i in np.flatnonzero(middle > 60e-6)]
             if moved or tense:

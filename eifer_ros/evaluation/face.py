@@ -166,7 +166,8 @@ class SensorRemoval:
     """Takes sensors off a picture in the crop that an encoder's tracker follows."""
 
     def __init__(self, sensors: SensorEstimator, restorer: FaceRestorer) -> None:
-        self._sensors, self._restorer = sensors, restorer
+        self._sensors = sensors
+        self._restorer = restorer
 
     def __call__(self, frame: Frame) -> Frame:
         """The frame restored; as it is where no face is found."""
@@ -305,10 +306,13 @@ def scores(readings_by_method: ReadingsByMethod, head: HeadModel | None = None) 
 
 def _scores(head: HeadModel, truth: Readings, method: str, variant: str, one: Readings) -> Scores:
     region = head.regions["face"]
-    true_e, true_s = np.stack(truth.expression), np.stack(truth.shape)
-    e, s = np.stack(one.expression), np.stack(one.shape)
+    true_e = np.stack(truth.expression)
+    true_s = np.stack(truth.shape)
+    e = np.stack(one.expression)
+    s = np.stack(one.shape)
     expression_mm = vertex_error_mm(displacement_basis(head), e, true_e)
-    shape_basis, expression_basis = head.shape_basis[region], head.expression_basis[region]
+    shape_basis = head.shape_basis[region]
+    expression_basis = head.expression_basis[region]
 
     def place(shape: F32, expression: F32) -> F32:
         return np.asarray(
@@ -318,8 +322,10 @@ def _scores(head: HeadModel, truth: Readings, method: str, variant: str, one: Re
     vertex_mm = np.array(
         [rigid_vertex_error_mm(place(s[k], e[k]), place(true_s[k], true_e[k])) for k in range(len(e))]
     )
-    participants, movements = np.array(truth.person), np.array(truth.movement)
-    r, spread = [], []
+    participants = np.array(truth.person)
+    movements = np.array(truth.movement)
+    r = []
+    spread = []
     by_name: dict[str, list[float]] = {}
     for participant in np.unique(participants):
         rows = participants == participant

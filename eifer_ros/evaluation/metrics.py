@@ -31,8 +31,10 @@ def rigid_vertex_error_mm(estimate: npt.NDArray[np.floating], truth: npt.NDArray
     """Mean distance in mm between two (N, 3) vertex sets after the best rigid alignment (Kabsch); shape and
     expression enter.
     """
-    a, b = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
-    ca, cb = a - a.mean(axis=0), b - b.mean(axis=0)
+    a = np.asarray(estimate, np.float64)
+    b = np.asarray(truth, np.float64)
+    ca = a - a.mean(axis=0)
+    cb = b - b.mean(axis=0)
     u, _, vt = np.linalg.svd(ca.T @ cb)
     turn = (u * [1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
     return float(1e3 * np.linalg.norm(ca @ turn - cb, axis=1).mean())
@@ -42,7 +44,8 @@ def smape(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -
     """(K,) symmetric mean absolute percentage error of (T, K): mean of 200 |e - t| / (|e| + |t|), in per
     cent.
     """
-    e, t = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
+    e = np.asarray(estimate, np.float64)
+    t = np.asarray(truth, np.float64)
     total = np.abs(e) + np.abs(t)
     share = np.where(total > 0, 200.0 * np.abs(e - t) / np.where(total > 0, total, 1.0), 0.0)
     return np.asarray(share.mean(axis=0))
@@ -50,7 +53,9 @@ def smape(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -
 
 def spearman(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
     """(K,) rank correlation of (T, K); NaN where a column does not move."""
-    e, t = rankdata(estimate, axis=0), rankdata(truth, axis=0)
-    de, dt = e - e.mean(axis=0), t - t.mean(axis=0)
+    e = rankdata(estimate, axis=0)
+    t = rankdata(truth, axis=0)
+    de = e - e.mean(axis=0)
+    dt = t - t.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((de * dt).sum(axis=0) / np.sqrt((de**2).sum(axis=0) * (dt**2).sum(axis=0)))

@@ -38,12 +38,14 @@ def frechet_distance(first: npt.NDArray[np.floating], second: npt.NDArray[np.flo
 
     Needs N, M > 1.
     """
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    a = np.asarray(first, np.float64)
+    b = np.asarray(second, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise InputError(
             f"features of shapes {a.shape} and {b.shape}; a Fréchet distance needs two sets of at least two rows of one width"
         )
-    ca, cb = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    ca = np.atleast_2d(np.cov(a, rowvar=False))
+    cb = np.atleast_2d(np.cov(b, rowvar=False))
     # tr (C1 C2)^1/2 by the symmetric root: sqrt(C1)^T C2 sqrt(C1) has the same eigenvalues and is never
     # complex
     values, vectors = linalg.eigh(ca)

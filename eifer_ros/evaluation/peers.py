@@ -22,7 +22,9 @@ from .problems import Problem
 
 MODELS = ("rest", "ridge", "rff", "mlp_frame", "mlp", "tcn", "tcn_centred")
 SEEDED = ("rff", "mlp_frame", "mlp", "tcn", "tcn_centred")
-LONGEST_S, LAGS, CONTEXT = 0.15, 8, 64
+LONGEST_S = 0.15
+LAGS = 8
+CONTEXT = 64
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def predict(
         ahead = max(ahead, round((lag + 0.03) / period))
     features = _ahead(lagged(inputs, steps, problem.segment), ahead, problem.segment)
     whole = ~np.isnan(features).any(axis=1)
-    train, rows = np.flatnonzero(whole & train_rows), np.flatnonzero(whole & test_rows)
+    train = np.flatnonzero(whole & train_rows)
+    rows = np.flatnonzero(whole & test_rows)
     if len(train) * period < 5 or not len(rows):
         raise InputError(
             f"{problem.name}: {len(train) * period:.1f} s to learn from and {len(rows)} rows to judge; change the split"

@@ -23,8 +23,10 @@ from ..types import F64, U8
 PEAK = 255.0
 SAME_DB = 99.0
 """What equal pictures count as in a mean of PSNR."""
-WINDOW, DEVIATION = 11, 1.5
-K1, K2 = 0.01, 0.03
+WINDOW = 11
+DEVIATION = 1.5
+K1 = 0.01
+K2 = 0.03
 Mask = npt.NDArray[np.bool_]
 
 
@@ -64,20 +66,21 @@ def ssim_map(estimate: U8, truth: U8) -> F64:
     Colour pictures are RGB; their brightness is ITU-R BT.601 luma.
     """
     _checked(estimate, truth, None)
-    a, b = _brightness(estimate), _brightness(truth)
+    a = _brightness(estimate)
+    b = _brightness(truth)
 
     def mean(values: F64) -> F64:
         return np.asarray(
             cv2.GaussianBlur(values, (WINDOW, WINDOW), DEVIATION, borderType=cv2.BORDER_REFLECT), np.float64
         )
 
-    mean_a, mean_b = mean(a), mean(b)
-    spread_a, spread_b, common = (
-        mean(a * a) - mean_a**2,
-        mean(b * b) - mean_b**2,
-        mean(a * b) - mean_a * mean_b,
-    )
-    c1, c2 = (K1 * PEAK) ** 2, (K2 * PEAK) ** 2
+    mean_a = mean(a)
+    mean_b = mean(b)
+    spread_a = mean(a * a) - mean_a**2
+    spread_b = mean(b * b) - mean_b**2
+    common = mean(a * b) - mean_a * mean_b
+    c1 = (K1 * PEAK) ** 2
+    c2 = (K2 * PEAK) ** 2
     top = (2.0 * mean_a * mean_b + c1) * (2.0 * common + c2)
     return np.asarray(top / ((mean_a**2 + mean_b**2 + c1) * (spread_a + spread_b + c2)))
 

@@ -115,8 +115,11 @@ def evaluate(
     rows = []
     for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + participants):
         for moment in moments(seed):
-            bare, sensors, face = cut(moment.bare, moment.crop), cut(moment.sensors, moment.crop), moment.face
-            restored, again = network.restore(sensors, moment.crop), network.restore(bare, moment.crop)
+            bare = cut(moment.bare, moment.crop)
+            sensors = cut(moment.sensors, moment.crop)
+            face = moment.face
+            restored = network.restore(sensors, moment.crop)
+            again = network.restore(bare, moment.crop)
             rows.append(
                 (
                     psnr_db(restored.picture, bare, face),

@@ -109,7 +109,8 @@ def recognise(features: Sequence[Sequence[F64 | None]]) -> np.ndarray[tuple[int,
 
     features: [person][movement] (E,) or None. The measure of the module's docstring.
     """
-    participants, movements = len(features), len(features[0])
+    participants = len(features)
+    movements = len(features[0])
     present = [[value for value in row if value is not None] for row in features]
     centred = [
         [
@@ -203,7 +204,8 @@ def _pose(points: F64, pixels: F64, K: F64) -> F64:
     _, turn, shift = cv2.solvePnP(points, pixels, K, None, flags=cv2.SOLVEPNP_SQPNP)
     turn, shift = cv2.solvePnPRefineLM(points, pixels, K, None, turn, shift)
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    pose[:3, :3] = cv2.Rodrigues(turn)[0]
+    pose[:3, 3] = shift[:, 0]
     return pose
 
 

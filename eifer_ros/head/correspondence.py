@@ -85,8 +85,14 @@ def _barycentric(p: F64, corners: F64) -> F64:
     """Weights of the point of each triangle closest to p (Ericson 2004, Real-Time Collision Detection,
     5.1.5). corners (..., 3, 3).
     """
-    a, b, c = corners[..., 0, :], corners[..., 1, :], corners[..., 2, :]
-    ab, ac, ap, bp, cp = b - a, c - a, p - a, p - b, p - c
+    a = corners[..., 0, :]
+    b = corners[..., 1, :]
+    c = corners[..., 2, :]
+    ab = b - a
+    ac = c - a
+    ap = p - a
+    bp = p - b
+    cp = p - c
 
     def dot(u: F64, v: F64) -> F64:
         return np.asarray((u * v).sum(axis=-1))
@@ -94,10 +100,20 @@ def _barycentric(p: F64, corners: F64) -> F64:
     def ratio(top: F64, bottom: F64) -> F64:
         return np.asarray(np.clip(top / np.where(np.abs(bottom) < 1e-30, 1e-30, bottom), 0.0, 1.0))
 
-    d1, d2, d3, d4, d5, d6 = dot(ab, ap), dot(ac, ap), dot(ab, bp), dot(ac, bp), dot(ab, cp), dot(ac, cp)
-    vc, vb, va = d1 * d4 - d3 * d2, d5 * d2 - d1 * d6, d3 * d6 - d5 * d4
-    zero, one = np.zeros_like(d1), np.ones_like(d1)
-    on_ab, on_ac, on_bc = ratio(d1, d1 - d3), ratio(d2, d2 - d6), ratio(d4 - d3, (d4 - d3) + (d5 - d6))
+    d1 = dot(ab, ap)
+    d2 = dot(ac, ap)
+    d3 = dot(ab, bp)
+    d4 = dot(ac, bp)
+    d5 = dot(ab, cp)
+    d6 = dot(ac, cp)
+    vc = d1 * d4 - d3 * d2
+    vb = d5 * d2 - d1 * d6
+    va = d3 * d6 - d5 * d4
+    zero = np.zeros_like(d1)
+    one = np.ones_like(d1)
+    on_ab = ratio(d1, d1 - d3)
+    on_ac = ratio(d2, d2 - d6)
+    on_bc = ratio(d4 - d3, (d4 - d3) + (d5 - d6))
     total = np.where(np.abs(va + vb + vc) < 1e-30, 1.0, va + vb + vc)
     inside = np.stack([va / total, vb / total, vc / total], axis=-1)
     cases = [
@@ -130,8 +146,10 @@ class Similarity:
 
 def similarity(source: F64, target: F64) -> Similarity:
     """Least-squares similarity that carries (N, 3) source points onto target points (Umeyama 1991)."""
-    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
-    s, t = source - mean_s, target - mean_t
+    mean_s = source.mean(axis=0)
+    mean_t = target.mean(axis=0)
+    s = source - mean_s
+    t = target - mean_t
     u, d, vt = np.linalg.svd(t.T @ s)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = u @ np.diag(sign) @ vt
@@ -166,7 +184,8 @@ def register(
     count. prior_m: how far a point must lie off for a shape coefficient of one standard deviation to be worth
     its cost.
     """
-    transform, shape = start, np.zeros(basis.shape[2])
+    transform = start
+    shape = np.zeros(basis.shape[2])
     local = basis[face].reshape(len(face) * 3, -1)
     target_normals = target.vertex_normals()
     for turn in range(rounds):

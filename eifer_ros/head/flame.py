@@ -24,7 +24,11 @@ from .correspondence import Surface
 from .flame_pickle import dense, read_pickle
 from .model import EMBEDDINGS, Embedding, HeadModel, load_head
 
-VERTICES, FACES, JOINTS, SHAPE, EXPRESSION = 5023, 9976, 5, 300, 100
+VERTICES = 5023
+FACES = 9976
+JOINTS = 5
+SHAPE = 300
+EXPRESSION = 100
 JOINT_NAMES = ("root", "neck", "jaw", "eye_left", "eye_right")
 PARENTS = (-1, 0, 1, 1, 1)
 BOUND = 3.0
@@ -147,7 +151,8 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
         )
     if np.abs(arrays["weights"].sum(axis=1) - 1.0).max() > 1e-3:
         raise ModelError(f"{path}: weights do not sum to 1 for every vertex")
-    regressor, basis = arrays["J_regressor"], arrays["shapedirs"]
+    regressor = arrays["J_regressor"]
+    basis = arrays["shapedirs"]
     joint_basis = np.einsum("jv,vdc->jdc", regressor, basis)
 
     def f32(value: npt.NDArray[np.float64]) -> F32:
@@ -257,10 +262,8 @@ def annotate(head: HeadModel, reference: HeadModel) -> FlameImport:
         )
     if "face" not in reference.regions:
         raise ModelError(f"head model '{reference.id}' cannot serve as reference: it has no region 'face'")
-    skin, flame_skin = (
-        np.flatnonzero(np.isin(reference.parts, _indices(reference, _SURFACE))),
-        head.part("skin"),
-    )
+    skin = np.flatnonzero(np.isin(reference.parts, _indices(reference, _SURFACE)))
+    flame_skin = head.part("skin")
     source = Surface(reference.template.astype(np.float64), _faces_of(reference, skin))
     target = Surface(head.template.astype(np.float64), _faces_of(head, flame_skin))
     face = np.intersect1d(reference.regions["face"], skin).astype(np.int64)

@@ -44,7 +44,8 @@ desk camera.
 
 
 def _slices() -> dict[str, slice]:
-    slices, start = {}, 0
+    slices = {}
+    start = 0
     for group, count in GROUPS:
         slices[group] = slice(start, start + count)
         start += count

@@ -175,7 +175,8 @@ class HeadModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_joint_index", {name: index for index, name in enumerate(self.joints)})
-        vertices, joints = len(self.template), len(self.joints)
+        vertices = len(self.template)
+        joints = len(self.joints)
         shapes = {
             "template": (vertices, 3),
             "shape_basis": (vertices, 3, self.shape_size),

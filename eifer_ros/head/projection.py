@@ -64,14 +64,12 @@ def facing_pose(
     right shoulder; rad, roll first. `centre`, a point in model coordinates, comes to lie `distance_m` in
     front of the camera and `offset` (2,) m beside the optical axis.
     """
-    cy, sy, cp, sp, cr, sr = (
-        np.cos(yaw),
-        np.sin(yaw),
-        np.cos(pitch),
-        np.sin(pitch),
-        np.cos(roll),
-        np.sin(roll),
-    )
+    cy = np.cos(yaw)
+    sy = np.sin(yaw)
+    cp = np.cos(pitch)
+    sp = np.sin(pitch)
+    cr = np.cos(roll)
+    sr = np.sin(roll)
     turn_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     turn_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     turn_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])

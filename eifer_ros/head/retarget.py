@@ -50,12 +50,11 @@ def gaze_angles(eyes: npt.ArrayLike) -> F64:
         if x or y or z:
             # where the axis of sight (0, 0, 1) goes (Rodrigues), in plain floats: this runs for every frame
             turn = math.sqrt(x * x + y * y + z * z)
-            sine, share = math.sin(turn) / turn, (1.0 - math.cos(turn)) / turn**2
-            across, up, ahead = (
-                y * sine + x * z * share,
-                -x * sine + y * z * share,
-                math.cos(turn) + z * z * share,
-            )
+            sine = math.sin(turn) / turn
+            share = (1.0 - math.cos(turn)) / turn**2
+            across = y * sine + x * z * share
+            up = -x * sine + y * z * share
+            ahead = math.cos(turn) + z * z * share
             angles[i] = math.atan2(across, ahead), math.atan2(-up, math.hypot(across, ahead))
     return angles
 
@@ -135,7 +134,8 @@ class Retarget:
         self._gram = head.arkit_gram.astype(np.float64)
         self._map = self._gram @ head.arkit.astype(np.float64)
         self._jaw = self._gram @ head.arkit_jaw.astype(np.float64) if head.arkit_jaw is not None else None
-        self._lower, self._upper = np.zeros(len(ARKIT_52)), np.ones(len(ARKIT_52))
+        self._lower = np.zeros(len(ARKIT_52))
+        self._upper = np.ones(len(ARKIT_52))
 
     def reset(self) -> None:
         """Forget the last solution."""

@@ -139,7 +139,8 @@ class TorchHead:
                 arm = joints[:, index] - joints[:, parent]
                 turns.append(turns[parent] @ rotations[:, index])
                 shifts.append(shifts[parent] + (turns[parent] @ arm[:, :, None])[:, :, 0])
-        turn, shift = torch.stack(turns, dim=1), torch.stack(shifts, dim=1)
+        turn = torch.stack(turns, dim=1)
+        shift = torch.stack(shifts, dim=1)
         # subtract the resting joint position, so that a joint at rest moves nothing
         shift = shift - (turn @ joints[..., None])[..., 0]
         blend_turn = torch.einsum("vj,bjcd->bvcd", self.skin_weights, turn)

@@ -245,7 +245,8 @@ class LocalHost:
         counts as the component's.
         """
         timing = self.timing[name]
-        spent, start = 0.0, time.perf_counter()
+        spent = 0.0
+        start = time.perf_counter()
         for emission in self.components[name].handle(port, item):
             spent += time.perf_counter() - start
             yield emission
@@ -349,7 +350,8 @@ class LiveRun:
     def __init__(
         self, host: LocalHost, clock: Callable[[], Stamp] = time.time_ns, *, ticking: bool = True
     ) -> None:
-        self._host, self._clock = host, clock
+        self._host = host
+        self._clock = clock
         self._workers: dict[str, _Worker] = {}
         parts = host.components.items()
         for name, component in parts:
@@ -456,7 +458,8 @@ class _Ticker:
     """When a component's ticks fall due in stamp time; a jump of more than a second starts afresh."""
 
     def __init__(self, name: str, component: Component) -> None:
-        self.name, self.component = name, component
+        self.name = name
+        self.component = component
         self._period = round(NS / component.tick_hz)
         self._next: Stamp | None = None
 
@@ -521,7 +524,9 @@ class _Worker:
     PICTURES = 2
 
     def __init__(self, name: str, host: LocalHost, workers: Mapping[str, _Worker]) -> None:
-        self.name, self._host, self._workers = name, host, workers
+        self.name = name
+        self._host = host
+        self._workers = workers
         self._component = host.components[name]
         self._inbox: deque[tuple[Port, Item, float]] = deque()
         self._ready = threading.Condition()
@@ -567,8 +572,10 @@ class _Worker:
                 with self._ready:
                     while not self._inbox and self._tick is None and not self._done and not self._calls:
                         self._ready.wait()
-                    calls, self._calls = self._calls, []
-                    tick, self._tick = self._tick, None
+                    calls = self._calls
+                    self._calls = []
+                    tick = self._tick
+                    self._tick = None
                     entry = self._inbox.popleft() if self._inbox else None
                     if entry is None and tick is None and not calls:
                         return

@@ -98,7 +98,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         """
         self.housekeeping_group = HousekeepingGroup()
         """For events that may wait for the next housekeeping."""
-        self._ran = self._ended = False
+        self._ran = False
+        self._ended = False
         self.configuring = False
         """Whether models are being loaded at the moment."""
         self.failure = ""
@@ -319,14 +320,17 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
             for component in self.components.values():
                 if not isinstance(component, Source):
                     component.reset()
-        self._ran, self._ended, self.failure = True, False, ""
+        self._ran = True
+        self._ended = False
+        self.failure = ""
         self._newest.clear()
         simulated = bool(self.get_parameter("use_sim_time").value)
         self._update_subscribed()
         self._reporter.restart()
         run = LiveRun(host, self.now, ticking=not simulated)
         run.start()
-        self._host, self._run = host, run
+        self._host = host
+        self._run = run
         for port, item in self._inlets.latched.items():
             run.put(port, item)
         if simulated:
@@ -379,7 +383,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         for timer in self._timers_of_run:
             self.destroy_timer(timer)
         self._timers_of_run = []
-        run, self._run = self._run, None
+        run = self._run
+        self._run = None
         run.finish()
         self._host = None
 
@@ -390,7 +395,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
         for side in (self._inlets, self._outlets):
             if side is not None:
                 side.close()
-        self._inlets = self._outlets = None
+        self._inlets = None
+        self._outlets = None
         for component in self.components.values():
             component.close()
         self.components = {}
@@ -463,7 +469,8 @@ class RosHost(LifecycleNode):  # type: ignore[misc]
                 self.warn(f"wants {name}", f"{name}: {error}", 30.0)
 
     def _housekeeping(self) -> None:
-        host, run = self._host, self._run
+        host = self._host
+        run = self._run
         if host is not None and run is not None:
             if host.failure is not None:
                 self._break_off(host.failure)

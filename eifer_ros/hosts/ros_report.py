@@ -27,7 +27,8 @@ class Reporter:
     """Turned twice a second by the node."""
 
     def __init__(self, node: NodeHost, silence_s: Callable[[], float]) -> None:
-        self._node, self._silence = node, silence_s
+        self._node = node
+        self._silence = silence_s
         self._publisher = node.create_publisher(
             ros_class(TYPE), "/diagnostics", 10, callback_group=node.housekeeping_group
         )
@@ -73,8 +74,10 @@ class Reporter:
 
     def _warn(self) -> dict[str, str]:
         """Warn in the log; gives what is wrong with the inputs of each component, for its diagnostics."""
-        node, warnings = self._node, {}
-        now, silence_s = node.now(), self._silence()
+        node = self._node
+        warnings = {}
+        now = node.now()
+        silence_s = self._silence()
         if now == 0:
             node.warn(
                 "clock", "use_sim_time is set but nothing arrives on /clock: time stands still", REPEAT_S
@@ -153,18 +156,19 @@ class Reporter:
         """The component's own health, with what the host sees: rates, ages, drops, refused messages,
         milliseconds per item.
         """
-        node, component = self._node, self._node.components[name]
+        node = self._node
+        component = self._node.components[name]
         health = component.health()
-        level, message, values = health.level, health.message, dict(health.values)
+        level = health.level
+        message = health.message
+        values = dict(health.values)
         values["lifecycle"] = node.state_label
         if node.host is not None:
             timing = node.host.timing[name]
             dropped_before = self._before.get(name, 0)
             if timing.dropped > dropped_before and level == Level.OK:
-                level, message = (
-                    Level.WARN,
-                    f"{timing.dropped - dropped_before} items dropped in the last second: too slow",
-                )
+                level = Level.WARN
+                message = f"{timing.dropped - dropped_before} items dropped in the last second: too slow"
             self._before[name] = timing.dropped
             values |= {"handled": timing.handled, "dropped": timing.dropped}
             if timing.durations:
@@ -175,27 +179,27 @@ class Reporter:
         for inlet in self._inlets(name):
             traffic = inlet.traffic
             short = traffic.topic
-            values[f"{short} rate_hz"], values[f"{short} age_ms"] = traffic.rate_hz(now), 1e3 * traffic.age_s
+            values[f"{short} rate_hz"] = traffic.rate_hz(now)
+            values[f"{short} age_ms"] = 1e3 * traffic.age_s
             values[f"{short} rejected"] = traffic.rejected
             if traffic.rejected and level == Level.OK and traffic.problem:
-                level, message = (
-                    Level.WARN,
-                    f"{traffic.rejected} messages refused, the last: {traffic.problem}",
-                )
+                level = Level.WARN
+                message = f"{traffic.rejected} messages refused, the last: {traffic.problem}"
             if traffic.incompatible and traffic.count == 0:
-                level, message = max(level, Level.ERROR), f"a publisher of {short} offers an incompatible QoS"
+                level = max(level, Level.ERROR)
+                message = f"a publisher of {short} offers an incompatible QoS"
         outlets = node.outlets.topics if node.outlets is not None else {}
         for port in component.outputs:
             if port.name in outlets:
                 traffic = outlets[port.name].traffic
                 values[f"{traffic.topic} rate_hz"] = traffic.rate_hz(now)
                 if traffic.rejected:
-                    level, message = (
-                        max(level, Level.WARN),
-                        f"not published on {traffic.topic}: {traffic.problem}",
-                    )
+                    level = max(level, Level.WARN)
+                    message = f"not published on {traffic.topic}: {traffic.problem}"
         if silent:
-            level, message = max(level, Level.STALE) if level != Level.ERROR else level, silent
+            level = max(level, Level.STALE) if level != Level.ERROR else level
+            message = silent
         if node.failure:
-            level, message = Level.ERROR, f"stopped: {node.failure}"
+            level = Level.ERROR
+            message = f"stopped: {node.failure}"
         return Health(level, message, values)

@@ -146,7 +146,8 @@ class Outlet:
 
     def __init__(self, owner: Owner, topic: str, type_name: str, requested: Profile) -> None:
         self._owner = owner
-        self.type_name, self.latched = type_name, requested.latched
+        self.type_name = type_name
+        self.latched = requested.latched
         self.publisher = owner.node.create_lifecycle_publisher(
             ros_class(type_name),
             topic,
@@ -198,7 +199,8 @@ class Outlets:
     """
 
     def __init__(self, owner: Owner, ports: Iterable[Port], jpeg_quality: int) -> None:
-        self._owner, self._quality = owner, jpeg_quality
+        self._owner = owner
+        self._quality = jpeg_quality
         self.camera_frame = ""
         """Frame id of the camera that faces are seen by; empty until a picture or a face tells."""
         self.topics: dict[str, Outlet] = {}
@@ -301,7 +303,8 @@ class Inlet:
         requested: Profile,
         feed: Callable[[Any], Stamp | None],
     ) -> None:
-        self._owner, self._feed = owner, feed
+        self._owner = owner
+        self._feed = feed
         self.type_name = type_name
         self.subscription = owner.node.create_subscription(
             ros_class(type_name),
@@ -375,7 +378,8 @@ class Inlets:
         depth: bool = False,
         on_frame_id: Callable[[str], None] = lambda frame_id: None,
     ) -> None:
-        self._put, self._on_frame_id = put, on_frame_id
+        self._put = put
+        self._on_frame_id = on_frame_id
         self.topics: dict[str, list[Inlet]] = {}
         """By port; the first of each is the one that must not be silent."""
         self.latched: dict[str, Item] = {}
@@ -431,7 +435,8 @@ class DepthPairing:
     """
 
     def __init__(self, put: Callable[[Frame], None], wait_ns: int = 0) -> None:
-        self._put, self._wait_ns = put, wait_ns
+        self._put = put
+        self._wait_ns = wait_ns
         self._assembler = conversions.FrameAssembler()
         self._depth: Stamp | None = None
         self._waiting: Any = None
@@ -456,7 +461,8 @@ class DepthPairing:
         return stamp
 
     def _release(self) -> None:
-        message, self._waiting = self._waiting, None
+        message = self._waiting
+        self._waiting = None
         if message is not None:
             frame = self._assembler.add(message)
             if frame is not None:

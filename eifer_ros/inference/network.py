@@ -153,7 +153,9 @@ class _Openvino:
             raise MissingExtra("openvino", "openvino", "running networks with OpenVINO") from None
         self.name = str(path)
         plain = _Onnx(self.name, self.name)  # the description is read where it was written
-        self.inputs, self.outputs, self.about = plain.inputs, plain.outputs, plain.about
+        self.inputs = plain.inputs
+        self.outputs = plain.outputs
+        self.about = plain.about
         core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
@@ -177,7 +179,8 @@ def require(
 
     Raises ModelError that names the first thing that does not fit and what to do.
     """
-    path, about = network.name, network.about
+    path = network.name
+    about = network.about
     if about.get("kind") != kind:
         said = f"a '{about['kind']}'" if "kind" in about else "of unknown kind"
         raise ModelError(

@@ -115,7 +115,8 @@ def training_pairs(
     """
     features = lagged(inputs, spec.steps, series.segment)
     moved = np.full(targets.shape, np.nan, np.float32)
-    ahead, segment = spec.ahead_steps, series.segment
+    ahead = spec.ahead_steps
+    segment = series.segment
     if ahead == 0:
         moved[:] = targets
     elif ahead > 0:

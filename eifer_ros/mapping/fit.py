@@ -145,7 +145,9 @@ def fit_linear(
         The regressor, its noise that of held-out rows; its quality; the strength and width taken.
     """
     rows = np.arange(0, len(features), stride)
-    features, targets, gap = features[rows], targets[rows], -(-gap // stride)
+    features = features[rows]
+    targets = targets[rows]
+    gap = -(-gap // stride)
     count = settings.features if settings.kind == "rff" else 0
     scale = np.maximum(targets.var(axis=0), 1e-8)
 
@@ -448,7 +450,8 @@ def envelope_scale(activation: F32, envelope: F32) -> F32:
     """
     out = np.zeros((activation.shape[1], 2), np.float32)
     for muscle in range(activation.shape[1]):
-        a, e = activation[:, muscle].astype(np.float64) ** 2, envelope[:, muscle].astype(np.float64) ** 2
+        a = activation[:, muscle].astype(np.float64) ** 2
+        e = envelope[:, muscle].astype(np.float64) ** 2
         finite = np.isfinite(a) & np.isfinite(e)
         if finite.sum() < 10 or np.ptp(a[finite]) < 1e-6:
             out[muscle] = np.sqrt(np.nanmedian(e)) if np.isfinite(e).any() else 0.0, 0.0

@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from ..types import F64, NS, Stamp
 
-VALUE, VELOCITY, BIAS = 0, 1, 2
+VALUE = 0
+VELOCITY = 1
+BIAS = 2
 HISTORY_S = 0.5
 """How late a measurement may come and still count."""
 
@@ -99,7 +101,8 @@ class Fusion:
     ) -> None:
         self.settings = settings or FusionSettings()
         self.count = count
-        self._lower, self._upper = lower, upper
+        self._lower = lower
+        self._upper = upper
         self._beliefs: list[_Belief] = []
         self._measurements: list[Measurement] = []
         self.late = 0

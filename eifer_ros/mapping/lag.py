@@ -103,7 +103,11 @@ def estimate(series: Series, filter_delay_s: float = 0.0) -> Lag:
             f"{len(series.times) * series.period_s:.1f} s of data; the lag needs at least 5 s of movement"
         )
     muscle, face = _grid(series)
-    centres, lags, spreads, counts, weights = [], [], [], [], []
+    centres = []
+    lags = []
+    spreads = []
+    counts = []
+    weights = []
     for start, stop in _windows(len(muscle), round(WINDOW_S / series.period_s)):
         vote, weight = _votes(muscle, face, start, stop, series.period_s)
         if weight.sum() > 0:
@@ -115,7 +119,9 @@ def estimate(series: Series, filter_delay_s: float = 0.0) -> Lag:
             counts.append(len(vote))
     if not lags:
         return Lag.unknown()
-    time, value, weight = np.array(centres), np.array(lags), np.array(weights)
+    time = np.array(centres)
+    value = np.array(lags)
+    weight = np.array(weights)
     drift = _slope(time, value, weight)
     middle = weighted_median(value - drift * (time - time.mean()), weight)
     spread = float(np.average(spreads, weights=weight))
@@ -156,13 +162,17 @@ def _windows(count: int, width: int) -> list[tuple[int, int]]:
 
 def _votes(muscle: F64, face: F64, start: int, stop: int, period_s: float) -> tuple[F64, F64]:
     """(P,) lag in s of every pair that moves together in rows start..stop, and its weight."""
-    low, high = round(SEARCH_S[0] / period_s), round(SEARCH_S[1] / period_s)
-    first, last = max(start, -low), min(stop, len(face) - high)
+    low = round(SEARCH_S[0] / period_s)
+    high = round(SEARCH_S[1] / period_s)
+    first = max(start, -low)
+    last = min(stop, len(face) - high)
     count = last - first
     if count < 4 * (high - low):
         return np.zeros(0), np.zeros(0)
-    left, right = muscle[first:last], face[first + low : last + high]
-    left, right = left[:, left.std(axis=0) > MIN_MOTION], right[:, face[first:last].std(axis=0) > MIN_MOTION]
+    left = muscle[first:last]
+    right = face[first + low : last + high]
+    left = left[:, left.std(axis=0) > MIN_MOTION]
+    right = right[:, face[first:last].std(axis=0) > MIN_MOTION]
     left = left - left.mean(axis=0)
     steps = np.arange(low, high + 1)
     # the spread of the face within each shifted window
@@ -185,8 +195,11 @@ def _votes(muscle: F64, face: F64, start: int, stop: int, period_s: float) -> tu
     best = flat.argmax(axis=0) if flat.size else np.zeros(0, np.intp)
     peak = flat[best, np.arange(flat.shape[1])]
     keep = (peak > MIN_CORRELATION) & (best > 0) & (best < shifts - 1)
-    best, columns = best[keep], np.flatnonzero(keep)
-    before, at, after = flat[best - 1, columns], flat[best, columns], flat[best + 1, columns]
+    best = best[keep]
+    columns = np.flatnonzero(keep)
+    before = flat[best - 1, columns]
+    at = flat[best, columns]
+    after = flat[best + 1, columns]
     curvature = before - 2 * at + after
     shift = np.where(curvature < 0, 0.5 * (before - after) / np.where(curvature < 0, curvature, -1.0), 0.0)
     weight = np.clip((at - MIN_CORRELATION) / (1 - MIN_CORRELATION), 0.0, 1.0) ** 2

@@ -138,7 +138,8 @@ class MuscleMapping(Component):
         try:
             mapping.check(scheme=item.scheme, muscles=item.muscles, profile=item.profile)
         except ModelError as error:
-            self._rejected, self._rejection = self._rejected + 1, str(error)
+            self._rejected = self._rejected + 1
+            self._rejection = str(error)
             return []
         period = round(mapping.period_s * NS)
         if self._last is not None and not 0 < item.stamp - self._last < 1.5 * period:
@@ -197,7 +198,8 @@ class MuscleMapping(Component):
             try:
                 mapping.check_head(state.head_model)
             except ModelError as error:
-                self._rejected, self._rejection = self._rejected + 1, str(error)
+                self._rejected = self._rejected + 1
+                self._rejection = str(error)
             return []
         vector = face_vector(state)
         complete = np.isfinite(vector).all()
@@ -244,7 +246,8 @@ class MuscleMapping(Component):
 
     def tick(self, now: Stamp) -> Iterable[Emission]:
         """The fused face, now."""
-        vision, mapping = self._vision, self.mapping
+        vision = self._vision
+        mapping = self.mapping
         if mapping is None or self._fusion is None or not self._fusion.started:
             return (
                 []

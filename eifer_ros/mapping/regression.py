@@ -92,9 +92,11 @@ class Curve:
         values = np.empty((knots, predicted.shape[1]), np.float32)
         for k in range(predicted.shape[1]):
             order = np.argsort(predicted[:, k])
-            p, t = predicted[order, k], truth[order, k]
+            p = predicted[order, k]
+            t = truth[order, k]
             # around each knot the neighbours within one step, but never fewer than 1 % of all rows
-            half, least = (upper[k] - lower[k]) / (knots - 1) / 2, max(5, len(p) // 200)
+            half = (upper[k] - lower[k]) / (knots - 1) / 2
+            least = max(5, len(p) // 200)
             for q, knot in enumerate(np.linspace(lower[k], upper[k], knots)):
                 middle = int(np.searchsorted(p, knot))
                 start = min(int(np.searchsorted(p, knot - half)), middle - least)
@@ -110,7 +112,8 @@ class Curve:
         place = (inside - self.lower) / (self.upper - self.lower) * last
         left = np.minimum(place.astype(np.intp), last - 1)
         columns = np.arange(self.values.shape[1])
-        below, above = self.values[left, columns], self.values[left + 1, columns]
+        below = self.values[left, columns]
+        above = self.values[left + 1, columns]
         return np.asarray(below + (place - left) * (above - below) + (predicted - inside), np.float32)
 
 
@@ -196,11 +199,9 @@ class Normal:
     def without(self, other: Normal) -> Normal:
         """What is left when the rows of `other` are taken out."""
         left = Normal(self.basis, self.cross.shape[1])
-        left.gram, left.cross, left.square = (
-            self.gram - other.gram,
-            self.cross - other.cross,
-            self.square - other.square,
-        )
+        left.gram = self.gram - other.gram
+        left.cross = self.cross - other.cross
+        left.square = self.square - other.square
         left.count = self.count - other.count
         return left
 

@@ -10,8 +10,10 @@ from ..types import F64
 
 def scores(truth: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> tuple[F64, F64]:
     """(K,) Pearson r and R2 = 1 - SSE / SST of (T, K); NaN where a column of `truth` does not move."""
-    t, p = truth.astype(np.float64), predicted.astype(np.float64)
-    dt, dp = t - t.mean(axis=0), p - p.mean(axis=0)
+    t = truth.astype(np.float64)
+    p = predicted.astype(np.float64)
+    dt = t - t.mean(axis=0)
+    dp = p - p.mean(axis=0)
     total = (dt**2).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (dt * dp).sum(axis=0) / np.sqrt(total * (dp**2).sum(axis=0))

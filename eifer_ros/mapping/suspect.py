@@ -67,7 +67,8 @@ def swapped(series: Series, delay_s: float = 0.0) -> list[Swap]:
     active = [place for place in range(activity.shape[1]) if copies[:, place].std() > 0]
     alive = [place for place in range(activity.shape[1]) if activity[:, place].std() > MIN_RISE]
     scale = np.maximum(activity.std(axis=0), 1e-9), np.maximum(copies.std(axis=0), 1e-9)
-    a, c = (activity - activity.mean(axis=0)) / scale[0], (copies - copies.mean(axis=0)) / scale[1]
+    a = (activity - activity.mean(axis=0)) / scale[0]
+    c = (copies - copies.mean(axis=0)) / scale[1]
     own = (a.T @ c) / max(len(a), 1)
     suspects: list[tuple[float, int, int]] = []
     for i, j in itertools.combinations(alive, 2):
@@ -99,7 +100,8 @@ def _aligned(series: Series, delay_s: float) -> tuple[F64, F64]:
     """
     delay = max(0, round(delay_s / series.period_s))
     count = len(series.times) - delay
-    face, activity = series.face[delay:].astype(np.float64), series.activation[:count].astype(np.float64)
+    face = series.face[delay:].astype(np.float64)
+    activity = series.activation[:count].astype(np.float64)
     rows = (series.segment[delay:] == series.segment[:count]) & ~np.isnan(face).any(axis=1)
     copies = np.zeros((int(rows.sum()), len(series.muscles)))
     places = {name: place for place, name in enumerate(series.face_names)}

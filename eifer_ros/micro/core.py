@@ -124,7 +124,8 @@ class MotionSolver:
     """The solver of one key view."""
 
     def __init__(self, skin: FaceSkin, view: KeyView, key: F32, prior: MotionPrior) -> None:
-        self.view, self.prior = view, prior
+        self.view = view
+        self.prior = prior
         self._expression = view.expression.shape[1]
         modes = np.zeros((len(skin.head.template), skin.modes.shape[1]), np.float32)
         modes[skin.vertices] = skin.modes
@@ -136,7 +137,8 @@ class MotionSolver:
         self._jacobian = self._jacobian.astype(np.float32)
 
     def _make(self, key: F32) -> F64:
-        view, prior = self.view, self.prior
+        view = self.view
+        prior = self.prior
         count = len(view.points)
         whole = np.zeros((RIGID + len(prior.covariance),) * 2)
         whole[np.diag_indices(RIGID)] = _RIGID**2

@@ -171,7 +171,8 @@ class Spotter(Component):
         return []
 
     def _use(self, spotter: EventSpotter) -> list[FaceEvent]:
-        face, self._face = self._face, None
+        face = self._face
+        self._face = None
         if face is None or self._rows is None:
             return []
         if face.head_model != self._rows.head.id:

@@ -39,7 +39,8 @@ _FLOOR = 3.0
 def window(points: npt.ArrayLike) -> F64:
     """(2, 3) matrix from window pixels to picture pixels: an upright square around points (N, 2) of the face."""
     flat = np.asarray(points, np.float64)
-    low, high = flat.min(axis=0), flat.max(axis=0)
+    low = flat.min(axis=0)
+    high = flat.max(axis=0)
     scale = MARGIN * float((high - low).max()) / SIZE
     corner = (low + high) / 2.0 - scale * (SIZE - 1) / 2.0
     return np.array([[scale, 0.0, corner[0]], [0.0, scale, corner[1]]])
@@ -105,13 +106,15 @@ class DenseFlow:
 
     def take_key(self, key: F32) -> None:
         """The picture (SIZE, SIZE) that motion is counted from, as `normalised` gives it."""
-        self._key, self._bytes = key, _bytes(key)
+        self._key = key
+        self._bytes = _bytes(key)
         self._gx = cv2.Sobel(key, cv2.CV_32F, 1, 0, scale=1 / 8)
         self._gy = cv2.Sobel(key, cv2.CV_32F, 0, 1, scale=1 / 8)
         xx, xy, yy = (
             _windowed(one) for one in (self._gx * self._gx, self._gx * self._gy, self._gy * self._gy)
         )
-        xx, yy = xx + _STIFF, yy + _STIFF
+        xx = xx + _STIFF
+        yy = yy + _STIFF
         share = 1.0 / (xx * yy - xy * xy)
         self._inverse = yy * share, -xy * share, xx * share
 
@@ -123,7 +126,8 @@ class DenseFlow:
             flow = np.asarray(np.round(flow * _REMAP) / _REMAP, np.float32)
             there = cv2.remap(now, self._grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             miss = self._key - there
-            x, y = _windowed(self._gx * miss), _windowed(self._gy * miss)
+            x = _windowed(self._gx * miss)
+            y = _windowed(self._gy * miss)
             flow[..., 0] += xx * x + xy * y
             flow[..., 1] += xy * x + yy * y
         return flow

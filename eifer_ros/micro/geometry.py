@@ -138,7 +138,8 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
     """The view of `state` through camera matrix `K`, or None where too little of the face is seen to follow
     it.
     """
-    head, face = skin.head, skin.vertices
+    head = skin.head
+    face = skin.vertices
     vertices = head.state_vertices(state)
     pose = np.asarray(state.head_pose, np.float64)
     pixels = projection.project(vertices.astype(np.float64), pose, K)
@@ -152,10 +153,13 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
     index, bary, depth = raster.rasterise(np.column_stack([flat, pixels[:, 2]]), head.faces, SIZE, SIZE)
     rows, columns = np.mgrid[STEP // 2 : SIZE : STEP, STEP // 2 : SIZE : STEP].reshape(2, -1)
     visible = index[rows, columns] >= 0
-    rows, columns = rows[visible], columns[visible]
+    rows = rows[visible]
+    columns = columns[visible]
     kind = skin.triangles[index[rows, columns]]
-    rows, columns = rows[kind > 0], columns[kind > 0]
-    corners, weights = head.faces[index[rows, columns]], bary[rows, columns]
+    rows = rows[kind > 0]
+    columns = columns[kind > 0]
+    corners = head.faces[index[rows, columns]]
+    weights = bary[rows, columns]
     normals = shade.vertex_normals(vertices, head.faces)
     points = np.einsum("nc,ncd->nd", weights, vertices[corners]).astype(np.float64)
     camera = points @ pose[:3, :3].T + pose[:3, 3]
@@ -164,22 +168,28 @@ def key_view(skin: FaceSkin, state: FaceState, K: F64) -> KeyView | None:
     good = facing > _FACING
     if good.sum() < 60:
         return None
-    rows, columns, corners, weights = rows[good], columns[good], corners[good], weights[good]
-    points, camera = points[good], camera[good]
+    rows = rows[good]
+    columns = columns[good]
+    corners = corners[good]
+    weights = weights[good]
+    points = points[good]
+    camera = camera[good]
     centre = camera.mean(axis=0)
     # window pixels per metre of motion in camera axes
     slope = np.zeros((len(points), 2, 3))
-    slope[:, 0, 0], slope[:, 1, 1] = K[0, 0] / camera[:, 2], K[1, 1] / camera[:, 2]
-    slope[:, 0, 2], slope[:, 1, 2] = (
-        -K[0, 0] * camera[:, 0] / camera[:, 2] ** 2,
-        -K[1, 1] * camera[:, 1] / camera[:, 2] ** 2,
-    )
+    slope[:, 0, 0] = K[0, 0] / camera[:, 2]
+    slope[:, 1, 1] = K[1, 1] / camera[:, 2]
+    slope[:, 0, 2] = -K[0, 0] * camera[:, 0] / camera[:, 2] ** 2
+    slope[:, 1, 2] = -K[1, 1] * camera[:, 1] / camera[:, 2] ** 2
     slope = np.einsum("ij,njk->nik", inverse, slope)
     arm = camera - centre
     cross = np.zeros((len(points), 3, 3))  # w x arm as a matrix on w
-    cross[:, 0, 1], cross[:, 0, 2] = arm[:, 2], -arm[:, 1]
-    cross[:, 1, 0], cross[:, 1, 2] = -arm[:, 2], arm[:, 0]
-    cross[:, 2, 0], cross[:, 2, 1] = arm[:, 1], -arm[:, 0]
+    cross[:, 0, 1] = arm[:, 2]
+    cross[:, 0, 2] = -arm[:, 1]
+    cross[:, 1, 0] = -arm[:, 2]
+    cross[:, 1, 2] = arm[:, 0]
+    cross[:, 2, 0] = arm[:, 1]
+    cross[:, 2, 1] = -arm[:, 0]
     rigid = np.concatenate([slope @ cross, slope], axis=2)
     sideways = slope @ pose[:3, :3]
     basis = np.einsum("nc,ncde->nde", weights, head.expression_basis[corners]).astype(np.float64)

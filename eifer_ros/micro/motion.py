@@ -176,7 +176,8 @@ class MicroMotionEstimator:
         """Compile and touch everything once; leaves no trace."""
         picture = np.full((160, 160, 3), 90, np.uint8)
         pose = projection.facing_pose(0.6, centre=self.head.template[self._skin.vertices].mean(axis=0))
-        count, nothing = self.head.expression_size, np.zeros(3, np.float32)
+        count = self.head.expression_size
+        nothing = np.zeros(3, np.float32)
         still = FaceState(
             0,
             self.head.id,
@@ -221,7 +222,8 @@ class MicroMotionEstimator:
             return None
         if elapsed_s > 0:
             self._gaps.append(elapsed_s)
-        self._stamp = self._newest_stamp = frame.stamp
+        self._stamp = frame.stamp
+        self._newest_stamp = self._stamp
         if self._view is None and not self._take_key(frame, state):
             return None
         motion = self._follow(frame)
@@ -245,8 +247,11 @@ class MicroMotionEstimator:
         if self._smooth is not None:
             self._neutral.shift(-self._smooth)
             self._smooth = np.zeros_like(self._smooth)
-        self._view, self._start, self._key_state = view, frame.stamp, state
-        self._turn, self._shift = np.eye(3), np.zeros(3)
+        self._view = view
+        self._start = frame.stamp
+        self._key_state = state
+        self._turn = np.eye(3)
+        self._shift = np.zeros(3)
         self._scale = float(view.matrix[0, 0])
         self._sum = sample_patch(frame.image, view.maps(self._turn, self._shift), self._scale)
         self._summed = 1
@@ -275,7 +280,8 @@ class MicroMotionEstimator:
         motion: Motion | None = None
         for turn in range(2 if self.settings.modules.compensation else 1):
             if not self.settings.modules.compensation:
-                self._turn, self._shift = np.eye(3), np.zeros(3)
+                self._turn = np.eye(3)
+                self._shift = np.zeros(3)
             grey = sample_patch(frame.image, view.maps(self._turn, self._shift), self._scale)
             flow = self._flow.between(self._prepared(grey))
             at = cv2.remap(flow, view.pixels[:, :1], view.pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
@@ -285,7 +291,8 @@ class MicroMotionEstimator:
                 > _AGAIN_PX * view.metres_per_pixel
             )
             move = rotation_matrix(motion.turn)
-            self._turn, self._shift = move @ self._turn, move @ self._shift + motion.shift
+            self._turn = move @ self._turn
+            self._shift = move @ self._shift + motion.shift
             if not fast or turn or not self.settings.modules.compensation:
                 if self.settings.modules.averaging and self._summed < self.settings.key_frames:
                     self._average(grey)
@@ -295,7 +302,8 @@ class MicroMotionEstimator:
 
     def _average(self, grey: F32) -> None:
         """The key picture as a mean of several: its own noise would be a motion that stays."""
-        self._sum, self._summed = self._sum + grey, self._summed + 1
+        self._sum = self._sum + grey
+        self._summed = self._summed + 1
         self._key = self._prepared(np.asarray(self._sum / self._summed, np.float32))
         self._flow.take_key(self._key)
 
@@ -314,7 +322,8 @@ class MicroMotionEstimator:
         time_s = frame.stamp / 1e9
         self._neutral.add(now, time_s)
         self._static.add(state.expression.astype(np.float64), time_s)
-        neutral, resting = self._neutral.value(), self._static.value()
+        neutral = self._neutral.value()
+        resting = self._static.value()
         assert neutral is not None and resting is not None
         moved = self._smooth - neutral if modules.neutral else self._smooth.copy()
         trust = 1.0 / (1.0 + (motion.misfit_px / _TRUST_PX) ** 4)

@@ -67,7 +67,8 @@ class DynamicNetwork:
 
     def __init__(self, head: HeadModel, prior: MotionPrior) -> None:
         self._code = StaticCode(head, prior)
-        self._network = network = open_network(DYNAMIC)
+        network = open_network(DYNAMIC)
+        self._network = network
         about = network.about
         if about.get("kind") != "micro_dynamic" or about.get("version") != VERSION:
             raise ModelError(

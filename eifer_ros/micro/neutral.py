@@ -40,9 +40,11 @@ class RunningNeutral:
         if self._sum is not None and self._count and time_s - self._since_s >= self._block_s:
             self._blocks.append(self._sum / self._count)
             self._median = np.median(np.array(self._blocks), axis=0)
-            self._sum, self._count = None, 0
+            self._sum = None
+            self._count = 0
         if self._sum is None:
-            self._sum, self._since_s = np.zeros_like(values), time_s
+            self._sum = np.zeros_like(values)
+            self._since_s = time_s
         self._sum = self._sum + values
         self._count += 1
 

@@ -143,7 +143,10 @@ def shapes() -> Shapes:
     """
     time = np.arange(-BEHIND, AHEAD + 1, dtype=np.float64)
     nuisance = np.linalg.qr(np.stack([np.ones(WINDOW), time], axis=1))[0]
-    onset, apex, offset, rows = [], [], [], []
+    onset = []
+    apex = []
+    offset = []
+    rows = []
     for shift in (-6.0, -3.0, 0.0, 3.0, 6.0):
         for rise in (5.0, 8.0, 11.0, 15.0, 19.0, 24.0, 30.0, 38.0):
             for fall in (5.0, 8.0, 11.0, 15.0, 19.0, 24.0, 30.0, 38.0):
@@ -204,7 +207,8 @@ class PulseDetector:
 
     def restart(self) -> None:
         """Forget signal and floor."""
-        count, lengths = self.channels, len(LENGTHS_S)
+        count = self.channels
+        lengths = len(LENGTHS_S)
         self._rows = np.zeros((2 * self._keep, count))
         self._height = np.zeros((2 * self._keep, lengths, count))
         self._z = np.zeros((2 * self._keep, lengths, count))
@@ -287,14 +291,17 @@ class PulseDetector:
         """
         back = self._newest - AHEAD - instant
         at = self._filled - 1 - back
-        low, high = at - slack, min(at + slack, self._filled - 1)
+        low = at - slack
+        high = min(at + slack, self._filled - 1)
         if not self.settled or high < low or low < WINDOW or low < self._filled - self._keep + WINDOW:
             return None
         return self._describe(low + int(np.argmax(self._top[low : high + 1])))
 
     def _describe(self, at: int) -> Pulse:
         """The pulse whose responses stand in row `at`; its apex lies AHEAD rows before."""
-        energy, z, height = self._energy[at], self._z[at], self._height[at]
+        energy = self._energy[at]
+        z = self._z[at]
+        height = self._height[at]
         scale = int(np.unravel_index(int(np.argmax(energy)), energy.shape)[0])
         starters = self.regions.any(axis=0)
         weights = np.where(

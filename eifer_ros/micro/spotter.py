@@ -78,11 +78,13 @@ def disturbed(pulse: Pulse) -> str:
     """Why a pulse of the picture says nothing about the skin: "blink", "light", "head turn", "does not go
     back"; empty where it does.
     """
-    eyes, lips = pulse.energy[:, _EYES].max(), pulse.energy[:, _LIPS].max()
+    eyes = pulse.energy[:, _EYES].max()
+    lips = pulse.energy[:, _LIPS].max()
     closing = pulse.height[_BLINKS]
     if eyes >= lips and (closing > np.maximum(BLINK, BLINK_SHARE * pulse.height[_SQUINTS])).all():
         return "blink"
-    light, turn = VISION_CHANNELS.index("light"), VISION_CHANNELS.index("turn speed")
+    light = VISION_CHANNELS.index("light")
+    turn = VISION_CHANNELS.index("turn speed")
     if abs(pulse.height[light]) > LIGHT_STEP and abs(pulse.z[light]) > 4.0:
         return "light"
     if pulse.height[turn] > TURN_RAD_S and pulse.z[turn] > 4.0:
@@ -126,7 +128,8 @@ class EventSpotter:
         self.emg.restart()
         self._last = -(1 << 62)
         self._lags: deque[float] = deque(maxlen=25)
-        self.candidates = self.emitted = 0
+        self.candidates = 0
+        self.emitted = 0
         self.disturbed = dict.fromkeys(("blink", "light", "head turn", "does not go back"), 0)
 
     @property
@@ -165,10 +168,8 @@ class EventSpotter:
 
     def _decide(self) -> list[FaceEvent]:
         events = []
-        vision_present, emg_present = (
-            self._present(self.vision, self.emg),
-            self._present(self.emg, self.vision),
-        )
+        vision_present = self._present(self.vision, self.emg)
+        emg_present = self._present(self.emg, self.vision)
         for sense in (self.emg, self.vision):
             while sense.pending:
                 pulse = sense.pending[0]
@@ -259,7 +260,8 @@ class EventSpotter:
         """Onset, apex, offset (instants of the skin, or of the muscle where it alone was asked) and lead;
         None for what lasts too long.
         """
-        weight_v = weight_e = 0.0
+        weight_v = 0.0
+        weight_e = 0.0
         if vision is not None:
             weight_v = vision.fit**2 * (1.0 - math.exp(answers[FaceOrigin.VISION][0][0]))
         if emg is not None:
@@ -269,14 +271,17 @@ class EventSpotter:
             if weight_v > 0.25 and weight_e > 0.25:
                 lead = (vision.onset - emg.onset) / GRID_HZ
             total = max(weight_v + weight_e, 1e-9)
-            a, b = weight_v / total, weight_e / total
+            a = weight_v / total
+            b = weight_e / total
             onset = a * vision.onset + b * (emg.onset + lag)
             apex = a * vision.instant + b * (emg.instant + lag)
             offset = a * vision.offset + b * (emg.offset + lag)
         else:
             one = vision if vision is not None else emg
             assert one is not None
-            onset, apex, offset = one.onset, float(one.instant), one.offset
+            onset = one.onset
+            apex = float(one.instant)
+            offset = one.offset
         if (offset - onset) / GRID_HZ > self.settings.longest_s:
             return None
         return min(onset, apex), apex, max(offset, apex), lead

@@ -119,7 +119,8 @@ class Calibrate(_Action):
                 self._arrived.append(item)
 
     def _work(self, goal: Any, result: Any) -> None:
-        request, newest = goal.request, self._newest
+        request = goal.request
+        newest = self._newest
         path = _new_file(request.output, "calibration", ".yaml")
         if not self._host.active:
             raise InputError(f"the node is {self._host.state_label}; activate it first")
@@ -137,7 +138,8 @@ class Calibrate(_Action):
             repetitions=request.repetitions or 1,
             mains_hz=self._component.config.mains_hz,
         )
-        arrived = self._arrived = deque()
+        self._arrived = deque()
+        arrived = self._arrived
         try:
             self._guide(goal, session, arrived)
         finally:
@@ -244,7 +246,8 @@ class FitMapping(_Action):
         _fill_quality(result, fitted, path)
 
     def _received(self) -> Session:
-        activity, faces = list(self._activity), list(self._faces)
+        activity = list(self._activity)
+        faces = list(self._faces)
         if not activity or not faces:
             missing = ACTIVITY if not activity else VISION
             raise InputError(
@@ -264,11 +267,13 @@ class FitMapping(_Action):
 
 
 def _fill_quality(result: Any, fitted: FitResult, path: Path) -> None:
-    lag, judged = fitted.mapping.lag, fitted.mapping.statistics["emg2exp"]
+    lag = fitted.mapping.lag
+    judged = fitted.mapping.statistics["emg2exp"]
     result.message = "; ".join(["mapping fitted and in use", *_sentences(fitted.warnings)])
     result.path = str(path)
     result.lag_s, result.lag_grade = (float(lag.lag_s), int(lag.grade)) if lag.grade else (math.nan, 0)
-    result.r, result.r2 = float(judged["r"]), float(judged["r2"])
+    result.r = float(judged["r"])
+    result.r2 = float(judged["r2"])
 
 
 def _sentences(warnings: Sequence[str]) -> list[str]:

@@ -36,7 +36,8 @@ MUSCLES = (topics.EMG_ACTIVITY.name, topics.MUSCLES_ESTIMATED.name)
 MESH = topics.FACE_MESH.name
 MUSCLE_MAP = topics.FACE_MUSCLE_MAP.name
 TF = "/tf"
-MARKER, TF_MESSAGE = "visualization_msgs/msg/Marker", "tf2_msgs/msg/TFMessage"
+MARKER = "visualization_msgs/msg/Marker"
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 _GIVE_WAY = NS // 2
 """A poorer source is shown when a better one has been silent this long."""
 _SELLION = 27
@@ -80,7 +81,8 @@ class FaceView(Component):
 
     def setup(self) -> None:
         """Load the head. Raises ModelError, InputError."""
-        head = self.head = load_head(self.config.head_model)
+        head = load_head(self.config.head_model)
+        self.head = head
         self._colours = Studio(head).colours
         self._corners = head.faces.reshape(-1)
         self._warmth: dict[tuple[str, tuple[str, ...]], heat.Warmth] = {}
@@ -200,13 +202,15 @@ class FaceViewTopics(Extra):
     """`face/mesh`, `face/muscle_map` and the transform, each only while somebody listens."""
 
     def __init__(self, host: NodeHost, component: FaceView) -> None:
-        self._host, self._view = host, component
+        self._host = host
+        self._view = component
         newest = Profile(depth=1)
         self._mesh = host.publisher(MESH, MARKER, newest)
         self._map = host.publisher(MUSCLE_MAP, MARKER, newest)
         self._tf = host.publisher(TF, TF_MESSAGE, Profile(depth=100))
         self._frame = f"face_{component.config.face_id}"
-        component.draw, component.placed = self._draw, self._place
+        component.draw = self._draw
+        component.placed = self._place
 
     def _draw(self) -> None:
         face = self._view.face

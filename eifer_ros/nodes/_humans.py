@@ -40,7 +40,8 @@ ACTION_UNITS: dict[int, tuple[str, ...]] = {
 
 def action_units(weights: F32) -> tuple[F32, F32]:
     """(99,) intensity 0..1 and (99,) confidence, by FACS number, of ARKit `weights` (52,)."""
-    intensity, confidence = np.zeros(99, np.float32), np.zeros(99, np.float32)
+    intensity = np.zeros(99, np.float32)
+    confidence = np.zeros(99, np.float32)
     for number, names in ACTION_UNITS.items():
         intensity[number] = np.mean([weights[ARKIT_52.index(name)] for name in names])
         confidence[number] = 1.0
@@ -51,7 +52,8 @@ class Humans(Extra):
     """tracked, roi, cropped and facs of the one face that is followed. Nothing at all without hri_msgs."""
 
     def __init__(self, host: NodeHost, component: Reconstruction) -> None:
-        self._host, self._component = host, component
+        self._host = host
+        self._component = component
         self._frame: Frame | None = None
         self._shown = False
         self._publishers: dict[str, Any] = {}
@@ -104,14 +106,18 @@ class Humans(Extra):
             tracked.publish(
                 self._kinds["tracked"](header=self._header(state), ids=[FACE_ID] if tracking else [])
             )
-        landmarks, frame = self._component.landmarks, self._frame
+        landmarks = self._component.landmarks
+        frame = self._frame
         if not tracking or landmarks is None or frame is None:
             return
         width, height = frame.size
         points = landmarks.points[:, :2]
-        low, high = points.min(axis=0), points.max(axis=0)
-        left, top = float(np.clip(low[0] / width, 0, 1)), float(np.clip(low[1] / height, 0, 1))
-        right, bottom = float(np.clip(high[0] / width, 0, 1)), float(np.clip(high[1] / height, 0, 1))
+        low = points.min(axis=0)
+        high = points.max(axis=0)
+        left = float(np.clip(low[0] / width, 0, 1))
+        top = float(np.clip(low[1] / height, 0, 1))
+        right = float(np.clip(high[0] / width, 0, 1))
+        bottom = float(np.clip(high[1] / height, 0, 1))
         if self._publishers["roi"].get_subscription_count():
             self._publishers["roi"].publish(
                 self._kinds["roi"](

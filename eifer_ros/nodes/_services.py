@@ -27,7 +27,8 @@ class SetReference(Extra):
     """`reconstruction/set_reference`: the face as it is now becomes the neutral one."""
 
     def __init__(self, host: NodeHost, component: Reconstruction) -> None:
-        self._host, self._component = host, component
+        self._host = host
+        self._component = component
         self._faces: list[FaceState] | None = None
         self._came = threading.Condition()
         self._service = host.create_service(
@@ -51,9 +52,11 @@ class SetReference(Extra):
             reference = Reference.of(faces)
             self._component.use_reference(reference)
         except EiferError as error:
-            response.success, response.message = False, str(error)
+            response.success = False
+            response.message = str(error)
             return response
-        response.success, response.message = True, f"reference taken from {reference.faces} faces"
+        response.success = True
+        response.message = f"reference taken from {reference.faces} faces"
         shapes = [state.shape for state in faces if np.isfinite(state.shape).all()]
         response.shape = np.median(np.stack(shapes), axis=0).astype(float).tolist()
         return response
@@ -102,7 +105,8 @@ class Arming(Extra):
     """
 
     def __init__(self, host: NodeHost, component: Animatronic) -> None:
-        self._host, self._component = host, component
+        self._host = host
+        self._component = component
         trigger = ros_class("std_srvs/srv/Trigger")
         calls = {
             "arm": self._arm,

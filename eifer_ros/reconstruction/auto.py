@@ -24,7 +24,8 @@ from .landmarks.tracker import TrackerCounts
 from .reconstruction_config import ReconstructionConfig
 from .restore import RESTORER, FaceRestorer
 
-COVERED, BARE = 0.2, 0.12
+COVERED = 0.2
+BARE = 0.12
 """Shares of the face covered above which the encoder is taken, and below which landmarks are."""
 LOOK_S = 1.0
 _SELDOM = 3
@@ -43,7 +44,8 @@ class AutoEstimator:
     def __init__(
         self, sensors: SensorEstimator, landmarks: LandmarkEstimator, restorer: FaceRestorer
     ) -> None:
-        self.sensors, self.landmarks = sensors, landmarks
+        self.sensors = sensors
+        self.landmarks = landmarks
         self.restorer = restorer
         self.covered = float("nan")
         """Share of the face covered at the last look."""
@@ -124,7 +126,8 @@ class AutoEstimator:
 
     def run_deferred_check(self) -> None:
         """What may wait until the last estimate is on its way; the next estimate does it where nobody asked."""
-        due, self._due = self._due, None
+        due = self._due
+        self._due = None
         if due is not None:
             self._check_cover(*due)
 
@@ -132,7 +135,8 @@ class AutoEstimator:
         return self.landmarks if self._used is self.sensors else self.sensors
 
     def _take(self, way: SensorEstimator | LandmarkEstimator, reason: str) -> None:
-        self._used, self._reason = way, reason
+        self._used = way
+        self._reason = reason
         self._contrary = 0
 
     def _check_cover(self, frame: Frame, intrinsics: F64, elapsed_s: float, estimate: Estimate) -> Estimate:
@@ -150,7 +154,8 @@ class AutoEstimator:
             self.sensors if self.covered > COVERED else self.landmarks if self.covered < BARE else self._used
         )
         if better is self._used:
-            self._contrary, self._reason = 0, words
+            self._contrary = 0
+            self._reason = words
             return estimate
         self._contrary += 1
         if not acquired and self._contrary < _TIMES:

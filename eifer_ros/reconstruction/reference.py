@@ -50,7 +50,8 @@ class Reference:
     @staticmethod
     def of_recording(faces: Sequence[FaceState], markers: Iterable[Marker]) -> Reference:
         """From the faces between the start and end markers of `Face-At-Rest`."""
-        spans, start = [], None
+        spans = []
+        start = None
         for marker in sorted(markers, key=lambda marker: marker.stamp):
             if marker.label == REST and marker.phase == "start":
                 start = marker.stamp

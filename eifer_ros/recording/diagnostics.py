@@ -20,7 +20,8 @@ from .. import topics
 from ..types import F64, NS, Item, Stamp
 from ..wire import messages
 
-TOPIC, TYPE = "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"
+TOPIC = "/diagnostics"
+TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 EVERY_NS = NS
 MOST = 1000
 """Latencies of one stream that a message holds; more a second than that are thinned out."""
@@ -62,7 +63,10 @@ class LatencyDiary:
         live: bool,
         wall: Callable[[], Stamp] = time.time_ns,
     ) -> None:
-        self._write, self._durations, self._live, self._wall = write, durations, live, wall
+        self._write = write
+        self._durations = durations
+        self._live = live
+        self._wall = wall
         self._collected: dict[str, list[float]] = {}
         self._due: Stamp | None = None
 
@@ -82,7 +86,8 @@ class LatencyDiary:
 
     def flush(self, stamp: Stamp) -> None:
         """Write what has been noted."""
-        collected, self._collected = self._collected, {}
+        collected = self._collected
+        self._collected = {}
         if collected:
             self._write(
                 TOPIC,

@@ -155,7 +155,9 @@ class _EmgCount:
 
     def __init__(self) -> None:
         self.channels: tuple[str, ...] = ()
-        self.samples = self.lost = self.not_recorded = 0
+        self.samples = 0
+        self.lost = 0
+        self.not_recorded = 0
         self.rate_hz = float("nan")
         self.expected: int | None = None
         self.first: Stamp = 0
@@ -166,15 +168,18 @@ class _EmgCount:
     def add(self, chunk: Any, stamp: Stamp) -> None:
         count = int(chunk.frames)
         if self.expected is None:
-            self.channels, self.rate_hz = tuple(chunk.channels), float(chunk.rate_hz)
-            self.first, self.first_index = stamp, int(chunk.first_index)
+            self.channels = tuple(chunk.channels)
+            self.rate_hz = float(chunk.rate_hz)
+            self.first = stamp
+            self.first_index = int(chunk.first_index)
         else:
             # a counter that went back is a source that started again, not a loss
             self.not_recorded += max(int(chunk.first_index) - self.expected - int(chunk.lost), 0)
         self.samples += count
         self.lost += int(chunk.lost)
         self.expected = int(chunk.first_index) + count
-        self.last, self.last_index = stamp, int(chunk.first_index)
+        self.last = stamp
+        self.last_index = int(chunk.first_index)
 
     def summary(self, topic: str) -> EmgInfo:
         span_s = (self.last - self.first) / NS

@@ -218,7 +218,8 @@ def _save(first: _StoredMessage, rest: Iterator[_StoredMessage], out: Path, resu
     writer = open_bag(out, {"recovered_from": str(result.source)})
     connections: dict[tuple[str, str], Connection] = {}
     counts: Counter[str] = Counter()
-    result.first = result.last = int(first.message.log_time)
+    result.first = int(first.message.log_time)
+    result.last = result.first
     for record in _chain(first, rest):
         key = (record.channel.topic, record.schema.name)
         if key not in connections:

@@ -50,7 +50,8 @@ class BagSource(Source):
         self._topics = [
             topic for topic in config.topics if topic
         ] or None  # a ROS parameter file writes an empty list as [""]
-        self._emitted = self._rounds = 0
+        self._emitted = 0
+        self._rounds = 0
         self._stamp: Stamp = 0
         self._ready = False
         self._clocks: Sync | None = None
@@ -65,7 +66,8 @@ class BagSource(Source):
             self.session = bag.session
         self._clocks = Sync.load(Path(self.config.path).expanduser()) if self.config.synced else None
         self._pacer.restart()
-        self._emitted = self._rounds = 0
+        self._emitted = 0
+        self._rounds = 0
         self._ready = True
 
     def _open(self) -> Bag:

@@ -261,7 +261,8 @@ def items_synced(
     if clocks is None or clocks.grade == 0 or not requested & CAMERA_CLOCK:
         yield from bag.items(topics=topics, start=start)
         return
-    camera, others = sorted(requested & CAMERA_CLOCK), sorted(requested - CAMERA_CLOCK)
+    camera = sorted(requested & CAMERA_CLOCK)
+    others = sorted(requested - CAMERA_CLOCK)
     moved = (
         Recorded((item := restamped(entry.item, clocks)).stamp, entry.topic, item)
         for entry in bag.items(topics=camera, start=None if start is None else clocks.undo(start))
@@ -305,8 +306,10 @@ def edges(
     if not high > low:
         return np.zeros(0)
     scaled = (x - low) / (high - low)
-    above, below = scaled >= share, scaled < share - hysteresis
-    crossings, armed = [], bool(below[0])
+    above = scaled >= share
+    below = scaled < share - hysteresis
+    crossings = []
+    armed = bool(below[0])
     for k in np.flatnonzero((above[1:] != above[:-1]) | (below[1:] != below[:-1])) + 1:
         if below[k]:
             armed = True
@@ -333,10 +336,12 @@ def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
     """
     x = np.sort(np.asarray(values, np.float64))
     middle = 0.5 * (x[0] + x[-1])
-    low, high = x[x <= middle], x[x > middle]
+    low = x[x <= middle]
+    high = x[x > middle]
     if not len(high):
         return float(x[0]), float(x[0])
-    a, b = float(np.median(low)), float(np.median(high))
+    a = float(np.median(low))
+    b = float(np.median(high))
     width = float(np.median(np.abs(low - a)) + np.median(np.abs(high - b)))
     return (a, b) if b - a > 6 * width and b - a > 1e-12 else (a, a)
 
@@ -364,24 +369,28 @@ def find_led(frames: Iterable[Frame], grid: int = 24) -> tuple[tuple[int, int, i
     InputError
         Nothing blinks.
     """
-    traces, size = [], (0, 0)
+    traces = []
+    size = (0, 0)
     for frame in frames:
         size = frame.size
         traces.append(_cells(frame, grid))
     if len(traces) < 10:
         raise InputError(f"{len(traces)} pictures are too few to find a lamp in")
     table = np.stack(traces).reshape(len(traces), -1)
-    best, contrast = -1, 0.0
+    best = -1
+    contrast = 0.0
     for cell in np.argsort(-np.ptp(table, axis=0))[:64]:
         low, high = levels(table[:, cell])
         if high - low > contrast and _switches(table[:, cell], low, high):
-            best, contrast = int(cell), high - low
+            best = int(cell)
+            contrast = high - low
     if best < 0 or contrast < 8:
         raise InputError(
             "no lamp blinks in the pictures; name its place with --region x,y,w,h, or use --method consensus"
         )
     row, column = divmod(best, grid)
-    w, h = size[0] / grid, size[1] / grid
+    w = size[0] / grid
+    h = size[1] / grid
     return (int(column * w), int(row * h), max(1, int(w)), max(1, int(h))), contrast / 255
 
 
@@ -422,7 +431,8 @@ def brightness(
         The region lies outside the pictures.
     """
     x, y, w, h = region
-    stamps, values = [], []
+    stamps = []
+    values = []
     for frame in frames:
         part = frame.image[y : y + h, x : x + w]
         if part.size == 0:
@@ -529,7 +539,8 @@ def match(
     tuple[ndarray of float64, ndarray of float64]
         (K,) events of the amplifier and (K,) of the camera, s.
     """
-    a, c = np.sort(amplifier_s), np.sort(camera_s)
+    a = np.sort(amplifier_s)
+    c = np.sort(camera_s)
     if not len(a) or not len(c):
         return np.zeros(0), np.zeros(0)
     differences = np.sort((a[:, None] - c[None, :]).ravel())
@@ -603,9 +614,11 @@ def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.
     difference = amplifier_s - camera_s
     inliers = np.ones(len(difference), bool)
     reference = float(camera_s.mean())
-    slope, offset = 0.0, float(np.median(difference))
+    slope = 0.0
+    offset = float(np.median(difference))
     for _ in range(4):
-        x, y = camera_s[inliers] - reference, difference[inliers]
+        x = camera_s[inliers] - reference
+        y = difference[inliers]
         if len(x) >= 4 and np.ptp(x) > 5.0:
             slope = float((x - x.mean()) @ (y - y.mean()) / ((x - x.mean()) @ (x - x.mean())))
             slope = float(np.clip(slope, -MAX_PPM * 1e-6, MAX_PPM * 1e-6))
@@ -729,7 +742,8 @@ def coarse_offset(
     grid = start + np.arange(count) / rate_hz
     a = np.interp(grid, times_a, values_a, left=0.0, right=0.0)
     c = np.interp(grid, times_c, values_c, left=0.0, right=0.0)
-    a, c = a - a.mean(), c - c.mean()
+    a = a - a.mean()
+    c = c - c.mean()
     size = 1 << int(np.ceil(np.log2(2 * count)))
     full = np.fft.irfft(np.fft.rfft(a, size) * np.conj(np.fft.rfft(c, size)), size)
     steps = np.arange(-round(max_offset_s * rate_hz), round(max_offset_s * rate_hz) + 1)

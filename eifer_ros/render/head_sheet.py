@@ -20,8 +20,11 @@ from . import shade
 
 BACKGROUND = (58, 62, 68)
 INK = (235, 238, 242)
-FRIDLUND, KURAMOTO = (255, 205, 70), (90, 225, 255)
-LARGE, SMALL, COLUMNS = 480, 200, 12
+FRIDLUND = (255, 205, 70)
+KURAMOTO = (90, 225, 255)
+LARGE = 480
+SMALL = 200
+COLUMNS = 12
 _PALETTE: dict[str, tuple[float, float, float]] = {
     "mouth": (0.30, 0.09, 0.09),
     "socket": (0.62, 0.40, 0.36),

@@ -74,27 +74,37 @@ def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, 
     for i in range(v.shape[0]):
         inverse[i] = 1.0 / v[i, 2] if v[i, 2] > near else 0.0
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ay, by, cy = np.float64(v[a, 1]), np.float64(v[b, 1]), np.float64(v[c, 1])
-        low, high = min(ay, by, cy), max(ay, by, cy)
+        a = faces[f, 0]
+        b = faces[f, 1]
+        c = faces[f, 2]
+        ay = np.float64(v[a, 1])
+        by = np.float64(v[b, 1])
+        cy = np.float64(v[c, 1])
+        low = min(ay, by, cy)
+        high = max(ay, by, cy)
         if (
             not (high >= 0.0 and low <= height - 1) or np.ceil(low) > high
         ):  # outside, or between two rows; NaN ends here too
             continue
-        ax, bx, cx = np.float64(v[a, 0]), np.float64(v[b, 0]), np.float64(v[c, 0])
+        ax = np.float64(v[a, 0])
+        bx = np.float64(v[b, 0])
+        cx = np.float64(v[c, 0])
         if not (max(ax, bx, cx) >= 0.0 and min(ax, bx, cx) <= width - 1):
             continue
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if area == 0.0 or not np.isfinite(area) or area * cull < 0.0:
             continue
-        az, bz, cz = inverse[a], inverse[b], inverse[c]
+        az = inverse[a]
+        bz = inverse[b]
+        cz = inverse[c]
         if not (az > 0.0 and bz > 0.0 and cz > 0.0):
             continue
         share = 1.0 / area
         zx = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * share
         zy = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * share
         start = az - zy * ay - zx * ax
-        nearest, furthest = max(az, bz, cz), min(az, bz, cz)
+        nearest = max(az, bz, cz)
+        furthest = min(az, bz, cz)
         # from the highest to the lowest corner: one edge runs all the way, two share the other side
         if ay > by:
             a, b, ax, ay, bx, by = b, a, bx, by, ax, ay
@@ -108,16 +118,20 @@ def fill(v: Any, faces: Any, near: float, samples: Any, spans: Any, first: int, 
         tag = LAST - (f + first)
         for row in range(max(int(np.ceil(low)), 0), int(np.floor(min(high, height - 1.0))) + 1):
             y = np.float64(row)
-            left = right = long_x + (y - long_y) * long_slope
+            left = long_x + (y - long_y) * long_slope
+            right = left
             if y <= by and ay != by:
                 x = upper_x + (y - upper_y) * upper_slope
-                left, right = min(left, x), max(right, x)
+                left = min(left, x)
+                right = max(right, x)
             if y >= by and by != cy:
                 x = lower_x + (y - lower_y) * lower_slope
-                left, right = min(left, x), max(right, x)
+                left = min(left, x)
+                right = max(right, x)
             base = start + zy * y
             line = samples[row]
-            from_, to = max(int(np.ceil(left)), 0), int(np.floor(min(right, width - 1.0))) + 1
+            from_ = max(int(np.ceil(left)), 0)
+            to = int(np.floor(min(right, width - 1.0))) + 1
             if from_ < to:
                 spans[row, 0], spans[row, 1] = min(spans[row, 0], from_), max(spans[row, 1], to)
             for column in range(from_, to):
@@ -150,19 +164,22 @@ def _resolve(v: Any, faces: Any, samples: Any, spans: Any, face_index: Any, bary
             if samples[y, x] == 0:
                 continue
             f = LAST - (samples[y, x] & LAST)
-            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            ax, ay, bx, by = (
-                np.float64(v[a, 0]),
-                np.float64(v[a, 1]),
-                np.float64(v[b, 0]),
-                np.float64(v[b, 1]),
-            )
-            cx, cy = np.float64(v[c, 0]), np.float64(v[c, 1])
+            a = faces[f, 0]
+            b = faces[f, 1]
+            c = faces[f, 2]
+            ax = np.float64(v[a, 0])
+            ay = np.float64(v[a, 1])
+            bx = np.float64(v[b, 0])
+            by = np.float64(v[b, 1])
+            cx = np.float64(v[c, 0])
+            cy = np.float64(v[c, 1])
             wa = ((bx - x) * (cy - y) - (cx - x) * (by - y)) / v[a, 2]
             wb = ((cx - x) * (ay - y) - (ax - x) * (cy - y)) / v[b, 2]
             wc = ((ax - x) * (by - y) - (bx - x) * (ay - y)) / v[c, 2]
             total = wa + wb + wc
-            bary[y, x, 0], bary[y, x, 1], bary[y, x, 2] = wa / total, wb / total, wc / total
+            bary[y, x, 0] = wa / total
+            bary[y, x, 1] = wb / total
+            bary[y, x, 2] = wc / total
             depth[y, x] = 1.0 / inverse_depth(samples[y, x])
             face_index[y, x] = f
 

@@ -33,9 +33,15 @@ def add_normal(v: Any, a: int, b: int, c: int, normals: Any) -> None:
     normals : object
         (V, 3) sums so far.
     """
-    ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
-    wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
-    nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+    ux = v[b, 0] - v[a, 0]
+    uy = v[b, 1] - v[a, 1]
+    uz = v[b, 2] - v[a, 2]
+    wx = v[c, 0] - v[a, 0]
+    wy = v[c, 1] - v[a, 1]
+    wz = v[c, 2] - v[a, 2]
+    nx = uy * wz - uz * wy
+    ny = uz * wx - ux * wz
+    nz = ux * wy - uy * wx
     for k in (a, b, c):
         normals[k, 0] += nx
         normals[k, 1] += ny
@@ -65,22 +71,35 @@ def _light(
             f = face_index[y, x]
             if f < 0:
                 continue
-            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            p, q, r = bary[y, x, 0], bary[y, x, 1], bary[y, x, 2]
+            a = faces[f, 0]
+            b = faces[f, 1]
+            c = faces[f, 2]
+            p = bary[y, x, 0]
+            q = bary[y, x, 1]
+            r = bary[y, x, 2]
             nx = p * normals[a, 0] + q * normals[b, 0] + r * normals[c, 0]
             ny = p * normals[a, 1] + q * normals[b, 1] + r * normals[c, 1]
             nz = p * normals[a, 2] + q * normals[b, 2] + r * normals[c, 2]
-            vx, vy, vz = rays[0] * x + rays[1], rays[2] * y + rays[3], 1.0
+            vx = rays[0] * x + rays[1]
+            vy = rays[2] * y + rays[3]
+            vz = 1.0
             scale = 1.0 / np.sqrt(vx * vx + vy * vy + vz * vz)
-            vx, vy, vz = -vx * scale, -vy * scale, -vz * scale  # towards the camera
+            vx = -vx * scale
+            vy = -vy * scale
+            vz = -vz * scale  # towards the camera
             facing = nx * vx + ny * vy + nz * vz
             length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
             if facing < 0.0:
-                length, facing = -length, -facing
-            nx, ny, nz = nx / length, ny / length, nz / length
+                length = -length
+                facing = -facing
+            nx = nx / length
+            ny = ny / length
+            nz = nz / length
             lambert = nx * light[0] + ny * light[1] + nz * light[2]
             soft = 0.5 + 0.5 * lambert
-            hx, hy, hz = light[0] + vx, light[1] + vy, light[2] + vz
+            hx = light[0] + vx
+            hy = light[1] + vy
+            hz = light[2] + vz
             half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-12)
             gloss = 0.12 * max(half, 0.0) ** 24
             bright = 0.20 + 1.00 * soft * soft

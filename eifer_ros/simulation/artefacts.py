@@ -206,7 +206,8 @@ class Artefacts:
         if rng.random() > 0.5:
             return None
         start = slot * _LIFT_SLOT_S + float(rng.uniform(0.0, 20.0))
-        loose, off = rng.uniform(2.0, 5.0), rng.uniform(3.0, 10.0)
+        loose = rng.uniform(2.0, 5.0)
+        off = rng.uniform(3.0, 10.0)
         return (
             int(rng.integers(self._count)),
             start,

@@ -158,10 +158,13 @@ def draw(seed: int, session: int, index: int, talking: bool) -> MicroEvent:
     label = labels[int(generator(seed, session, "micro order", turn).permutation(len(labels))[place])]
     rng = generator(seed, session, "micro", index)
     centre = (index + 0.5) * PERIOD_S + rng.uniform(-JITTER_S, JITTER_S)
-    rise, plateau, fall = rng.uniform(*RISE_S), rng.uniform(*PLATEAU_S), rng.uniform(*FALL_S)
+    rise = rng.uniform(*RISE_S)
+    plateau = rng.uniform(*PLATEAU_S)
+    fall = rng.uniform(*FALL_S)
     pattern = choices[label][int(rng.integers(len(choices[label])))]
     intensity = float(rng.uniform(*INTENSITY))
-    weak_side, weak = int(rng.integers(2)), float(rng.uniform(0.0, 0.15))
+    weak_side = int(rng.integers(2))
+    weak = float(rng.uniform(0.0, 0.15))
     one_sided = bool(rng.random() < _ONE_SIDED) and not (_MIDLINE & pattern.keys())
     varied = np.exp(rng.normal(0.0, 0.1, len(ACTUATORS)))
 
@@ -173,7 +176,8 @@ def draw(seed: int, session: int, index: int, talking: bool) -> MicroEvent:
             if name in HIDDEN
             else [muscle_index(name, "right"), muscle_index(name, "left")]
         )
-        full[places], share[places] = level, varied[places]
+        full[places] = level
+        share[places] = varied[places]
     if one_sided:
         share[weak_side : len(MUSCLES) : 2] *= weak
         share[len(MUSCLES) :] *= 0.5  # the lids have no side of their own here
@@ -210,7 +214,8 @@ def on_skin(event: MicroEvent, excitation: F64, begin_s: float, lag_s: float) ->
         part = (VISIBLE * displacement[apex] - displacement[low]) / (displacement[high] - displacement[low])
         return float(begin_s + (low + part * (high - low)) / GRID_HZ)
 
-    first, last = int(over[0]), int(over[-1])
+    first = int(over[0])
+    last = int(over[-1])
     return MicroEvent(
         crossing(first - 1, first),
         begin_s + apex / GRID_HZ,
@@ -243,12 +248,12 @@ class LocalSkin:
         rng = generator(seed, "local skin")
         self._bumps = np.zeros((len(MUSCLES), len(neutral), 3), np.float32)
         for base in range(len(BASE_MUSCLES)):
-            height, radius, lean = rng.uniform(*_BUMP_M), rng.uniform(*_RADIUS_M), rng.uniform(0.4, 1.0)
-            angle, away, about = (
-                rng.uniform(0.0, 2.0 * np.pi),
-                rng.uniform(0.0, 0.006),
-                rng.uniform(0.0, 2.0 * np.pi),
-            )
+            height = rng.uniform(*_BUMP_M)
+            radius = rng.uniform(*_RADIUS_M)
+            lean = rng.uniform(0.4, 1.0)
+            angle = rng.uniform(0.0, 2.0 * np.pi)
+            away = rng.uniform(0.0, 0.006)
+            about = rng.uniform(0.0, 2.0 * np.pi)
             for side, mirror in ((0, 1.0), (1, -1.0)):
                 # both sides are much alike, mirrored; x points to the subject's left
                 along = np.array(

@@ -174,7 +174,8 @@ def gaze_weights(yaw_rad: npt.ArrayLike, pitch_rad: npt.ArrayLike) -> F64:
     def put(action: str, value: npt.NDArray[np.float64]) -> None:
         weights[..., ARKIT_52.index(action)] = np.clip(value, 0.0, 1.0)
 
-    left, right = yaw / _GAZE_RANGE_RAD["yaw"], -yaw / _GAZE_RANGE_RAD["yaw"]
+    left = yaw / _GAZE_RANGE_RAD["yaw"]
+    right = -yaw / _GAZE_RANGE_RAD["yaw"]
     put("eyeLookOutLeft", left)
     put("eyeLookInRight", left)
     put("eyeLookInLeft", right)

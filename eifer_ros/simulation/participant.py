@@ -69,11 +69,15 @@ class Participant:
         start: Stamp = START,
         draw_threads: int = 1,
     ) -> None:
-        self.seed, self.session, self.start = seed, session, start
-        self.sensors, self.size = sensors, size
+        self.seed = seed
+        self.session = session
+        self.start = start
+        self.sensors = sensors
+        self.size = size
         self._draw_threads = draw_threads
         self.lag_s = lag_s
-        self.scheme, self.rate_hz = scheme, rate_hz
+        self.scheme = scheme
+        self.rate_hz = rate_hz
         self.artefacts = choose(artefacts)
         self.drift_ppm = drift_ppm(seed, session) if "drift" in self.artefacts else 0.0
         self.true_rate_hz = rate_hz * (1.0 + 1e-6 * self.drift_ppm)
@@ -122,12 +126,15 @@ class Participant:
             .astype(np.float64)
         )
         rng = generator(self.seed, self.session, "camera")
-        distance, below, turn = rng.uniform(0.62, 0.90), rng.uniform(0.12, 0.28), rng.normal(0.0, 0.03)
+        distance = rng.uniform(0.62, 0.90)
+        below = rng.uniform(0.12, 0.28)
+        turn = rng.normal(0.0, 0.03)
         facing = np.diag(
             [1.0, -1.0, -1.0]
         )  # model x left, y up, z out of the face -> camera x right, y down, z away
         rotation = rotation_matrix([-below, 0.0, 0.0]) @ facing @ rotation_matrix([0.0, turn, 0.0])
-        centre, pivot = eyes + np.array([0.0, -0.025, 0.02]), eyes + np.array([0.0, -0.10, -0.09])
+        centre = eyes + np.array([0.0, -0.025, 0.02])
+        pivot = eyes + np.array([0.0, -0.10, -0.09])
         return centre, pivot, float(distance), rotation
 
     def head_pose(self, time_s: float) -> F64:

@@ -154,7 +154,10 @@ class _PerformerSource(Source):
         self._clock = clock or WallClock()
         self._stop = threading.Event()
         self._participant: Participant | None = None
-        self._frames = self._late = self._samples = self._lost = 0
+        self._frames = 0
+        self._late = 0
+        self._samples = 0
+        self._lost = 0
         self._last: Stamp | None = None
 
     @property
@@ -254,8 +257,10 @@ class _PerformerSource(Source):
         yield Emission(IMAGE.name, self.participant.frame_at(time_s, face))
 
     def _packets(self, begin_s: float, end_s: float) -> Iterator[_PlannedItem]:
-        p, size = self.participant, self.config.chunk_samples
-        origin = first = -(-p.sample_index(begin_s) // size) * size
+        p = self.participant
+        size = self.config.chunk_samples
+        origin = -(-p.sample_index(begin_s) // size) * size
+        first = origin
         last = p.sample_index(end_s)
         lost = 0
         while first < last:
@@ -424,7 +429,8 @@ def simulate(
     source = kind(offline)
     source.setup()
     begin = source.participant.stamp(offline.start_s)
-    whole, step = nanoseconds(60.0 * minutes), NS // 2
+    whole = nanoseconds(60.0 * minutes)
+    step = NS // 2
     reported = begin - step
     try:
         for emission in source.produce():

@@ -209,7 +209,9 @@ class Script:
             raise InputError(
                 f"programme '{program}' is unknown{did_you_mean(program, PROGRAMS)}; it must be one of {', '.join(PROGRAMS)}"
             )
-        self.seed, self.session, self.program = seed, session, program
+        self.seed = seed
+        self.session = session
+        self.program = program
         self._slots = PROGRAMS[program]
         lengths = [slot.length_s for slot in self._slots]
         self._starts = np.concatenate([[0.0], np.cumsum(lengths)])
@@ -333,12 +335,10 @@ class Script:
         )
 
     def _movement(self, rng: np.random.Generator, slot: Slot, start: float) -> tuple[Pulse, ...]:
-        lead, onset, offset, tail = (
-            rng.uniform(0.5, 0.9),
-            rng.uniform(0.3, 0.8),
-            rng.uniform(0.4, 0.8),
-            rng.uniform(0.4, 0.7),
-        )
+        lead = rng.uniform(0.5, 0.9)
+        onset = rng.uniform(0.3, 0.8)
+        offset = rng.uniform(0.4, 0.8)
+        tail = rng.uniform(0.4, 0.7)
         hold = slot.length_s - lead - onset - offset - tail
         strength = self._strength[slot.label] * float(np.clip(rng.normal(1.0, 0.08), 0.75, 1.2))
         levels = self._levels(rng, MOVEMENTS[slot.label], strength, self._habit[slot.label])
@@ -354,7 +354,9 @@ class Script:
         while time < end - 1.0:
             turn_end = min(time + rng.uniform(1.5, 5.0), end - 0.5)
             while time < turn_end:
-                rise, hold, fall = rng.uniform(0.06, 0.11), rng.uniform(0.0, 0.06), rng.uniform(0.08, 0.14)
+                rise = rng.uniform(0.06, 0.11)
+                hold = rng.uniform(0.0, 0.06)
+                fall = rng.uniform(0.08, 0.14)
                 levels = self._levels(
                     rng, _SYLLABLES[rng.integers(len(_SYLLABLES))], float(rng.uniform(0.5, 1.2))
                 )
@@ -367,7 +369,8 @@ class Script:
         time = start + rng.uniform(0.5, 2.0)
         names = tuple(EMOTIONAL)
         while time < end - 2.0:
-            onset, offset = rng.uniform(0.3, 0.7), rng.uniform(0.4, 0.8)
+            onset = rng.uniform(0.3, 0.7)
+            offset = rng.uniform(0.4, 0.8)
             hold = min(rng.uniform(0.5, 2.5), end - time - onset - offset)
             name = names[rng.choice(len(names), p=[0.1, 0.1, 0.1, 0.45, 0.1, 0.15])]
             levels = self._levels(rng, EMOTIONAL[name], float(rng.uniform(0.25, 0.75)), self._habit[name])
@@ -383,7 +386,8 @@ class Script:
         end = start + slot.length_s - 0.4
         time = start + rng.uniform(0.2, 0.6)
         while time < end - 1.2:
-            onset, offset = rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.6)
+            onset = rng.uniform(0.25, 0.6)
+            offset = rng.uniform(0.3, 0.6)
             hold = min(rng.uniform(0.2, 1.2), end - time - onset - offset)
             bases = rng.choice(len(BASE_MUSCLES), size=int(rng.integers(1, 5)), replace=False)
             wish = {BASE_MUSCLES[b]: float(rng.uniform(0.3, 1.0)) for b in bases}
@@ -405,7 +409,8 @@ class Script:
 
     def blinks(self, start_s: float, end_s: float) -> F64:
         """Times at which a blink starts, within [start, end): about 12 to 20 a minute."""
-        first, last = int(np.floor(start_s / self._BLINK_SLOT_S)), int(np.floor(end_s / self._BLINK_SLOT_S))
+        first = int(np.floor(start_s / self._BLINK_SLOT_S))
+        last = int(np.floor(end_s / self._BLINK_SLOT_S))
         times = []
         for index in range(first, last + 1):
             happens, when = _uniforms(self.seed, self.session, "blink", index, 2)
@@ -414,7 +419,8 @@ class Script:
         return np.array([time for time in times if start_s <= time < end_s])
 
     def _blink_pulses(self, start_s: float, end_s: float) -> list[Pulse]:
-        still, none = np.zeros((3, len(ACTUATORS))), np.zeros(3)
+        still = np.zeros((3, len(ACTUATORS)))
+        none = np.zeros(3)
         lid = np.zeros(len(ACTUATORS))
         lid[ACTUATORS.index("lid_closer")] = 1.0
         squeeze = np.zeros(len(ACTUATORS))
@@ -527,7 +533,8 @@ class Script:
         out = np.zeros((len(t), len(ACTUATORS)))
         if len(t) == 0:
             return out
-        start, end = float(t[0]), float(t[-1])
+        start = float(t[0])
+        end = float(t[-1])
         for index in self._indices(start, end):
             for pulse in self._pulses_of(index):
                 pulse.add(t, out)

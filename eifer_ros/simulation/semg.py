@@ -159,17 +159,21 @@ def place_electrodes(scheme: str, seed: int, session: int = 0, *, jitter: bool =
                 site = site + generator(seed, "electrode", name).normal(0.0, 2.0, 2)
                 site = site + generator(seed, session, "electrode", name).normal(0.0, 0.7, 2)
             if not part.bipolar:
-                names, muscles = [*names, name], [*muscles, muscle]
+                names = [*names, name]
+                muscles = [*muscles, muscle]
                 rows.append((position, site, nowhere))
                 continue
             along = fibre if np.isfinite(fibre).all() else np.array([0.0, 1.0])
-            ahead, behind = site + CONTACT_OFFSET_MM * along, site - CONTACT_OFFSET_MM * along
+            ahead = site + CONTACT_OFFSET_MM * along
+            behind = site - CONTACT_OFFSET_MM * along
             if scheme == "both":
-                names, muscles = [*names, f"{name}a", f"{name}b"], [*muscles, f"{muscle}_a", f"{muscle}_b"]
+                names = [*names, f"{name}a", f"{name}b"]
+                muscles = [*muscles, f"{muscle}_a", f"{muscle}_b"]
                 offset = CONTACT_OFFSET_MM / MM_PER_UNIT * along
                 rows += [(position + offset, ahead, nowhere), (position - offset, behind, nowhere)]
             else:
-                names, muscles = [*names, name], [*muscles, muscle]
+                names = [*names, name]
+                muscles = [*muscles, muscle]
                 rows.append((position, ahead, behind))
     positions, plus, minus = (np.array([row[i] for row in rows]) for i in range(3))
     kind = "bipolar" if np.isfinite(minus).any() else "monopolar"
@@ -270,7 +274,8 @@ def _potentials(
             z = np.float32(dx * direction[0] + dy * direction[1])
             x = dy * direction[0] - dx * direction[1]
             far = np.float32(ANISOTROPY * (x * x + depth[f] * depth[f]))
-            end, start = np.float32(ahead[f]), np.float32(behind[f])
+            end = np.float32(ahead[f])
+            start = np.float32(behind[f])
             for t in range(count):
                 run = np.float32(t) * stride
                 forward = z - min(run, end)
@@ -528,7 +533,8 @@ def _superpose(
 ) -> None:
     """Add each unit's potential to `out` (N, C) at `positions` in samples; templates (M U, PHASES, L, C)."""
     count, channels = out.shape
-    phases, length = templates.shape[1], templates.shape[2]
+    phases = templates.shape[1]
+    length = templates.shape[2]
     for s in range(len(positions)):
         fine = int(np.ceil(positions[s] * phases))
         start = fine // phases
@@ -570,7 +576,8 @@ class SpikeTrains:
         """Times in s and unit numbers (muscle * UNITS + unit) of the spikes within [start, end), in time
         order.
         """
-        first, last = int(np.floor(start_s / BLOCK_S)), int(np.floor(end_s / BLOCK_S))
+        first = int(np.floor(start_s / BLOCK_S))
+        last = int(np.floor(end_s / BLOCK_S))
         parts = [self._of_block(block) for block in range(first, last + 1)]
         times = np.concatenate([part[0] for part in parts])
         who = np.concatenate([part[1] for part in parts])

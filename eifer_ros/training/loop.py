@@ -381,7 +381,8 @@ class Loop:
         """
         windows: dict[str, deque[float]] = {}
         before = self.minutes
-        begun = saved = self.clock()
+        begun = self.clock()
+        saved = begun
         while not self.complete:
             losses = advance(self.step, self.budget.share(self.step, self.minutes))
             for name, value in losses.items():

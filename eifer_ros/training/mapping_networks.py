@@ -36,7 +36,8 @@ from .loop import Budget, Loop, cosine_fall, descend_epoch, set_rates, threads
 HIDDEN_MLP = 256
 CHANNELS_TCN = 48
 STRETCHES = 12
-WATCHED, JUDGED = (2, 8), (5, 11)
+WATCHED = (2, 8)
+JUDGED = (5, 11)
 """Which of the stretches early stopping watches and the quality is judged on."""
 
 
@@ -80,7 +81,8 @@ class Tcn(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, muscles: int, context: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.muscles, self.context = muscles, context
+        self.muscles = muscles
+        self.context = context
         levels = context.bit_length() - 1
         if context != 1 << levels:
             raise ValueError(f"the context of a TCN must be a power of two, not {context}")
@@ -114,12 +116,12 @@ def fit_network(
     gap: rows left out around held-out stretches. `HeldOutPrediction.rows` are the rows it was judged on. Deterministic
     for a seed on one machine. progress: share done.
     """
-    how, report_progress = training or Training(), progress or (lambda share: None)
-    mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6).astype(np.float32)
-    target_mean, target_deviation = (
-        targets.mean(axis=0),
-        np.maximum(targets.std(axis=0), 1e-6).astype(np.float32),
-    )
+    how = training or Training()
+    report_progress = progress or (lambda share: None)
+    mean = features.mean(axis=0)
+    deviation = np.maximum(features.std(axis=0), 1e-6).astype(np.float32)
+    target_mean = targets.mean(axis=0)
+    target_deviation = np.maximum(targets.std(axis=0), 1e-6).astype(np.float32)
     x = torch.from_numpy(np.ascontiguousarray((features - mean) / deviation))
     y = torch.from_numpy(np.ascontiguousarray((targets - target_mean) / target_deviation))
     learn, watch, held_out_rows = stretches(len(features), gap)
@@ -187,7 +189,9 @@ def _train(
     random = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.rate, weight_decay=how.decay)
     loss_of = nn.HuberLoss()
-    best, best_loss, best_state = epochs, np.inf, None
+    best = epochs
+    best_loss = np.inf
+    best_state = None
 
     def advance(epoch: int, along: float) -> dict[str, float]:
         model.train()
@@ -206,7 +210,8 @@ def _train(
         with torch.no_grad():
             loss = float(loss_of(model(watched[0]), watched[1]))
         if loss < best_loss:
-            best, best_loss = loop.step, loss
+            best = loop.step
+            best_loss = loss
             best_state = {name: value.clone() for name, value in model.state_dict().items()}
         return loop.step - best >= how.patience
 
@@ -256,19 +261,19 @@ def to_onnx(model: nn.Module) -> bytes:
 
     x = "features"
     if isinstance(model, Mlp):
-        inputs, outputs = model.layers[0].in_features, model.layers[-1].out_features
+        inputs = model.layers[0].in_features
+        outputs = model.layers[-1].out_features
         for layer in list(model.layers)[:-1]:
             x = node("Relu", [linear(layer, x)])
         linear(model.layers[-1], x, "targets")
     elif isinstance(model, Tcn):
-        inputs, outputs = model.muscles * model.context, model.out.out_features
+        inputs = model.muscles * model.context
+        outputs = model.out.out_features
         x = linear(model.into, reshape(x, -1, model.context, model.muscles))
         length = model.context
-        first, last, axis = (
-            constant(np.array([0])),
-            constant(np.array([CHANNELS_TCN])),
-            constant(np.array([2])),
-        )
+        first = constant(np.array([0]))
+        last = constant(np.array([CHANNELS_TCN]))
+        axis = constant(np.array([2]))
         for join in model.joins:
             length //= 2
             pairs = reshape(x, -1, length, 2 * CHANNELS_TCN)

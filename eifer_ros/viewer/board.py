@@ -54,13 +54,16 @@ class Trace:
         """Append an instant. Other channels, or time going back, start the trace anew."""
         last = int(self._stamps[(self.count - 1) % HISTORY]) if self.count else 0
         if item.muscles != self.muscles or self.count == 0:
-            self.muscles, self.scheme = item.muscles, item.scheme
+            self.muscles = item.muscles
+            self.scheme = item.scheme
             self._envelope = np.zeros((HISTORY, len(item.muscles)), np.float32)
-            self.epoch, self.count = self.epoch + 1, 0
+            self.epoch = self.epoch + 1
+            self.count = 0
         elif item.stamp <= last:
             if last - item.stamp < NS // 2:
                 return  # late or repeated: a trace runs forwards
-            self.epoch, self.count = self.epoch + 1, 0
+            self.epoch = self.epoch + 1
+            self.count = 0
         place = self.count % HISTORY
         self._stamps[place] = item.stamp
         self._envelope[place] = item.envelope
@@ -84,7 +87,8 @@ class Board:
         self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], Stamp] = time.time_ns
     ) -> None:
         self.on_change: Callable[[str], None] | None = None
-        self._monotonic, self._wall = monotonic, wall
+        self._monotonic = monotonic
+        self._wall = wall
         self._lock = threading.Lock()
         self._newest: dict[str, tuple[Item, float]] = {}
         self._arrivals: dict[str, deque[float]] = {}
@@ -174,7 +178,8 @@ class Board:
         """Forget everything: another recording, or a seek."""
         with self._lock:
             for trace in self._traces.values():
-                trace.epoch, trace.count = trace.epoch + 1, 0
+                trace.epoch = trace.epoch + 1
+                trace.count = 0
             self._newest = {
                 port: entry
                 for port, entry in self._newest.items()
@@ -184,7 +189,8 @@ class Board:
             self._ages.clear()
             self._markers.clear()
             self._events.clear()
-            self._marked = self._happened = 0
+            self._marked = 0
+            self._happened = 0
 
 
 _Kept = TypeVar("_Kept")

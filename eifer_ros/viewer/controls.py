@@ -60,7 +60,8 @@ class RecordControl:
         clock: Callable[[], Stamp] = time.time_ns,
     ) -> None:
         self.folder = folder
-        self._session, self._clock = dict(session or {}), clock
+        self._session = dict(session or {})
+        self._clock = clock
         self._writer: BagWriter | None = None
         self._diary: LatencyDiary | None = None
         self._since: Stamp = 0
@@ -85,7 +86,8 @@ class RecordControl:
                 self._diary.take(port, item)
         except EiferError as error:
             if self._writer is writer:  # else it was just stopped, and this item came too late
-                self._writer, self._last = None, str(error)
+                self._writer = None
+                self._last = str(error)
 
     def state(self) -> dict[str, Any]:
         """Whether it records, for how long, where, and what went wrong."""
@@ -126,13 +128,16 @@ class RecordControl:
         writer = BagWriter(path, session=self._session)
         for port, item in self._latched.items():
             writer.write(port, item)  # said once, before this recording began
-        self._since, self._count, self._last = self._clock(), 0, ""
+        self._since = self._clock()
+        self._count = 0
+        self._last = ""
         self._diary = LatencyDiary(writer.write_message, {}, live=True, wall=self._clock)
         self._writer = writer
         return f"recording to {path}"
 
     def _stop(self) -> str:
-        writer, self._writer = self._writer, None
+        writer = self._writer
+        self._writer = None
         if writer is None:
             raise InputError("nothing is being recorded")
         self._last = "saving"
@@ -179,8 +184,12 @@ class CalibrateControl:
         clock: Callable[[], Stamp] = time.time_ns,
         times: Mapping[str, float] | None = None,
     ) -> None:
-        self.out, self._processing, self._record, self._on_done = out, processing, record, on_done
-        self._clock, self._times = clock, dict(times or {})
+        self.out = out
+        self._processing = processing
+        self._record = record
+        self._on_done = on_done
+        self._clock = clock
+        self._times = dict(times or {})
         self._arrived: deque[MuscleActivity] = deque(maxlen=2000)
         self._session: CalibrationSession | None = None
         self._newest: MuscleActivity | None = None
@@ -217,7 +226,8 @@ class CalibrateControl:
         newest = self._newest
         if newest is None or seconds(self._clock() - newest.stamp) > 3.0:
             raise InputError("no EMG arrives; is the amplifier streaming?")
-        movements, repetitions = values.get("movements", ()), values.get("repetitions", 1)
+        movements = values.get("movements", ())
+        repetitions = values.get("repetitions", 1)
         if (
             not isinstance(movements, list | tuple)
             or not isinstance(repetitions, int)
@@ -330,7 +340,10 @@ class ArmControl:
         patience_s: float = 15.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._output, self._name, self._patience_s, self._monotonic = output, name, patience_s, monotonic
+        self._output = output
+        self._name = name
+        self._patience_s = patience_s
+        self._monotonic = monotonic
         self._requested_at: float | None = None
         self._message = "disarmed"
 
@@ -346,7 +359,8 @@ class ArmControl:
             self._requested_at = self._monotonic()
             return ""
         if verb == "arm":
-            requested_at, self._requested_at = self._requested_at, None
+            requested_at = self._requested_at
+            self._requested_at = None
             if requested_at is None or self._monotonic() - requested_at > self._patience_s:
                 raise InputError("arming must be confirmed: press Arm and answer the question")
             done, self._message = self._output.arm()

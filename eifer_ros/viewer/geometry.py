@@ -19,7 +19,8 @@ def pack(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
 
     The header's `arrays` gives name, type (`f4 f2 u1 u2 u4`) and shape of each.
     """
-    entries, blobs = [], []
+    entries = []
+    blobs = []
     for name, array in arrays.items():
         kind = {"float32": "f4", "float16": "f2", "uint8": "u1", "uint16": "u2", "uint32": "u4"}[
             array.dtype.name

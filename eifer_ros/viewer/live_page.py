@@ -35,7 +35,8 @@ class SwitchableReconstruction(Component):
     def __init__(self, config: ReconstructionConfig | None = None) -> None:
         self._inner = Reconstruction(config or ReconstructionConfig())
         self._subscribed: frozenset[str] = frozenset()
-        self._page_open = self._restoring = False
+        self._page_open = False
+        self._restoring = False
         self._restored: Stamp = 0
         self.tick_hz = self._inner.tick_hz
 

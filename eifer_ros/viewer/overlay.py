@@ -76,7 +76,8 @@ def draw(
 
 
 def _label(picture: U8, text: str, scale: float, colour: tuple[int, int, int]) -> None:
-    x, y = round(12 * scale), picture.shape[0] - round(14 * scale)
+    x = round(12 * scale)
+    y = picture.shape[0] - round(14 * scale)
     strip = picture[y - round(26 * scale) :]
     strip[:] = strip // 3  # writing in any colour stays readable, and the letters are drawn once
     cv2.putText(
@@ -101,8 +102,12 @@ class OverlayWriter:
     def __init__(
         self, path: Path, head: HeadModel, face_port: str, rate_hz: float, *, complete: bool
     ) -> None:
-        self.path, self.skipped = path, 0
-        self._head, self._port, self._rate, self._complete = head, face_port, rate_hz, complete
+        self.path = path
+        self.skipped = 0
+        self._head = head
+        self._port = face_port
+        self._rate = rate_hz
+        self._complete = complete
         self._faces = front_faces(head)
         self._frames: deque[Frame] = deque(maxlen=64)
         self._queue: queue.Queue[tuple[Frame, FaceState] | None] = queue.Queue(WAITING)

@@ -65,17 +65,20 @@ class Page:
     """One open page."""
 
     def __init__(self, viewer: Owner, wire: web.WebSocketResponse) -> None:
-        self.viewer, self.socket = viewer, wire
+        self.viewer = viewer
+        self.socket = wire
         self.news = asyncio.Event()
         self._shown = asyncio.Event()
         self._shown.set()
-        self._sequence = self._shown_sequence = 0
+        self._sequence = 0
+        self._shown_sequence = 0
         self._sent_at: deque[tuple[int, float]] = deque(maxlen=8)
         self._trip_s = 1.0
         self._sent_version = -1
         self._numbers: dict[str, int] = {}
         self._cursors: dict[str, tuple[int, int]] = {}
-        self._marked = self._happened = 0
+        self._marked = 0
+        self._happened = 0
         self._self_drawn = False
         self._faults = 0
         self._controlled: dict[str, Any] = {}
@@ -136,7 +139,8 @@ class Page:
         return await self._fault(f"unknown message {str(kind)[:40]!r}; known are ack, watch, ping, command")
 
     def _acknowledge(self, message: dict[str, Any]) -> None:
-        sequence, age = message.get("seq"), message.get("age_ms")
+        sequence = message.get("seq")
+        age = message.get("age_ms")
         if isinstance(sequence, int) and self._shown_sequence < sequence <= self._sequence:
             self._shown_sequence = sequence
             for number, moment in self._sent_at:
@@ -147,7 +151,9 @@ class Page:
             self.viewer.shown_ms.append(float(age))
 
     async def _command(self, message: dict[str, Any]) -> None:
-        name, verb, values = message.get("control"), message.get("verb"), message.get("values") or {}
+        name = message.get("control")
+        verb = message.get("verb")
+        values = message.get("values") or {}
         reply = {"t": "reply", "id": message.get("id"), "ok": False}
         if not isinstance(name, str) or not isinstance(verb, str) or not isinstance(values, dict):
             return await self._fault("a command has 'control', 'verb' and 'values'")
@@ -217,7 +223,8 @@ class Page:
         blobs: dict[str, npt.NDArray[Any]] = {}
         viewer = self.viewer
         self._faces(header, blobs)
-        rate, second = 0.8 / viewer.config.rate_hz, 0.9 / viewer.config.second_rate_hz
+        rate = 0.8 / viewer.config.rate_hz
+        second = 0.9 / viewer.config.second_rate_hz
         kinds = {"camera": second, "restored": 1.5 * second}
         if not self._self_drawn:
             kinds = {"face": rate, "emg": 1.3 * second, "muscles": 2.4 * second} | kinds

@@ -53,7 +53,9 @@ def _bend(rest: Any, starts: Any, rows: Any, moves: Any, expression: Any, out: A
 def _project(vertices: Any, pose: Any, focal: Any, cu: Any, cv: Any, camera: Any, pixels: Any) -> None:
     """Vertices as the camera has them (V, 3), m, and in the picture (V, 3): u, v, depth."""
     for i in range(vertices.shape[0]):
-        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        x = vertices[i, 0]
+        y = vertices[i, 1]
+        z = vertices[i, 2]
         for k in range(3):
             camera[i, k] = pose[k, 0] * x + pose[k, 1] * y + pose[k, 2] * z + pose[k, 3]
         near = focal / camera[i, 2]
@@ -74,15 +76,15 @@ def _choose(
     """
     height, width = samples.shape
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = (
-            pixels[a, 0],
-            pixels[a, 1],
-            pixels[b, 0],
-            pixels[b, 1],
-            pixels[c, 0],
-            pixels[c, 1],
-        )
+        a = faces[f, 0]
+        b = faces[f, 1]
+        c = faces[f, 2]
+        ax = pixels[a, 0]
+        ay = pixels[a, 1]
+        bx = pixels[b, 0]
+        by = pixels[b, 1]
+        cx = pixels[c, 0]
+        cy = pixels[c, 1]
         front = (bx - ax) * (cy - ay) - (cx - ax) * (
             by - ay
         ) < 0.0  # else from behind, without extent, or not finite
@@ -93,7 +95,8 @@ def _choose(
             hidden = True
             for k in (a, b, c):
                 if pixels[k, 0] >= 0.0 and pixels[k, 1] >= 0.0:
-                    row, column = int(pixels[k, 1] + 0.5), int(pixels[k, 0] + 0.5)
+                    row = int(pixels[k, 1] + 0.5)
+                    column = int(pixels[k, 0] + 0.5)
                     if (
                         row < height
                         and column < width
@@ -104,7 +107,9 @@ def _choose(
                 continue
         add_normal(camera, a, b, c, normals)
         if front:
-            visible[count, 0], visible[count, 1], visible[count, 2] = a, b, c
+            visible[count, 0] = a
+            visible[count, 1] = b
+            visible[count, 2] = c
             count += 1
     return count
 
@@ -122,25 +127,38 @@ def _light(
     """Colour 0..255 of each vertex of the chosen triangles: sky light, a soft key, a cool fill, a little
     gloss.
     """
-    one, half = np.float32(1.0), np.float32(0.5)
-    most, tiny, nothing = np.float32(254.5), np.float32(1e-12), np.float32(0.0)
+    one = np.float32(1.0)
+    half = np.float32(0.5)
+    most = np.float32(254.5)
+    tiny = np.float32(1e-12)
+    nothing = np.float32(0.0)
     for g in range(visible.shape[0]):
         for corner in range(3):
             i = visible[g, corner]
             if done[i]:
                 continue
             done[i] = True
-            x, y, z = camera[i, 0], camera[i, 1], camera[i, 2]
+            x = camera[i, 0]
+            y = camera[i, 1]
+            z = camera[i, 2]
             away = -one / np.sqrt(x * x + y * y + z * z + tiny)
-            vx, vy, vz = x * away, y * away, z * away
-            nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+            vx = x * away
+            vy = y * away
+            vz = z * away
+            nx = normals[i, 0]
+            ny = normals[i, 1]
+            nz = normals[i, 2]
             length = one / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-30))
             if nx * vx + ny * vy + nz * vz < nothing:
                 length = -length
-            nx, ny, nz = nx * length, ny * length, nz * length
+            nx = nx * length
+            ny = ny * length
+            nz = nz * length
             key = half + half * (nx * lights[0, 0] + ny * lights[0, 1] + nz * lights[0, 2])
             fill = max(nx * lights[1, 0] + ny * lights[1, 1] + nz * lights[1, 2], nothing)
-            hx, hy, hz = lights[0, 0] + vx, lights[0, 1] + vy, lights[0, 2] + vz
+            hx = lights[0, 0] + vx
+            hy = lights[0, 1] + vy
+            hz = lights[0, 2] + vz
             shine = max((nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + tiny), nothing)
             shine *= shine
             shine *= shine
@@ -165,11 +183,17 @@ def _slopes(v: Any, faces: Any, lit: Any, out: Any) -> None:
     They are linear there: the head is far enough for that to be exact to a thousandth.
     """
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        bx, by, cx, cy = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[c, 0] - v[a, 0], v[c, 1] - v[a, 1]
+        a = faces[f, 0]
+        b = faces[f, 1]
+        c = faces[f, 2]
+        bx = v[b, 0] - v[a, 0]
+        by = v[b, 1] - v[a, 1]
+        cx = v[c, 0] - v[a, 0]
+        cy = v[c, 1] - v[a, 1]
         share = np.float32(1.0) / (bx * cy - cx * by)
         for k in range(3):
-            to_b, to_c = (lit[b, k] - lit[a, k]) * share, (lit[c, k] - lit[a, k]) * share
+            to_b = (lit[b, k] - lit[a, k]) * share
+            to_c = (lit[c, k] - lit[a, k]) * share
             out[f, 0, k] = lit[a, k]
             out[f, 1, k] = cy * to_b - by * to_c
             out[f, 2, k] = bx * to_c - cx * to_b
@@ -178,19 +202,22 @@ def _slopes(v: Any, faces: Any, lit: Any, out: Any) -> None:
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _paint(v: Any, faces: Any, slopes: Any, samples: Any, spans: Any, out: Any) -> None:
     """What the samples see, in its colours. Leaves samples and spans empty for the next picture."""
-    zero, most = np.float32(0.0), np.float32(254.5)
+    zero = np.float32(0.0)
+    most = np.float32(254.5)
     for y in range(samples.shape[0]):
         for x in range(spans[y, 0], spans[y, 1]):
             if samples[y, x] == 0:
                 continue
             f = raster.LAST - (samples[y, x] & raster.LAST)
             samples[y, x] = 0
-            dx, dy = np.float32(x) - v[faces[f, 0], 0], np.float32(y) - v[faces[f, 0], 1]
+            dx = np.float32(x) - v[faces[f, 0], 0]
+            dy = np.float32(y) - v[faces[f, 0], 1]
             for k in range(3):
                 # on an edge seen from the side, colours may be carried a little too far
                 value = slopes[f, 0, k] + dx * slopes[f, 1, k] + dy * slopes[f, 2, k]
                 out[y, x, k] = np.uint8(min(max(value, zero), most))
-        spans[y, 0], spans[y, 1] = samples.shape[1], 0
+        spans[y, 0] = samples.shape[1]
+        spans[y, 1] = 0
 
 
 def backdrop(width: int, height: int) -> U8:
@@ -213,9 +240,11 @@ class HeadPainter:
     """
 
     def __init__(self, head: HeadModel, size: tuple[int, int] = (296, 296), width_m: float = 0.262) -> None:
-        self.head, self.size = head, size
+        self.head = head
+        self.size = size
         studio = Studio(head)
-        self.centre, self.skin = studio.centre, studio.colours
+        self.centre = studio.centre
+        self.skin = studio.colours
         skin = head.template[head.parts == 0]
         # turn about the neck's top, look at the face a little below its middle so that chin and forehead both
         # fit
@@ -294,7 +323,8 @@ class HeadPainter:
             pose[:3, :3] = rotation
             pose[:3, 3] = self._front[:3, :3] @ self.pivot + self._front[:3, 3] - rotation @ self.pivot
         tint = self.skin if colours is None else np.ascontiguousarray(colours, np.float32)
-        cu, cv = np.float32(self._K[0, 2]), np.float32(self._K[1, 2])
+        cu = np.float32(self._K[0, 2])
+        cv = np.float32(self._K[1, 2])
         _project(
             np.ascontiguousarray(vertices, np.float32),
             pose.astype(np.float32),
@@ -315,7 +345,8 @@ class HeadPainter:
             )
             more = self._visible[begin:count]
             raster.fill(self._pixels, more, raster.NEAR_M, self._samples, self._spans, begin, 0)
-        drawn, slopes = self._visible[:count], self._slopes[:count]
+        drawn = self._visible[:count]
+        slopes = self._slopes[:count]
         _light(self._camera, self._normals, tint, _LIGHTS, drawn, self._done, self._lit)
         _slopes(self._pixels, drawn, self._lit, slopes)
         _paint(self._pixels, drawn, slopes, self._samples, self._spans, out)

@@ -51,7 +51,8 @@ class _Shelf:
     """One kind of picture: the last one, and the batch in which the next one is being made."""
 
     def __init__(self, make: Callable[[Item | None], U8], quality: int) -> None:
-        self.make, self.quality = make, quality
+        self.make = make
+        self.quality = quality
         self.picture: Picture | None = None
         self.key: tuple[object, ...] = ()
         self.drawn_at = -1.0
@@ -76,7 +77,10 @@ class Pictures:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.board = board
-        self._name, self._size, self._camera_px, self._quality = head, size, camera_px, quality
+        self._name = head
+        self._size = size
+        self._camera_px = camera_px
+        self._quality = quality
         self._monotonic = monotonic
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="viewer paint")
         self._heads: dict[str, HeadModel | None] = {}
@@ -181,7 +185,8 @@ class Pictures:
         state = item if isinstance(item, FaceState) else None
         head = self.head(state.head_model) if state is not None else None
         if head is None:
-            head, state = load_head(self._name), None
+            head = load_head(self._name)
+            state = None
         if head.id not in self._painters:
             self._painters[head.id] = HeadPainter(head, self._size)
         return self._painters[head.id], state

@@ -41,8 +41,11 @@ class BagPlayer(Source):
         loop: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path, self._topics = path, topics
-        self.playing, self.loop, self.speed = playing, loop, 1.0
+        self.path = path
+        self._topics = topics
+        self.playing = playing
+        self.loop = loop
+        self.speed = 1.0
         self.on_seek: Callable[[], None] | None = None
         self.start: Stamp = 0
         self.end: Stamp = 0
@@ -53,7 +56,9 @@ class BagPlayer(Source):
         """How the camera's clock runs, where `eifer sync` found out; playing takes it into account."""
         self._position: Stamp = 0
         self._target: Stamp | None = None
-        self._ended = self._stopped = self._ready = False
+        self._ended = False
+        self._stopped = False
+        self._ready = False
         self._monotonic = monotonic
         self._changed = threading.Condition()
 
@@ -167,7 +172,8 @@ class BagPlayer(Source):
                 if self._target is None and not (self.loop and self.playing):
                     self._ended = True
                     self._changed.wait_for(self._called)
-                at, self._target = self._target or self.start, None
+                at = self._target or self.start
+                self._target = None
             if not self._stopped and self.on_seek is not None:
                 self.on_seek()
 
@@ -228,7 +234,8 @@ class BagPlayer(Source):
                             self._changed.wait()
                             continue
                         if began is None or factor != self.speed or seconds(abs(stamp - began[1])) > 60:
-                            began, factor = (self._monotonic(), stamp), self.speed
+                            began = (self._monotonic(), stamp)
+                            factor = self.speed
                         left = began[0] + seconds(stamp - began[1]) / factor - self._monotonic()
                         if left <= 0:
                             if left < -0.5:

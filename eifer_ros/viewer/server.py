@@ -160,7 +160,8 @@ class Viewer:
         facts: dict[str, Any] | None = None,
     ) -> None:
         self.config = config or ViewConfig()
-        self.title, self.live = title, live
+        self.title = title
+        self.live = live
         self.controls: dict[str, Control] = dict(controls or {})
         self.facts: dict[str, Any] = dict(facts or {})
         self.status: Callable[[], dict[str, Any]] = status or dict
@@ -269,7 +270,8 @@ class Viewer:
 
     def close(self) -> None:
         """End the page and whatever its buttons began. Safe to call twice."""
-        loop, ending = self._loop, self._ending
+        loop = self._loop
+        ending = self._ending
         if loop is not None and ending is not None and self._thread is not None and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(ending.set)
@@ -311,7 +313,8 @@ class Viewer:
             ) from None
         assert site._server is not None
         self.port = int(site._server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
-        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
         ready.set()
         tasks = [asyncio.create_task(self._report_status()), asyncio.create_task(self._turn())]
         await self._ending.wait()
@@ -411,7 +414,8 @@ class Viewer:
         state = face if isinstance(face, FaceState) and not np.isnan(face.shape).any() else None
         head = self.pictures.head(state.head_model if state is not None else None)
         if head is None:
-            head, state = load_head(self.config.head_model), None
+            head = load_head(self.config.head_model)
+            state = None
         shape = state.shape if state is not None else None
         body = await asyncio.get_running_loop().run_in_executor(None, geometry.head_block, head, shape)
         return web.Response(body=body, content_type="application/octet-stream")
@@ -488,10 +492,8 @@ class Viewer:
         dict[str, object]
             JSON values.
         """
-        channels, head = (
-            self.board.newest(topics.EMG_CHANNELS.name),
-            self.board.newest(topics.HEAD_MODEL.name),
-        )
+        channels = self.board.newest(topics.EMG_CHANNELS.name)
+        head = self.board.newest(topics.HEAD_MODEL.name)
         return {
             "t": "hello",
             "version": __version__,

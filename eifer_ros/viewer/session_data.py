@@ -363,7 +363,8 @@ def _fetch_pictures(bag: Bag, data: SessionData, report_progress: Progress) -> N
                 continue
             if port not in nearest or abs(stamp - at) < abs(nearest[port].stamp - at):
                 nearest[port] = item
-        camera, restored = nearest.get(CAMERA), nearest.get(RESTORED)
+        camera = nearest.get(CAMERA)
+        restored = nearest.get(RESTORED)
         moment.camera = camera if isinstance(camera, Frame) else None
         moment.restored = restored if isinstance(restored, Frame) else None
         face = next((nearest[p] for p in FACES if p in nearest and p != topics.FACE_EMG.name), None)
@@ -413,7 +414,8 @@ def agreement(data: SessionData) -> list[tuple[str, float, float]]:
     """Per muscle (name, r, lag s) of the estimated envelope against the measured one; lag > 0: the estimate
     is late.
     """
-    measured, estimated = data.measured, data.estimated
+    measured = data.measured
+    estimated = data.estimated
     if measured is None or estimated is None or len(measured.times) < 50 or len(estimated.times) < 50:
         return []
     step = 0.03
@@ -434,13 +436,15 @@ def agreement(data: SessionData) -> list[tuple[str, float, float]]:
         if a.std() < 1e-7 or b.std() < 1e-9:
             out.append((name, float("nan"), float("nan")))
             continue
-        best, at = -2.0, 0
+        best = -2.0
+        at = 0
         for shift in range(-reach, reach + 1):
             left, right = (
                 (a[: len(a) - shift], b[shift:]) if shift >= 0 else (a[-shift:], b[: len(b) + shift])
             )
             r = float(np.corrcoef(left, right)[0, 1])
             if r > best:
-                best, at = r, shift
+                best = r
+                at = shift
         out.append((name, float(np.corrcoef(a, b)[0, 1]), at * step))
     return out

@@ -35,7 +35,12 @@ from .session_data import (
     strength,
 )
 
-RIGHT, LEFT, ESTIMATE, GOOD, FAIR, POOR = "#0d8b82", "#d9772b", "#6d5bd0", "#198754", "#b7791f", "#cf3a3a"
+RIGHT = "#0d8b82"
+LEFT = "#d9772b"
+ESTIMATE = "#6d5bd0"
+GOOD = "#198754"
+FAIR = "#b7791f"
+POOR = "#cf3a3a"
 CELL = (200, 200)
 WIDE = 1040
 STYLE = Path(__file__).resolve().parent / "static" / "report.css"
@@ -125,7 +130,8 @@ def _line(x: F64, y: F64, ink: str, width: float = 1.3, points: int = 1300, more
         size = int(np.ceil(len(x) / points))
         count = len(x) // size
         best = np.argmin(y[: count * size].reshape(count, size), axis=1) + size * np.arange(count)
-        x, y = x[best], y[best]
+        x = x[best]
+        y = y[best]
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return f'<polyline fill="none" stroke="{ink}" stroke-width="{width}" {more} points="{path}"/>'
 
@@ -216,7 +222,8 @@ def _summary(data: SessionData) -> str:
 
 
 def _timeline(data: SessionData) -> str:
-    left, height = 90.0, 138.0 if any(data.events.values()) else 112.0
+    left = 90.0
+    height = 138.0 if any(data.events.values()) else 112.0
     scale = (WIDE - left) / max(data.duration_s, 1e-6)
     body = [_axis(data.duration_s, WIDE, left, height - 16)]
     rows = [("movements", 22.0), ("face", 54.0), ("EMG", 80.0)]
@@ -225,7 +232,8 @@ def _timeline(data: SessionData) -> str:
         body += _event_marks(data, 102.0, left, scale)
     body += [f'<text x="0" y="{y + 9}" class="name">{name}</text>' for name, y in rows]
     for number, moment in enumerate(data.moments):
-        x, wide = left + scale * moment.start_s, max(2.0, scale * (moment.end_s - moment.start_s))
+        x = left + scale * moment.start_s
+        wide = max(2.0, scale * (moment.end_s - moment.start_s))
         body.append(
             f'<rect x="{x:.1f}" y="18" width="{wide:.1f}" height="18" rx="3" fill="{ESTIMATE}" opacity="0.75"/>'
         )
@@ -295,7 +303,8 @@ MOST_EVENTS = 60
 
 
 def _events(data: SessionData) -> str:
-    spotted, true = data.events.get(EVENTS, []), data.events.get(TRUE_EVENTS, [])
+    spotted = data.events.get(EVENTS, [])
+    true = data.events.get(TRUE_EVENTS, [])
     shown = spotted or true
     if not shown:
         return ""
@@ -345,7 +354,8 @@ def _bands(
         if there and begin is None:
             begin = at
         elif not there and begin is not None:
-            x, wide = left + scale * begin, max(1.0, scale * (last - begin))
+            x = left + scale * begin
+            wide = max(1.0, scale * (last - begin))
             out.append(
                 f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="11" rx="2" fill="{ink}" opacity="0.55"/>'
             )
@@ -357,7 +367,8 @@ def _bands(
 def _crop(frame: Frame) -> U8:
     height, width = frame.image.shape[:2]
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
+    left = (width - side) // 2
+    top = (height - side) // 2
     return np.asarray(
         cv2.resize(frame.image[top : top + side, left : left + side], CELL, interpolation=cv2.INTER_AREA),
         np.uint8,
@@ -456,7 +467,8 @@ def _symmetry(names: tuple[str, ...], peak: npt.NDArray[Any], best: npt.NDArray[
     for i in best:
         stem = names[i].removesuffix("_left").removesuffix("_right")
         if f"{stem}_left" in names and f"{stem}_right" in names:
-            left, right = peak[names.index(f"{stem}_left")], peak[names.index(f"{stem}_right")]
+            left = peak[names.index(f"{stem}_left")]
+            right = peak[names.index(f"{stem}_right")]
             if min(left, right) > 0:
                 return f"{left / right:.2f}"
     return "–"
@@ -521,7 +533,8 @@ def _envelopes(data: SessionData) -> str:
     stems: dict[str, list[int]] = {}
     for i, name in enumerate(muscles.muscles):
         stems.setdefault(name.removesuffix("_left").removesuffix("_right"), []).append(i)
-    left, step = 206.0, max(26.0, min(40.0, 560 / len(stems)))
+    left = 206.0
+    step = max(26.0, min(40.0, 560 / len(stems)))
     height = step * len(stems)
     x = left + (WIDE - left) * muscles.times / max(data.duration_s, 1e-6)
     body = [_axis(data.duration_s, WIDE, left, height)]
@@ -555,7 +568,8 @@ def _envelopes(data: SessionData) -> str:
 
 def _agreement(data: SessionData) -> str:
     rows = agreement(data)
-    measured, estimated = data.measured, data.estimated
+    measured = data.measured
+    estimated = data.estimated
     if not rows or measured is None or estimated is None:
         return ""
     table = _table(
@@ -579,12 +593,16 @@ def _agreement(data: SessionData) -> str:
         if len(drawn) == 6:
             break
     charts = []
-    width, height, span = 500.0, 96.0, 10.0
+    width = 500.0
+    height = 96.0
+    span = 10.0
     for name in drawn:
-        i, j = measured.muscles.index(name), estimated.muscles.index(name)
+        i = measured.muscles.index(name)
+        j = estimated.muscles.index(name)
         centre = float(measured.times[int(np.argmax(level[:, i]))])
         begin = min(max(centre - span / 2, 0.0), max(data.duration_s - span, 0.0))
-        lines, tops = [], []
+        lines = []
+        tops = []
         for muscles, column in ((measured, i), (estimated, j)):
             inside = (muscles.times >= begin) & (muscles.times <= begin + span)
             tops.append(
@@ -647,7 +665,8 @@ def _synchrony(data: SessionData) -> str:
     if clock is not None:
         times, residual, rate, drift_ppm = clock
         reach = max(float(np.abs(residual).max()), 0.2)
-        left, height = 60.0, 110.0
+        left = 60.0
+        height = 110.0
         x = left + (WIDE - left) * times / max(data.duration_s, 1e-6)
         y = (height - 18) / 2 * (1 - residual / reach)
         middle = (height - 18) / 2
@@ -667,9 +686,11 @@ def _synchrony(data: SessionData) -> str:
 
 
 def _histogram(values: F64, label: str, unit: str = "ms") -> str:
-    low, high = 0.0, max(float(np.percentile(values, 99.5)) * 1.15, 1e-6)
+    low = 0.0
+    high = max(float(np.percentile(values, 99.5)) * 1.15, 1e-6)
     counts, _ = np.histogram(values, bins=44, range=(low, high))
-    width, height = 320.0, 92.0
+    width = 320.0
+    height = 92.0
     step = width / len(counts)
     bars = "".join(
         f'<rect x="{i * step:.1f}" y="{(height - 16) * (1 - c / counts.max()):.1f}" width="{step - 1:.1f}" '
@@ -684,7 +705,8 @@ def _histogram(values: F64, label: str, unit: str = "ms") -> str:
 
 
 def _latencies(data: SessionData, latency: Mapping[str, Sequence[float]]) -> str:
-    charts, about = [], ""
+    charts = []
+    about = ""
     written = {port: entry for port, entry in data.latencies.items() if len(entry.ms) > 5}
     if written and not latency:
         charts = [_histogram(np.maximum(entry.ms, 0.0), port) for port, entry in written.items()]

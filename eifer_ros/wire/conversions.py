@@ -248,7 +248,8 @@ def _channels_to(item: EmgChannelInfo, family: Family, frame_id: str) -> Any:
 
 
 def _channels_from(message: Any) -> EmgChannelInfo:
-    gate, count = _Gate("EmgChannelInfo"), ("channels", len(message.channels))
+    gate = _Gate("EmgChannelInfo")
+    count = ("channels", len(message.channels))
     for name in ("muscles", "position_x", "position_y"):
         gate.length(name, getattr(message, name), same_as=count)
     positions = np.column_stack(
@@ -291,7 +292,8 @@ def _activity_to(item: MuscleActivity, family: Family, frame_id: str) -> Any:
 
 
 def _activity_from(message: Any) -> MuscleActivity:
-    gate, count = _Gate("MuscleActivity"), ("muscles", len(message.muscles))
+    gate = _Gate("MuscleActivity")
+    count = ("muscles", len(message.muscles))
     for name in ("envelope", "activation", "quality"):
         gate.length(name, getattr(message, name), same_as=count)
     item = MuscleActivity(
@@ -465,7 +467,8 @@ def _info_to(item: HeadModelInfo, family: Family, frame_id: str) -> Any:
 
 
 def _info_from(message: Any) -> HeadModelInfo:
-    gate, count = _Gate("HeadModelInfo"), ("expression_names", len(message.expression_names))
+    gate = _Gate("HeadModelInfo")
+    count = ("expression_names", len(message.expression_names))
     gate.length("expression_lower", message.expression_lower, same_as=count)
     gate.length("expression_upper", message.expression_upper, same_as=count)
     item = HeadModelInfo(

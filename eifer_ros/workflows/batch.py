@@ -34,7 +34,9 @@ CONNECT_S = 20.0
 """A scheduler that does not answer within this is not there."""
 ROUNDS = 2
 """A recording that failed for no fault of its own is tried again so often within a run."""
-RESULTS, FAILURES, RECORD = "results.parquet", "failures.json", "batch.json"
+RESULTS = "results.parquet"
+FAILURES = "failures.json"
+RECORD = "batch.json"
 
 
 class SimulatedCorpus(Config):
@@ -225,9 +227,11 @@ def units(config: BatchConfig) -> list[Unit]:
 
 
 def _add(sources: dict[str, str], name: str, source: str) -> None:
-    unique, number = name, 2
+    unique = name
+    number = 2
     while unique in sources:
-        unique, number = f"{name}_{number}", number + 1
+        unique = f"{name}_{number}"
+        number = number + 1
     sources[unique] = source
 
 

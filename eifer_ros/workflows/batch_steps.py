@@ -92,9 +92,12 @@ def run_unit(unit: Unit) -> Done:
     took: dict[str, float] = {}
     values: dict[str, Any] = {}
     unit.folder.mkdir(parents=True, exist_ok=True)
-    error, final, step = "", False, ""
+    error = ""
+    final = False
+    step = ""
     try:
-        key, previous = fingerprint(unit.source), unit.folder
+        key = fingerprint(unit.source)
+        previous = unit.folder
         for step in unit.steps:
             key = _hash(key, step, unit.settings.get(step, {}), __version__)
             place = unit.folder / f"{step}-{key}"
@@ -109,7 +112,8 @@ def run_unit(unit: Unit) -> Done:
             values |= json.loads((place / "done.json").read_text(encoding="utf-8"))["values"]
             previous = place
     except EiferError as problem:
-        error, final = f"{step}: {problem}" if step else str(problem), True
+        error = f"{step}: {problem}" if step else str(problem)
+        final = True
     except Exception as problem:  # a bug or a full disk must not end the other recordings; the trace stands beside the results
         error = f"{step}: {type(problem).__name__}: {problem}"
         (unit.folder / "trace.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -216,7 +220,8 @@ def _reconstruct(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
         return {"bag": str(source.absolute())}
     reconstruction = Reconstruction(ReconstructionConfig.model_validate(unit.settings.get("reconstruct", {})))
     reconstruction.setup()
-    frames = tracked = 0
+    frames = 0
+    tracked = 0
     with Bag(source) as bag, BagWriter(part / "bag", session=bag.session, wait=True) as out:
         for _, topic, item in bag.items():
             if isinstance(item, Frame) and topic == PICTURES:
@@ -261,7 +266,8 @@ def _evaluate(unit: Unit, previous: Path, part: Path) -> dict[str, Any]:
     with np.load(previous / "heldout.npz", allow_pickle=False) as held:
         data = {name: held[name] for name in held.files}
     head = load_head(str(data["head_model"]))
-    truth, predicted = data["truth"], data["predicted"]
+    truth = data["truth"]
+    predicted = data["predicted"]
     r, r2 = scores(truth, predicted)
     back_r, back_r2 = scores(data["muscles_truth"], data["muscles_predicted"])
     basis = displacement_basis(head)

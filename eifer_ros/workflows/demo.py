@@ -335,10 +335,8 @@ def _score(result: DemoResult, fitted: FitResult, log: Log, host: LocalHost) -> 
         values[f"{name}_vertex_mm"] = float(error[~blind[::3]].mean())
         if blind.any():
             values[f"{name}_vertex_blind_mm"] = float(error[blind[::3]].mean())
-        values[f"{name}_r"], values[f"{name}_r2"] = (
-            float(np.nanmedian(r[moving])),
-            float(np.nanmedian(r2[moving])),
-        )
+        values[f"{name}_r"] = float(np.nanmedian(r[moving]))
+        values[f"{name}_r2"] = float(np.nanmedian(r2[moving]))
         values[f"{name}_hz"] = (len(states) - 1) / max(seconds(states[-1].stamp - states[0].stamp), 1e-9)
         if port == topics.FACE_VISION.name:
             values["vision_tracked"] = sum(state.status != FaceStatus.LOST for state in states)
@@ -347,11 +345,10 @@ def _score(result: DemoResult, fitted: FitResult, log: Log, host: LocalHost) -> 
     values["resting_face_vertex_mm"] = float(
         vertex_error_mm(basis, np.tile(rest, (len(true), 1)), true).mean()
     )
-    values["cv_r"], values["cv_r2"] = (
-        fitted.mapping.statistics["emg2exp"]["r"],
-        fitted.mapping.statistics["emg2exp"]["r2"],
-    )
-    values["lag_ms"], values["lag_grade"] = 1e3 * fitted.mapping.lag.lag_s, fitted.mapping.lag.grade
+    values["cv_r"] = fitted.mapping.statistics["emg2exp"]["r"]
+    values["cv_r2"] = fitted.mapping.statistics["emg2exp"]["r2"]
+    values["lag_ms"] = 1e3 * fitted.mapping.lag.lag_s
+    values["lag_grade"] = fitted.mapping.lag.grade
     for port in (topics.FACE_VISION.name, topics.FACE_EMG.name):
         if port in host.latency:
             values[f"{port.split('/')[1]}_latency_p50_ms"] = 1e3 * host.latency[port].percentile(50)

@@ -82,7 +82,8 @@ def _crop(image: U8, size: tuple[int, int] = SIZE) -> U8:
     height, width = image.shape[:2]
     tall = round(0.86 * height)
     wide = min(width, round(tall * size[0] / size[1]))
-    left, top = (width - wide) // 2, (height - tall) // 2
+    left = (width - wide) // 2
+    top = (height - tall) // 2
     return np.asarray(
         cv2.resize(image[top : top + tall, left : left + wide], size, interpolation=cv2.INTER_AREA), np.uint8
     )
@@ -144,7 +145,8 @@ def _sideless(name: str) -> str:
 
 def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int = 5) -> str:
     truth = log.faces[topics.TRUE_FACE.name]
-    start, end = truth[0].stamp, truth[-1].stamp
+    start = truth[0].stamp
+    end = truth[-1].stamp
     span = seconds(end - start)
     values = np.stack([state.expression for state in truth])
     moving = np.argsort(values.std(axis=0))[::-1]
@@ -157,7 +159,8 @@ def _traces(log: Log, head: HeadModel, blind_s: tuple[float, float], names: int 
             columns.append(int(index))
         if len(columns) == names:
             break
-    width, height = 980, 84
+    width = 980
+    height = 84
     charts = []
     for index in columns:
         lines = []

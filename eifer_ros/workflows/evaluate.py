@@ -449,7 +449,8 @@ def mapping_scores(
                 vertex_error_mm(problem.basis, mean[every], prediction.truth[every]).mean()
             )
         return row, each
-    estimate, truth = microvolts(problem, prediction.estimate), microvolts(problem, prediction.truth)
+    estimate = microvolts(problem, prediction.estimate)
+    truth = microvolts(problem, prediction.truth)
     rho = spearman(estimate, truth)
     columns = {
         "mse_uv2": mse(estimate, truth),
@@ -479,7 +480,8 @@ def microvolts(problem: Problem, activation: Any) -> Any:
     object
         (N, M) uV.
     """
-    a2, e2 = np.clip(problem.muscles, 0, 1).astype(np.float64) ** 2, problem.envelope.astype(np.float64) ** 2
+    a2 = np.clip(problem.muscles, 0, 1).astype(np.float64) ** 2
+    e2 = problem.envelope.astype(np.float64) ** 2
     centred = a2 - a2.mean(axis=0)
     slope = np.maximum((centred * e2).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-12), 0.0)
     rest = np.maximum(e2.mean(axis=0) - slope * a2.mean(axis=0), 0.0)
@@ -513,7 +515,8 @@ def _mapping_figures(
             title = f"{words}: {', '.join(dict.fromkeys(p.name for p in result.protocol.data))}"
             _draw(result, dots_figure, path, title, label, list(groups.items()))
     for (name, space, model), prediction in list(predictions.items())[-1:]:
-        estimate, truth = microvolts(problem, prediction.estimate), microvolts(problem, prediction.truth)
+        estimate = microvolts(problem, prediction.estimate)
+        truth = microvolts(problem, prediction.truth)
         moves = np.argsort(-truth.std(axis=0))[:4]
         curves = [
             (problem.muscle_names[k].replace("_", " "), "uV", truth[:, k], estimate[:, k])
@@ -845,7 +848,8 @@ def emg_scores(
     envelope = np.stack([item.envelope for item in settled]).astype(np.float64)
     base = settled[0].stamp
     times = np.array([(item.stamp - base) / NS for item in settled])
-    middle, top = np.median(envelope, axis=0), np.percentile(envelope, 99, axis=0)
+    middle = np.median(envelope, axis=0)
+    top = np.percentile(envelope, 99, axis=0)
     snr = 20 * np.log10(np.maximum(top, 1e-12) / np.maximum(middle, 1e-12))
     each: list[dict[str, Any]] = [
         {"output": name, "snr_db": float(v)} for name, v in zip(settled[0].muscles, snr, strict=True)

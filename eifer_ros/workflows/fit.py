@@ -52,7 +52,8 @@ class FitResult:
         dict[str, object]
             Figures and warnings.
         """
-        mapping, calibration = self.mapping, self.session.calibration
+        mapping = self.mapping
+        calibration = self.session.calibration
         return {
             "faces_from": self.session.faces_from,
             "seconds": mapping.statistics["seconds"],

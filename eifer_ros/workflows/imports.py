@@ -147,7 +147,8 @@ def import_mmm(
         raise InputError(f"{root}: no clip has EMG or parameters; there is nothing to import")
     clips = {name: dataset.of(name) for name in selection}
     new_folder(out)
-    total, done = sum(map(len, clips.values())), 0
+    total = sum(map(len, clips.values()))
+    done = 0
     for name, members in clips.items():
         session = {
             "participant": members[0].pid,
@@ -364,7 +365,8 @@ def import_emg(
     start = int(recording.stamps[0])
     if video is not None and start == 0:
         config = config.model_copy(update={"start_stamp": UNDATED})
-        source, start = FileSource(config), UNDATED
+        source = FileSource(config)
+        start = UNDATED
     shift = start - int(recording.stamps[0])
     streams: list[Iterable[Emission]] = [
         source.produce(),
@@ -380,7 +382,8 @@ def import_emg(
         "source": path.name,
         "times": "of the file" if recording.stamps[0] else "counted from the first sample",
     }
-    begin, span = int(recording.stamps[0]) + shift, max(int(recording.stamps[-1] - recording.stamps[0]), 1)
+    begin = int(recording.stamps[0]) + shift
+    span = max(int(recording.stamps[-1] - recording.stamps[0]), 1)
     try:
         with BagWriter(out, session=about, wait=True) as bag:
             for emission in heapq.merge(*streams, key=lambda emission: emission.item.stamp):
@@ -427,7 +430,8 @@ def marker_of(stamp: Stamp, text: str) -> Marker:
 
 
 def _sorted_markers(config: FileConfig, shift: int, first: Stamp) -> list[Emission]:
-    path, kind = Path(config.path).expanduser(), file_format(config)
+    path = Path(config.path).expanduser()
+    kind = file_format(config)
     unsorted = (
         _xdf_markers(path, config.stream, first)
         if kind == "xdf"

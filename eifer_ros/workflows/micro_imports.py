@@ -63,7 +63,8 @@ def import_micro(
         )
     new_folder(out)
     clips = {name: [clip for clip in index.clips if clip.subject == name] for name in selection}
-    total, done = sum(map(len, clips.values())), 0
+    total = sum(map(len, clips.values()))
+    done = 0
     for name, members in clips.items():
         session = {
             "participant": name,

@@ -62,7 +62,9 @@ def record(
     pipeline = Pipeline.from_config(config, request)
     host = pipeline.host
     pipeline.setup()
-    count = first = last = 0
+    count = 0
+    first = 0
+    last = 0
 
     def watch(port: str, item: Item) -> None:
         nonlocal count, first, last

@@ -137,7 +137,8 @@ def _channels(recording: Bag) -> tuple[str, ...]:
 
 def _trigger(bag: Path, name: str) -> tuple[Stamp, F64]:
     """(stamp of the first sample, rising edges in s after it) of an EMG channel."""
-    times, values = [], []
+    times = []
+    values = []
     base: Stamp | None = None
     with Bag(bag) as recording:
         for _, _, item in recording.items(topics=[RAW]):

@@ -61,7 +61,8 @@ def settings_of(kind: type[T], arguments: argparse.Namespace, **more: Any) -> T:
     Raises ConfigError for a value below the least one.
     """
     for field in _options(kind):
-        least, value = field.metadata["least"], getattr(arguments, field.name)
+        least = field.metadata["least"]
+        value = getattr(arguments, field.name)
         if least is not None and not value >= least:
             raise ConfigError(f"--{field.name.replace('_', '-')} {value}: at least {least} is needed")
     return kind(**{field.name: getattr(arguments, field.name) for field in _options(kind)}, **more)

@@ -83,7 +83,8 @@ def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height:
     """Triangles in groups of like size test every pixel of their box; the nearest, then the first, wins by
     the least packed key.
     """
-    batch, count = len(vertices_px), len(faces)
+    batch = len(vertices_px)
+    count = len(faces)
     corners = vertices_px.double()[:, faces].reshape(batch * count, 3, 3)
     x, y, z = corners.unbind(2)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
@@ -93,8 +94,10 @@ def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height:
         & (area != 0.0)
         & torch.isfinite(area)
     )
-    left, right = x.amin(1).ceil().clamp(0, width), x.amax(1).floor().clamp(-1, width - 1)
-    top, bottom = y.amin(1).ceil().clamp(0, height), y.amax(1).floor().clamp(-1, height - 1)
+    left = x.amin(1).ceil().clamp(0, width)
+    right = x.amax(1).floor().clamp(-1, width - 1)
+    top = y.amin(1).ceil().clamp(0, height)
+    bottom = y.amax(1).floor().clamp(-1, height - 1)
     reach = torch.where(usable, torch.maximum(right - left, bottom - top) + 1, torch.zeros_like(left))
     usable &= (right >= left) & (bottom >= top)
     nothing = torch.iinfo(torch.int64).max
@@ -109,8 +112,10 @@ def _scatter(vertices_px: torch.Tensor, faces: torch.Tensor, width: int, height:
         for part in candidates.split(max(_CHUNK // side**2, 1)):
             column = left[part].long()[:, None, None] + steps[None, None, :]
             row = top[part].long()[:, None, None] + steps[None, :, None]
-            px, py = column.double(), row.double()
-            cx, cy = x[part][:, :, None, None], y[part][:, :, None, None]
+            px = column.double()
+            py = row.double()
+            cx = x[part][:, :, None, None]
+            cy = y[part][:, :, None, None]
             share = 1.0 / area[part][:, None, None]
             b = ((px - cx[:, 0]) * (cy[:, 2] - cy[:, 0]) - (cx[:, 2] - cx[:, 0]) * (py - cy[:, 0])) * share
             c = ((cx[:, 1] - cx[:, 0]) * (py - cy[:, 0]) - (px - cx[:, 0]) * (cy[:, 1] - cy[:, 0])) * share
@@ -152,7 +157,9 @@ def rasterise(
     picked = torch.where(covered[..., None, None], picked, spare)
     column = torch.arange(width, device=visible_faces.device, dtype=vertices_px.dtype)
     row = torch.arange(height, device=visible_faces.device, dtype=vertices_px.dtype)[:, None]
-    x, y, z = picked[..., 0] - column[..., None], picked[..., 1] - row[..., None], picked[..., 2]
+    x = picked[..., 0] - column[..., None]
+    y = picked[..., 1] - row[..., None]
+    z = picked[..., 2]
     turned = [(1, 2), (2, 0), (0, 1)]
     weights = torch.stack([x[..., i] * y[..., j] - x[..., j] * y[..., i] for i, j in turned], dim=-1)
     if perspective:
@@ -210,8 +217,10 @@ def solve_camera(points: torch.Tensor, rotation: torch.Tensor, landmarks: torch.
     Linear least squares in scale and shift, in closed form and differentiable in everything.
     """
     flat = (points @ rotation.transpose(1, 2))[..., :2]
-    here, there = flat.mean(dim=1), landmarks.mean(dim=1)
-    a, b = flat - here[:, None], landmarks - there[:, None]
+    here = flat.mean(dim=1)
+    there = landmarks.mean(dim=1)
+    a = flat - here[:, None]
+    b = landmarks - there[:, None]
     scale = (a * b).sum(dim=(1, 2)) / (a * a).sum(dim=(1, 2)).clamp_min(1e-12)
     return Camera(rotation, scale, there - scale[:, None] * here)
 
@@ -224,7 +233,8 @@ class FaceRenderer:
     """
 
     def __init__(self, head: TorchHead, size: int) -> None:
-        self.head, self.size = head, size
+        self.head = head
+        self.size = size
         model = head.head
         rendered = np.zeros(len(model.template), bool)
         rendered[model.regions["face"]] = True

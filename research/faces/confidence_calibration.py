@@ -32,7 +32,8 @@ from eifer_ros.simulation.seeds import generator
 from eifer_ros.types import F64, U8, Frame
 from research.common.recipe import parser, run
 
-FIRST, PEOPLE = 900_100, 16
+FIRST = 900_100
+PEOPLE = 16
 """People that the evaluation does not judge and no network was trained on."""
 _KNOTS = 14
 
@@ -86,7 +87,8 @@ def degrade(image: U8, scene: Scene, rng: np.random.Generator) -> U8:
         moved[:, : max(keep, 0)] = 0
         return moved
     for _ in range(int(rng.integers(1, 4))):  # a hand, a cup, a sheet of paper
-        x, y = scene.crop.x + side * rng.uniform(-0.35, 0.35), scene.crop.y + side * rng.uniform(-0.35, 0.4)
+        x = scene.crop.x + side * rng.uniform(-0.35, 0.35)
+        y = scene.crop.y + side * rng.uniform(-0.35, 0.4)
         size = side * rng.uniform(0.08, 0.3, 2)
         colour = tuple(int(value) for value in rng.integers(20, 235, 3))
         axes = round(size[0]), round(size[1])
@@ -110,7 +112,8 @@ def collect(
     progress: after each person.
     """
     basis = displacement_basis(head)
-    plain, weights = estimator.confidence, expected_error(head)
+    plain = estimator.confidence
+    weights = expected_error(head)
     rows: list[tuple[F64, float, int, bool, float, float]] = []
     for seed in participants:
         rng = generator(seed, "spoilt pictures")
@@ -186,7 +189,8 @@ def learn(samples: Samples, std_scale: float) -> Confidence:
     places = np.array([score[group].mean() for group in groups])
     rising = isotonic_regression(shares, weights=[len(group) for group in groups]).x
     distinct = np.concatenate([[True], np.diff(places) > 1e-9])
-    places, rising = places[distinct], np.clip(rising[distinct], 0.0, 1.0)
+    places = places[distinct]
+    rising = np.clip(rising[distinct], 0.0, 1.0)
     # worse than the worst tenth that was seen: the regression goes on, down to nothing
     low = np.array([-8.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0])
     low = low[low < places[0] - 0.25]

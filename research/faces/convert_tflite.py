@@ -50,7 +50,9 @@ class Converter:
             from flatbuffers import flexbuffers  # type: ignore[import-untyped]
         except ImportError as error:
             raise MissingExtra(error.name or "onnx", "train", "converting a network") from None
-        self._onnx, self._tflite, self._flex = onnx, tflite, flexbuffers
+        self._onnx = onnx
+        self._tflite = tflite
+        self._flex = flexbuffers
         self._operators = {
             value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)
         }
@@ -178,10 +180,8 @@ class Converter:
 
     def _pool(self, operator: Any, inputs: list[int], output: int) -> str:
         options = self._options(operator, "Pool2DOptions")
-        kernel, strides = (
-            (options.FilterHeight(), options.FilterWidth()),
-            (options.StrideH(), options.StrideW()),
-        )
+        kernel = (options.FilterHeight(), options.FilterWidth())
+        strides = (options.StrideH(), options.StrideW())
         pads = self._pads(options.Padding(), self._shape(inputs[0]), self._shape(output), kernel, strides)
         name = self._node(
             "MaxPool", [self._input(inputs[0])], kernel_shape=list(kernel), strides=list(strides), pads=pads
@@ -262,7 +262,8 @@ class Converter:
     def _sample(self, operator: Any, inputs: list[int]) -> str:
         """Bilinear sampling of a feature map through a map, zero outside, corners aligned at half pixels."""
         options = self._flex.Loads(bytes(operator.CustomOptionsAsNumpy()))
-        height, width = options["output_height"], options["output_width"]
+        height = options["output_height"]
+        width = options["output_width"]
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) + 0.5
         grid = np.stack([columns.ravel(), rows.ravel(), np.ones(height * width, np.float32)])
         _, source_height, source_width, _ = self._shape(inputs[0])
@@ -392,7 +393,8 @@ class Converter:
         for index in range(self._graph.OperatorsLength()):
             self._operator(self._graph.Operators(index))
         outputs = {self._graph.Tensors(t).Name().decode(): int(t) for t in self._graph.OutputsAsNumpy()}
-        helper, kind = self._onnx.helper, self._onnx.TensorProto
+        helper = self._onnx.helper
+        kind = self._onnx.TensorProto
         if self._subsets:
             self._finish_attention(outputs)
             described = [("landmarks", [MESH + 10, 3]), ("presence", [1])]

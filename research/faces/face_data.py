@@ -45,7 +45,8 @@ HELD_OUT = 8
 """Pictures of each domain that are only looked at."""
 SENSOR_SCORE = 0.16
 """Fine structure on forehead and cheeks above which a person counts as wearing sensors."""
-_DARK, _BRIGHT = 14.0, 241.0
+_DARK = 14.0
+_BRIGHT = 241.0
 _SMOOTH = ((109, 10, 338, 299, 9, 69), (117, 50, 205, 187, 129), (346, 280, 425, 411, 358))
 """Outlines of forehead, right and left cheek, in landmarks."""
 _ROWS = tuple(np.array([POINTS.index(one) for one in part]) for part in _SMOOTH)
@@ -383,10 +384,8 @@ class Unpaired:
 
     def __init__(self, bare: Domain, sensors: Domain, size: int, seed: int, jitter: float = 0.03) -> None:
         if len(bare.people) == len(sensors.people) == 1 and "" in (*bare.people, *sensors.people):
-            bare, sensors = (
-                replace(bare, people=("",)),
-                replace(sensors, people=("",)),
-            )  # one of them has no name: the same person
+            bare = replace(bare, people=("",))
+            sensors = replace(sensors, people=("",))  # one of them has no name: the same person
         self.people = tuple(participant for participant in bare.people if participant in sensors.people)
         lonely = sorted(set(bare.people) ^ set(sensors.people))
         if not self.people:
@@ -399,7 +398,9 @@ class Unpaired:
         self._rows = [
             [self._learnt(domain.row(participant)) for participant in self.people] for domain in self._domains
         ]
-        self.size, self.seed, self.jitter = size, seed, jitter
+        self.size = size
+        self.seed = seed
+        self.jitter = jitter
 
     @staticmethod
     def _learnt(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

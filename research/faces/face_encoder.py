@@ -27,11 +27,10 @@ OUTPUTS = ("expression", "expression_std", "landmarks", "rotation", "shape", "re
 class _Residual(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first, self.first_norm = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        self.second, self.second_norm = (
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = torch.relu(self.first_norm(self.first(x)))
@@ -59,7 +58,9 @@ class FaceEncoder(nn.Module):  # type: ignore[misc, unused-ignore]
     ) -> None:
         super().__init__()
         a, b, c, d = widths
-        self.expression_size, self.shape_size, self.widths = expression_size, shape_size, tuple(widths)
+        self.expression_size = expression_size
+        self.shape_size = shape_size
+        self.widths = tuple(widths)
         self.trunk = nn.Sequential(
             _halve(3, a, 5),
             _halve(a, b),
@@ -142,7 +143,8 @@ def export(encoder: FaceEncoder, head: HeadModel, path: Path, about: dict[str, o
     import onnx
 
     if (encoder.expression_size, encoder.shape_size) != (head.expression_size, head.shape_size):
-        mine, theirs = (encoder.expression_size, encoder.shape_size), (head.expression_size, head.shape_size)
+        mine = (encoder.expression_size, encoder.shape_size)
+        theirs = (head.expression_size, head.shape_size)
         raise ModelError(
             f"the encoder gives {mine} expression and shape coefficients; head model '{head.id}' has {theirs}"
         )

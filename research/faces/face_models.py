@@ -133,7 +133,8 @@ class SmirkFace(FaceModel):
         """
         outputs = self.encode(picture, SMIRK_SIZE)
         facing: torch.Tensor = self.facing
-        shape, expression = outputs["shape"], outputs["expression"]
+        shape = outputs["shape"]
+        expression = outputs["expression"]
         vertices = self.head.vertices(shape, expression, jaw=outputs["jaw"], eyelids=outputs["eyelids"])
         turn = rotation_matrix(outputs["rotation"])
         root = self.head.joint_positions(len(shape), shape, expression)[:, 0]

@@ -90,7 +90,8 @@ def train_face(
     about = {"reference": bare.fingerprint(), "sensors": sensors.fingerprint()}
     trainer = Trainer(face_model(encoder, head, ranks.device), head, data, how, task.run, ranks, about)
     resumed = trainer.resume()
-    begun, first = time.monotonic(), trainer.step
+    begun = time.monotonic()
+    first = trainer.step
     board = _board(task) if task.tensorboard and ranks.first else None
 
     def report_losses(step: int, means: dict[str, float]) -> None:
@@ -242,7 +243,8 @@ def refine_face(
 ) -> dict[str, Any]:
     """Collect bare pictures, refine (or go on), export."""
     how = settings if settings is not None else Refinement()
-    head, device = load_head(task.head_model), torch.device("cpu")
+    head = load_head(task.head_model)
+    device = torch.device("cpu")
     encoder = load_start(task.start, head)
     if not isinstance(encoder, FaceEncoder):
         raise InputError(f"{task.start}: SMIRK's encoder is refined by SMIRK's own training; here eifer's is")
@@ -258,7 +260,8 @@ def refine_face(
         if progress is not None:
             progress(step, how.steps, "  ".join(f"{name[:5]} {value:.2f}" for name, value in terms.items()))
 
-    first, begun = refiner.loop.step, time.monotonic()
+    first = refiner.loop.step
+    begun = time.monotonic()
     with threads(task.threads):
         complete = refiner.loop.run(refiner.advance, progress=report_losses, stop=stop)
     about: dict[str, object] = {"trained": "refined on bare pictures", "steps": refiner.loop.step}

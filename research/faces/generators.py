@@ -106,7 +106,9 @@ class LiveGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
         super().__init__()
         if in_channels < 1 or width < 1:
             raise InputError(f"in_channels and width must be positive; got {in_channels} and {width}")
-        self.in_channels, self.width, self.dense = in_channels, width, dense
+        self.in_channels = in_channels
+        self.width = width
+        self.dense = dense
         sizes = (width, 2 * width, 4 * width, 6 * width)
         repeats = (1, 1, 2, 3) if dense else (2, 2, 2, 3)
 
@@ -205,7 +207,8 @@ class FullGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
             raise InputError(
                 f"in_channels and width must be positive; got {in_channels}, {width} and {blocks} blocks"
             )
-        self.in_channels, self.whole = in_channels, whole
+        self.in_channels = in_channels
+        self.whole = whole
         sizes = [width * 2**level for level in range(5)]
         self.down = nn.ModuleList(
             [_Double(a, b) for a, b in zip([in_channels, *sizes[:-1]], sizes, strict=True)]
@@ -228,7 +231,8 @@ class FullGenerator(nn.Module):  # type: ignore[misc, unused-ignore]
         for grow, block in zip(self.grow, self.up, strict=True):
             x = block(torch.cat([skips.pop(), grow(x)], dim=1))
         output = self.out(x)
-        paint, logits = torch.sigmoid(output[:, :3]), output[:, 3:]
+        paint = torch.sigmoid(output[:, :3])
+        logits = output[:, 3:]
         if self.whole:
             return Translation(paint, torch.ones_like(logits), torch.full_like(logits, torch.inf))
         mask = torch.sigmoid(logits)

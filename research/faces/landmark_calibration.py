@@ -42,22 +42,27 @@ from eifer_ros.types import F64
 from research.common.recipe import parser, run
 from research.faces.random_faces import paint, random_expression, random_view, render, visible_actions
 
-MOVING, STANDING = 24, 24
+MOVING = 24
+STANDING = 24
 """How many error modes are kept."""
 _FLOOR = 2.0e-3
 """No landmark counts as surer than this, m: the errors that the modes leave are not independent."""
-_RESPONSE_SHARE, _SHAPE_SHARE, _MODE_SHARE = 0.72, 0.5, 0.52
+_RESPONSE_SHARE = 0.72
+_SHAPE_SHARE = 0.5
+_MODE_SHARE = 0.52
 """How much of the habits seen on renders is used. On real faces the network is better than on renders; with all of it the mesh leaves
 real landmarks (2.7 % of the eye distance), with none of it expressions on renders are recovered far worse."""
 _DEPTH_ALIKE = 5.0
 """Depth errors of neighbouring landmarks are the same error: their noise is raised as if only one in 25 were
 a measurement.
 """
-_RIDGE, _SHAPE_RIDGE = 5.0, 10.0
+_RIDGE = 5.0
+_SHAPE_RIDGE = 10.0
 """Strength of the assumption that a coefficient changes nothing: in pictures for the expression, in people
 for the shape.
 """
-_PERSON_RIDGE, _PERSON_NOISE = 30.0, 0.1
+_PERSON_RIDGE = 30.0
+_PERSON_NOISE = 0.1
 """Of the regression of true on fitted shapes: strength in people; standard deviations that a real person adds
 to the spread of a fit.
 """
@@ -93,7 +98,8 @@ def collect(head: HeadModel, participants: int, pictures: int, seed: int, max_ya
     for participant in range(participants):
         rng = np.random.default_rng([seed, participant])
         shape = random_shape(rng, head)
-        colours, neutral = paint(head, rng), head.neutral(shape)
+        colours = paint(head, rng)
+        neutral = head.neutral(shape)
         muscles = MuscleMap(int(rng.integers(2**31)))
         for _ in range(pictures):
             expression = random_expression(rng, head.expression_names, muscles)
@@ -148,10 +154,13 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
     moving_modes = _modes(moving_part, MOVING, 0.0)
     explained = (moving_modes**2).sum(axis=1)
     noise = np.clip((moving_part**2).mean(axis=0) - explained, 1e-8, None).reshape(MESH, 3)
-    sigma, depth_noise = plain.sigma.copy(), plain.depth_sigma.copy()
+    sigma = plain.sigma.copy()
+    depth_noise = plain.depth_sigma.copy()
     sigma[:MESH] = np.maximum(np.sqrt(noise[:, :2].mean(axis=1)), _FLOOR)
     depth_noise[:MESH] = depth_sigma * _DEPTH_ALIKE
-    bias, response, shape_response = plain.bias.copy(), plain.response.copy(), plain.shape_response.copy()
+    bias = plain.bias.copy()
+    response = plain.response.copy()
+    shape_response = plain.shape_response.copy()
     bias[:MESH] = coefficients[0].reshape(MESH, 3)
     response[:MESH] = np.moveaxis(coefficients[1 : 1 + model.face_size].reshape(-1, MESH, 3), 0, 2)
     shape_response[:MESH] = np.moveaxis(coefficients[1 + model.face_size :].reshape(-1, MESH, 3), 0, 2)
@@ -177,7 +186,8 @@ def measure(head: HeadModel, samples: Samples) -> FitTable:
 def fitted_people(head: HeadModel, table: FitTable, samples: Samples) -> tuple[F64, F64]:
     """(P, S + B) each person as fitted over all his pictures, each picture by itself; (P, S) true shapes."""
     fit = LandmarkFit(LandmarkModel.of(head), table)
-    fitted, true = [], []
+    fitted = []
+    true = []
     for participant in np.unique(samples.person):
         fit.reset()
         for index in np.flatnonzero(samples.person == participant):
@@ -224,7 +234,9 @@ def _errors(model: LandmarkModel, samples: Samples, faces: F64) -> tuple[F64, fl
     centre = head_centre(model)
     for i in range(count):
         points = model.points(faces[i], samples.shapes[i])[:MESH]
-        rotation, shift, K = samples.poses[i, :3, :3], samples.poses[i, :3, 3], samples.intrinsics[i]
+        rotation = samples.poses[i, :3, :3]
+        shift = samples.poses[i, :3, 3]
+        K = samples.intrinsics[i]
         placed = points @ rotation.T + shift
         drawn = placed[:, :2] / placed[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
         miss = np.zeros((MESH, 3))
@@ -233,7 +245,8 @@ def _errors(model: LandmarkModel, samples: Samples, faces: F64) -> tuple[F64, fl
         middle = float(rotation[2] @ centre + shift[2])
         measured = samples.landmarks[i, :MESH, 2] * (middle / K[0, 0])
         real = placed[:, 2] - middle
-        measured, real = measured - measured.mean(), real - real.mean()
+        measured = measured - measured.mean()
+        real = real - real.mean()
         gains[i] = measured @ real / (measured @ measured)
         depth[:, i] = measured, real
     gain = float(np.median(gains))
@@ -262,7 +275,8 @@ def _covariance(head: HeadModel, model: LandmarkModel, faces: F64) -> F64:
     covariance = np.cov(faces.T)
     for index in range(model.face_size):
         if index not in visible_actions(head.expression_names):
-            covariance[index] = covariance[:, index] = 0.0
+            covariance[index] = 0.0
+            covariance[:, index] = 0.0
             covariance[index, index] = 1e-4
     return covariance
 

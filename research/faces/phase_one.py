@@ -119,7 +119,8 @@ class Networks(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, encoder_n: FaceModel, encoder_s: FaceModel, networks: Size) -> None:
         super().__init__()
-        self.encoder_n, self.encoder_s = encoder_n, encoder_s
+        self.encoder_n = encoder_n
+        self.encoder_s = encoder_s
 
         def paint() -> nn.Module:
             return (
@@ -257,7 +258,8 @@ class Pools:
     """Translated pictures that the discriminators of either side are shown again."""
 
     def __init__(self, capacity: int) -> None:
-        self.sensors, self.bare = Pool(capacity), Pool(capacity)
+        self.sensors = Pool(capacity)
+        self.bare = Pool(capacity)
 
     def state_dict(self) -> list[torch.Tensor | None]:
         """Both."""
@@ -287,7 +289,10 @@ class Trainer:
     ) -> None:
         settings.check()
         self.ranks = ranks if ranks is not None else Ranks(0, 1, torch.device("cpu"))
-        self.settings, self.data, self.run, self.head = settings, data, run, head
+        self.settings = settings
+        self.data = data
+        self.run = run
+        self.head = head
         self.about = dict(about or {})
         torch.manual_seed(settings.seed)
         device = self.ranks.device
@@ -297,7 +302,8 @@ class Trainer:
         self.networks.train()
         self.kind = self.networks.encoder_n.kind
         torch_head = self.networks.encoder_n.head
-        self.painter, self.motion = Painter(torch_head, settings), Motion(head, device)
+        self.painter = Painter(torch_head, settings)
+        self.motion = Motion(head, device)
         betas = (0.5, 0.999)
         groups = [{"params": self.networks.translators()}, {"params": self.networks.encoders()}]
         self.optimizer = torch.optim.Adam(groups, lr=settings.rate, betas=betas)
@@ -332,7 +338,9 @@ class Trainer:
 
     def advance(self, step: int, along: float) -> dict[str, float]:
         """One step of everything; returns the losses."""
-        s, nets, device = self.settings, self.networks, self.ranks.device
+        s = self.settings
+        nets = self.networks
+        device = self.ranks.device
         bare, sensors = (part.to(device) for part in self.data.batch(step, s.batch, self.ranks.rank))
         choice = generator(s.seed, "step", step, self.ranks.rank)
         random = torch.Generator(device).manual_seed(int(choice.integers(2**62)))
@@ -450,7 +458,8 @@ class Trainer:
         """A sheet of held-out pictures: bare rows, then rows under sensors; real, drawing, hidden,
         translated, drawing of that, back.
         """
-        nets, device = self.averaged(), self.ranks.device
+        nets = self.averaged()
+        device = self.ranks.device
         random = torch.Generator(device).manual_seed(self.settings.seed)
         rows = []
         bare, sensors = (part.to(device) for part in self.data.some(count))

@@ -149,11 +149,13 @@ def sample(
     covered = cv2.warpAffine(mask, matrix, (SIZE, SIZE), flags=flags)
     inverse = np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))
     points = (landmarks @ inverse[:2, :2].T + inverse[:2, 2]) / SIZE
-    cos, sin = np.cos(crop.angle), np.sin(crop.angle)
+    cos = np.cos(crop.angle)
+    sin = np.sin(crop.angle)
     rotation = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ shard.rotation[i]
     if augment.strength > 0.0:
         develop = _development(rng, augment.strength, noise)
-        cut, clean = develop(cut), develop(clean)
+        cut = develop(cut)
+        clean = develop(clean)
         if rng.random() < 0.3 * augment.strength:
             _hide(cut, covered, rng)
     if readable == 0.0 and rng.random() < 0.4:
@@ -183,7 +185,8 @@ def _beside(crop: Crop, rng: np.random.Generator) -> Crop:
     """A crop that is no good: off the face, far too large or small, or half a face, as a detector's false
     find gives.
     """
-    away, kind = rng.uniform(0.0, 2.0 * np.pi), rng.random()
+    away = rng.uniform(0.0, 2.0 * np.pi)
+    kind = rng.random()
     size, reach = (
         (1.0, rng.uniform(0.75, 1.0))
         if kind < 0.35

@@ -37,7 +37,8 @@ SIDE = 160
 """Side of the stored pictures in pixels."""
 AROUND = 1.25
 """Side of a stored picture over the side of the face's crop: room to move the crop."""
-PEOPLE_PER_SHARD, PICTURES_PER_PERSON = 25, 8
+PEOPLE_PER_SHARD = 25
+PICTURES_PER_PERSON = 8
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ class Evaluation:
             moving = np.flatnonzero(expression.std(axis=0) > 0.05)
             r = [_r(guess[:, k], expression[:, k]) for k in moving]
             rest = np.linalg.norm(np.einsum("vde,ne->nvd", self._basis, expression), axis=2).mean()
-            out[f"{name}_mm"], out[f"{name}_rest_mm"] = float(error), float(rest)
+            out[f"{name}_mm"] = float(error)
+            out[f"{name}_rest_mm"] = float(rest)
             out[f"{name}_r"] = float(np.median(r))
             out[f"{name}_points_pct"] = float(100.0 * np.abs(outputs["landmarks"].numpy() - landmarks).mean())
             out[f"{name}_shape_r"] = float(

@@ -49,7 +49,8 @@ def random_expression(rng: np.random.Generator, names: tuple[str, ...], muscles:
                     )
         for muscle in rng.choice((*BASE_MUSCLES, *HIDDEN), size=rng.integers(0, 4), replace=False):
             level = rng.uniform(0.1, 0.9)
-            both, only = rng.random() < 0.7, rng.integers(2)
+            both = rng.random() < 0.7
+            only = rng.integers(2)
             for side, place in _places(str(muscle)):
                 if both or side == only or str(muscle) in HIDDEN:
                     activation[place] = max(activation[place], level * rng.uniform(0.8, 1.2))
@@ -127,7 +128,8 @@ def paint(head: HeadModel, rng: np.random.Generator) -> F32:
     return np.clip(colours, 0.0, 1.0).astype(np.float32)
 
 
-_BROW_RIGHT, _BROW_LEFT = (46, 53, 52, 65, 55), (276, 283, 282, 295, 285)
+_BROW_RIGHT = (46, 53, 52, 65, 55)
+_BROW_LEFT = (276, 283, 282, 295, 285)
 
 
 def _stroke(colours: F64, vertices: F32, line: F32, colour: F64, width: float) -> None:

@@ -118,7 +118,10 @@ class Refiner:
     def __init__(
         self, start: OpenFace, head: HeadModel, data: LandmarkedPictures, settings: Refinement, run: Path
     ) -> None:
-        self.settings, self.data, self.run, self.head = settings, data, run, head
+        self.settings = settings
+        self.data = data
+        self.run = run
+        self.head = head
         torch.manual_seed(settings.seed)
         self.face, self.before = start, copy.deepcopy(start, {id(start.head): start.head})
         self.face.train()

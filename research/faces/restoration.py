@@ -179,7 +179,8 @@ def similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     # a product with a banded matrix: many times faster here than a convolution of single planes
     planes = rows.T @ torch.cat([first, second, first * first, second * second, first * second]) @ columns
     a, b, aa, bb, ab = planes.split(count)
-    c1, c2 = 0.01**2, 0.03**2
+    c1 = 0.01**2
+    c2 = 0.03**2
     return (
         (2 * a * b + c1) * (2 * (ab - a * b) + c2) / ((a * a + b * b + c1) * (aa - a * a + bb - b * b + c2))
     )
@@ -216,7 +217,8 @@ class Evaluation:
 
     def __init__(self, path: Path, count: int = 64) -> None:
         shard = Shard.load(path)
-        rng, noise = np.random.default_rng(1), np.zeros((1, 1, 1, 1), np.int8)
+        rng = np.random.default_rng(1)
+        noise = np.zeros((1, 1, 1, 1), np.int8)
         self.sets = {}
         for name, bare in (("sensors", 0.0), ("bare", 1.0)):
             settings = Augment(bare=bare, partly=0.0, negatives=0.0, strength=0.0)
@@ -252,7 +254,8 @@ class Evaluation:
         square = ((restored - pairs.bare) ** 2).mean(1, keepdim=True)
         before = ((pairs.picture - pairs.bare) ** 2).mean((1, 2, 3))
         covered = pairs.cover > 0.5
-        both, either = (mask > 0.5) & covered, (mask > 0.5) | covered
+        both = (mask > 0.5) & covered
+        either = (mask > 0.5) | covered
         bare, _ = self.run(restorer, "bare")
         return {
             "psnr_db": float((-10.0 * torch.log10(square.mean((1, 2, 3)).clamp_min(1e-9))).mean()),

@@ -28,7 +28,8 @@ from eifer_ros.head.model import HeadModel
 from eifer_ros.reconstruction.encoder.smirk_estimator import MARGIN, OUTPUTS, SIZE, UPRIGHT
 from eifer_ros.training.tensors import check_names, read_tensors
 
-N_SHAPE, N_EXPRESSION = 300, 50
+N_SHAPE = 300
+N_EXPRESSION = 50
 PREFIX = "smirk_encoder."
 EPSILON = 1e-3
 
@@ -50,7 +51,8 @@ LARGE: tuple[_Stage, ...] = (
     ((1, 480, 112), (1, 672, 112)),
     ((2, 672, 160), (1, 960, 160), (1, 960, 160)),
 )
-SMALL_WIDTH, LARGE_WIDTH = 576, 960
+SMALL_WIDTH = 576
+LARGE_WIDTH = 960
 
 
 class _Conv(nn.Conv2d):  # type: ignore[misc, unused-ignore]
@@ -62,7 +64,8 @@ class _Conv(nn.Conv2d):  # type: ignore[misc, unused-ignore]
         super().__init__(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
+        kernel = self.kernel_size[0]
+        stride = self.stride[0]
         if kernel > 1:
             (top, bottom), (left, right) = (_same(int(side), kernel, stride) for side in x.shape[2:])
             x = F.pad(x, (left, right, top, bottom))
@@ -83,8 +86,10 @@ class _Separable(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv_dw, self.bn1 = _Conv(inputs, inputs, 3, stride, inputs), _norm(inputs)
-        self.conv_pw, self.bn2 = _Conv(inputs, outputs), _norm(outputs)
+        self.conv_dw = _Conv(inputs, inputs, 3, stride, inputs)
+        self.bn1 = _norm(inputs)
+        self.conv_pw = _Conv(inputs, outputs)
+        self.bn2 = _norm(outputs)
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -97,9 +102,12 @@ class _Inverted(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, inputs: int, expanded: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv_pw, self.bn1 = _Conv(inputs, expanded), _norm(expanded)
-        self.conv_dw, self.bn2 = _Conv(expanded, expanded, 3, stride, expanded), _norm(expanded)
-        self.conv_pwl, self.bn3 = _Conv(expanded, outputs), _norm(outputs)
+        self.conv_pw = _Conv(inputs, expanded)
+        self.bn1 = _norm(expanded)
+        self.conv_dw = _Conv(expanded, expanded, 3, stride, expanded)
+        self.bn2 = _norm(expanded)
+        self.conv_pwl = _Conv(expanded, outputs)
+        self.bn3 = _norm(outputs)
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -111,7 +119,8 @@ class _Inverted(nn.Module):  # type: ignore[misc, unused-ignore]
 class _Last(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv, self.bn1 = _Conv(inputs, outputs), _norm(outputs)
+        self.conv = _Conv(inputs, outputs)
+        self.bn1 = _norm(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.bn1(self.conv(x)))
@@ -122,8 +131,10 @@ class MobileNetV3Minimal(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, stages: tuple[_Stage, ...], width: int) -> None:
         super().__init__()
-        self.conv_stem, self.bn1 = _Conv(3, 16, 3, 2), _norm(16)
-        channels, built = 16, []
+        self.conv_stem = _Conv(3, 16, 3, 2)
+        self.bn1 = _norm(16)
+        channels = 16
+        built = []
         for number, stage in enumerate(stages):
             blocks: list[nn.Module] = []
             for stride, expanded, outputs in stage:
@@ -166,14 +177,16 @@ class SmirkEncoder(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, n_shape: int = N_SHAPE, n_expression: int = N_EXPRESSION) -> None:
         super().__init__()
-        self.n_shape, self.n_expression = n_shape, n_expression
+        self.n_shape = n_shape
+        self.n_expression = n_expression
         self.pose_encoder = _Branch(SMALL, SMALL_WIDTH, "pose_cam_layers", 6)
         self.shape_encoder = _Branch(LARGE, LARGE_WIDTH, "shape_layers", n_shape)
         self.expression_encoder = _Branch(LARGE, LARGE_WIDTH, "expression_layers", n_expression + 5)
 
     def forward(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
         """(N, 3, H, W) RGB 0..1 to the outputs named in the class."""
-        pose, rest = self.pose_encoder(picture), self.expression_encoder(picture)
+        pose = self.pose_encoder(picture)
+        rest = self.expression_encoder(picture)
         n = self.n_expression
         jaw = torch.cat([torch.relu(rest[:, n + 2 : n + 3]), torch.clamp(rest[:, n + 3 :], -0.2, 0.2)], dim=1)
         return {

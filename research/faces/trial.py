@@ -48,8 +48,11 @@ class Moments:
     def of(seed: int, count: int) -> Moments:
         """`count` moments of a performance, both ways, in the crop that a perfect tracker would take."""
         participant = Participant(seed, SESSION, sensors=True)
-        head, rows = participant.head, list(POINTS)
-        bare, covered, expression = [], [], []
+        head = participant.head
+        rows = list(POINTS)
+        bare = []
+        covered = []
+        expression = []
         for time_s in 2.0 + 1.13 * np.arange(count):
             face = participant.face_at(float(time_s))
             points = head.points(head.state_vertices(face))[rows]
@@ -79,7 +82,8 @@ class Score:
 def score(encoder: FaceEncoder, moments: Moments, head: HeadModel) -> Score:
     """Of one encoder."""
     basis = 1e3 * head.expression_basis[head.regions["face"]].astype(np.float64)
-    lower, upper = head.expression_bounds[:, 0], head.expression_bounds[:, 1]
+    lower = head.expression_bounds[:, 0]
+    upper = head.expression_bounds[:, 1]
 
     def read(pictures: U8) -> dict[str, F32]:
         with torch.no_grad():
@@ -93,7 +97,8 @@ def score(encoder: FaceEncoder, moments: Moments, head: HeadModel) -> Score:
         return float(np.linalg.norm(np.einsum("vde,ne->nvd", basis, off), axis=2).mean())
 
     encoder.eval()
-    covered, bare = read(moments.sensors), read(moments.bare)
+    covered = read(moments.sensors)
+    bare = read(moments.bare)
     moving = np.flatnonzero(moments.expression.std(axis=0) > 0.05)
     guess = covered["expression"]
     r = [

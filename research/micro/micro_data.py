@@ -152,7 +152,11 @@ def examples(seed: int, estimator: SensorEstimator, frames: int = FRAMES) -> dic
     view = key_view(FaceSkin.of(participant.head), static, camera.intrinsics)
     if view is None:
         return None
-    pictures, motions, offsets, turns, shifts = [_cut(frame, view, np.eye(3), np.zeros(3))], [], [], [], []
+    pictures = [_cut(frame, view, np.eye(3), np.zeros(3))]
+    motions = []
+    offsets = []
+    turns = []
+    shifts = []
     for number in range(frames):
         levels = draw_levels(rng) if rng.random() > STILL else np.zeros(len(ACTUATORS))
         motion, offset = mover.motion(levels)

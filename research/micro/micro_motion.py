@@ -25,9 +25,11 @@ from research.micro.micro_data import FIRST_SEED, Mover, draw_levels
 RANK = 64
 NOISE = {"noise_px": 0.08, "bare": 5.0, "reach_px": 4.0, "white": 0.6, "outlier_px": 0.15}
 """Flow errors, chosen on people 290000 and following; see docs/micro_expressions.md."""
-_LOOKS, _LOOK_RAD = 0.4, 0.15
+_LOOKS = 0.4
+_LOOK_RAD = 0.15
 _OWN = {"eyeLook": 0.01, "eyeBlink": 0.05, "jawOpen": 0.03, "tongueOut": 1e-4}
-_OWN_USUAL, _OWN_LOCAL_M = 0.005, 1e-5
+_OWN_USUAL = 0.005
+_OWN_LOCAL_M = 1e-5
 
 
 def small_movements(skin: FaceSkin, participants: int, each: int, first: int = FIRST_SEED) -> F64:
@@ -36,7 +38,8 @@ def small_movements(skin: FaceSkin, participants: int, each: int, first: int = F
     onto = np.linalg.solve(modes.T @ modes + 1e-3 * np.eye(modes.shape[1]), modes.T)
     rows = []
     for seed in range(first, first + participants):
-        mover, rng = Mover.of(seed), generator(seed, "micro covariance")
+        mover = Mover.of(seed)
+        rng = generator(seed, "micro covariance")
         for _ in range(each):
             expression, offsets = mover.motion(draw_levels(rng))
             if rng.random() < _LOOKS:

@@ -45,7 +45,8 @@ def collect(folder: Path, skin: FaceSkin, prior: MotionPrior) -> dict[str, Any]:
     rows: dict[str, list[Any]] = {
         name: [] for name in ("seed", "y", "yz", "mis", "gaze", "rot", "exp", "shape", "motion", "off")
     }
-    flow, head = DenseFlow(), skin.head
+    flow = DenseFlow()
+    head = skin.head
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=False) as archive:
             data = {name: archive[name] for name in archive.files}
@@ -67,10 +68,8 @@ def collect(folder: Path, skin: FaceSkin, prior: MotionPrior) -> dict[str, Any]:
             looks = gaze_weights(
                 np.array(rng.normal(0.0, _LOOK_RAD)), np.array(0.8 * rng.normal(0.0, _LOOK_RAD))
             )
-            plain, looking = (
-                solver.solve(displacement),
-                solver.solve(displacement + (view.expression @ looks).reshape(2, -1)),
-            )
+            plain = solver.solve(displacement)
+            looking = solver.solve(displacement + (view.expression @ looks).reshape(2, -1))
             for name, value in (
                 ("seed", int(data["seed"])),
                 ("y", plain.unknowns),
@@ -88,7 +87,8 @@ def collect(folder: Path, skin: FaceSkin, prior: MotionPrior) -> dict[str, Any]:
 
 
 def _state(head: HeadModel, data: dict[str, Any]) -> FaceState:
-    nothing, weights = np.zeros(3, np.float32), data["expression"].astype(np.float32)
+    nothing = np.zeros(3, np.float32)
+    weights = data["expression"].astype(np.float32)
     return FaceState(
         0,
         head.id,
@@ -151,7 +151,8 @@ class Dynamic:
             "ne,ef,nf->n", data["motion"], self._gram.numpy().astype(np.float64), data["motion"]
         )
         self._weight = torch.tensor(1.0 / (power + (1e3 * FLOOR_M) ** 2), dtype=torch.float32)
-        self.inputs, self.sizes = [], []
+        self.inputs = []
+        self.sizes = []
         for which, name in enumerate(("y", "yz")):
             samples = [
                 self.code.features(*row)
@@ -159,9 +160,11 @@ class Dynamic:
                     data[name], data["mis"][:, which], data["exp"], data["shape"], _poses(data), strict=True
                 )
             ]
-            features, size = np.array([one for one, _ in samples]), np.array([one for _, one in samples])
+            features = np.array([one for one, _ in samples])
+            size = np.array([one for _, one in samples])
             wrong = data[name][:, :count] - data["motion"] - (data["gaze"] if which else 0.0)
-            slope, base = np.zeros((len(wrong), count)), np.zeros(len(wrong))
+            slope = np.zeros((len(wrong), count))
+            base = np.zeros(len(wrong))
             for number, row in enumerate(data[name]):
                 field = (
                     (modes @ row[count:].reshape(3, -1).T)

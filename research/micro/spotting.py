@@ -131,7 +131,8 @@ class CameraFaults:
 
         motion: (T, 6) head, rad and m.
         """
-        rng, count = self._rng, len(truth)
+        rng = self._rng
+        count = len(truth)
         keep = np.exp(-1.0 / (GRID_HZ * self._blur_s)) if self._blur_s > 1e-4 else 0.0
         measured = _one_pole(
             (truth * self._gain) @ (np.eye(len(self._gain)) + self._leak).T,
@@ -161,7 +162,8 @@ class CameraFaults:
                 step = minimum_jerk((np.arange(count) - begin) / length)
                 measured = measured + np.outer(step, rng.normal(0.0, 0.04, measured.shape[1]))
                 measured = measured + np.outer(course, self._turned @ rng.normal(0.0, 1.0, 2))
-                turn, shift = turn + rng.uniform(0.2, 2.0) * course, shift + rng.uniform(0.0, 0.15) * course
+                turn = turn + rng.uniform(0.2, 2.0) * course
+                shift = shift + rng.uniform(0.0, 0.15) * course
             elif kind == "light":
                 flicker = course * np.sign(
                     np.sin(2.0 * np.pi * rng.uniform(2.0, 12.0) * np.arange(count) / GRID_HZ)
@@ -331,7 +333,8 @@ class Rows:
 
 def rows_of(one: Take, rng: np.random.Generator, random_hz: float = 0.6) -> Rows:
     """Run both detectors over a take and turn their candidates, and some random moments, into rows."""
-    vision, emg = one.vision, one.emg
+    vision = one.vision
+    emg = one.emg
     candidate = SpotterSettings().candidate
     see = PulseDetector(vision_regions(), candidate, VISION_FLOOR)
     feel = PulseDetector(emg_regions(), candidate, EMG_FLOOR)
@@ -353,7 +356,8 @@ def rows_of(one: Take, rng: np.random.Generator, random_hz: float = 0.6) -> Rows
             if v is not None and e is not None:
                 candidates.append((skin, v, e, pulse_v is not None, pulse_e is not None))
         waiting = [entry for entry in waiting if entry[0] + 40 > instant]
-    label, regions = [], []
+    label = []
+    regions = []
     for skin, _, _, _, _ in candidates:
         distance = [abs(event.apex - skin) for event in one.skin]
         nearest = int(np.argmin(distance)) if distance else -1
@@ -393,7 +397,8 @@ def mirrored_features(channels: Sequence[str]) -> tuple[npt.NDArray[np.intp], F6
     Both detectors treat left and right alike, so that a mirrored stream would give the same candidates with
     these features.
     """
-    count, swap = len(channels), np.array(mirrored(channels))
+    count = len(channels)
+    swap = np.array(mirrored(channels))
     sign = np.array([-1.0 if name == "gaze yaw" else 1.0 for name in channels])
     start = 2 * count
     energy = [
@@ -463,7 +468,10 @@ class Trained:
         """
         from onnx import TensorProto, checker, helper, numpy_helper
 
-        nodes, constants, inputs, outputs = [], [], [], []
+        nodes = []
+        constants = []
+        inputs = []
+        outputs = []
         for sense, network in (("vision", self.vision), ("emg", self.emg)):
             split = 1 + len(network.classes)
             values = {
@@ -558,7 +566,8 @@ def train_network(
     from eifer_ros.training.loop import Budget, Loop, cosine_fall, descend_epoch, set_rates
 
     torch.manual_seed(seed)
-    mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-3
+    mean = x.mean(axis=0)
+    deviation = x.std(axis=0) + 1e-3
     data = torch.from_numpy(np.clip((x - mean) / deviation, -6.0, 6.0).astype(np.float32))
     target, where = torch.from_numpy(label), torch.from_numpy(regions.astype(np.float32))
     split = 1 + len(classes)
@@ -588,7 +597,8 @@ def train_network(
 
     Loop(Budget(epochs)).run(advance)
     net.eval()
-    first, last = net[0], net[3]
+    first = net[0]
+    last = net[3]
     w1, b1, w2, b2 = (
         value.detach().numpy().copy() for value in (first.weight.T, first.bias, last.weight.T, last.bias)
     )
@@ -626,13 +636,15 @@ def fit_temperature(network: Perceptron, x: F32, label: npt.NDArray[np.int64]) -
     on.
     """
     raw = log_probabilities(network, x)
-    best, value = 1.0, np.inf
+    best = 1.0
+    value = np.inf
     for temperature in np.geomspace(0.5, 3.0, 25):
         scaled = raw / temperature
         log_p = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
         loss = -log_p[np.arange(len(label)), label].mean()
         if loss < value:
-            best, value = float(temperature), float(loss)
+            best = float(temperature)
+            value = float(loss)
     return replace(network, temperature=best)
 
 
@@ -687,7 +699,8 @@ def train(
             ]
         )
 
-    networks, answers = {}, []
+    networks = {}
+    answers = []
     for sense in ("vision", "emg"):
         x = getattr(rows, sense)[apart]
         trial = fit_temperature(learnt(sense, ~apart), x, rows.label[apart])

@@ -54,8 +54,10 @@ PARENTS = (-1, 0, 1, 1, 1)
 
 # MakeHuman base mesh: vertex ranges of the helper geometry, and the biting line of its upper and lower teeth
 # from right to left
-EYE_LEFT, EYE_RIGHT = range(14598, 14670), range(14670, 14742)
-LOWER_TEETH, UPPER_TEETH = range(14992, 15060), range(15060, 15128)
+EYE_LEFT = range(14598, 14670)
+EYE_RIGHT = range(14670, 14742)
+LOWER_TEETH = range(14992, 15060)
+UPPER_TEETH = range(15060, 15128)
 UPPER_LINE = (53, 50, 51, 52, 58, 44, 45, 59, 9, 26, 11, 10, 25, 18, 17, 16, 20)
 
 # the source's lids stand off its eyeballs by less than they dip when they glide; a little smaller, the
@@ -297,7 +299,8 @@ def lay_out(source: Source, person: F64) -> Layout:
     mirror = [mirror_map(source.template[skin])]
 
     def swap_halves(count: int) -> None:
-        start, half = sum(map(len, mirror)), count // 2
+        start = sum(map(len, mirror))
+        half = count // 2
         mirror.append(np.r_[start + half : start + count, start : start + half])
 
     kind = np.array(mesh.parts)
@@ -395,7 +398,8 @@ def align(samples: F64, joints: F64, anchor: npt.NDArray[np.bool_], eyes: I64) -
     """
     target = samples.mean(axis=0)[anchor]
     target = target - target.mean(axis=0)
-    samples, joints = samples.copy(), joints.copy()
+    samples = samples.copy()
+    joints = joints.copy()
     for person in range(len(samples)):
         moving = samples[person][anchor]
         moving = moving - moving.mean(axis=0)
@@ -436,7 +440,8 @@ def shape_space(
     everything = np.concatenate([samples, joints], axis=1)
     swap = np.concatenate([mirror, joint_mirror + len(mirror)])
     mirrored = everything[:, swap] * MIRROR
-    even, odd = 0.5 * (everything + mirrored), 0.5 * (everything - mirrored)
+    even = 0.5 * (everything + mirrored)
+    odd = 0.5 * (everything - mirrored)
     mean = even.mean(axis=0)
     directions: list[tuple[float, F64]] = []
     root = np.sqrt(np.r_[weight, np.zeros(len(joint_mirror))])
@@ -589,9 +594,11 @@ def _seat_teeth(people: F64, actions: F64, parts: npt.NDArray[Any], lips: I64) -
     row = np.flatnonzero(np.char.startswith(parts, "teeth") | np.char.startswith(parts, "gums"))
     fronts = teeth[rest[teeth, 2] > rest[teeth, 2].max() - 0.008]
     beside = np.array(cKDTree(rest[lips][:, :2]).query(rest[fronts][:, :2], k=4)[1])
-    first, second = np.repeat(fronts, 4), lips[beside.ravel()]
+    first = np.repeat(fronts, 4)
+    second = lips[beside.ravel()]
     before = rest[second, 2] > rest[first, 2] + 0.0005
-    first, second = first[before], second[before]
+    first = first[before]
+    second = second[before]
     shut: tuple[dict[str, float], ...] = (
         {},
         {"mouthPressLeft": 1.0, "mouthPressRight": 1.0},
@@ -701,7 +708,8 @@ def build(
     person = source.template + np.tensordot(average, source.shapes, axes=1)
     layout = lay_out(source, person)
     progress("placing parts", 0.3)
-    template, shapes = layout.place(source.template), layout.place(source.shapes)
+    template = layout.place(source.template)
+    shapes = layout.place(source.shapes)
     bones = {"root": "root", "neck": "neck02", "jaw": "jaw", "eye_left": "eye.L", "eye_right": "eye.R"}
     bone_indices = [source.bones.index(bones[name]) for name in JOINTS]
     people = template + np.tensordot(drawn, shapes, axes=1)
@@ -718,7 +726,8 @@ def build(
     actions = expressions(source, layout, people.mean(axis=0))
     actions = _settle(people, joints, actions, layout)
     middle = joints[:, [3, 4]].mean(axis=1, keepdims=True)  # seating the eyeballs moved them
-    people, joints = people - middle, joints - middle
+    people = people - middle
+    joints = joints - middle
     progress("principal components", 0.7)
     joint_mirror = np.array([0, 1, 2, 4, 3])
     # the face counts most: skull and ears are hidden by hair, and nobody measures them

@@ -44,7 +44,8 @@ class Seam:
         """
         drop = -jaw_open[lips, 1]
         below = drop > 0.35 * drop.max()
-        upper, lower = lips[~below], lips[below]
+        upper = lips[~below]
+        lower = lips[below]
         edges = []
         corner = np.abs(rest[corners, 0]).max()
         bins = np.linspace(-corner, corner, 41)

@@ -35,7 +35,8 @@ Detector = Callable[[U8], F32 | None]
 """
 
 MESH = 468
-IRIS_RIGHT, IRIS_LEFT = 468, 473  # centre, then the edge at +x, top, -x and bottom of the picture
+IRIS_RIGHT = 468
+IRIS_LEFT = 473  # centre, then the edge at +x, top, -x and bottom of the picture
 PICTURE = 512
 OPEN = 0.3
 
@@ -49,7 +50,9 @@ LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17,
 BROW_RIGHT = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
 LIDS_RIGHT = (226, 247, 30, 29, 27, 28, 56, 190, 243, 112, 26, 22, 23, 24, 110, 25)
 NOSE_RIGHT = (8, 193, 245, 188, 174, 217, 126, 129, 64, 98, 97, 2)
-LOWER_LID_RIGHT, MOUTH_CORNER_RIGHT, BROW_TOP_RIGHT = 23, 61, (70, 63, 105, 66, 107)
+LOWER_LID_RIGHT = 23
+MOUTH_CORNER_RIGHT = 61
+BROW_TOP_RIGHT = (70, 63, 105, 66, 107)
 
 # fmt: off
 IBUG_68 = (
@@ -235,7 +238,8 @@ def closest_on_triangle(point: F64, a: F64, b: F64, c: F64) -> tuple[float, F64]
     """Distance and barycentric weights of the closest point of a triangle (Ericson, Real-Time Collision
     Detection, 5.1.5).
     """
-    ab, ac = b - a, c - a
+    ab = b - a
+    ac = c - a
     normal = np.cross(ab, ac)
     size = float(normal @ normal)
     if size > 1e-24:
@@ -251,7 +255,8 @@ def closest_on_triangle(point: F64, a: F64, b: F64, c: F64) -> tuple[float, F64]
         distance = float(np.linalg.norm(point - p - t * edge))
         if best is None or distance < best[0]:
             weights = np.zeros(3)
-            weights[first], weights[second] = 1.0 - t, t
+            weights[first] = 1.0 - t
+            weights[second] = t
             best = distance, weights
     assert best is not None
     return best
@@ -261,7 +266,8 @@ def iris_points(head: HeadModel) -> tuple[npt.NDArray[np.int32], F32]:
     """The ten iris landmarks as corners of eyeball triangles: centre, then the iris edge at +x, top, -x,
     bottom of the picture.
     """
-    triangles, weights = [], []
+    triangles = []
+    weights = []
     for side in ("right", "left"):
         centre = head.part(f"pupil_{side}")
         pole = centre[np.argmax(head.template[centre][:, 2])]
@@ -311,7 +317,8 @@ def regions(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, npt.NDArra
     nose_half = [*NOSE_RIGHT]
     nose = inside([*nose_half, *(int(pairs[index]) for index in reversed(nose_half))]) & outer
     face = outer | lips | (lids & skin)
-    eye_level, mouth_level = landmarks[LOWER_LID_RIGHT, 1], landmarks[MOUTH_CORNER_RIGHT, 1]
+    eye_level = landmarks[LOWER_LID_RIGHT, 1]
+    mouth_level = landmarks[MOUTH_CORNER_RIGHT, 1]
     brow_x = np.abs(landmarks[list(BROW_TOP_RIGHT), 0])
     order = np.argsort(brow_x)
     brow_line = np.interp(np.abs(vertices[:, 0]), brow_x[order], landmarks[list(BROW_TOP_RIGHT), 1][order])
@@ -335,7 +342,8 @@ def embeddings(head: HeadModel, landmarks: F64, pairs: I64) -> dict[str, Embeddi
     candidates = np.flatnonzero((head.parts[head.faces] == head.part_names.index("skin")).all(axis=1))
     triangles, weights = drop(landmarks, reference, head.faces, candidates)
     iris_triangles, iris_weights = iris_points(head)
-    triangles, weights = np.concatenate([triangles, iris_triangles]), np.concatenate([weights, iris_weights])
+    triangles = np.concatenate([triangles, iris_triangles])
+    weights = np.concatenate([weights, iris_weights])
 
     sites: dict[str, F64] = {}
     for number, (corners, shares) in FRIDLUND_RIGHT.items():

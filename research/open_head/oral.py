@@ -57,8 +57,10 @@ def _lattice(rows: int, columns: int, closed: bool) -> I64:
     faces = []
     for row in range(rows - 1):
         for column in range(columns if closed else columns - 1):
-            a, b = row * columns + column, row * columns + (column + 1) % columns
-            c, d = a + columns, b + columns
+            a = row * columns + column
+            b = row * columns + (column + 1) % columns
+            c = a + columns
+            d = b + columns
             faces += [(a, c, b), (b, c, d)]
     return np.array(faces, np.int64).reshape(-1, 3)
 
@@ -77,7 +79,8 @@ def eyeball(radius: float, side: str) -> tuple[F64, I64, list[str]]:
     radius: of the eye it will be used for, m; it fixes the angles at which iris and pupil end. The rims of
     iris and pupil are doubled, so that no triangle has two colours.
     """
-    pupil, iris = np.arcsin(PUPIL_RADIUS_M / radius), np.arcsin(IRIS_RADIUS_M / radius)
+    pupil = np.arcsin(PUPIL_RADIUS_M / radius)
+    iris = np.arcsin(IRIS_RADIUS_M / radius)
     rings = {
         f"pupil_{side}": [pupil * 0.5, pupil],
         f"iris_{side}": [pupil, pupil * 0.5 + iris * 0.5, iris],
@@ -175,13 +178,17 @@ def teeth(arch: Arch, row: tuple[Tooth, ...], part: str) -> tuple[Mesh, F64]:
     meets = [0.0]
     turn = np.arange(_RING) * 2.0 * np.pi / _RING
     for tooth in row:
-        width, depth, height = tooth.width * scale, tooth.depth * scale, tooth.height * scale
+        width = tooth.width * scale
+        depth = tooth.depth * scale
+        height = tooth.height * scale
         centre = start + width / 2.0
         origin = arch.at(centre)
         tangent, outward = arch.frame(centre)
         # superellipse: flat sides, round corners
-        c, s = np.cos(turn), np.sin(turn)
-        across, out = np.sign(c) * np.abs(c) ** 0.7, np.sign(s) * np.abs(s) ** 0.7
+        c = np.cos(turn)
+        s = np.sin(turn)
+        across = np.sign(c) * np.abs(c) ** 0.7
+        out = np.sign(s) * np.abs(s) ** 0.7
         edge = (
             np.array([0.85, 1.0, 0.92, 0.62, 0.42, 0.3])
             if tooth.edge < 0.5
@@ -223,7 +230,8 @@ def gums(arch: Arch, row: tuple[Tooth, ...], meets: F64, part: str) -> Mesh:
     left = Mesh()
     stations = []
     for index, tooth in enumerate(row):
-        a, b = meets[index], meets[index + 1]
+        a = meets[index]
+        b = meets[index + 1]
         scale = (b - a) / tooth.width
         for share in (0.0, 0.2, 0.5, 0.8):
             stations.append(
@@ -243,7 +251,8 @@ def gums(arch: Arch, row: tuple[Tooth, ...], meets: F64, part: str) -> Mesh:
         if s == 0.0:
             outward = np.array([0.0, 0.0, 1.0])
         papilla = 0.0022 * between**1.5
-        neck, up = height - papilla, np.array([0.0, arch.up, 0.0])
+        neck = height - papilla
+        up = np.array([0.0, arch.up, 0.0])
         rows.append(
             [
                 origin + up * (neck - 0.0006) - outward * depth * 0.20,

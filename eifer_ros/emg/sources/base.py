@@ -132,8 +132,10 @@ class EmgSource(Source):
 
     def reset(self) -> None:
         """Forget the counters; the next chunk starts at index 0."""
-        self._index = self._lost = 0
-        self._end = self._stamp = None
+        self._index = 0
+        self._lost = 0
+        self._end = None
+        self._stamp = None
 
     def _announce(self, layout: Layout, stamp: Stamp) -> Emission:
         """Take a (new) layout into use and describe the kept channels to listeners."""
@@ -163,7 +165,9 @@ class EmgSource(Source):
             raise ConfigError(
                 f"{self.what}: 'muscles' has {len(muscles)} names but {len(names)} channels are kept"
             )
-        self._layout, self._names, self._notes = layout, _unique(names), layout.notes
+        self._layout = layout
+        self._names = _unique(names)
+        self._notes = layout.notes
         nowhere = np.full(2, np.nan)
         info = EmgChannelInfo(
             stamp,
@@ -196,8 +200,10 @@ class EmgSource(Source):
         self._stamp, self._end, self._arrived = chunk.stamp, chunk.end_stamp, self._monotonic()
         if lost:
             self._lost += lost
-            self._lost_last, self._lost_at = lost, self._arrived
-        self._trouble, self._failed = "", False
+            self._lost_last = lost
+            self._lost_at = self._arrived
+        self._trouble = ""
+        self._failed = False
         return Emission(RAW.name, chunk)
 
     def _extra_values(self) -> dict[str, float | int | str]:
@@ -269,7 +275,8 @@ class LiveEmgSource(EmgSource):
                         pause = self.config.retry_s
                         yield emission
                 except DeviceError as error:
-                    self._trouble, self._failed = str(error).removeprefix(f"{self.what}: "), True
+                    self._trouble = str(error).removeprefix(f"{self.what}: ")
+                    self._failed = True
                 finally:
                     self.disconnect()
                 if self._stop.wait(pause):
@@ -281,7 +288,8 @@ class LiveEmgSource(EmgSource):
     def _session(self) -> Iterator[Emission]:
         """From one connection to its end. DeviceError: it failed, broke off or fell silent for good."""
         layout = self.connect()
-        self._trouble, self._failed = "connected, no samples yet", False
+        self._trouble = "connected, no samples yet"
+        self._failed = False
         heard = self._monotonic()
         while not self._stop.is_set():
             block = self.read()

@@ -42,7 +42,8 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
         raise MissingExtra("pyxdf", "files", f"reading {path.name}") from error
     said = _WarningCollector()
     logger = logging.getLogger("pyxdf.pyxdf")
-    propagate, logger.propagate = logger.propagate, False
+    propagate = logger.propagate
+    logger.propagate = False
     logger.addHandler(said)
     try:
         streams, header = pyxdf.load_xdf(
@@ -94,7 +95,8 @@ def read_xdf(path: Path, stream: str = "", unit: str = "") -> EmgRecording:
 
 def _segment_rate(times: F64, segments: list[tuple[int, int]], declared: float) -> tuple[float, list[str]]:
     spans = [(b - a - 1, float(times[b - 1] - times[a])) for a, b in segments if b - a > 1]
-    steps, span = sum(n for n, _ in spans), sum(s for _, s in spans)
+    steps = sum(n for n, _ in spans)
+    span = sum(s for _, s in spans)
     if steps < 2 or span <= 0:
         return declared, []
     measured = steps / span
@@ -165,7 +167,8 @@ def _channels(path: Path, info: Any, count: int, unit: str, notes: list[str]) ->
         described = []
     if described and len(described) != count:
         notes.append(f"its header describes {len(described)} channels but it holds {count}")
-    names, scales = [], []
+    names = []
+    scales = []
     for k in range(count):
         one = described[k] if k < len(described) else {}
         names.append((one.get("label") or [""])[0] or f"ch{k + 1}")

@@ -266,7 +266,8 @@ class BrainFlowSource(LiveEmgSource):
 
     def disconnect(self) -> None:
         """Release the board."""
-        board, self._board = self._board, None
+        board = self._board
+        self._board = None
         self._ready.clear()
         if board is not None and board.is_prepared():
             board.release_session()

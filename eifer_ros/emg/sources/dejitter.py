@@ -68,7 +68,11 @@ class Dejitter:
         self._origin: float | None = None  # stamp of sample 0 of the line
         self._next = 0  # counter of the next sample
         self._x0 = 0.0  # where the sums are centred, s
-        self._w = self._sx = self._sr = self._sxx = self._sxr = 0.0
+        self._w = 0.0
+        self._sx = 0.0
+        self._sr = 0.0
+        self._sxx = 0.0
+        self._sxr = 0.0
         self._blocks = 0.0
         self._sample_count = 0
         self._square = 0.0
@@ -125,7 +129,8 @@ class Dejitter:
         self._sxr -= shift * self._sr
         self._sx -= shift * self._w
         self._x0 = float(x[-1])
-        r, u = stamps - self._origin - x, x - self._x0
+        r = stamps - self._origin - x
+        u = x - self._x0
         self._w = keep * self._w + count
         self._sx = keep * self._sx + float(u.sum())
         self._sr = keep * self._sr + float(r.sum())
@@ -167,12 +172,14 @@ class Dejitter:
         """Decide on what is held, with what is known now: the stream has gone quiet."""
         if self._held is None:
             return []
-        held, self._held = self._held, None
+        held = self._held
+        self._held = None
         return self._take(*held, final=True)
 
     def _take(self, samples: F32, stamps: F64, raw: F64, silent: F64, final: bool) -> list[Run]:
         runs: list[Run] = []
-        lost, jumped = 0, False
+        lost = 0
+        jumped = False
         while len(stamps):
             if self._origin is None:
                 self._origin = float(stamps[0])
@@ -182,8 +189,12 @@ class Dejitter:
             good = int(np.argmax(away)) if away.any() else len(stamps)
             if good:
                 runs.append(self._run(samples[:good], stamps[:good], raw[:good], lost, jumped, learn=True))
-                lost, jumped = 0, False
-                samples, stamps, raw, silent = samples[good:], stamps[good:], raw[good:], silent[good:]
+                lost = 0
+                jumped = False
+                samples = samples[good:]
+                stamps = stamps[good:]
+                raw = raw[good:]
+                silent = silent[good:]
                 continue
             calm = np.abs(residual) <= limit / 2
             if (
@@ -191,8 +202,12 @@ class Dejitter:
             ):  # back on the line: these were late, not missing; they teach nothing about the clock
                 back = int(np.argmax(calm))
                 runs.append(self._run(samples[:back], stamps[:back], raw[:back], lost, jumped, learn=False))
-                lost, jumped = 0, False
-                samples, stamps, raw, silent = samples[back:], stamps[back:], raw[back:], silent[back:]
+                lost = 0
+                jumped = False
+                samples = samples[back:]
+                stamps = stamps[back:]
+                raw = raw[back:]
+                silent = silent[back:]
                 continue
             if (
                 not final
@@ -210,14 +225,19 @@ class Dejitter:
                 self.jumps += 1
                 self._restart()
                 self._last_s = -np.inf
-                lost, jumped = 0, True
+                lost = 0
+                jumped = True
                 continue
             if abs(float(stamps[0] - self._predict(1)[0])) > self._threshold():
                 # the first stamp after the gap is itself an outlier; the count is believed, so the loop must
                 # go on
                 runs.append(self._run(samples[:1], stamps[:1], raw[:1], lost, jumped, learn=False))
-                lost, jumped = 0, False
-                samples, stamps, raw, silent = samples[1:], stamps[1:], raw[1:], silent[1:]
+                lost = 0
+                jumped = False
+                samples = samples[1:]
+                stamps = stamps[1:]
+                raw = raw[1:]
+                silent = silent[1:]
         return runs
 
     def _run(self, samples: F32, stamps: F64, raw: F64, lost: int, jumped: bool, learn: bool) -> Run:
@@ -250,13 +270,11 @@ class RateCheck:
         windows: int = 6,
         window_s: float = 0.3,
     ) -> None:
-        self._rate_hz, self._tolerance, self._agree, self._windows, self._window_s = (
-            rate_hz,
-            tolerance,
-            agree,
-            windows,
-            window_s,
-        )
+        self._rate_hz = rate_hz
+        self._tolerance = tolerance
+        self._agree = agree
+        self._windows = windows
+        self._window_s = window_s
         self._start: tuple[float, int] | None = None
         self._count = 0
         self._rates: list[float] = []

@@ -153,8 +153,10 @@ class DelsysSource(LiveEmgSource):
 
     def disconnect(self) -> None:
         """Ask the server to stop and close both connections."""
-        command, data = self._command, self._data
-        self._command = self._data = None
+        command = self._command
+        data = self._data
+        self._command = None
+        self._data = None
         if command is not None:
             with suppress(OSError):  # it may be gone already; then there is nobody left to tell
                 command.sendall(b"STOP" + END + b"QUIT" + END)

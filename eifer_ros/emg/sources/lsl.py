@@ -184,7 +184,8 @@ class LslSource(LiveEmgSource):
         """The next corrected samples; waits at most about 0.1 s. DeviceError: the outlet is gone."""
         if self._ready:
             return self._ready.popleft()
-        lsl, inlet = self._lsl, self._inlet
+        lsl = self._lsl
+        inlet = self._inlet
         wait = self.config.chunk_s - (lsl.local_clock() - self._pulled)
         if wait > 0:
             self._stop.wait(wait)
@@ -200,7 +201,8 @@ class LslSource(LiveEmgSource):
             now = lsl.local_clock()
             self._pulled = now
             if now - self._corrected_at > 1.0:
-                self._correction, self._corrected_at = inlet.time_correction(timeout=1.0), now
+                self._correction = inlet.time_correction(timeout=1.0)
+                self._corrected_at = now
         except (self._gone, TimeoutError) as error:
             raise DeviceError(f"{self.what}: the outlet is gone ({type(error).__name__})") from error
         raw = np.array(stamps, np.float64)
@@ -253,7 +255,8 @@ class LslSource(LiveEmgSource):
 
     def disconnect(self) -> None:
         """Drop the inlet."""
-        inlet, self._inlet = self._inlet, None
+        inlet = self._inlet
+        self._inlet = None
         if inlet is not None:
             inlet.close_stream()
         self._ready.clear()

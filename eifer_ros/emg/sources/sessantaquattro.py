@@ -209,7 +209,8 @@ class SessantaquattroSource(LiveEmgSource):
 
     def disconnect(self) -> None:
         """Stop the device and let it go; keep listening, so that it can come back."""
-        device, self._device = self._device, None
+        device = self._device
+        self._device = None
         if device is not None:
             with suppress(OSError):  # it may be gone already; then there is nobody left to tell
                 device.sendall(command_word(self.config, go=False))
@@ -218,7 +219,8 @@ class SessantaquattroSource(LiveEmgSource):
     def close(self) -> None:
         """Stop, and stop listening."""
         super().close()
-        server, self._server = self._server, None
+        server = self._server
+        self._server = None
         if server is not None:
             server.close()
 

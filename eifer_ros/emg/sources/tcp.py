@@ -46,7 +46,8 @@ class FrameReader:
 
     def _whole(self) -> bytes:
         length = len(self._rest) // self._frame_bytes * self._frame_bytes
-        data, self._rest = self._rest[:length], self._rest[length:]
+        data = self._rest[:length]
+        self._rest = self._rest[length:]
         return data
 
     def resize(self, frame_bytes: int, data: bytes) -> None:

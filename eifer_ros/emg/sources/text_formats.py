@@ -189,7 +189,8 @@ def _cut_note(table: _Table) -> list[str]:
 def _columns(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
     """Own layout and plain columns."""
     declared = _declared(table.comments)
-    values, header = table.values, table.header
+    values = table.values
+    header = table.header
     width = values.shape[1]
     if header and len(header) != width:
         raise InputError(f"{path}: the header names {len(header)} columns but the rows have {width}")
@@ -324,7 +325,8 @@ def _mmm(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
 def _openbci(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
     """OpenBCI GUI, old (clock time in the last column) and version 5 (header line, Unix time)."""
     declared = _declared(table.comments)
-    values, header = table.values, table.header
+    values = table.values
+    header = table.header
     width = values.shape[1]
     rate = options.rate_hz or _rate(declared)
     if not rate:

@@ -41,7 +41,8 @@ expects.
 """
 SHIFTS = ((0.0, 0.0), (0.04, 0.0), (-0.04, 0.0), (0.0, 0.04), (0.0, -0.04), (0.03, 0.03), (-0.03, -0.03))
 """By how much of its side a crop is moved for the mean over shifted crops."""
-_FLAT, _LIT = 5.0, 0.5
+_FLAT = 5.0
+_LIT = 0.5
 """Grey levels of contrast, and share of pixels neither black nor white, without which no face can be read."""
 
 
@@ -74,7 +75,8 @@ def inside(crop: Crop, width: int, height: int) -> float:
 
 def shifted(crop: Crop, count: int = len(SHIFTS)) -> list[Crop]:
     """The crop moved along its own axes by the first `count` of `SHIFTS`; it comes first itself."""
-    cos, sin = math.cos(crop.angle), math.sin(crop.angle)
+    cos = math.cos(crop.angle)
+    sin = math.sin(crop.angle)
     return [
         replace(
             crop, x=crop.x + crop.side * (dx * cos - dy * sin), y=crop.y + crop.side * (dx * sin + dy * cos)
@@ -147,7 +149,8 @@ class EncoderTracker:
             self.counts.lost += 1
             return None
         self._absent = 0
-        self._crop = self._last = crop_of(reading.points)
+        self._crop = crop_of(reading.points)
+        self._last = self._crop
         self.counts.tracked += 1
         return reading
 
@@ -155,7 +158,8 @@ class EncoderTracker:
         """Look there first in the next picture, of the size of `image`: somebody else knows where the face
         is.
         """
-        self._crop = self._last = crop
+        self._crop = crop
+        self._last = crop
         self._absent = 0
         self._size = image.shape
 
@@ -263,7 +267,8 @@ def _distance(crop: Crop, other: Crop) -> float:
 
 
 def _from_detection(face: Detection) -> Crop:
-    right, left = face.keypoints[0], face.keypoints[1]
+    right = face.keypoints[0]
+    left = face.keypoints[1]
     centre = face.box[:2] + face.box[2:] / 2.0
     angle = math.atan2(float(left[1] - right[1]), float(left[0] - right[0]))
     return Crop(float(centre[0]), float(centre[1]), _CROP_PER_BOX * float(face.box[2:].max()), angle)

@@ -42,7 +42,8 @@ POINTS: tuple[int, ...] = tuple(sorted({
 # fmt: on
 """Which of the 478 landmarks the networks place."""
 
-_RIGHT, _LEFT = POINTS.index(EYE_CORNER_RIGHT), POINTS.index(EYE_CORNER_LEFT)
+_RIGHT = POINTS.index(EYE_CORNER_RIGHT)
+_LEFT = POINTS.index(EYE_CORNER_LEFT)
 
 
 def crop_of(points: npt.ArrayLike) -> Crop:
@@ -56,10 +57,13 @@ def crop_of(points: npt.ArrayLike) -> Crop:
         raise InputError(
             f"a face crop is made from {len(POINTS)} finite points (x, y); got an array of shape {flat.shape}"
         )
-    right, left = flat[_RIGHT], flat[_LEFT]
+    right = flat[_RIGHT]
+    left = flat[_LEFT]
     angle = math.atan2(float(left[1] - right[1]), float(left[0] - right[0]))
-    cos, sin = math.cos(angle), math.sin(angle)
+    cos = math.cos(angle)
+    sin = math.sin(angle)
     turned = flat @ np.array([[cos, -sin], [sin, cos]])
-    low, high = turned.min(axis=0), turned.max(axis=0)
+    low = turned.min(axis=0)
+    high = turned.max(axis=0)
     centre = np.array([[cos, -sin], [sin, cos]]) @ ((low + high) / 2.0)
     return Crop(float(centre[0]), float(centre[1]), MARGIN * float((high - low).max()), angle)

@@ -94,7 +94,8 @@ class Reading:
             (self.crop.x - intrinsics[0, 2]) / intrinsics[0, 0],
             (self.crop.y - intrinsics[1, 2]) / intrinsics[1, 1],
         )
-        cos, sin = math.cos(self.crop.angle), math.sin(self.crop.angle)
+        cos = math.cos(self.crop.angle)
+        sin = math.sin(self.crop.angle)
         roll = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
         return np.asarray(ray_rotation(ray) @ roll @ self.turn)
 

@@ -28,7 +28,8 @@ _STRANGER_MISS = 0.07
 _STRANGER_PICTURES = 20
 """So many pictures in a row with points this far off (in eye distances): the shape belongs to somebody else.
 """
-_DOUBTFUL, _DOUBTFUL_PICTURES = 0.3, 15
+_DOUBTFUL = 0.3
+_DOUBTFUL_PICTURES = 15
 """So many pictures in a row that are trusted less than this: the tracker looks for the face anew."""
 
 
@@ -55,7 +56,8 @@ class SensorEstimator:
     ) -> None:
         self.encoder = FaceEncoder(head, encoder, backend, both_ways=both_ways)
         self.confidence = for_network(encoder)
-        self.head, self.model = head, LandmarkModel.of(head)
+        self.head = head
+        self.model = LandmarkModel.of(head)
         self._tracker = EncoderTracker(self.encoder, min_readable=min_readable, memory=memory)
         self._fit = SensorFit(self.model, replace(settings, std_scale=self.confidence.std_scale))
         self._expected = expected_error(head)
@@ -64,7 +66,8 @@ class SensorEstimator:
             np.linalg.norm(self.model.template[EYE_CORNER_LEFT] - self.model.template[EYE_CORNER_RIGHT])
         )
         self._times = np.zeros(2)
-        self._strange = self._doubtful = 0
+        self._strange = 0
+        self._doubtful = 0
         self.fitted: Fit | None = None
         """To the last picture, None where there was no face."""
         self.reading: Reading | None = None
@@ -118,7 +121,8 @@ class SensorEstimator:
         """Forget the face and the person."""
         self._tracker.reset()
         self._fit.reset()
-        self._strange = self._doubtful = 0
+        self._strange = 0
+        self._doubtful = 0
         self.reading = None
 
     def follow(self, frame: Frame, landmarks: Landmarks) -> None:
@@ -129,7 +133,8 @@ class SensorEstimator:
     def estimate(self, frame: Frame, intrinsics: F64, elapsed_s: float) -> Estimate | None:
         """The face in `frame`, read by the encoder; None where there is none."""
         start = time.perf_counter()
-        self.reading = reading = self._tracker.track(frame.image)
+        reading = self._tracker.track(frame.image)
+        self.reading = reading
         located = time.perf_counter()
         self._times[:] = located - start, 0.0
         self.fitted = None

@@ -115,7 +115,8 @@ class SensorFit:
     def reset(self) -> None:
         """Forget the person."""
         self._person = PersonShape(self.model.shape_size, self.settings.shape_memory)
-        self._log_size, self._sizes = 0.0, 0
+        self._log_size = 0.0
+        self._sizes = 0
         self.reset_motion()
 
     def reset_motion(self) -> None:
@@ -157,7 +158,8 @@ class SensorFit:
             face, std, rotation, origin = self._step(
                 neutral, face, everything, variance, rotation, origin, target, pixels, camera
             )
-        self._face, self._variance = face, std**2
+        self._face = face
+        self._variance = std**2
         return self._result(reading, neutral, face, std, rotation, origin, camera)
 
     def _prior(self, reading: Reading, elapsed_s: float) -> tuple[F64, F64]:
@@ -165,7 +167,8 @@ class SensorFit:
         known a moment ago.
         """
         size = self.model.expression_size
-        mean, variance = np.zeros(self.model.face_size), np.full(self.model.face_size, 1e-6)
+        mean = np.zeros(self.model.face_size)
+        variance = np.full(self.model.face_size, 1e-6)
         mean[:size] = reading.expression
         variance[:size] = (self.settings.std_scale * reading.expression_std) ** 2 + 1e-6
         if self._face is not None:
@@ -193,8 +196,10 @@ class SensorFit:
         rays = (pixels - camera[2:4]) / camera[:2]
         # ray * (z + tz) = x + tx, the same for y
         rows = np.zeros((2 * len(rays), 3))
-        rows[::2, 0] = rows[1::2, 1] = 1.0
-        rows[::2, 2], rows[1::2, 2] = -rays[:, 0], -rays[:, 1]
+        rows[::2, 0] = 1.0
+        rows[1::2, 1] = 1.0
+        rows[::2, 2] = -rays[:, 0]
+        rows[1::2, 2] = -rays[:, 1]
         offsets = (rays * turned[:, 2:] - turned[:, :2]).reshape(-1)
         origin = np.linalg.solve(rows.T @ rows, rows.T @ offsets)
         origin[2] = max(origin[2], 0.05)
@@ -244,7 +249,8 @@ class SensorFit:
         slope[:3] += Rotation.from_matrix(target @ rotation.T).as_rotvec() / self.settings.turn_sigma**2
         if not self.fuses:
             move = np.linalg.solve(information, slope)
-            moved, std = face, np.sqrt(variance)
+            moved = face
+            std = np.sqrt(variance)
         else:
             solved = np.linalg.solve(
                 information[:POSE, :POSE], np.column_stack([information[:POSE, POSE:], slope[:POSE]])

@@ -35,7 +35,8 @@ KIND = "smirk_encoder"
 SIZE = 224
 MARGIN = 1.4
 """Side of SMIRK's crop over the mean of width and height of the box around the landmarks."""
-UPRIGHT, LEVEL = "box of all landmarks, upright", "face_crop, level"
+UPRIGHT = "box of all landmarks, upright"
+LEVEL = "face_crop, level"
 """Crops that a network may have been trained with: SMIRK's own, and eifer's (`face_crop.crop_of`)."""
 OUTPUTS = ("shape", "expression", "eyelids", "jaw", "rotation", "camera")
 """In the column order of EIFER's and SMIRK's parameter tables: 300 + 50 + 2 + 3 + 3 + 3."""
@@ -102,7 +103,8 @@ def upright_crop(points: F32, margin: float = MARGIN) -> Crop:
     """The crop of SMIRK's demonstration round landmarks (L, 2 or more), pixels: an upright square about the
     middle of their box.
     """
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    low = points[:, :2].min(axis=0)
+    high = points[:, :2].max(axis=0)
     x, y = (low + high) / 2.0
     return Crop(float(x), float(y), margin * float((high - low).mean()), 0.0)
 
@@ -118,11 +120,13 @@ def head_pose(
     turns.
     """
     middle = ((crop.x - intrinsics[0, 2]) / intrinsics[0, 0], (crop.y - intrinsics[1, 2]) / intrinsics[1, 1])
-    cos, sin = math.cos(crop.angle), math.sin(crop.angle)
+    cos = math.cos(crop.angle)
+    sin = math.sin(crop.angle)
     roll = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
     turn = rotation_matrix(reading.rotation)
     placed = (vertices - root) @ turn.T + root
-    scale, shift = reading.camera[0], reading.camera[1:]
+    scale = reading.camera[0]
+    shift = reading.camera[1:]
     flat = 0.5 + 0.5 * scale * (placed[:, :2] + shift) * (1.0, -1.0)
     matrix = crop.matrix(1)
     rays = (flat @ matrix[:, :2].T + matrix[:, 2] - intrinsics[:2, 2]) / (intrinsics[0, 0], intrinsics[1, 1])
@@ -131,7 +135,8 @@ def head_pose(
     camera = vertices @ pose[:3, :3].T
     # u (z + tz) = x + tx, and the same for v
     left = np.zeros((2, len(vertices), 3))
-    left[0, :, 0] = left[1, :, 1] = 1.0
+    left[0, :, 0] = 1.0
+    left[1, :, 1] = 1.0
     left[:, :, 2] = -rays.T
     right = rays.T * camera[:, 2] - camera[:, :2].T
     pose[:3, 3] = np.linalg.lstsq(left.reshape(-1, 3), right.reshape(-1), rcond=None)[0]

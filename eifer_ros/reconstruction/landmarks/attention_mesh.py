@@ -23,9 +23,11 @@ LANDMARKER = "face_landmarks.onnx"
 INPUT = 192
 COUNT = 478
 MESH = 468
-EYE_CORNER_RIGHT, EYE_CORNER_LEFT = 33, 263
+EYE_CORNER_RIGHT = 33
+EYE_CORNER_LEFT = 263
 """Outer eye corners; right is the subject's."""
-IRIS_RIGHT, IRIS_LEFT = 468, 473
+IRIS_RIGHT = 468
+IRIS_LEFT = 473
 """Centres of the irises; the four points after each lie on its edge."""
 _ENLARGE = 1.5
 
@@ -44,7 +46,8 @@ class Crop:
     def matrix(self, size: int = INPUT) -> F64:
         """(2, 3) affine map from crop pixels (`size` x `size`) to picture pixels."""
         scale = self.side / size
-        cos, sin = math.cos(self.angle) * scale, math.sin(self.angle) * scale
+        cos = math.cos(self.angle) * scale
+        sin = math.sin(self.angle) * scale
         half = size / 2.0
         return np.array([[cos, -sin, self.x - half * (cos - sin)], [sin, cos, self.y - half * (sin + cos)]])
 
@@ -73,7 +76,8 @@ def crop_from_detection(face: Detection) -> Crop:
 
 def crop_from_landmarks(points: F32) -> Crop:
     """Where the same face will be in the next picture."""
-    low, high = points[:MESH, :2].min(axis=0), points[:MESH, :2].max(axis=0)
+    low = points[:MESH, :2].min(axis=0)
+    high = points[:MESH, :2].max(axis=0)
     return _square((low + high) / 2.0, high - low, points[EYE_CORNER_RIGHT, :2], points[EYE_CORNER_LEFT, :2])
 
 

@@ -34,7 +34,8 @@ class LandmarkEstimator:
         self, head: HeadModel, settings: FitSettings, min_presence: float, min_detection: float, memory: int
     ) -> None:
         self._tracker = FaceTracker(FaceDetector(min_detection), FaceLandmarker(), min_presence, memory)
-        self.head, self.model = head, LandmarkModel.of(head)
+        self.head = head
+        self.model = LandmarkModel.of(head)
         self._fit = LandmarkFit(self.model, load_table(head, self.model), settings)
         self._times = np.zeros(2)
         self._strange = 0

@@ -34,7 +34,8 @@ from .landmark_model import LandmarkModel
 
 POSE = 8
 """Pose unknowns: rotation (3), translation (3), offset and gain of the network's relative depth."""
-_EAGER, _SELDOM = 60, 4
+_EAGER = 60
+_SELDOM = 4
 """The shape is learnt from each of the first pictures of a person, then from every fourth: neighbours say the
 same.
 """
@@ -79,12 +80,15 @@ def linearise(
     """
     reach = camera[4]
     for i in range(points.shape[0]):
-        px, py, pz = points[i, 0] - pose[0], points[i, 1] - pose[1], points[i, 2] - pose[2]
+        px = points[i, 0] - pose[0]
+        py = points[i, 1] - pose[1]
+        pz = points[i, 2] - pose[2]
         rx = rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2] * pz
         ry = rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2] * pz
         rz = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2] * pz
         z = max(rz + pose[5], 0.02)
-        slope_x, slope_y = (rx + pose[3]) / z, (ry + pose[4]) / z
+        slope_x = (rx + pose[3]) / z
+        slope_y = (ry + pose[4]) / z
         miss_x = ((pixels[i, 0] - camera[2]) / camera[0] - slope_x) * reach
         miss_y = ((pixels[i, 1] - camera[3]) / camera[1] - slope_y) * reach
         strength = sigma[i]
@@ -126,11 +130,14 @@ def linearise(
         jacobian[row + 2, 7] = -depth[i] * reach * strength_z / near if relative else 0.0
         for axis in range(3):
             if axis == 0:
-                weight, slope = strength, slope_x
+                weight = strength
+                slope = slope_x
             elif axis == 1:
-                weight, slope = strength, slope_y
+                weight = strength
+                slope = slope_y
             else:
-                weight, slope = strength_z, 0.0
+                weight = strength_z
+                slope = 0.0
             ax = (rotation[axis, 0] - slope * rotation[2, 0]) * weight
             ay = (rotation[axis, 1] - slope * rotation[2, 1]) * weight
             az = (rotation[axis, 2] - slope * rotation[2, 2]) * weight
@@ -323,10 +330,12 @@ class LandmarkFit:
         self._depth_strength = np.where(np.isfinite(table.depth_sigma), 1.0 / table.depth_sigma, 0.0)
         self._even = np.where(self._strength > 0, 1.0, 0.0)
         self._blank = np.zeros(len(model.template))
-        self._lower, self._upper = model.lower.copy(), model.upper.copy()
+        self._lower = model.lower.copy()
+        self._upper = model.upper.copy()
         self._gaze_columns = list(model.gaze)
         covariance = table.covariance.copy()
-        covariance[self._gaze_columns] = covariance[:, self._gaze_columns] = 0.0
+        covariance[self._gaze_columns] = 0.0
+        covariance[:, self._gaze_columns] = 0.0
         covariance[self._gaze_columns, self._gaze_columns] = 1.0
         self._precision = np.linalg.inv(covariance + 1e-4 * np.eye(len(covariance)))
         self._nuisance = np.concatenate(
@@ -426,7 +435,8 @@ class LandmarkFit:
         )
         pose = np.zeros((3, 4))
         if solved and float(shift[2, 0]) > 0:
-            pose[:, :3], pose[:, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+            pose[:, :3] = cv2.Rodrigues(turn)[0]
+            pose[:, 3] = shift[:, 0]
             return pose
         size = np.linalg.norm(pixels[EYE_CORNER_LEFT] - pixels[EYE_CORNER_RIGHT])
         real = np.linalg.norm(self._neutral[EYE_CORNER_LEFT] - self._neutral[EYE_CORNER_RIGHT])
@@ -443,7 +453,8 @@ class LandmarkFit:
         assert self._pose is not None
         stable = np.array(_STABLE)[strength[list(_STABLE)] > 0]
         placed = (self._neutral[stable] - self._centre) @ self._pose[2, :3] + self._pose[2, 3]
-        measured, expected = float(np.median(depths[stable])), float(np.median(placed))
+        measured = float(np.median(depths[stable]))
+        expected = float(np.median(placed))
         if abs(measured - expected) > 2.0 * OUTLIER:
             self._pose[:, 3] *= max(self._pose[2, 3] + measured - expected, 0.05) / self._pose[2, 3]
 
@@ -532,7 +543,8 @@ class LandmarkFit:
         filter.
         """
         information, slope = self._fill(pixels, depths, strength, relative, camera, True)
-        first, own = self._first, self._own
+        first = self._first
+        own = self._own
         information[first:own, first:own] += self._precision
         slope[first:own] += self._precision @ (self.table.mean - self._face)
         solved = np.linalg.solve(
@@ -546,9 +558,11 @@ class LandmarkFit:
             evidence -= (evidence @ self._size) * self._size
         evidence = evidence + news @ self._person
         fade = 1.0 - 1.0 / self.settings.shape_memory
-        total, right_side = self._information * fade + trust * news, self._evidence * fade + trust * evidence
+        total = self._information * fade + trust * news
+        right_side = self._evidence * fade + trust * evidence
         if keep:
-            self._information, self._evidence = total, right_side
+            self._information = total
+            self._evidence = right_side
         self._person = np.clip(np.linalg.solve(total + np.eye(len(total)), right_side), -3.5, 3.5)
         self._neutral = self.model.template + self.table.bias + self._basis[:, :, own - POSE :] @ self._person
 

@@ -71,7 +71,8 @@ class LandmarkModel:
         columns = [at(head.expression_basis)]
         bounds = [head.expression_bounds.astype(np.float64)]
         size = head.expression_size
-        jaw, eyelids = slice(size, size), slice(size, size)
+        jaw = slice(size, size)
+        eyelids = slice(size, size)
         if "jaw" in head.joints and "jawOpen" not in head.expression_names:
             jaw = slice(size, size + 3)
             columns.append(np.stack([_secant(head, axis, at) for axis in range(3)], axis=-1))

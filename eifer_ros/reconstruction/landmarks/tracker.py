@@ -80,7 +80,8 @@ class FaceTracker:
         """Look at these landmarks (478, 3) first in the next picture, of the size of `image`: somebody else
         knows where the face is.
         """
-        self._crop = self._last = crop_from_landmarks(points)
+        self._crop = crop_from_landmarks(points)
+        self._last = self._crop
         self._absent = 0
         self._size = image.shape
 
@@ -98,7 +99,8 @@ class FaceTracker:
             self.counts.lost += 1
             return None
         self._absent = 0
-        self._crop = self._last = crop_from_landmarks(landmarks.points)
+        self._crop = crop_from_landmarks(landmarks.points)
+        self._last = self._crop
         self.counts.tracked += 1
         return landmarks
 
@@ -126,11 +128,10 @@ class FaceTracker:
         if self._last is None or self._absent > self._memory:
             return []
         reach = 1.5 * self._last.side
-        left, top = max(round(self._last.x - reach), 0), max(round(self._last.y - reach), 0)
-        right, bottom = (
-            min(round(self._last.x + reach), image.shape[1]),
-            min(round(self._last.y + reach), image.shape[0]),
-        )
+        left = max(round(self._last.x - reach), 0)
+        top = max(round(self._last.y - reach), 0)
+        right = min(round(self._last.x + reach), image.shape[1])
+        bottom = min(round(self._last.y + reach), image.shape[0])
         return [(left, top, right, bottom)] if right - left > 8 and bottom - top > 8 else []
 
     def _plausible(self, face: Detection) -> bool:

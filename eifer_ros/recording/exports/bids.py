@@ -33,12 +33,10 @@ from ...errors import InputError, MissingExtra
 from ...types import F32, NS, EmgChannelInfo, EmgChunk, Frame, Marker, Stamp
 from ..reader import Bag
 
-RAW, CHANNELS, MARKERS, PICTURES = (
-    topics.EMG_RAW.name,
-    (topics.EMG_RAW_CHANNELS.name, topics.EMG_CHANNELS.name),
-    (topics.MARKERS.name, topics.TRUE_MOVEMENT.name),
-    topics.CAMERA_IMAGE.name,
-)
+RAW = topics.EMG_RAW.name
+CHANNELS = (topics.EMG_RAW_CHANNELS.name, topics.EMG_CHANNELS.name)
+MARKERS = (topics.MARKERS.name, topics.TRUE_MOVEMENT.name)
+PICTURES = topics.CAMERA_IMAGE.name
 BIDS_VERSION = "1.11.0"
 DIGITAL = (-8388607, 8388607)
 """Symmetric, so that 0 V is 0."""
@@ -150,7 +148,8 @@ def _read_signal(recording: Bag, bag: Path, topics: set[str]) -> tuple[_Signal, 
     for _, _, item in recording.items(topics=[RAW]):
         assert isinstance(item, EmgChunk)
         if first is None:
-            first, index = item, item.first_index
+            first = item
+            index = item.first_index
         if item.channels != first.channels or abs(item.rate_hz / first.rate_hz - 1) > 0.01:
             raise InputError(
                 f"{bag}: EMG channels or rate change midway, which BDF cannot hold; export each part by itself"

@@ -35,7 +35,8 @@ def sequence(states: Sequence[FaceState], head: HeadModel) -> dict[str, Any]:
     """
     from ...head.flame_rows import axis_angle
 
-    orient, place = np.full((len(states), 3), np.nan), np.full((len(states), 3), np.nan)
+    orient = np.full((len(states), 3), np.nan)
+    place = np.full((len(states), 3), np.nan)
     for index, state in enumerate(states):
         if np.isfinite(state.head_pose).all():
             orient[index] = axis_angle(FACING.T @ state.head_pose[:3, :3])

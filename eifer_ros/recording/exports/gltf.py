@@ -26,9 +26,12 @@ from ...head.projection import FACING
 from ...render.head_sheet import colours
 from ...types import NS, FaceState, FaceStatus
 
-FLOAT, UINT, USHORT = 5126, 5125, 5123
+FLOAT = 5126
+UINT = 5125
+USHORT = 5123
 _SIZE = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
-ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
+ARRAY_BUFFER = 34962
+ELEMENT_BUFFER = 34963
 
 
 @dataclass
@@ -185,7 +188,8 @@ def _strongest_four(
     best = np.take_along_axis(weights, order, axis=1)
     if order.shape[1] < 4:
         pad = 4 - order.shape[1]
-        order, best = np.pad(order, ((0, 0), (0, pad))), np.pad(best, ((0, 0), (0, pad)))
+        order = np.pad(order, ((0, 0), (0, pad)))
+        best = np.pad(best, ((0, 0), (0, pad)))
     order[best == 0] = 0
     return (best / best.sum(axis=1, keepdims=True)).astype(np.float32), order.astype(np.uint16)
 

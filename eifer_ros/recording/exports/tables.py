@@ -252,7 +252,8 @@ class CsvTable:
     """Numbers with as many digits as bring the same value back (nine for float32); NaN is an empty cell."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
-        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
         self._file: TextIO = self._part.open("w", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._csv.writerow([column.header for column in columns])
@@ -289,7 +290,8 @@ class ParquetTable:
         ]
         self._schema = pa.schema(fields)
         self._pa = pa
-        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
         self._writer = pq.ParquetWriter(self._part, self._schema, compression="zstd")
 
     def write(self, rows: list[Row]) -> None:

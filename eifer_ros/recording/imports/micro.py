@@ -277,7 +277,8 @@ def _labelled(
 ) -> Iterator[LabelRow]:
     table = read_table(path, "label")  # as the sheet of CAS(ME)3 is called
     head, columns = _header(table, path, which)
-    subject = clip = ""
+    subject = ""
+    clip = ""
     for number, cells in enumerate(table[head + 1 :], start=head + 2):
 
         def cell(role: str, cells: list[str] = cells) -> str:
@@ -286,7 +287,8 @@ def _labelled(
 
         if not any(cells):
             continue
-        subject, clip = which.subject(cell("subject")), cell("clip")
+        subject = which.subject(cell("subject"))
+        clip = cell("clip")
         where = f"row {number}"
         if not subject or not clip:
             failures[where] = f"{path}: row {number}: no {'Subject' if not subject else 'Filename'}"
@@ -336,7 +338,8 @@ class _Folders:
     """Folders by name under a root, up to four levels down, whatever their letter case."""
 
     def __init__(self, root: Path, which: Collection) -> None:
-        self._root, self._which = root, which
+        self._root = root
+        self._which = which
         self._by_name: dict[str, list[Path]] = {}
         self._scan(root, 4)
 

@@ -304,7 +304,8 @@ def read_clip(clip: Clip, method: str | None = "MediaPipe", video_frames: int | 
     """
     notes: list[str] = []
     lengths: dict[str, int] = {}
-    envelope, parameters = None, None
+    envelope = None
+    parameters = None
     if clip.emg is not None:
         envelope, below = _envelope(clip.emg)
         lengths["EMG"] = len(envelope)
@@ -319,7 +320,8 @@ def read_clip(clip: Clip, method: str | None = "MediaPipe", video_frames: int | 
         raise InputError(f"{clip.identifier}: neither EMG nor parameters of {method or 'a method'}")
     if video_frames is not None:
         lengths["video"] = video_frames
-    shortest, longest = min(lengths.values()), max(lengths.values())
+    shortest = min(lengths.values())
+    longest = max(lengths.values())
     if shortest != longest:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
         if longest - shortest > max(1, TOLERATED * longest):
@@ -360,7 +362,8 @@ def pairs(dataset: Dataset) -> tuple[list[tuple[Clip, Clip]], list[str]]:
         return clip.pid, clip.rec[:-1], clip.mode, clip.seq
 
     bare = {key(clip): clip for clip in dataset.clips if not clip.sensors}
-    matched, notes = [], []
+    matched = []
+    notes = []
     for clip in dataset.clips:
         other = bare.get(key(clip)) if clip.sensors else None
         if clip.sensors and other is None:

@@ -311,7 +311,8 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
         return float(rng.normal(0.0, size))
 
     brow = face(*surfaces.BROW_UPPER["left"])
-    brow_y, inner = float(brow[:, 1].mean()), face(285)[0]
+    brow_y = float(brow[:, 1].mean())
+    inner = face(285)[0]
     top = brow_y + 0.86
     for side, name in ((-1.0, "Right"), (1.0, "Left")):
         heights = np.linspace(brow_y + 0.22, top, int(rng.integers(4, 7)))
@@ -350,7 +351,8 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
                 0.2,
             )
         )
-        ala, mouth = face(129 if side < 0 else 358)[0], face(61 if side < 0 else 291)[0]
+        ala = face(129 if side < 0 else 358)[0]
+        mouth = face(61 if side < 0 else 291)[0]
         fold = _curve(
             (ala[0] + side * 0.03, ala[1] + 0.13),
             (ala[0] + side * 0.16, ala[1] - 0.06),
@@ -444,7 +446,8 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
         lid = face(*surfaces.LID_UPPER["right" if side < 0 else "left"])
         crease = np.column_stack([lid[1:8, 0], lid[1:8, 1] + 0.075 + 0.01 * np.sin(np.linspace(0, np.pi, 7))])
         groups.append(Lines(2, (crease,), 0.10, ((f"eyeBlink{name}", 0.25), (f"eyeSquint{name}", 0.3)), 0.35))
-    chin, lip = face(152)[0], face(17)[0]
+    chin = face(152)[0]
+    lip = face(17)[0]
     spots = [(rng.uniform(-0.22, 0.22), rng.uniform(chin[1] + 0.18, lip[1] - 0.16)) for _ in range(16)]
     strokes = [_curve((x, y), (x + 0.03, y + 0.015), (x + 0.05 + wobble(0.01), y - 0.01)) for x, y in spots]
     crease = _curve((-0.24, lip[1] - 0.10), (0.0, lip[1] - 0.15), (0.24, lip[1] - 0.10))
@@ -554,18 +557,18 @@ def relief(surface: Surface, width: int, number: int) -> Relief:
         for name, value in group.drivers:
             drivers[index, ARKIT_52.index(name)] = value
     # relief of 0.8 mm at full depth; slopes in metres per metre on a cylinder of 8 cm
-    step_u, step_v = 2.0 * np.pi * 0.08 / width, surface.height / height
+    step_u = 2.0 * np.pi * 0.08 / width
+    step_v = surface.height / height
     bump = np.zeros((height, width, 11), np.float32)
     for k in range(3):
         gv, gu = np.gradient(heights[k] * 0.0008)
-        bump[..., 3 * k], bump[..., 3 * k + 1], bump[..., 3 * k + 2] = (
-            gu / step_u,
-            gv / step_v,
-            heights[k] * 0.5,
-        )
+        bump[..., 3 * k] = gu / step_u
+        bump[..., 3 * k + 1] = gv / step_v
+        bump[..., 3 * k + 2] = heights[k] * 0.5
     pores = tile_noise(width, number)[..., 2]
     gv, gu = np.gradient(pores)
-    bump[..., 9], bump[..., 10] = gu * 0.30, gv * 0.30
+    bump[..., 9] = gu * 0.30
+    bump[..., 10] = gv * 0.30
     bytes_ = np.clip(np.round(bump * 127.0), -127, 127).astype(np.int8)
     return Relief(
         bytes_,
@@ -613,7 +616,8 @@ def masks(surface: Surface, width: int) -> Masks:
     """Masks of `surface` on a skin map of `width` texels. Kept."""
     p = surface.positions(width).astype(np.float64)
     height = p.shape[0]
-    x, y = p[..., 0] / surface.unit, (p[..., 1] - surface.eye_line) / surface.unit
+    x = p[..., 0] / surface.unit
+    y = (p[..., 1] - surface.eye_line) / surface.unit
     turn = np.degrees(np.arctan2(np.abs(p[..., 0]), p[..., 2] - surface.centre[2]))
     scale = width / 1024.0
 
@@ -644,7 +648,9 @@ def masks(surface: Surface, width: int) -> Masks:
         return np.asarray(np.exp(-(((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)) * (turn < 100))
 
     lips = polygon(surfaces.LIPS_OUTER, 2.4)
-    mouth, nose, chin = face(13)[0], face(1)[0], face(152)[0]
+    mouth = face(13)[0]
+    nose = face(1)[0]
+    chin = face(152)[0]
     cheeks = np.maximum(blob(-0.75, -0.62, 0.38, 0.36), blob(0.75, -0.62, 0.38, 0.36))
     ears = ((turn > 74) & (turn < 118) & (y > -0.95) & (y < 0.35)).astype(np.float64)
     ears = np.asarray(cv2.GaussianBlur(ears, (0, 0), 8 * scale + 0.5))
@@ -703,20 +709,19 @@ def _compose(layers: Any, hairline: Any, noise: Any, brow: Any, k: Any, offset: 
     height, width = hairline.shape
     for i in range(height):
         for j in range(width):
-            n, m = (i + offset[0]) % height, (j + offset[1]) % width
-            coarse, middle, fine = noise[n, m, 0], noise[n, m, 1], noise[n, m, 2]
-            lips, cheeks, red, under = (
-                layers[i, j, 0] / 255.0,
-                layers[i, j, 1] / 255.0,
-                layers[i, j, 2] / 255.0,
-                layers[i, j, 3] / 255.0,
-            )
-            beard, margin, lid, freckle = (
-                layers[i, j, 4] / 255.0,
-                layers[i, j, 5] / 255.0,
-                layers[i, j, 6] / 255.0,
-                layers[i, j, 7] / 255.0,
-            )
+            n = (i + offset[0]) % height
+            m = (j + offset[1]) % width
+            coarse = noise[n, m, 0]
+            middle = noise[n, m, 1]
+            fine = noise[n, m, 2]
+            lips = layers[i, j, 0] / 255.0
+            cheeks = layers[i, j, 1] / 255.0
+            red = layers[i, j, 2] / 255.0
+            under = layers[i, j, 3] / 255.0
+            beard = layers[i, j, 4] / 255.0
+            margin = layers[i, j, 5] / 255.0
+            lid = layers[i, j, 6] / 255.0
+            freckle = layers[i, j, 7] / 255.0
             spots = max(middle - 1.1, 0.0) * 0.6 + max(fine - 1.5, 0.0) * 0.5
             melanin = (
                 k[0] * (1.0 + 0.07 * k[2] * coarse + 0.05 * k[2] * middle)
@@ -771,7 +776,8 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
     rng = generator(variation.seed, "brows")
     count = int(260 * variation.brow_density * min(1.0, (width / 512.0) ** 0.7))
     for side, edges in zip((-1.0, 1.0), where.brows, strict=True):
-        middle, spread = edges.mean(axis=1), (edges[:, 0] - edges[:, 1]) / 2.0
+        middle = edges.mean(axis=1)
+        spread = (edges[:, 0] - edges[:, 1]) / 2.0
         spread[:, 1] = np.maximum(spread[:, 1], 0.012)
         t = np.clip(rng.beta(1.05, 1.25, count), 0.0, 1.0) * variation.brow_length
         s = rng.uniform(-1.0, 1.0, count)
@@ -801,7 +807,8 @@ def _brow_strokes(surface: Surface, where: Masks, variation: Variation, width: i
             np.interp(t, np.linspace(0, 1, len(uv)), uv[:, 1])
             - (start - spine)[:, 1] * surface.unit / surface.height
         )
-        tip_u, tip_v = base_u + du * step[:, 0], base_v - step[:, 1] * surface.unit / surface.height
+        tip_u = base_u + du * step[:, 0]
+        tip_v = base_v - step[:, 1] * surface.unit / surface.height
         lines = (
             np.stack([np.column_stack([base_u, base_v]), np.column_stack([tip_u, tip_v])], axis=1)
             * [width, height]

@@ -105,17 +105,20 @@ def _finish(image: Any, grain: Any, noise: float, floor: float, vignette: float,
     After gamma, noise is strongest in the dark middle tones; floor: how much of it is left at black.
     """
     height, width = image.shape
-    cy, cx = np.float32(0.5 * (height - 1)), np.float32(0.5 * (width - 1) / 3)
+    cy = np.float32(0.5 * (height - 1))
+    cx = np.float32(0.5 * (width - 1) / 3)
     inverse = np.float32(vignette / (cx * cx + cy * cy + 1.0))
     across = np.empty(width, np.float32)
     for i in range(width):
         across[i] = (np.float32(i // 3) - cx) * (np.float32(i // 3) - cx)
-    scale, least = np.float32(noise / 32.0), np.float32(floor)
+    scale = np.float32(noise / 32.0)
+    least = np.float32(floor)
     first, end = max(3 * box[2], 0), max(3 * box[3], 0)
     across = across[first:end]
     for y in range(box[0], box[1]):
         dy = (np.float32(y) - cy) * (np.float32(y) - cy)
-        line, speckle = image[y, first:end], grain[y, first:end]
+        line = image[y, first:end]
+        speckle = grain[y, first:end]
         for i in range(line.shape[0]):
             code = np.float32(line[i])
             middle = min(least + code * np.float32(0.025), np.float32(1.0)) * (
@@ -158,7 +161,9 @@ class ParticipantCamera:
             raise InputError(
                 f"the simulated camera's picture is {width} x {height}; it must be at least 16 x 16"
             )
-        self.seed, self.sensors, self.size = seed, sensors, (width, height)
+        self.seed = seed
+        self.sensors = sensors
+        self.size = (width, height)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "camera") if threads > 1 else None
         self.head = load_head() if head is None else head
@@ -185,12 +190,14 @@ class ParticipantCamera:
         self._neutral: tuple[bytes, F32] | None = None
         self._head, self._head_spans = raster.new_samples(2 * width, 2 * height)
         self._over, self._over_spans = raster.new_samples(2 * width, 2 * height)
-        self._used = self._used_over = (0, 0, 0, 0)
+        self._used = (0, 0, 0, 0)
+        self._used_over = self._used
         self._lay_out()
 
     def _lay_out(self) -> None:
         """Vertex ranges and faces: head, torso, hair; then pads and cables."""
-        surface, v = self._surface, self.variation
+        surface = self._surface
+        v = self.variation
         head_count = len(self.head.template)
         torso, torso_faces = _torso(surface)
         self._torso = torso
@@ -220,10 +227,8 @@ class ParticipantCamera:
             bare_material.append(np.full(len(ribbons), surfaces.HAIR, np.uint8))
         pads = sensors.pad_faces(self._rig.pad_count, self._pad_first)
         cables = pixels.ribbon_faces(self._rig.radius.shape[0], sensors.STEPS, self._cable_first)
-        self._solid_faces, self._bare_faces = (
-            len(surface.faces) + len(torso_faces),
-            sum(len(piece) for piece in bare),
-        )
+        self._solid_faces = len(surface.faces) + len(torso_faces)
+        self._bare_faces = sum(len(piece) for piece in bare)
         self._faces = np.concatenate([*bare, pads, cables])
         self._material = np.concatenate(
             [
@@ -302,7 +307,8 @@ class ParticipantCamera:
         mask = np.zeros(bare.shape[:2], np.uint8)
         covered = self._paint(True, bare, mask)
         # both are developed in the box of the larger one, so that they stay equal where no sensor is
-        without, with_ = self._develop(bare, time_s), self._develop(covered, time_s)
+        without = self._develop(bare, time_s)
+        with_ = self._develop(covered, time_s)
         spread = self._blur_reach()
         if spread:
             mask = np.asarray(cv2.dilate(mask, np.ones((2 * spread + 1, 2 * spread + 1), np.uint8)), np.uint8)
@@ -364,11 +370,13 @@ class ParticipantCamera:
         pose = np.asarray(head_pose, np.float64)
         if pose.shape != (4, 4) or not np.isfinite(pose).all():
             raise InputError(f"head_pose must be a finite 4 x 4 matrix; got shape {pose.shape}")
-        turn, shift = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
+        turn = pose[:3, :3].astype(np.float32)
+        shift = pose[:3, 3].astype(np.float32)
         count = len(posed)
         normals = shade.vertex_normals(posed, surface.faces)
         self._model = (posed, normals)
-        v, a = self._vertices, self._attributes
+        v = self._vertices
+        a = self._attributes
         pixels.carry(posed, normals, self._bulk, turn, shift, v, a)
         weights = appearance.arkit_weights(self.head, expression)
         a[:count, 5] = self._open(weights, jaw, eyelids)
@@ -397,7 +405,8 @@ class ParticipantCamera:
                 v,
                 a,
             )
-        self._pose, self._least = (turn, shift), least
+        self._pose = (turn, shift)
+        self._least = least
         self._appearance[pixels.L_UP : pixels.L_UP + 3] = turn[:, 1]
         self._pixels = np.empty_like(v)
         self._project(0, self._pad_first)
@@ -423,8 +432,10 @@ class ParticipantCamera:
         rig = self._rig
         posed, normals = self._model
         turn, shift = self._pose
-        v, a = self._vertices, self._attributes
-        first, end = self._pad_first, self._cable_first
+        v = self._vertices
+        a = self._attributes
+        first = self._pad_first
+        end = self._cable_first
         placed = rig.pads.on(posed, normals)
         v[first:end] = placed @ turn.T + shift
         flat = sensors._weighted(normals, rig.pads.points.corners, rig.pads.points.weights) @ turn.T
@@ -454,8 +465,12 @@ class ParticipantCamera:
     def _reach(self, first: int, end: int) -> tuple[int, int, int, int]:
         """Rows and columns of the sample buffers that projected vertices first..end can touch."""
         height, width = self._head.shape
-        across, down = self._pixels[first:end, 0].copy(), self._pixels[first:end, 1].copy()
-        left, right, top, bottom = across.min(), across.max(), down.min(), down.max()
+        across = self._pixels[first:end, 0].copy()
+        down = self._pixels[first:end, 1].copy()
+        left = across.min()
+        right = across.max()
+        top = down.min()
+        bottom = down.max()
         if not np.isfinite([left, right, top, bottom]).all():
             return 0, height, 0, width
         rows, columns = np.clip([top, bottom + 2], 0, height), np.clip([left, right + 2], 0, width)
@@ -487,12 +502,10 @@ class ParticipantCamera:
         image = self._background.copy() if same is None else same.copy()
         (top, bottom, left, right), over = self._used, self._used_over
         if sensors:
-            top, bottom, left, right = (
-                min(top, over[0]),
-                max(bottom, over[1]),
-                min(left, over[2]),
-                max(right, over[3]),
-            )
+            top = min(top, over[0])
+            bottom = max(bottom, over[1])
+            left = min(left, over[2])
+            right = max(right, over[3])
         self._box = np.array([top // 2, (bottom + 1) // 2, left // 2, (right + 1) // 2])
 
         def band(first: int) -> None:
@@ -595,7 +608,8 @@ class ParticipantCamera:
         if v.chroma_blur_px * scale > 0.3:
             luma, red, blue = cv2.split(cv2.cvtColor(part, cv2.COLOR_RGB2YCrCb))
             soft = v.chroma_blur_px * scale
-            red, blue = cv2.GaussianBlur(red, (0, 0), soft), cv2.GaussianBlur(blue, (0, 0), soft)
+            red = cv2.GaussianBlur(red, (0, 0), soft)
+            blue = cv2.GaussianBlur(blue, (0, 0), soft)
             part[:] = cv2.cvtColor(cv2.merge([luma, red, blue]), cv2.COLOR_YCrCb2RGB)
         if v.blur_px * scale > 0.25:
             part[:] = cv2.GaussianBlur(part, (0, 0), v.blur_px * scale)
@@ -653,7 +667,8 @@ def _hair(surface: Surface, v: Variation) -> _Strands:
     pieces: list[tuple[surfaces.Points, F64, F64, F64, F64]] = []
     if count:
         side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
-        azimuth, elevation = side * rng.uniform(1.35, 2.6, count), rng.uniform(0.05, 0.75, count)
+        azimuth = side * rng.uniform(1.35, 2.6, count)
+        elevation = rng.uniform(0.05, 0.75, count)
         directions = np.stack(
             [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)],
             axis=-1,
@@ -740,7 +755,8 @@ def _lashes(
         return rows
 
     for lid in range(4):
-        upper, side = lid % 2 == 0, -1.0 if lid < 2 else 1.0
+        upper = lid % 2 == 0
+        side = -1.0 if lid < 2 else 1.0
         thick = (
             (0.00070 if upper else 0.00028)
             * (0.5 + 0.6 * v.lashes)
@@ -807,8 +823,10 @@ def _torso(surface: Surface) -> tuple[F32, I32]:
             )
         )
     grid = np.arange(len(rows) * 32).reshape(len(rows), 32)
-    a, b = grid[:-1].reshape(-1), np.roll(grid, -1, axis=1)[:-1].reshape(-1)
-    c, d = grid[1:].reshape(-1), np.roll(grid, -1, axis=1)[1:].reshape(-1)
+    a = grid[:-1].reshape(-1)
+    b = np.roll(grid, -1, axis=1)[:-1].reshape(-1)
+    c = grid[1:].reshape(-1)
+    d = np.roll(grid, -1, axis=1)[1:].reshape(-1)
     faces = np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).astype(np.int32)
     return np.concatenate(rows).astype(np.float32), faces
 
@@ -893,8 +911,10 @@ def _background(v: Variation, width: int, height: int) -> U8:
     else:
         small = np.full((96, 128, 3), base)
         for _ in range(int(rng.integers(5, 18))):
-            x0, y0 = int(rng.integers(-20, 120)), int(rng.integers(-20, 90))
-            x1, y1 = x0 + int(rng.integers(4, 70)), y0 + int(rng.integers(4, 70))
+            x0 = int(rng.integers(-20, 120))
+            y0 = int(rng.integers(-20, 90))
+            x1 = x0 + int(rng.integers(4, 70))
+            y1 = y0 + int(rng.integers(4, 70))
             small[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = (
                 rng.uniform(0, 255, 3) * 0.5 + rng.uniform(0, 255) * 0.5
             )

@@ -36,13 +36,11 @@ _GRID = 6
 _SKIRT = 0.30
 """Width of the shadow round a pad as a share of its half side."""
 
-RED, ORANGE, BLACK, WHITE, GREY = (
-    (0.46, 0.035, 0.028),
-    (0.60, 0.10, 0.035),
-    (0.016, 0.016, 0.018),
-    (0.72, 0.73, 0.75),
-    (0.20, 0.20, 0.21),
-)
+RED = (0.46, 0.035, 0.028)
+ORANGE = (0.60, 0.10, 0.035)
+BLACK = (0.016, 0.016, 0.018)
+WHITE = (0.72, 0.73, 0.75)
+GREY = (0.20, 0.20, 0.21)
 _PLUG = (0.018, 0.018, 0.028)
 
 
@@ -67,7 +65,9 @@ class Glue:
 def _weighted(values: Any, corners: Any, weights: Any) -> Any:
     out = np.empty((corners.shape[0], values.shape[1]), np.float32)
     for n in range(corners.shape[0]):
-        a, b, c = corners[n, 0], corners[n, 1], corners[n, 2]
+        a = corners[n, 0]
+        b = corners[n, 1]
+        c = corners[n, 2]
         for k in range(values.shape[1]):
             out[n, k] = (
                 weights[n, 0] * values[a, k] + weights[n, 1] * values[b, k] + weights[n, 2] * values[c, k]
@@ -104,12 +104,10 @@ class Rig:
 def pad_faces(count: int, first: int) -> I32:
     """Triangles of the pad grids."""
     grid = np.arange(_GRID * _GRID).reshape(_GRID, _GRID)
-    a, b, c, d = (
-        grid[:-1, :-1].reshape(-1),
-        grid[:-1, 1:].reshape(-1),
-        grid[1:, :-1].reshape(-1),
-        grid[1:, 1:].reshape(-1),
-    )
+    a = grid[:-1, :-1].reshape(-1)
+    b = grid[:-1, 1:].reshape(-1)
+    c = grid[1:, :-1].reshape(-1)
+    d = grid[1:, 1:].reshape(-1)
     one = np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)])
     return np.asarray(
         (first + np.arange(count)[:, None, None] * _GRID * _GRID + one[None]).reshape(-1, 3), np.int32
@@ -183,7 +181,8 @@ class _Atlas:
 @functools.lru_cache(maxsize=4)
 def _atlas(surface: Surface) -> _Atlas:
     head = surface.head
-    rows, columns = 60, 120
+    rows = 60
+    columns = 120
     polar, turn = np.meshgrid(
         (np.arange(rows) + 0.5) / rows * np.pi,
         ((np.arange(columns) + 0.5) / columns - 0.5) * 2 * np.pi,
@@ -228,7 +227,8 @@ def _press(surface: Surface, centre: F64, normal: F64, targets: F64) -> Points:
     """
     cell = np.floor(centre / 0.01).astype(int)
     faces = _near(surface, int(cell[0]), int(cell[1]), int(cell[2]))
-    hit, weights = np.empty(len(targets), np.int64), np.zeros((len(targets), 3))
+    hit = np.empty(len(targets), np.int64)
+    weights = np.zeros((len(targets), 3))
     v = surface.head.template.astype(np.float64)
     cast(
         np.ascontiguousarray(targets + 0.008 * normal),
@@ -263,7 +263,9 @@ class _Builder:
     """Collects pads and cables with one generator."""
 
     def __init__(self, surface: Surface, rng: np.random.Generator) -> None:
-        self.surface, self.rng, self.atlas = surface, rng, _atlas(surface)
+        self.surface = surface
+        self.rng = rng
+        self.atlas = _atlas(surface)
         self.pad_names: list[str] = []
         self.pad_points: list[Points] = []
         self.pad_local: list[F64] = []
@@ -297,7 +299,8 @@ class _Builder:
         skirt = _SKIRT * min(1.0, 0.005 / half)
         steps = np.array([-1.0 - skirt, -1.0, -0.34, 0.34, 1.0, 1.0 + skirt])
         u, w = np.meshgrid(steps, steps)
-        u, w = u.reshape(-1), w.reshape(-1)
+        u = u.reshape(-1)
+        w = w.reshape(-1)
         # cut by hand: the corners are not quite square
         skew = rng.normal(0.0, 0.05, 4)
         targets = place + half * (
@@ -391,15 +394,15 @@ class _Builder:
         lift, shift = np.zeros(CONTROLS), np.zeros((CONTROLS, 3))
         lift[:2] = 0.0026, rng.uniform(0.003, 0.0055)
         if hang:
-            corners, weights = (
-                np.repeat(near.corners[1:2], 4, axis=0),
-                np.repeat(near.weights[1:2], 4, axis=0),
-            )
+            corners = np.repeat(near.corners[1:2], 4, axis=0)
+            weights = np.repeat(near.weights[1:2], 4, axis=0)
             for index, (step, extra) in enumerate(course):
-                shift[2 + index], lift[2 + index] = step, lift[1] + extra
+                shift[2 + index] = step
+                lift[2 + index] = lift[1] + extra
         else:
             rest = self.atlas.points_towards(np.array([direction for direction, _ in course]))
-            corners, weights = rest.corners, rest.weights
+            corners = rest.corners
+            weights = rest.weights
             lift[2:] = [extra for _, extra in course]
         points = Points(
             np.concatenate([near.corners, corners]),
@@ -426,7 +429,8 @@ def build(surface: Surface, seed: int) -> Rig:
     """
     rng = generator(seed, "sensors")
     make = _Builder(surface, rng)
-    unit, eyes = surface.unit, surface.eye_line
+    unit = surface.unit
+    eyes = surface.eye_line
     placed: list[F64] = []
     red = rng.uniform(0.6, 0.95)
     palette = (RED, ORANGE, BLACK, WHITE, GREY)
@@ -441,7 +445,8 @@ def build(surface: Surface, seed: int) -> Rig:
         )
 
     def route(name: str, snap: F64, normal: F64) -> None:
-        x, y = snap[0] / unit, (snap[1] - eyes) / unit
+        x = snap[0] / unit
+        y = (snap[1] - eyes) / unit
         side = float(np.sign(x)) if abs(x) > 0.06 else float(rng.choice([-1.0, 1.0]))
         here = snap - surface.centre
         here = here / np.linalg.norm(here)
@@ -577,7 +582,8 @@ def _crown(make: _Builder, rng: np.random.Generator, towards: Any, red: float) -
     for _ in range(int(rng.integers(14, 30))):
         start = rng.uniform(-0.9, 0.9)
         side = np.sign(start) if abs(start) > 0.1 else rng.choice([-1.0, 1.0])
-        low, high = rng.uniform(0.62, 0.95), rng.uniform(0.9, 1.3)
+        low = rng.uniform(0.62, 0.95)
+        high = rng.uniform(0.9, 1.3)
         end = side * rng.uniform(1.5, 2.4)
         t = np.linspace(0.0, 1.0, CONTROLS)
         azimuth = start + (end - start) * t**1.2 + rng.normal(0.0, 0.04, CONTROLS)
@@ -605,7 +611,8 @@ def _curtain(make: _Builder, rng: np.random.Generator, towards: Any, red: float)
                     towards(side * rng.uniform(1.5, 2.0), rng.uniform(0.25, 0.7))[None], CONTROLS, axis=0
                 )
             )
-            drop, out = rng.uniform(0.15, 0.24), rng.beta(1.3, 1.8) * wide + 0.004
+            drop = rng.uniform(0.15, 0.24)
+            out = rng.beta(1.3, 1.8) * wide + 0.004
             t = np.linspace(0.0, 1.0, CONTROLS)
             shift = np.stack(
                 [

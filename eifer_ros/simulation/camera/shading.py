@@ -28,28 +28,26 @@ ATTRIBUTES = 16
 """
 
 # look: one float32 vector per picture
-(
-    L_AMBIENT,
-    L_GROUND,
-    L_UP,
-    L_EXPOSURE,
-    L_GLOSS,
-    L_ROUGH,
-    L_BUMP,
-    L_COVER,
-    L_COVER_COLOUR,
-    L_HAIR_COLOUR,
-    L_IRIS,
-    L_PUPIL,
-    L_SCLERA,
-    L_SEED,
-    L_AO,
-    L_WET,
-    L_UNIT,
-    L_MICRO,
-    L_TEETH,
-    L_NET,
-) = (0, 3, 6, 9, 10, 11, 12, 13, 14, 17, 20, 23, 24, 27, 28, 29, 30, 31, 32, 35)
+L_AMBIENT = 0
+L_GROUND = 3
+L_UP = 6
+L_EXPOSURE = 9
+L_GLOSS = 10
+L_ROUGH = 11
+L_BUMP = 12
+L_COVER = 13
+L_COVER_COLOUR = 14
+L_HAIR_COLOUR = 17
+L_IRIS = 20
+L_PUPIL = 23
+L_SCLERA = 24
+L_SEED = 27
+L_AO = 28
+L_WET = 29
+L_UNIT = 30
+L_MICRO = 31
+L_TEETH = 32
+L_NET = 35
 LOOK_SIZE = 40
 
 
@@ -63,12 +61,17 @@ def _hash(h: int) -> Any:
 @compiled
 def value_noise(x: float, y: float, seed: int) -> float:
     """Smooth noise in 0..1 with unit cells."""
-    left, top = np.floor(x), np.floor(y)
-    fx, fy = x - left, y - top
-    fx, fy = fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy)
+    left = np.floor(x)
+    top = np.floor(y)
+    fx = x - left
+    fy = y - top
+    fx = fx * fx * (3.0 - 2.0 * fx)
+    fy = fy * fy * (3.0 - 2.0 * fy)
     cell = int(left) * 374761393 + int(top) * 668265263 + seed * 2147483647
-    a, b = _hash(cell), _hash(cell + 374761393)
-    c, d = _hash(cell + 668265263), _hash(cell + 374761393 + 668265263)
+    a = _hash(cell)
+    b = _hash(cell + 374761393)
+    c = _hash(cell + 668265263)
+    d = _hash(cell + 374761393 + 668265263)
     noise: float = (a + (b - a) * fx) * (1.0 - fy) + (c + (d - c) * fx) * fy
     return noise
 
@@ -147,19 +150,28 @@ _BYTES = 0x00FF00FF00FF00FF
 @compiled
 def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
     """Linear colour of everything queued, times its weight, into Q_R, Q_G, Q_B. ray (4,) float32."""
-    rx, sx, ry, sy = ray[0], ray[1], ray[2], ray[3]
-    ux, uy, uz = appearance[L_UP], appearance[L_UP + 1], appearance[L_UP + 2]
+    rx = ray[0]
+    sx = ray[1]
+    ry = ray[2]
+    sy = ray[3]
+    ux = appearance[L_UP]
+    uy = appearance[L_UP + 1]
+    uz = appearance[L_UP + 2]
     for i in range(QUEUE):
-        vx, vy = -(q[Q_SX + i] * rx + sx), -(q[Q_SY + i] * ry + sy)
+        vx = -(q[Q_SX + i] * rx + sx)
+        vy = -(q[Q_SY + i] * ry + sy)
         scale = _1 / np.sqrt(vx * vx + vy * vy + _1)
-        vx, vy, vz = vx * scale, vy * scale, -scale
-        q[Q_VX + i], q[Q_VY + i], q[Q_VZ + i] = vx, vy, vz
-        across, lift = q[Q_ACROSS + i], q[Q_LIFT + i]
-        nx, ny, nz = (
-            q[Q_NX + i] * across + vx * lift,
-            q[Q_NY + i] * across + vy * lift,
-            q[Q_NZ + i] * across + vz * lift,
-        )
+        vx = vx * scale
+        vy = vy * scale
+        vz = -scale
+        q[Q_VX + i] = vx
+        q[Q_VY + i] = vy
+        q[Q_VZ + i] = vz
+        across = q[Q_ACROSS + i]
+        lift = q[Q_LIFT + i]
+        nx = q[Q_NX + i] * across + vx * lift
+        ny = q[Q_NY + i] * across + vy * lift
+        nz = q[Q_NZ + i] * across + vz * lift
         length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
         facing = nx * vx + ny * vy + nz * vz
         away = _1 if facing < _0 else _0
@@ -168,19 +180,28 @@ def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
         q[Q_OPEN + i] = q[Q_OPEN + i] * (
             _1 - _3_QUARTERS * away * sided
         )  # the inside of lips and lids, seen through an opening
-        q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = nx * length, ny * length, nz * length
+        q[Q_NX + i] = nx * length
+        q[Q_NY + i] = ny * length
+        q[Q_NZ + i] = nz * length
     for i in range(QUEUE):
-        nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
-        du, dv = q[Q_DU + i], q[Q_DV + i]
-        ax, ay, az = (
-            uy * nz - uz * ny,
-            uz * nx - ux * nz,
-            ux * ny - uy * nx,
-        )  # to the subject's left along the surface
+        nx = q[Q_NX + i]
+        ny = q[Q_NY + i]
+        nz = q[Q_NZ + i]
+        du = q[Q_DU + i]
+        dv = q[Q_DV + i]
+        ax = uy * nz - uz * ny
+        ay = uz * nx - ux * nz
+        az = ux * ny - uy * nx  # to the subject's left along the surface
         length = _1 / (np.sqrt(ax * ax + ay * ay + az * az) + _SMALL)
-        ax, ay, az = ax * length, ay * length, az * length
-        bx, by, bz = ay * nz - az * ny, az * nx - ax * nz, ax * ny - ay * nx  # down along the surface
-        nx, ny, nz = nx - du * ax - dv * bx, ny - du * ay - dv * by, nz - du * az - dv * bz
+        ax = ax * length
+        ay = ay * length
+        az = az * length
+        bx = ay * nz - az * ny
+        by = az * nx - ax * nz
+        bz = ax * ny - ay * nx  # down along the surface
+        nx = nx - du * ax - dv * bx
+        ny = ny - du * ay - dv * by
+        nz = nz - du * az - dv * bz
         length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
         q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = (
             nx * length + q[Q_TILT_X + i],
@@ -188,10 +209,16 @@ def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
             nz * length,
         )
     occlusion = appearance[L_AO]
-    ar, ag, ab = appearance[L_AMBIENT], appearance[L_AMBIENT + 1], appearance[L_AMBIENT + 2]
-    gr, gg, gb = appearance[L_GROUND], appearance[L_GROUND + 1], appearance[L_GROUND + 2]
+    ar = appearance[L_AMBIENT]
+    ag = appearance[L_AMBIENT + 1]
+    ab = appearance[L_AMBIENT + 2]
+    gr = appearance[L_GROUND]
+    gg = appearance[L_GROUND + 1]
+    gb = appearance[L_GROUND + 2]
     for i in range(QUEUE):
-        nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
+        nx = q[Q_NX + i]
+        ny = q[Q_NY + i]
+        nz = q[Q_NZ + i]
         openness = min(max(_1 - occlusion * (_1 - q[Q_OPEN + i]), _0), _1)
         # blood colours the light that gets into creases of skin
         dim = q[Q_FLESH + i] * (_1 - openness)
@@ -199,7 +226,9 @@ def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
         q[Q_DR + i] = (gr + (ar - gr) * up) * openness
         q[Q_DG + i] = (gg + (ag - gg) * up) * openness * (_1 - _014 * dim)
         q[Q_DB + i] = (gb + (ab - gb) * up) * openness * (_1 - _018 * dim)
-        q[Q_SR + i] = q[Q_SG + i] = q[Q_SB + i] = _0
+        q[Q_SR + i] = _0
+        q[Q_SG + i] = _0
+        q[Q_SB + i] = _0
         fresnel = _1 - max(nx * q[Q_VX + i] + ny * q[Q_VY + i] + nz * q[Q_VZ + i], _0)
         fresnel = fresnel * fresnel
         direct = _QUARTER * openness + _3_QUARTERS * openness * openness
@@ -207,15 +236,23 @@ def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
         q[Q_OVER_R + i], q[Q_OVER_G + i] = direct / (_1 + q[Q_WRAP_R + i]), direct / (_1 + q[Q_WRAP_G + i])
         q[Q_OVER_B + i] = direct / (_1 + q[Q_WRAP_B + i])
     for k in range(lights.shape[0]):
-        lx, ly, lz = lights[k, 0], lights[k, 1], lights[k, 2]
-        lr, lg, lb = lights[k, 3], lights[k, 4], lights[k, 5]
+        lx = lights[k, 0]
+        ly = lights[k, 1]
+        lz = lights[k, 2]
+        lr = lights[k, 3]
+        lg = lights[k, 4]
+        lb = lights[k, 5]
         for i in range(QUEUE):
-            nx, ny, nz = q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i]
+            nx = q[Q_NX + i]
+            ny = q[Q_NY + i]
+            nz = q[Q_NZ + i]
             lit = nx * lx + ny * ly + nz * lz
             q[Q_DR + i] += lr * (max(lit + q[Q_WRAP_R + i], _0) * q[Q_OVER_R + i])
             q[Q_DG + i] += lg * (max(lit + q[Q_WRAP_G + i], _0) * q[Q_OVER_G + i])
             q[Q_DB + i] += lb * (max(lit + q[Q_WRAP_B + i], _0) * q[Q_OVER_B + i])
-            hx, hy, hz = lx + q[Q_VX + i], ly + q[Q_VY + i], lz + q[Q_VZ + i]
+            hx = lx + q[Q_VX + i]
+            hy = ly + q[Q_VY + i]
+            hz = lz + q[Q_VZ + i]
             half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + _TINY)
             fall = _1 / (_1 + _EIGHTH * q[Q_SHARP + i] * max(_1 - half, _0))
             fall = fall * fall  # its eighth power is near exp(-sharp (1 - half)), and much cheaper
@@ -240,24 +277,40 @@ def _corners(q: Any, hits: Any, count: int, faces: Any, v: Any, attr: Any) -> No
     """
     for i in range(count):
         f = hits[i]
-        hits[QUEUE + i], hits[2 * QUEUE + i], hits[3 * QUEUE + i] = faces[f, 0], faces[f, 1], faces[f, 2]
+        hits[QUEUE + i] = faces[f, 0]
+        hits[2 * QUEUE + i] = faces[f, 1]
+        hits[3 * QUEUE + i] = faces[f, 2]
     for i in range(count):
-        a, b, c = 3 * hits[QUEUE + i], 3 * hits[2 * QUEUE + i], 3 * hits[3 * QUEUE + i]
-        sx, sy = q[Q_SX + i], q[Q_SY + i]
-        ax, ay, bx, by, cx, cy = v[a] - sx, v[a + 1] - sy, v[b] - sx, v[b + 1] - sy, v[c] - sx, v[c + 1] - sy
+        a = 3 * hits[QUEUE + i]
+        b = 3 * hits[2 * QUEUE + i]
+        c = 3 * hits[3 * QUEUE + i]
+        sx = q[Q_SX + i]
+        sy = q[Q_SY + i]
+        ax = v[a] - sx
+        ay = v[a + 1] - sy
+        bx = v[b] - sx
+        by = v[b + 1] - sy
+        cx = v[c] - sx
+        cy = v[c + 1] - sy
         # straight in the picture: across a triangle of a few millimetres perspective does not show
-        wa, wb, wc = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
+        wa = bx * cy - cx * by
+        wb = cx * ay - ax * cy
+        wc = ax * by - bx * ay
         turned = _1 if wa + wb + wc > _0 else -_1
-        wa, wb, wc = max(wa * turned, _0), max(wb * turned, _0), max(wc * turned, _0)
+        wa = max(wa * turned, _0)
+        wb = max(wb * turned, _0)
+        wc = max(wc * turned, _0)
         norm = _1 / max(wa + wb + wc, _LEAST)
-        q[Q_WA + i], q[Q_WB + i], q[Q_WC + i] = wa * norm, wb * norm, wc * norm
+        q[Q_WA + i] = wa * norm
+        q[Q_WB + i] = wb * norm
+        q[Q_WC + i] = wc * norm
     for i in range(count):
-        a, b, c = (
-            ATTRIBUTES * hits[QUEUE + i],
-            ATTRIBUTES * hits[2 * QUEUE + i],
-            ATTRIBUTES * hits[3 * QUEUE + i],
-        )
-        wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
+        a = ATTRIBUTES * hits[QUEUE + i]
+        b = ATTRIBUTES * hits[2 * QUEUE + i]
+        c = ATTRIBUTES * hits[3 * QUEUE + i]
+        wa = q[Q_WA + i]
+        wb = q[Q_WB + i]
+        wc = q[Q_WC + i]
         q[Q_NX + i] = wa * attr[a] + wb * attr[b] + wc * attr[c]
         q[Q_NY + i] = wa * attr[a + 1] + wb * attr[b + 1] + wc * attr[c + 1]
         q[Q_NZ + i] = wa * attr[a + 2] + wb * attr[b + 2] + wc * attr[c + 2]
@@ -270,7 +323,9 @@ def _corners(q: Any, hits: Any, count: int, faces: Any, v: Any, attr: Any) -> No
 @compiled
 def _put(q: Any, i: int, row: int, x: Any, y: Any, z: Any) -> None:
     """Three rows of the queue that follow each other."""
-    q[row + i], q[row + QUEUE + i], q[row + 2 * QUEUE + i] = x, y, z
+    q[row + i] = x
+    q[row + QUEUE + i] = y
+    q[row + 2 * QUEUE + i] = z
 
 
 def pack_skin(skin: Any) -> Any:
@@ -294,22 +349,23 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
 
     tex, bump: as `pack_skin` and `pack_relief` make them.
     """
-    height, width = np.float32(tex.shape[0]), np.float32(tex.shape[1])
-    columns, style, strength, seed = (
-        tex.shape[1],
-        int(appearance[L_COVER]),
-        appearance[L_BUMP] * np.float32(1.0 / 127.0),
-        int(appearance[L_SEED]),
-    )
+    height = np.float32(tex.shape[0])
+    width = np.float32(tex.shape[1])
+    columns = tex.shape[1]
+    style = int(appearance[L_COVER])
+    strength = appearance[L_BUMP] * np.float32(1.0 / 127.0)
+    seed = int(appearance[L_SEED])
     for i in range(count):
-        a, b, c = (
-            ATTRIBUTES * hits[QUEUE + i],
-            ATTRIBUTES * hits[2 * QUEUE + i],
-            ATTRIBUTES * hits[3 * QUEUE + i],
-        )
-        wa, wb, wc = q[Q_WA + i], q[Q_WB + i], q[Q_WC + i]
+        a = ATTRIBUTES * hits[QUEUE + i]
+        b = ATTRIBUTES * hits[2 * QUEUE + i]
+        c = ATTRIBUTES * hits[3 * QUEUE + i]
+        wa = q[Q_WA + i]
+        wb = q[Q_WB + i]
+        wc = q[Q_WC + i]
         # the skin map; u is unwrapped where a triangle crosses the back of the head
-        ua, ub, uc = attr[a + 3], attr[b + 3], attr[c + 3]
+        ua = attr[a + 3]
+        ub = attr[b + 3]
+        uc = attr[c + 3]
         if ub - ua > _HALF:
             ub -= _1
         elif ua - ub > _HALF:
@@ -323,16 +379,23 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
             max((wa * attr[a + 4] + wb * attr[b + 4] + wc * attr[c + 4]) * height - _HALF, _0),
             height - np.float32(1.001),
         )
-        ix, iy = int(tx), int(ty)
-        fx, fy = int((tx - np.float32(ix)) * _256 + _HALF), int((ty - np.float32(iy)) * _256 + _HALF)
+        ix = int(tx)
+        iy = int(ty)
+        fx = int((tx - np.float32(ix)) * _256 + _HALF)
+        fy = int((ty - np.float32(iy)) * _256 + _HALF)
         x0 = ix - columns if ix >= columns else ix
         x0 = x0 - columns if x0 >= columns else x0
         x1 = 0 if x0 + 1 >= columns else x0 + 1
         # four channels of 8 bits are mixed by one multiplication: weights in 1/256, every other byte at a
         # time
         w11 = (fx * fy) >> 8
-        w10, w01, w00 = fx - w11, fy - w11, 256 - fx - fy + w11
-        t00, t10, t01, t11 = tex[iy, x0], tex[iy, x1], tex[iy + 1, x0], tex[iy + 1, x1]
+        w10 = fx - w11
+        w01 = fy - w11
+        w00 = 256 - fx - fy + w11
+        t00 = tex[iy, x0]
+        t10 = tex[iy, x1]
+        t01 = tex[iy + 1, x0]
+        t11 = tex[iy + 1, x1]
         even = (t00 & _BYTES) * w00 + (t10 & _BYTES) * w10 + (t01 & _BYTES) * w01 + (t11 & _BYTES) * w11
         odd = (
             (t00 >> 8 & _BYTES) * w00
@@ -340,21 +403,28 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
             + (t01 >> 8 & _BYTES) * w01
             + (t11 >> 8 & _BYTES) * w11
         )
-        r, g, bl = np.float32(even & 0xFFFF), np.float32(odd & 0xFFFF), np.float32(even >> 16 & 0xFFFF)
-        wet, cover = np.float32(odd >> 16 & 0xFFFF) * _1_65280, np.float32(even >> 32 & 0xFFFF) * _1_65280
-        r, g, bl = r * _1_65280, g * _1_65280, bl * _1_65280
-        r, g, bl = r * r, g * g, bl * bl
+        r = np.float32(even & 0xFFFF)
+        g = np.float32(odd & 0xFFFF)
+        bl = np.float32(even >> 16 & 0xFFFF)
+        wet = np.float32(odd >> 16 & 0xFFFF) * _1_65280
+        cover = np.float32(even >> 32 & 0xFFFF) * _1_65280
+        r = r * _1_65280
+        g = g * _1_65280
+        bl = bl * _1_65280
+        r = r * r
+        g = g * g
+        bl = bl * bl
         # relief: expression lines (three sets with weights from the vertices)
-        du, dv, crease = _0, _0, _0
+        du = _0
+        dv = _0
+        crease = _0
         for k in range(3):
             weight = wa * attr[a + 6 + k] + wb * attr[b + 6 + k] + wc * attr[c + 6 + k]
             if weight > _002:
-                b00, b10, b01, b11 = (
-                    bump[k, iy, x0],
-                    bump[k, iy, x1],
-                    bump[k, iy + 1, x0],
-                    bump[k, iy + 1, x1],
-                )
+                b00 = bump[k, iy, x0]
+                b10 = bump[k, iy, x1]
+                b01 = bump[k, iy + 1, x0]
+                b11 = bump[k, iy + 1, x1]
                 even = (
                     np.int64(b00 & _BYTES) * w00
                     + (b10 & _BYTES) * w10
@@ -370,7 +440,8 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
                 du += weight * (np.float32(even & 0xFFFF) * _1_256 - _128)
                 dv += weight * (np.float32(odd) * _1_256 - _128)
                 crease += weight * (np.float32(even >> 16) * _1_256 - _128)
-        q[Q_DU + i], q[Q_DV + i] = du * strength, dv * strength
+        q[Q_DU + i] = du * strength
+        q[Q_DV + i] = dv * strength
         crease = min(max(-crease * strength, -_QUARTER), _062)
         _put(q, i, Q_R, r * (_1 - _072 * crease), g * (_1 - _092 * crease), bl * (_1 - _095 * crease))
         q[Q_GLOSS + i] = appearance[L_GLOSS] * (_1 + _18 * wet) * (_1 - _06 * max(crease, _0))
@@ -383,11 +454,19 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
         cover = q[Q_DR + i]
         if cover <= 0.02:
             continue
-        l0, l1, l2 = q[Q_L0 + i], q[Q_L1 + i], q[Q_L2 + i]
-        r, g, bl, gloss, wrap_r = q[Q_R + i], q[Q_G + i], q[Q_B + i], q[Q_GLOSS + i], q[Q_WRAP_R + i]
+        l0 = q[Q_L0 + i]
+        l1 = q[Q_L1 + i]
+        l2 = q[Q_L2 + i]
+        r = q[Q_R + i]
+        g = q[Q_G + i]
+        bl = q[Q_B + i]
+        gloss = q[Q_GLOSS + i]
+        wrap_r = q[Q_WRAP_R + i]
         if cover > 0.02 and style > 0:
             # over the scalp: coordinates round the crown
-            px, py, pz = l0, l1, l2
+            px = l0
+            py = l1
+            pz = l2
             turn = np.arctan2(px, -pz + 0.5 * py)
             away = np.sqrt(px * px + pz * pz)
             if style in (1, 4):  # hair: streaks that run from the crown
@@ -395,11 +474,9 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
                     turn * 140.0, py * 160.0, seed + 1
                 )
                 tone = 0.35 + 1.15 * streak
-                hr, hg, hb = (
-                    appearance[L_HAIR_COLOUR] * tone,
-                    appearance[L_HAIR_COLOUR + 1] * tone,
-                    appearance[L_HAIR_COLOUR + 2] * tone,
-                )
+                hr = appearance[L_HAIR_COLOUR] * tone
+                hg = appearance[L_HAIR_COLOUR + 1] * tone
+                hb = appearance[L_HAIR_COLOUR + 2] * tone
                 grown = (
                     cover * (0.45 + 0.9 * value_noise(turn * 90.0, py * 420.0, seed + 2))
                     if style == 1
@@ -409,30 +486,24 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
                 gloss = gloss * (1.0 - grown) + 0.10 * streak * grown
             elif style == 2:  # netting over hair: two sets of threads
                 tone = 0.45 + 0.9 * value_noise(turn * 60.0, py * 120.0, seed)
-                hr, hg, hb = (
-                    appearance[L_HAIR_COLOUR] * tone,
-                    appearance[L_HAIR_COLOUR + 1] * tone,
-                    appearance[L_HAIR_COLOUR + 2] * tone,
-                )
+                hr = appearance[L_HAIR_COLOUR] * tone
+                hg = appearance[L_HAIR_COLOUR + 1] * tone
+                hb = appearance[L_HAIR_COLOUR + 2] * tone
                 wob = 0.6 * value_noise(px * 60.0, py * 60.0 + pz * 20.0, seed + 3)
-                p1, p2 = (
-                    (turn * 0.05 + py * 0.75) * appearance[L_NET] + wob,
-                    (turn * 0.05 - py * 0.75) * appearance[L_NET] + wob,
-                )
+                p1 = (turn * 0.05 + py * 0.75) * appearance[L_NET] + wob
+                p2 = (turn * 0.05 - py * 0.75) * appearance[L_NET] + wob
                 p3 = px * appearance[L_NET] * 0.9 + wob
-                e1, e2, e3 = (
-                    abs(p1 - np.floor(p1) - 0.5),
-                    abs(p2 - np.floor(p2) - 0.5),
-                    abs(p3 - np.floor(p3) - 0.5),
-                )
+                e1 = abs(p1 - np.floor(p1) - 0.5)
+                e2 = abs(p2 - np.floor(p2) - 0.5)
+                e3 = abs(p3 - np.floor(p3) - 0.5)
                 thread = max(_step(0.30, 0.44, e1), _step(0.30, 0.44, e2), 0.8 * _step(0.30, 0.44, e3))
                 thread = 0.30 + 0.70 * thread
-                cr, cg, cb = (
-                    appearance[L_COVER_COLOUR],
-                    appearance[L_COVER_COLOUR + 1],
-                    appearance[L_COVER_COLOUR + 2],
-                )
-                hr, hg, hb = hr + (cr - hr) * thread, hg + (cg - hg) * thread, hb + (cb - hb) * thread
+                cr = appearance[L_COVER_COLOUR]
+                cg = appearance[L_COVER_COLOUR + 1]
+                cb = appearance[L_COVER_COLOUR + 2]
+                hr = hr + (cr - hr) * thread
+                hg = hg + (cg - hg) * thread
+                hb = hb + (cb - hb) * thread
                 grown = _step(0.3, 0.7, cover)
                 gloss *= 1.0 - 0.7 * grown
                 wrap_r += (0.2 - wrap_r) * grown
@@ -441,39 +512,49 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
                     turn * 22.0, py * 130.0, seed + 5
                 )
                 tone = 0.72 + 0.34 * fold
-                hr, hg, hb = (
-                    appearance[L_COVER_COLOUR] * tone,
-                    appearance[L_COVER_COLOUR + 1] * tone,
-                    appearance[L_COVER_COLOUR + 2] * tone,
-                )
+                hr = appearance[L_COVER_COLOUR] * tone
+                hg = appearance[L_COVER_COLOUR + 1] * tone
+                hb = appearance[L_COVER_COLOUR + 2] * tone
                 grown = _step(0.4, 0.6, cover)
                 gloss *= 1.0 - 0.8 * grown
                 wrap_r += (0.2 - wrap_r) * grown
-            r, g, bl = r + (hr - r) * grown, g + (hg - g) * grown, bl + (hb - bl) * grown
+            r = r + (hr - r) * grown
+            g = g + (hg - g) * grown
+            bl = bl + (hb - bl) * grown
         _put(q, i, Q_R, r, g, bl)
-        q[Q_GLOSS + i], q[Q_WRAP_R + i] = gloss, wrap_r
+        q[Q_GLOSS + i] = gloss
+        q[Q_WRAP_R + i] = wrap_r
 
 
 @compiled
 def _thread(q: Any, hits: Any, count: int, material: Any, attr: Any, styles: Any, seed: int) -> None:
     """Colour and gloss of cables and hair: a round thread, whose attribute normal is the sideways direction."""
     for i in range(count):
-        l0, l1 = q[Q_L0 + i], q[Q_L1 + i]
+        l0 = q[Q_L0 + i]
+        l1 = q[Q_L1 + i]
         across = min(max(l0, -_1), _1)  # l0 runs -1..1 across
-        q[Q_ACROSS + i], q[Q_LIFT + i] = across, np.sqrt(_1 - across * across)
+        q[Q_ACROSS + i] = across
+        q[Q_LIFT + i] = np.sqrt(_1 - across * across)
         style = styles[int(attr[ATTRIBUTES * hits[QUEUE + i] + 13])]
-        r, g, b = style[0], style[1], style[2]
+        r = style[0]
+        g = style[1]
+        b = style[2]
         if material[hits[i]] == HAIR:
             tone = np.float32(
                 0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * hits[QUEUE + i] + 13]))
             )
-            r, g, b = r * tone, g * tone, b * tone
+            r = r * tone
+            g = g * tone
+            b = b * tone
         elif l1 < style[4] or (
             style[8] > _0 and l1 > style[8]
         ):  # insulation turns to a dark plug where it meets the pad
-            r, g, b = style[5], style[6], style[7]
+            r = style[5]
+            g = style[6]
+            b = style[7]
         _put(q, i, Q_R, r, g, b)
-        q[Q_GLOSS + i], q[Q_SHARP + i] = style[3], _26
+        q[Q_GLOSS + i] = style[3]
+        q[Q_SHARP + i] = _26
 
 
 @compiled
@@ -539,7 +620,9 @@ def project(v: Any, matrix: Any, first: int, end: int, out: Any) -> None:
     without rounding in between.
     """
     for i in range(first, end):
-        x, y, z = np.float64(v[i, 0]), np.float64(v[i, 1]), np.float64(v[i, 2])
+        x = np.float64(v[i, 0])
+        y = np.float64(v[i, 1])
+        z = np.float64(v[i, 2])
         out[i, 0] = (matrix[0, 0] * x + matrix[0, 1] * y) / z + matrix[0, 2]
         out[i, 1] = matrix[1, 1] * y / z + matrix[1, 2]
         out[i, 2] = v[i, 2]
@@ -551,8 +634,12 @@ def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, a
     3), points shifted (3,).
     """
     for i in range(points.shape[0]):
-        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
-        x, y, z = points[i, 0] + nx * bulk[i], points[i, 1] + ny * bulk[i], points[i, 2] + nz * bulk[i]
+        nx = normals[i, 0]
+        ny = normals[i, 1]
+        nz = normals[i, 2]
+        x = points[i, 0] + nx * bulk[i]
+        y = points[i, 1] + ny * bulk[i]
+        z = points[i, 2] + nz * bulk[i]
         for k in range(3):
             v[i, k] = x * turn[k, 0] + y * turn[k, 1] + z * turn[k, 2] + shift[k]
             attr[i, k] = nx * turn[k, 0] + ny * turn[k, 1] + nz * turn[k, 2]
@@ -590,41 +677,71 @@ def paint(
     then pixels without sensors stay, and mask is 1 in the others. wipe: leave samples and spans of the box
     empty, while they are at hand. decode: (256,) 8 bit to linear; encode: (4096,) linear 0..1 to 8 bit.
     """
-    queues, founds, places = (
-        np.zeros((3, _QUEUED), np.float32),
-        np.zeros((2, 4 * QUEUE), np.uint32),
-        np.zeros((3, QUEUE), np.uint32),
-    )
-    skin, thread, other = queues[0], queues[1], queues[2]
-    skin_hits, thread_hits = founds[0], founds[1]
-    skin_place, thread_place, other_place = places[0], places[1], places[2]
+    queues = np.zeros((3, _QUEUED), np.float32)
+    founds = np.zeros((2, 4 * QUEUE), np.uint32)
+    places = np.zeros((3, QUEUE), np.uint32)
+    skin = queues[0]
+    thread = queues[1]
+    other = queues[2]
+    skin_hits = founds[0]
+    thread_hits = founds[1]
+    skin_place = places[0]
+    thread_place = places[1]
+    other_place = places[2]
     for i in range(QUEUE):
-        skin[Q_ACROSS + i] = skin[Q_SIDED + i] = skin[Q_FLESH + i] = _1
-        skin[Q_WRAP_R + i], skin[Q_WRAP_G + i], skin[Q_WRAP_B + i] = _042, _022, _016
-        thread[Q_WRAP_R + i] = thread[Q_WRAP_G + i] = thread[Q_WRAP_B + i] = _015
+        skin[Q_ACROSS + i] = _1
+        skin[Q_SIDED + i] = _1
+        skin[Q_FLESH + i] = _1
+        skin[Q_WRAP_R + i] = _042
+        skin[Q_WRAP_G + i] = _022
+        skin[Q_WRAP_B + i] = _016
+        thread[Q_WRAP_R + i] = _015
+        thread[Q_WRAP_G + i] = _015
+        thread[Q_WRAP_B + i] = _015
         other[Q_ACROSS + i] = _1
-    skins = threads_ = others = 0
-    top_row, end_row, first, end = max(box[0], 0), max(box[1], 0), max(box[2], 0), max(box[3], 0)
-    width, rows = end - first, end_row - top_row
+    skins = 0
+    threads_ = 0
+    others = 0
+    top_row = max(box[0], 0)
+    end_row = max(box[1], 0)
+    first = max(box[2], 0)
+    end = max(box[3], 0)
+    width = end - first
+    rows = end_row - top_row
     total = np.zeros((rows * width, 3), np.float32)
     drawn = np.zeros(rows * width, np.uint8)
-    tops, unders = np.zeros(4, np.int64), np.zeros(4, np.int64)
-    rays, corners, values = ray.astype(np.float32), v.reshape(-1), attr.reshape(-1)
-    seed, covered = int(appearance[L_SEED]), over.shape[0] > 0
+    tops = np.zeros(4, np.int64)
+    unders = np.zeros(4, np.int64)
+    rays = ray.astype(np.float32)
+    corners = v.reshape(-1)
+    values = attr.reshape(-1)
+    seed = int(appearance[L_SEED])
+    covered = over.shape[0] > 0
     for y in range(top_row, end_row):
-        upper, lower = head[2 * y], head[2 * y + 1]
+        upper = head[2 * y]
+        lower = head[2 * y + 1]
         over_upper, over_lower = (over[2 * y], over[2 * y + 1]) if covered else (upper, lower)
         least = min(head_spans[2 * y, 0], head_spans[2 * y + 1, 0])
         most = max(head_spans[2 * y, 1], head_spans[2 * y + 1, 1])
         if covered:
             least = min(least, over_spans[2 * y, 0], over_spans[2 * y + 1, 0])
             most = max(most, over_spans[2 * y, 1], over_spans[2 * y + 1, 1])
-        begin, stop = max(least // 2, first), min((most + 1) // 2, end)
+        begin = max(least // 2, first)
+        stop = min((most + 1) // 2, end)
         line = (y - top_row) * width - first
         for x in range(begin, stop):
-            bp, bq, bs, bt = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
-            p, q, s, t = over_upper[2 * x], over_upper[2 * x + 1], over_lower[2 * x], over_lower[2 * x + 1]
-            p, q, s, t = max(p, bp), max(q, bq), max(s, bs), max(t, bt)
+            bp = upper[2 * x]
+            bq = upper[2 * x + 1]
+            bs = lower[2 * x]
+            bt = lower[2 * x + 1]
+            p = over_upper[2 * x]
+            q = over_upper[2 * x + 1]
+            s = over_lower[2 * x]
+            t = over_lower[2 * x + 1]
+            p = max(p, bp)
+            q = max(q, bq)
+            s = max(s, bs)
+            t = max(t, bt)
             if (p | q | s | t) == 0:  # the picture holds the background already
                 continue
             if copying:
@@ -633,15 +750,14 @@ def paint(
                 mask[y, x] = 1
             at = line + x
             drawn[at] = 1
-            nearest, furthest = max(p, q, s, t), min(p, q, s, t)
+            nearest = max(p, q, s, t)
+            furthest = min(p, q, s, t)
             whole = furthest > 0
             if whole:
-                fp, fq, fs, ft = (
-                    LAST - (p & LAST),
-                    LAST - (q & LAST),
-                    LAST - (s & LAST),
-                    LAST - (t & LAST),
-                )
+                fp = LAST - (p & LAST)
+                fq = LAST - (q & LAST)
+                fs = LAST - (s & LAST)
+                ft = LAST - (t & LAST)
                 one = (fp == fq) & (fp == fs) & (fp == ft)
                 m = material[fp]
                 # without branches: which of it holds changes from pixel to pixel
@@ -656,7 +772,8 @@ def paint(
                     )
                 if whole and m == SKIN:  # most of a face
                     _put(skin, skins, Q_SX, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1)
-                    skin_hits[skins], skin_place[skins] = fp, at
+                    skin_hits[skins] = fp
+                    skin_place[skins] = at
                     skins += 1
                     if skins == QUEUE:
                         _put_skin(
@@ -676,16 +793,27 @@ def paint(
                         )
                         skins = 0
                     continue
-            tops[0], tops[1], tops[2], tops[3] = p, q, s, t
-            unders[0], unders[1], unders[2], unders[3] = bp, bq, bs, bt
+            tops[0] = p
+            tops[1] = q
+            tops[2] = s
+            tops[3] = t
+            unders[0] = bp
+            unders[1] = bq
+            unders[2] = bs
+            unders[3] = bt
             done = 0
             for k in range(1 if whole else 4):
                 if done >> k & 1:
                     continue
-                top, under = tops[k], unders[k]
-                count, sx, sy = 4, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF
+                top = tops[k]
+                under = unders[k]
+                count = 4
+                sx = np.float32(2 * x) + _HALF
+                sy = np.float32(2 * y) + _HALF
                 if not whole:  # samples of the same surface share one shading, at the first of them
-                    count, sx, sy = 1, np.float32(2 * x + k % 2), np.float32(2 * y + k // 2)
+                    count = 1
+                    sx = np.float32(2 * x + k % 2)
+                    sy = np.float32(2 * y + k // 2)
                     for n in range(k + 1, 4):
                         if _alike(top, tops[n], under, unders[n], material, attr, faces):
                             done |= 1 << n
@@ -701,7 +829,8 @@ def paint(
                     m = material[f]
                     if m == SKIN:
                         _put(skin, skins, Q_SX, sx, sy, left)
-                        skin_hits[skins], skin_place[skins] = f, at
+                        skin_hits[skins] = f
+                        skin_place[skins] = at
                         skins += 1
                         if skins == QUEUE:
                             _put_skin(
@@ -724,7 +853,8 @@ def paint(
                         break
                     if m in (CABLE, HAIR):
                         _put(thread, threads_, Q_SX, sx, sy, left)
-                        thread_hits[threads_], thread_place[threads_] = f, at
+                        thread_hits[threads_] = f
+                        thread_place[threads_] = at
                         threads_ += 1
                         if threads_ == QUEUE:
                             _put_threads(
@@ -746,20 +876,26 @@ def paint(
                             threads_ = 0
                         left = _0
                         break
-                    a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-                    ax, ay, bx, by, cx, cy = (
-                        v[a, 0] - sx,
-                        v[a, 1] - sy,
-                        v[b, 0] - sx,
-                        v[b, 1] - sy,
-                        v[c, 0] - sx,
-                        v[c, 1] - sy,
-                    )
-                    wa, wb, wc = bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay
+                    a = faces[f, 0]
+                    b = faces[f, 1]
+                    c = faces[f, 2]
+                    ax = v[a, 0] - sx
+                    ay = v[a, 1] - sy
+                    bx = v[b, 0] - sx
+                    by = v[b, 1] - sy
+                    cx = v[c, 0] - sx
+                    cy = v[c, 1] - sy
+                    wa = bx * cy - cx * by
+                    wb = cx * ay - ax * cy
+                    wc = ax * by - bx * ay
                     turned = _1 if wa + wb + wc > _0 else -_1
-                    wa, wb, wc = max(wa * turned, _0), max(wb * turned, _0), max(wc * turned, _0)
+                    wa = max(wa * turned, _0)
+                    wb = max(wb * turned, _0)
+                    wc = max(wc * turned, _0)
                     norm = _1 / max(wa + wb + wc, _LEAST)
-                    wa, wb, wc = wa * norm, wb * norm, wc * norm
+                    wa = wa * norm
+                    wb = wb * norm
+                    wc = wc * norm
                     l0 = wa * attr[a, 9] + wb * attr[b, 9] + wc * attr[c, 9]
                     l1 = wa * attr[a, 10] + wb * attr[b, 10] + wc * attr[c, 10]
                     open_ = wa * attr[a, 5] + wb * attr[b, 5] + wc * attr[c, 5]
@@ -790,8 +926,12 @@ def paint(
                         ny = wa * attr[a, 1] + wb * attr[b, 1] + wc * attr[c, 1]
                         nz = wa * attr[a, 2] + wb * attr[b, 2] + wc * attr[c, 2]
                         l2 = wa * attr[a, 11] + wb * attr[b, 11] + wc * attr[c, 11]
-                        flesh, tilt_x, tilt_y = 0.0, 0.0, 0.0
-                        wrap_r, wrap_g, wrap_b = 0.15, 0.15, 0.15
+                        flesh = 0.0
+                        tilt_x = 0.0
+                        tilt_y = 0.0
+                        wrap_r = 0.15
+                        wrap_g = 0.15
+                        wrap_b = 0.15
                         if m == EYE:
                             length = np.sqrt(l0 * l0 + l1 * l1 + l2 * l2) + 1e-9
                             off = (
@@ -799,15 +939,14 @@ def paint(
                             )  # sine of the angle to the axis of the eye
                             if l2 < 0.0:
                                 off = 1.0
-                            rim, hole = 0.475, appearance[L_PUPIL]
+                            rim = 0.475
+                            hole = appearance[L_PUPIL]
                             turn = np.arctan2(l1, l0)
                             vein = value_noise(turn * 9.0 + off * 6.0, off * 14.0, seed + 7)
                             red = 0.16 * _step(0.50, 0.85, off) + 0.14 * max(vein - 0.55, 0.0)
-                            r, g, bl = (
-                                appearance[L_SCLERA] * (1.0 - 0.6 * red),
-                                appearance[L_SCLERA + 1] * (1.0 - red * 1.5),
-                                appearance[L_SCLERA + 2] * (1.0 - red * 1.6),
-                            )
+                            r = appearance[L_SCLERA] * (1.0 - 0.6 * red)
+                            g = appearance[L_SCLERA + 1] * (1.0 - red * 1.5)
+                            bl = appearance[L_SCLERA + 2] * (1.0 - red * 1.6)
                             if off < rim + 0.05:
                                 share = min(off / rim, 1.0)
                                 fibre = (
@@ -817,41 +956,45 @@ def paint(
                                 )
                                 ring = 1.0 - 0.75 * _step(0.78, 1.0, share)  # the dark limbus
                                 inner = 1.0 + 0.5 * (1.0 - _step(hole / rim, hole / rim + 0.35, share))
-                                ir, ig, ib = (
-                                    appearance[L_IRIS] * fibre * ring * inner,
-                                    appearance[L_IRIS + 1] * fibre * ring,
-                                    appearance[L_IRIS + 2] * fibre * ring,
-                                )
+                                ir = appearance[L_IRIS] * fibre * ring * inner
+                                ig = appearance[L_IRIS + 1] * fibre * ring
+                                ib = appearance[L_IRIS + 2] * fibre * ring
                                 edge = _step(rim - 0.03, rim + 0.05, off)
-                                r, g, bl = ir + (r - ir) * edge, ig + (g - ig) * edge, ib + (bl - ib) * edge
+                                r = ir + (r - ir) * edge
+                                g = ig + (g - ig) * edge
+                                bl = ib + (bl - ib) * edge
                                 dark = 1.0 - _step(hole - 0.025, hole + 0.025, off)
-                                r, g, bl = (
-                                    r * (1.0 - dark) + 0.004 * dark,
-                                    g * (1.0 - dark) + 0.004 * dark,
-                                    bl * (1.0 - dark) + 0.004 * dark,
-                                )
+                                r = r * (1.0 - dark) + 0.004 * dark
+                                g = g * (1.0 - dark) + 0.004 * dark
+                                bl = bl * (1.0 - dark) + 0.004 * dark
                             # lids and lashes shade the upper part of the ball
                             high = (
                                 nx * appearance[L_UP] + ny * appearance[L_UP + 1] + nz * appearance[L_UP + 2]
                             ) / (np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
-                            vx, vy = -(sx * ray[0] + ray[1]), -(sy * ray[2] + ray[3])
+                            vx = -(sx * ray[0] + ray[1])
+                            vy = -(sy * ray[2] + ray[3])
                             if nx * vx + ny * vy - nz < 0.0:
                                 high = -high
                             open_ = (0.15 + 0.75 * open_) * (1.0 - 0.70 * _step(-0.15, 0.45, high))
-                            gloss, sharp = appearance[L_WET], 900.0
-                            wrap_r, wrap_g, wrap_b = 0.35, 0.25, 0.25
+                            gloss = appearance[L_WET]
+                            sharp = 900.0
+                            wrap_r = 0.35
+                            wrap_g = 0.25
+                            wrap_b = 0.25
                         elif m != PAD:
-                            r, g, bl = l0, l1, l2
+                            r = l0
+                            g = l1
+                            bl = l2
                             if m == TEETH:
-                                r, g, bl = (
-                                    r * appearance[L_TEETH],
-                                    g * appearance[L_TEETH + 1],
-                                    bl * appearance[L_TEETH + 2],
-                                )
-                                gloss, sharp = 0.10, 90.0
+                                r = r * appearance[L_TEETH]
+                                g = g * appearance[L_TEETH + 1]
+                                bl = bl * appearance[L_TEETH + 2]
+                                gloss = 0.10
+                                sharp = 90.0
                                 open_ = 0.30 + 0.70 * open_
                             else:
-                                gloss, sharp = 0.14, 60.0
+                                gloss = 0.14
+                                sharp = 60.0
                                 flesh = 1.0
                                 open_ = open_ * open_
                         else:
@@ -863,44 +1006,49 @@ def paint(
                             crinkle = value_noise(l0 * 3.0 + k, l1 * 3.0, seed + 11)
                             tone = 0.90 + 0.10 * grain + 0.12 * (crinkle - 0.5)
                             rim = _step(0.80, 1.05, edge)
-                            r, g, bl = styles[k, 0] * tone, styles[k, 1] * tone, styles[k, 2] * tone
+                            r = styles[k, 0] * tone
+                            g = styles[k, 1] * tone
+                            bl = styles[k, 2] * tone
                             # tape lets the skin shine through, most at the rim
                             alpha = np.float32(1.0 - styles[k, 10] * (0.35 + 0.65 * rim))
-                            gloss, sharp = 0.05, 30.0
+                            gloss = 0.05
+                            sharp = 30.0
                             # the electrode under it: a grey disc with a dark ring and a metal snap, and a dot
-                            dx, dy = (l0 - styles[k, 4]) * size, (l1 - styles[k, 5]) * size
+                            dx = (l0 - styles[k, 4]) * size
+                            dy = (l1 - styles[k, 5]) * size
                             d = np.sqrt(dx * dx + dy * dy) / styles[k, 6]
                             if d < 1.35:
                                 ring = _step(1.35, 1.05, d)
-                                r, g, bl = (
-                                    r * (1.0 - 0.45 * ring),
-                                    g * (1.0 - 0.40 * ring),
-                                    bl * (1.0 - 0.30 * ring),
-                                )
+                                r = r * (1.0 - 0.45 * ring)
+                                g = g * (1.0 - 0.40 * ring)
+                                bl = bl * (1.0 - 0.30 * ring)
                                 alpha = max(alpha, np.float32(ring))
                                 if d < 1.0:
                                     tilt = 0.55 * np.sin(d * 3.1416)
-                                    tilt_x, tilt_y = tilt * dx / styles[k, 6], tilt * dy / styles[k, 6]
+                                    tilt_x = tilt * dx / styles[k, 6]
+                                    tilt_y = tilt * dy / styles[k, 6]
                                     metal = 0.30 + 0.32 * _step(0.75, 0.35, d)
-                                    r, g, bl = metal * 0.95, metal * 0.97, metal * 1.05
-                                    gloss, sharp = 0.55, 40.0
-                            ex, ey = (l0 - styles[k, 7]) * size, (l1 - styles[k, 8]) * size
+                                    r = metal * 0.95
+                                    g = metal * 0.97
+                                    bl = metal * 1.05
+                                    gloss = 0.55
+                                    sharp = 40.0
+                            ex = (l0 - styles[k, 7]) * size
+                            ey = (l1 - styles[k, 8]) * size
                             dot = _step(0.0011, 0.0007, np.sqrt(ex * ex + ey * ey)) * styles[k, 9]
-                            r, g, bl = r * (1.0 - 0.9 * dot), g * (1.0 - 0.85 * dot), bl * (1.0 - 0.55 * dot)
+                            r = r * (1.0 - 0.9 * dot)
+                            g = g * (1.0 - 0.85 * dot)
+                            bl = bl * (1.0 - 0.55 * dot)
                         _put(other, others, Q_SX, sx, sy, left * alpha)
                         _put(other, others, Q_NX, nx, ny, nz)
                         _put(other, others, Q_R, r, g, bl)
                         _put(other, others, Q_WRAP_R, wrap_r, wrap_g, wrap_b)
-                        other[Q_OPEN + others], other[Q_FLESH + others], other[Q_GLOSS + others] = (
-                            open_,
-                            flesh,
-                            gloss,
-                        )
-                        other[Q_SHARP + others], other[Q_TILT_X + others], other[Q_TILT_Y + others] = (
-                            sharp,
-                            tilt_x,
-                            tilt_y,
-                        )
+                        other[Q_OPEN + others] = open_
+                        other[Q_FLESH + others] = flesh
+                        other[Q_GLOSS + others] = gloss
+                        other[Q_SHARP + others] = sharp
+                        other[Q_TILT_X + others] = tilt_x
+                        other[Q_TILT_Y + others] = tilt_y
                         other_place[others] = at
                         others += 1
                         if others == QUEUE:
@@ -918,9 +1066,11 @@ def paint(
             over_upper[2 * begin : 2 * stop] = 0
             over_lower[2 * begin : 2 * stop] = 0
             for row in (2 * y, 2 * y + 1):
-                head_spans[row, 0], head_spans[row, 1] = head.shape[1], 0
+                head_spans[row, 0] = head.shape[1]
+                head_spans[row, 1] = 0
                 if covered:
-                    over_spans[row, 0], over_spans[row, 1] = head.shape[1], 0
+                    over_spans[row, 0] = head.shape[1]
+                    over_spans[row, 1] = 0
     if skins:
         _put_skin(
             skin,
@@ -972,7 +1122,8 @@ def _alike(top: int, other: int, under: int, beneath: int, material: Any, attr: 
         return True
     if top == 0 or other == 0:
         return False
-    f, g = LAST - (top & LAST), LAST - (other & LAST)
+    f = LAST - (top & LAST)
+    g = LAST - (other & LAST)
     if material[f] != material[g]:
         return False
     if material[f] >= PAD:
@@ -991,33 +1142,49 @@ def threads(
     (camera coordinates) and attr. style (N,) row of the style table; least: smallest half width as a share of
     depth, so that no thread falls between samples.
     """
-    count, steps = points.shape[0], points.shape[1]
+    count = points.shape[0]
+    steps = points.shape[1]
     for n in range(count):
         along = 0.0
         for s in range(steps):
-            i, j = max(s - 1, 0), min(s + 1, steps - 1)
-            tx, ty, tz = (
-                points[n, j, 0] - points[n, i, 0],
-                points[n, j, 1] - points[n, i, 1],
-                points[n, j, 2] - points[n, i, 2],
-            )
-            x, y, z = points[n, s, 0], points[n, s, 1], points[n, s, 2]
-            sx, sy, sz = ty * z - tz * y, tz * x - tx * z, tx * y - ty * x
+            i = max(s - 1, 0)
+            j = min(s + 1, steps - 1)
+            tx = points[n, j, 0] - points[n, i, 0]
+            ty = points[n, j, 1] - points[n, i, 1]
+            tz = points[n, j, 2] - points[n, i, 2]
+            x = points[n, s, 0]
+            y = points[n, s, 1]
+            z = points[n, s, 2]
+            sx = ty * z - tz * y
+            sy = tz * x - tx * z
+            sz = tx * y - ty * x
             length = np.sqrt(sx * sx + sy * sy + sz * sz)
             if length < 1e-12:
-                sx, sy, sz, length = 1.0, 0.0, 0.0, 1.0
-            sx, sy, sz = sx / length, sy / length, sz / length
+                sx = 1.0
+                sy = 0.0
+                sz = 0.0
+                length = 1.0
+            sx = sx / length
+            sy = sy / length
+            sz = sz / length
             if s > 0:
-                gx, gy, gz = x - points[n, s - 1, 0], y - points[n, s - 1, 1], z - points[n, s - 1, 2]
+                gx = x - points[n, s - 1, 0]
+                gy = y - points[n, s - 1, 1]
+                gz = z - points[n, s - 1, 2]
                 along += np.sqrt(gx * gx + gy * gy + gz * gz)
             half = max(radius[n, s], least * z)
             for side in range(2):
                 k = first + 2 * (n * steps + s) + side
                 sign = 1.0 if side == 1 else -1.0
-                v[k, 0], v[k, 1], v[k, 2] = x + sign * half * sx, y + sign * half * sy, z + sign * half * sz
-                attr[k, 0], attr[k, 1], attr[k, 2] = sx, sy, sz
+                v[k, 0] = x + sign * half * sx
+                v[k, 1] = y + sign * half * sy
+                v[k, 2] = z + sign * half * sz
+                attr[k, 0] = sx
+                attr[k, 1] = sy
+                attr[k, 2] = sz
                 attr[k, 5] = openness
-                attr[k, 9], attr[k, 10] = sign, along
+                attr[k, 9] = sign
+                attr[k, 10] = along
                 attr[k, 13] = style[n]
 
 

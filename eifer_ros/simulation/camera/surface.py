@@ -47,21 +47,37 @@ def cast(origins: Any, directions: Any, v: Any, faces: Any, furthest: bool, hit:
     for n in range(origins.shape[0]):
         best = -1.0 if furthest else 1e9
         hit[n] = -1
-        ox, oy, oz = origins[n, 0], origins[n, 1], origins[n, 2]
-        dx, dy, dz = directions[n, 0], directions[n, 1], directions[n, 2]
+        ox = origins[n, 0]
+        oy = origins[n, 1]
+        oz = origins[n, 2]
+        dx = directions[n, 0]
+        dy = directions[n, 1]
+        dz = directions[n, 2]
         for f in range(faces.shape[0]):
-            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
-            wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
-            px, py, pz = dy * wz - dz * wy, dz * wx - dx * wz, dx * wy - dy * wx
+            a = faces[f, 0]
+            b = faces[f, 1]
+            c = faces[f, 2]
+            ux = v[b, 0] - v[a, 0]
+            uy = v[b, 1] - v[a, 1]
+            uz = v[b, 2] - v[a, 2]
+            wx = v[c, 0] - v[a, 0]
+            wy = v[c, 1] - v[a, 1]
+            wz = v[c, 2] - v[a, 2]
+            px = dy * wz - dz * wy
+            py = dz * wx - dx * wz
+            pz = dx * wy - dy * wx
             det = ux * px + uy * py + uz * pz
             if abs(det) < 1e-14:
                 continue
-            tx, ty, tz = ox - v[a, 0], oy - v[a, 1], oz - v[a, 2]
+            tx = ox - v[a, 0]
+            ty = oy - v[a, 1]
+            tz = oz - v[a, 2]
             p = (tx * px + ty * py + tz * pz) / det
             if p < 0.0 or p > 1.0:
                 continue
-            qx, qy, qz = ty * uz - tz * uy, tz * ux - tx * uz, tx * uy - ty * ux
+            qx = ty * uz - tz * uy
+            qy = tz * ux - tx * uz
+            qz = tx * uy - ty * ux
             q = (dx * qx + dy * qy + dz * qz) / det
             if q < 0.0 or p + q > 1.0:
                 continue
@@ -69,7 +85,9 @@ def cast(origins: Any, directions: Any, v: Any, faces: Any, furthest: bool, hit:
             if s > 1e-6 and ((s > best) if furthest else (s < best)):
                 best = s
                 hit[n] = f
-                weights[n, 0], weights[n, 1], weights[n, 2] = 1.0 - p - q, p, q
+                weights[n, 0] = 1.0 - p - q
+                weights[n, 1] = p
+                weights[n, 2] = q
 
 
 @dataclass(frozen=True)
@@ -198,9 +216,11 @@ def _sky_visibility(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size:
     centre = v.mean(axis=0)
     reach = float(np.linalg.norm(v - centre, axis=1).max()) * 1.02
     golden = np.arange(count) + 0.5
-    polar, turn = np.arccos(1.0 - 2.0 * golden / count), np.pi * (1.0 + 5**0.5) * golden
+    polar = np.arccos(1.0 - 2.0 * golden / count)
+    turn = np.pi * (1.0 + 5**0.5) * golden
     directions = np.column_stack([np.sin(polar) * np.cos(turn), np.cos(polar), np.sin(polar) * np.sin(turn)])
-    lit_share, total = np.zeros(len(v)), np.full(len(v), 1e-6)
+    lit_share = np.zeros(len(v))
+    total = np.full(len(v), 1e-6)
     for towards in directions:
         side = np.cross(towards, [0.3, 0.9, 0.2])
         side /= np.linalg.norm(side)
@@ -214,7 +234,8 @@ def _sky_visibility(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size:
             ]
         )
         _, _, depth = raster.rasterise(px, faces, size, size)
-        x, y = np.round(px[:, 0]).astype(int), np.round(px[:, 1]).astype(int)
+        x = np.round(px[:, 0]).astype(int)
+        y = np.round(px[:, 1]).astype(int)
         # a 3x3 neighbourhood keeps slanting surfaces from shading themselves
         lit = ndimage.maximum_filter(np.where(np.isfinite(depth), depth, 20.0), 3)[y, x] > px[:, 2] - 0.004
         weight = np.maximum(normals @ towards, 0.0)
@@ -283,12 +304,15 @@ def _prepare(head_ref: _Ref) -> Surface:
     skin_faces = np.ascontiguousarray(faces[material == SKIN])
     embedding = head.embedding("landmarks_478")
     marks = embedding.points(template, faces)
-    right, left = marks[[33, 133]].mean(axis=0), marks[[263, 362]].mean(axis=0)
+    right = marks[[33, 133]].mean(axis=0)
+    left = marks[[263, 362]].mean(axis=0)
     skin = np.unique(skin_faces)
-    eye_line, unit = float((right[1] + left[1]) / 2.0), float(np.linalg.norm(left - right))
+    eye_line = float((right[1] + left[1]) / 2.0)
+    unit = float(np.linalg.norm(left - right))
     upper = template[skin][template[skin, 1] > eye_line]
     centre = np.array([0.0, eye_line, float((upper[:, 2].min() + upper[:, 2].max()) / 2.0)])
-    low, high = float(template[skin, 1].min()), float(template[skin, 1].max())
+    low = float(template[skin, 1].min())
+    high = float(template[skin, 1].max())
     uv = np.column_stack(
         [
             0.5 + np.arctan2(template[:, 0], template[:, 2] - centre[2]) / (2.0 * np.pi),
