@@ -419,9 +419,9 @@ def _names(file: ConfigFile, components: Request | Sequence[str], complete: bool
 
 def _check_outputs(parts: Mapping[str, Component]) -> None:
     """Raise InputError where an avatar or a robot would wait for a face that nothing makes."""
-    made = {port.name for component in parts.values() for port in component.outputs}
+    produced = {port.name for component in parts.values() for port in component.outputs}
     for name in graph.HARDWARE_OUTPUTS:
-        if name in parts and not made.intersection(topics.faces()):
+        if name in parts and not produced.intersection(topics.faces()):
             raise InputError(
                 f"{name}: nothing in this graph makes a face to follow; give --camera, or --mapping FILE beside "
                 "--emg"
