@@ -25,7 +25,13 @@ Stamp: TypeAlias = int
 
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
+I32: TypeAlias = npt.NDArray[np.int32]
+I64: TypeAlias = npt.NDArray[np.int64]
 U8: TypeAlias = npt.NDArray[np.uint8]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Indices: TypeAlias = npt.NDArray[np.intp]
+Floats: TypeAlias = npt.NDArray[np.floating]
+Array: TypeAlias = npt.NDArray[Any]
 
 NS = 1_000_000_000
 
@@ -107,9 +113,9 @@ def nanoseconds(value_s: float) -> int:
     return round(value_s * NS)
 
 
-def _array(owner: str, name: str, value: Any, dtype: type, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+def _array(owner: str, name: str, value: Any, dtype: type, shape: tuple[int | None, ...]) -> Array:
     """`value` as a contiguous read-only array of `dtype`; `None` in `shape` allows any length."""
-    array: npt.NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
+    array: Array = np.ascontiguousarray(value, dtype=dtype)
     fits = array.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, array.shape, strict=True)
     )

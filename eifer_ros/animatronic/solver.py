@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..head import bounded
-from ..types import F64
+from ..types import F64, Indices
 from .joint_map import SOURCES, JointMap
 
 
@@ -16,7 +16,7 @@ from .joint_map import SOURCES, JointMap
 class _Group:
     """A coupling, ready to solve for the joints' distance from neutral."""
 
-    joints: npt.NDArray[np.intp]
+    joints: Indices
     gram: F64
     amounts: F64  # (joints, sources): target = wanted @ sources
     lower: F64

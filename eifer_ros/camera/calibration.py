@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from ..errors import ConfigError
-from ..types import F64, U8
+from ..types import F64, U8, Array
 
 
 @dataclass
@@ -26,7 +24,7 @@ class Calibration:
     height: int
     matrix: F64
     distortion: F64
-    _maps: dict[tuple[int, int], tuple[npt.NDArray[Any], npt.NDArray[Any]]] = field(default_factory=dict)
+    _maps: dict[tuple[int, int], tuple[Array, Array]] = field(default_factory=dict)
 
     @staticmethod
     def load(path: str | Path) -> Calibration:

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
 from ..errors import InputError
-from ..types import F64, NS, Marker, MuscleActivity, Stamp
+from ..types import F64, NS, Array, Marker, MuscleActivity, Stamp
 from .filters import profile_named
 from .montage import SCHEMES, Scheme, load_scheme, plain_scheme
 from .protocol import PROTOCOL, REST, Span, movement_named, spans
@@ -97,7 +96,7 @@ class Calibration:
         """Channels without usable contact during the calibration: their activation stays NaN."""
         return tuple(muscle for muscle, p99 in zip(self.muscles, self.p99, strict=True) if np.isnan(p99))
 
-    def activation(self, envelope: npt.ArrayLike) -> npt.NDArray[Any]:
+    def activation(self, envelope: npt.ArrayLike) -> Array:
         """Activation of an envelope.
 
         Parameters

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import topics
 from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import EiferError, InputError
-from ..types import F64, NS, EmgChunk, Item, MuscleActivity, Stamp
+from ..types import F64, NS, EmgChunk, Indices, Item, MuscleActivity, Stamp
 from .calibration import Calibration
 from .filters import LIMIT_V, Envelope, EnvelopeFilter, design, profile_named
 from .montage import Montage, Scheme, build_montage, guess_scheme, load_scheme, plain_scheme
@@ -111,7 +110,7 @@ class EmgProcessing(Component):
         )
         self._refused_before = 0
         self._source: tuple[str, ...] | None = None
-        self._bad: npt.NDArray[np.intp] = np.zeros(0, np.intp)
+        self._bad: Indices = np.zeros(0, np.intp)
         self._recent: tuple[Stamp, str] | None = None
         self._last_end: Stamp = 0
         self._silent = False

@@ -18,11 +18,10 @@ from typing import Any, Literal, NamedTuple
 
 import numba
 import numpy as np
-import numpy.typing as npt
 from scipy import signal
 
 from ..errors import InputError
-from ..types import F64, NS, Stamp
+from ..types import F64, I64, NS, Array, Stamp
 from .montage import Montage
 from .resample import GridSampler
 
@@ -424,7 +423,7 @@ class Envelope(NamedTuple):
         Volts, NaN where a channel is restarting.
     """
 
-    stamps: npt.NDArray[np.int64]
+    stamps: I64
     values: F64
 
 
@@ -493,7 +492,7 @@ class EnvelopeFilter:
         self._position[0] = 0
         self.sampler.restart()
 
-    def filtered(self, samples: npt.NDArray[Any]) -> F64:
+    def filtered(self, samples: Array) -> F64:
         """Envelope at the sampling rate, before the output grid and the logarithm.
 
         Parameters
@@ -537,7 +536,7 @@ class EnvelopeFilter:
         )
         return out
 
-    def push(self, samples: npt.NDArray[Any], stamp: Stamp, lost: int = 0) -> Envelope:
+    def push(self, samples: Array, stamp: Stamp, lost: int = 0) -> Envelope:
         """Take samples and give the output instants that became known.
 
         A loss, or a stamp more than `jump_s` off the expected one, restarts everything: no instant inside a
@@ -573,7 +572,7 @@ class EnvelopeFilter:
 
 
 def eifer_mmm_envelope(
-    samples: npt.NDArray[Any],
+    samples: Array,
     rate_hz: float,
     stamp: Stamp = 0,
     *,

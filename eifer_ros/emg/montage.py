@@ -22,7 +22,7 @@ from scipy.interpolate import RBFInterpolator
 from .. import resources
 from ..errors import InputError, ModelError, did_you_mean
 from ..head.model import HeadModel
-from ..types import F64, EmgChannelInfo, Stamp
+from ..types import F64, Array, Bools, EmgChannelInfo, Indices, Stamp
 
 CONTACT_OFFSET_M = 0.005
 """Distance of each contact of a bipolar pair from the named site, along the fibre."""
@@ -440,9 +440,9 @@ class Montage:
     bad: tuple[str, ...]
 
     # derived once, because the streaming path asks for them for every chunk
-    _selection: npt.NDArray[np.intp] | None = field(init=False, repr=False, compare=False)
-    _bad: npt.NDArray[np.intp] = field(init=False, repr=False, compare=False)
-    _reference: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    _selection: Indices | None = field(init=False, repr=False, compare=False)
+    _bad: Indices = field(init=False, repr=False, compare=False)
+    _reference: Bools = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         picks = (self.matrix != 0).sum(axis=1) == 1
@@ -451,7 +451,7 @@ class Montage:
         object.__setattr__(self, "_bad", np.flatnonzero([name in self.bad for name in self.channels]))
         object.__setattr__(self, "_reference", (self.matrix < 0).any(axis=0))
 
-    def apply(self, samples: npt.NDArray[Any]) -> F64:
+    def apply(self, samples: Array) -> F64:
         """Samples of the amplifier's channels to those of the scheme.
 
         A sample that is not finite makes only the channels NaN that sit on that contact.
@@ -679,7 +679,7 @@ def _bad_channels(
     return unusable
 
 
-def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any] | None = None) -> F64:
+def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: Array | None = None) -> F64:
     """Scheme positions on the head.
 
     A thin-plate spline through the built-in electrode sites the head model carries, as `electromyogram`
@@ -705,7 +705,7 @@ def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any
         The head carries no electrode sites.
     """
     flat: list[F64] = []
-    places: list[npt.NDArray[Any]] = []
+    places: list[Array] = []
     surface = head.template if vertices is None else vertices
     for scheme in SCHEMES.values():
         embedding = head.embeddings.get(f"electrodes_{scheme.name}")
@@ -726,7 +726,7 @@ def on_head(positions: npt.ArrayLike, head: HeadModel, vertices: npt.NDArray[Any
 def contact_points(
     scheme: Scheme,
     head: HeadModel,
-    vertices: npt.NDArray[Any] | None = None,
+    vertices: Array | None = None,
     offset_m: float = CONTACT_OFFSET_M,
 ) -> F64:
     """Both contacts of each channel, over the skin along the fibre.

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from ..errors import InputError
-from ..types import F32, F64, NS, Stamp
+from ..types import F32, F64, NS, Array, Stamp
 from .filters import LIMIT_V
 
 REASONS: tuple[str, ...] = ("rail", "flat", "mains", "motion", "gap")
@@ -166,9 +165,7 @@ class ContactMonitor:
         self._lost = 0
         self.last = None
 
-    def push(
-        self, raw: npt.NDArray[Any], mixed: npt.NDArray[Any], end: Stamp, lost: int = 0
-    ) -> list[Contact]:
+    def push(self, raw: Array, mixed: Array, end: Stamp, lost: int = 0) -> list[Contact]:
         """Take samples and give the judgements that became due, one per second of samples.
 
         Parameters

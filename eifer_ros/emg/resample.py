@@ -11,10 +11,9 @@ from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InputError
-from ..types import F64, NS, Stamp
+from ..types import F64, I64, NS, Stamp
 
 _SAME_CLOCK_NS = 2.0
 """A chunk whose stamp is this near to the prediction continues the old time base: stamps are rounded to a
@@ -79,7 +78,7 @@ class GridSampler:
         """Stamp, ns, at which the next chunk should begin; None before the first."""
         return self._anchor + self._count / self.rate_hz * NS if self._started else None
 
-    def push(self, values: npt.NDArray[np.float64], stamp: Stamp) -> tuple[npt.NDArray[np.int64], F64]:
+    def push(self, values: F64, stamp: Stamp) -> tuple[I64, F64]:
         """Take (N, C) values whose first row was taken at `stamp`; return (K,) stamps and (K, C) values.
 
         A chunk that starts a little late or early (clock correction) shifts the time base from there on.

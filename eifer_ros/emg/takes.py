@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from ..types import F64, MuscleActivity, Stamp
+from ..types import F32, F64, MuscleActivity, Stamp
 from .filters import MICROVOLT, profile_named
 from .montage import Scheme
 from .protocol import REST, Movement, expected_channels
@@ -34,8 +33,8 @@ class TakeStore:
     """Items of a session as arrays, in stamp order."""
 
     stamps: list[Stamp] = field(default_factory=list)
-    envelopes: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    qualities: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    envelopes: list[F32] = field(default_factory=list)
+    qualities: list[F32] = field(default_factory=list)
 
     def add(self, item: MuscleActivity) -> None:
         if self.stamps and item.stamp <= self.stamps[-1]:

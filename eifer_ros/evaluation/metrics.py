@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
 from ..head.model import HeadModel
-from ..types import F64
+from ..types import F64, Floats
 
 
 def displacement_basis(head: HeadModel, region: str = "face") -> F64:
@@ -15,7 +14,7 @@ def displacement_basis(head: HeadModel, region: str = "face") -> F64:
     return head.expression_basis[head.regions[region]].astype(np.float64)
 
 
-def vertex_error_mm(basis: F64, estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
+def vertex_error_mm(basis: F64, estimate: Floats, truth: Floats) -> F64:
     """(T,) mean distance in mm between the vertices of two expressions (T, E) on the same head; `basis` from
     `displacement_basis`.
 
@@ -27,7 +26,7 @@ def vertex_error_mm(basis: F64, estimate: npt.NDArray[np.floating], truth: npt.N
     return np.asarray(1e3 * distance.mean(axis=1))
 
 
-def rigid_vertex_error_mm(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> float:
+def rigid_vertex_error_mm(estimate: Floats, truth: Floats) -> float:
     """Mean distance in mm between two (N, 3) vertex sets after the best rigid alignment (Kabsch); shape and
     expression enter.
     """
@@ -40,7 +39,7 @@ def rigid_vertex_error_mm(estimate: npt.NDArray[np.floating], truth: npt.NDArray
     return float(1e3 * np.linalg.norm(ca @ turn - cb, axis=1).mean())
 
 
-def smape(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
+def smape(estimate: Floats, truth: Floats) -> F64:
     """(K,) symmetric mean absolute percentage error of (T, K): mean of 200 |e - t| / (|e| + |t|), in per
     cent.
     """
@@ -51,7 +50,7 @@ def smape(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -
     return np.asarray(share.mean(axis=0))
 
 
-def spearman(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
+def spearman(estimate: Floats, truth: Floats) -> F64:
     """(K,) rank correlation of (T, K); NaN where a column does not move."""
     e = rankdata(estimate, axis=0)
     t = rankdata(truth, axis=0)

@@ -14,26 +14,25 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
 from ..errors import InputError, ModelError
 from ..inference.network import open_network
-from ..types import F64, U8
+from ..types import F64, U8, Floats
 
 
-def mse(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
+def mse(estimate: Floats, truth: Floats) -> F64:
     """(K,) mean squared error of (T, K), in the square of the unit given."""
     difference = np.asarray(estimate, np.float64) - np.asarray(truth, np.float64)
     return np.asarray((difference**2).mean(axis=0))
 
 
-def rms(estimate: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> F64:
+def rms(estimate: Floats, truth: Floats) -> F64:
     """(K,) root of `mse`, in the unit given."""
     return np.sqrt(mse(estimate, truth))
 
 
-def frechet_distance(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
+def frechet_distance(first: Floats, second: Floats) -> float:
     """Fréchet distance of two feature sets (N, D), (M, D): |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2).
 
     Needs N, M > 1.
@@ -88,7 +87,7 @@ class PictureNetwork:
         return np.stack(rows) if rows else np.zeros((0, 0))
 
 
-def agreement(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
+def agreement(first: Floats, second: Floats) -> float:
     """Share of rows of class scores (N, K) for which both name the same class."""
     if first.shape != second.shape or not len(first):
         raise InputError(

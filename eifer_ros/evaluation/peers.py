@@ -11,13 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InputError, did_you_mean
 from ..mapping.features import FeatureSpec, lag_steps, lagged
 from ..mapping.fit import FitSettings, fit_linear
 from ..training.trainers import network_trainer
-from ..types import F32
+from ..types import F32, Bools, Indices
 from .problems import Problem
 
 MODELS = ("rest", "ridge", "rff", "mlp_frame", "mlp", "tcn", "tcn_centred")
@@ -34,7 +33,7 @@ class Prediction:
     late_s: how long after the instant an output is known.
     """
 
-    rows: npt.NDArray[np.intp]
+    rows: Indices
     truth: F32
     estimate: F32
     late_s: float
@@ -44,8 +43,8 @@ def predict(
     model: str,
     direction: str,
     problem: Problem,
-    train_rows: npt.NDArray[np.bool_],
-    test_rows: npt.NDArray[np.bool_],
+    train_rows: Bools,
+    test_rows: Bools,
     seed: int = 0,
 ) -> Prediction:
     """Learn from `train_rows`, predict `test_rows`.
@@ -101,7 +100,7 @@ def predict(
     return Prediction(rows, targets[rows], np.asarray(estimate, np.float32), ahead * period)
 
 
-def _ahead(features: F32, steps: int, segment: npt.NDArray[np.intp]) -> F32:
+def _ahead(features: F32, steps: int, segment: Indices) -> F32:
     """Each row's features as they are `steps` rows later; NaN across gaps."""
     if steps == 0:
         return features

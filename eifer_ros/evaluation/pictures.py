@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..reconstruction.landmarks.attention_mesh import FaceLandmarker
 from ..reconstruction.landmarks.detector import FaceDetector
 from ..reconstruction.landmarks.tracker import FaceTracker
-from ..types import F64, U8
+from ..types import F64, U8, Bools
 
 PEAK = 255.0
 SAME_DB = 99.0
@@ -27,7 +27,7 @@ WINDOW = 11
 DEVIATION = 1.5
 K1 = 0.01
 K2 = 0.03
-Mask = npt.NDArray[np.bool_]
+Mask = Bools
 
 
 def psnr_db(estimate: U8, truth: U8, mask: Mask | None = None) -> float:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ..emg.montage import FRIDLUND
 from ..errors import InputError
@@ -16,7 +15,7 @@ from ..mapping.lag import estimate, without_drift
 from ..mapping.series import Series
 from ..recording.imports import mmm
 from ..recording.imports.parameters import METHODS
-from ..types import F32, F64
+from ..types import F32, F64, Indices
 from .metrics import displacement_basis
 
 
@@ -32,7 +31,7 @@ class Problem:
     space: str
     period_s: float
     times: F64
-    segment: npt.NDArray[np.intp]
+    segment: Indices
     muscles: F32
     envelope: F32
     face: F32

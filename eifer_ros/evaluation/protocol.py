@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 from pydantic import Field, model_validator
 
 from ..config import Config, build, parameter
 from ..errors import ConfigError, InputError
 from ..simulation.seeds import HELD_OUT_FROM
+from ..types import F64, Bools
 
-Rows = npt.NDArray[np.bool_]
+Rows = Bools
 PARTICIPANTS = tuple(range(HELD_OUT_FROM, HELD_OUT_FROM + 12))
 """Simulated people that area face judges by default."""
 
@@ -72,7 +72,7 @@ class Split(Config):
     test: list[tuple[float, float]] = parameter([], "judged intervals, s after the start")
     gap_s: float = parameter(1.0, "left out around judged rows", unit="s", ge=0, le=60)
 
-    def rows(self, times: npt.NDArray[np.float64]) -> tuple[Rows, Rows]:
+    def rows(self, times: F64) -> tuple[Rows, Rows]:
         """(T,) which rows are learnt from, (T,) which are judged.
 
         Raises InputError where one of them is empty.

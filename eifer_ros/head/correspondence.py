@@ -9,15 +9,12 @@ surface that faces the same way: without the direction, an upper lip would find 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from ..types import F64
+from ..types import F64, I64, Array
 
-I64 = npt.NDArray[np.int64]
 NORMAL_M = 0.02
 """How many metres apart two opposite directions (a difference of 2 in the normal) count as, halved."""
 
@@ -135,11 +132,11 @@ class Similarity:
     rotation: F64
     shift: F64
 
-    def __call__(self, points: npt.NDArray[Any]) -> F64:
+    def __call__(self, points: Array) -> F64:
         """(N, 3) points, transformed."""
         return np.asarray(self.scale * points @ self.rotation.T + self.shift)
 
-    def directions(self, vectors: npt.NDArray[Any]) -> F64:
+    def directions(self, vectors: Array) -> F64:
         """Displacements (..., 3): turned and scaled, not shifted."""
         return np.asarray(self.scale * vectors @ self.rotation.T)
 

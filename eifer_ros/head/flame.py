@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import ModelError
-from ..types import ARKIT_52, F32, F64
+from ..types import ARKIT_52, F32, F64, I64, U8, Indices
 from . import correspondence
 from .correspondence import Surface
 from .flame_pickle import dense, read_pickle
@@ -155,7 +154,7 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
     basis = arrays["shapedirs"]
     joint_basis = np.einsum("jv,vdc->jdc", regressor, basis)
 
-    def f32(value: npt.NDArray[np.float64]) -> F32:
+    def f32(value: F64) -> F32:
         return np.ascontiguousarray(value, np.float32)
 
     return HeadModel(
@@ -182,7 +181,7 @@ def read_flame(path: Path, head_id: str, licence: str) -> HeadModel:
     )
 
 
-def _parts(weights: F64) -> npt.NDArray[np.uint8]:
+def _parts(weights: F64) -> U8:
     """Eyeballs are what turns with an eye joint and nothing else."""
     parts = np.zeros(len(weights), np.uint8)
     for part, joint in ((1, JOINT_NAMES.index("eye_left")), (2, JOINT_NAMES.index("eye_right"))):
@@ -311,7 +310,7 @@ def _indices(head: HeadModel, names: tuple[str, ...]) -> list[int]:
     return [i for i, name in enumerate(head.part_names) if name in names]
 
 
-def _faces_of(head: HeadModel, vertices: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+def _faces_of(head: HeadModel, vertices: Indices) -> I64:
     """The triangles whose corners all belong to `vertices`."""
     return np.asarray(head.faces[np.isin(head.faces, vertices).all(axis=1)], np.int64)
 

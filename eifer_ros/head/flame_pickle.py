@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import ModelError
-from ..types import F64
+from ..types import F64, Array
 
 _NUMPY_CORES = (
     "numpy.core.multiarray",
@@ -68,7 +67,7 @@ def _stand_in(module: str, name: str) -> type[StandIn]:
     return type(name, (StandIn,), {"path": f"{module}.{name}"})
 
 
-def _make_array(kind: object, shape: Any = (0,), code: object = b"b") -> npt.NDArray[Any]:
+def _make_array(kind: object, shape: Any = (0,), code: object = b"b") -> Array:
     """`numpy.core.multiarray._reconstruct`: an empty array that the state fills."""
     if kind is not np.ndarray:
         raise pickle.UnpicklingError("an array of a class that is not numpy.ndarray")

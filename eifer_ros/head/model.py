@@ -25,9 +25,7 @@ import numpy.typing as npt
 
 from .. import resources
 from ..errors import ModelError
-from ..types import F32, F64, FaceState, HeadModelInfo, Stamp
-
-I32 = npt.NDArray[np.int32]
+from ..types import F32, F64, I32, U8, Array, FaceState, HeadModelInfo, Indices, Stamp
 
 FORMAT = 1
 _STILL = np.eye(3)
@@ -53,7 +51,7 @@ class Embedding:
     triangles: I32
     weights: F32
 
-    def points(self, vertices: npt.NDArray[Any], faces: I32) -> npt.NDArray[Any]:
+    def points(self, vertices: Array, faces: I32) -> Array:
         """(L, 3) positions on `vertices` (V, 3).
 
         Parameters
@@ -159,7 +157,7 @@ class HeadModel:
     joint_expression_basis: F32
     skin_weights: F32
     regions: Mapping[str, I32]
-    parts: npt.NDArray[np.uint8]
+    parts: U8
     part_names: tuple[str, ...]
     embeddings: Mapping[str, Embedding]
     licence: str
@@ -441,7 +439,7 @@ class HeadModel:
         return out
 
     @functools.cached_property
-    def _touched(self) -> list[tuple[npt.NDArray[np.intp], F32]]:
+    def _touched(self) -> list[tuple[Indices, F32]]:
         """For each joint, the vertices that it moves and their weights as a column."""
         columns = [np.flatnonzero(weights) for weights in self.skin_weights.T]
         return [
@@ -449,7 +447,7 @@ class HeadModel:
             for j, column in enumerate(columns)
         ]
 
-    def points(self, vertices: npt.NDArray[Any], which: str = "landmarks_478") -> npt.NDArray[Any]:
+    def points(self, vertices: Array, which: str = "landmarks_478") -> Array:
         """Named surface points on posed vertices.
 
         Parameters
@@ -495,7 +493,7 @@ class HeadModel:
             available = ", ".join(self.embeddings) or "none"
             raise ModelError(f"head model '{self.id}' has no '{which}'; it has {available}") from None
 
-    def part(self, name: str) -> npt.NDArray[np.intp]:
+    def part(self, name: str) -> Indices:
         """Indices of the vertices of part `name`.
 
         Parameters

@@ -7,13 +7,11 @@ undistort pictures first.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..types import F64
+from ..types import F64, Array
 
 FACING = np.diag([1.0, -1.0, -1.0])
 """Rotation from model axes (x to the subject's left, y up, z out of the face) to the axes of a camera that
@@ -80,7 +78,7 @@ def facing_pose(
     return pose
 
 
-def to_camera(points: npt.ArrayLike, head_pose: npt.ArrayLike) -> npt.NDArray[Any]:
+def to_camera(points: npt.ArrayLike, head_pose: npt.ArrayLike) -> Array:
     """(N, 3) points in model coordinates to camera coordinates, in the float type of `points`."""
     source = np.asarray(points)
     dtype = source.dtype if source.dtype in (np.float32, np.float64) else np.float64
@@ -88,7 +86,7 @@ def to_camera(points: npt.ArrayLike, head_pose: npt.ArrayLike) -> npt.NDArray[An
     return np.asarray(source.astype(dtype, copy=False) @ pose[:3, :3].T + pose[:3, 3])
 
 
-def project(points: npt.ArrayLike, head_pose: npt.ArrayLike, K: npt.ArrayLike) -> npt.NDArray[Any]:
+def project(points: npt.ArrayLike, head_pose: npt.ArrayLike, K: npt.ArrayLike) -> Array:
     """(N, 3) model points to (N, 3) [u px, v px, depth m], in the float type of `points`.
 
     A point at or behind the camera has u and v NaN.

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import resources
 from ..errors import InputError, MissingExtra, ModelError
+from ..types import Array
 
 Backend = Literal["onnxruntime", "openvino"]
 
@@ -37,7 +37,7 @@ class Network(Protocol):
     outputs: Sizes
     about: Mapping[str, Any]
 
-    def run(self, names: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run(self, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         """Outputs in the order of `names`."""
         ...
 
@@ -141,7 +141,7 @@ class _Onnx:
         self.outputs: Sizes = {one.name: tuple(one.shape) for one in self._session.get_outputs()}
         self.about = _about(name, self._session.get_modelmeta().custom_metadata_map.get("eifer", ""))
 
-    def run(self, names: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run(self, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         return [np.asarray(value) for value in self._session.run(list(names), dict(feed))]
 
 
@@ -167,7 +167,7 @@ class _Openvino:
         except Exception as error:  # openvino raises RuntimeError and its own kinds
             raise ModelError(f"{path}: OpenVINO cannot run it ({str(error).splitlines()[0]})") from None
 
-    def run(self, names: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run(self, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         tensors = self._compiled(dict(feed))
         return [np.array(tensors[name]) for name in names]
 

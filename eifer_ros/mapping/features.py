@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..types import F32, F64
+from ..types import F32, F64, Floats, Indices
 from .series import Series
 
 
@@ -23,7 +23,7 @@ def lag_steps(longest_s: float, count: int, period_s: float) -> tuple[int, ...]:
     return tuple(sorted({round(lag / period_s) for lag in np.linspace(0.0, longest_s, count)}))
 
 
-def lagged(values: npt.NDArray[np.floating], steps: tuple[int, ...], segment: npt.NDArray[np.intp]) -> F32:
+def lagged(values: Floats, steps: tuple[int, ...], segment: Indices) -> F32:
     """(T, len(steps) M) of `values` (T, M): each row holds the values `steps` rows earlier.
 
     NaN where a gap lies between.
@@ -108,8 +108,8 @@ class FeatureSpec:
 
 
 def training_pairs(
-    series: Series, spec: FeatureSpec, inputs: npt.NDArray[np.floating], targets: npt.NDArray[np.floating]
-) -> tuple[F32, F32, npt.NDArray[np.intp]]:
+    series: Series, spec: FeatureSpec, inputs: Floats, targets: Floats
+) -> tuple[F32, F32, Indices]:
     """(features, targets, rows): rows of the series whose whole context and target are known; targets `ahead`
     steps later.
     """

@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InputError, did_you_mean
-from ..types import F32, F64
+from ..types import F32, F64, Bools, Indices
 from .features import FeatureSpec, Trust, lag_steps, training_pairs
 from .lag import estimate, without_drift
 from .mapping import Direction, Mapping, bounds
@@ -89,7 +88,7 @@ class HeldOutPrediction:
         What was predicted.
     """
 
-    rows: npt.NDArray[np.intp]
+    rows: Indices
     truth: F32
     predicted: F32
 
@@ -305,7 +304,7 @@ def fit(
     return mapping, {"emg2exp": held_out_there, "exp2emg": held_out_back}
 
 
-def learnable(series: Series) -> npt.NDArray[np.bool_]:
+def learnable(series: Series) -> Bools:
     """Which face values move and are a muscle's doing.
 
     Parameters
@@ -461,7 +460,7 @@ def envelope_scale(activation: F32, envelope: F32) -> F32:
     return out
 
 
-def _require_duration(rows: npt.NDArray[np.intp], series: Series) -> None:
+def _require_duration(rows: Indices, series: Series) -> None:
     if len(rows) * series.period_s < 10.0:
         covered_s = len(rows) * series.period_s
         raise InputError(

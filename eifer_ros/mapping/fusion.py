@@ -14,9 +14,8 @@ import bisect
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ..types import F64, NS, Stamp
+from ..types import F64, NS, Floats, Stamp
 
 VALUE = 0
 VELOCITY = 1
@@ -42,9 +41,9 @@ class FusionSettings:
         Over what time it wanders.
     """
 
-    acceleration: npt.NDArray[np.floating] | float = 8.0
+    acceleration: Floats | float = 8.0
     damping_s: float = 0.25
-    bias_std: npt.NDArray[np.floating] | float = 0.1
+    bias_std: Floats | float = 0.1
     bias_s: float = 3.0
 
 
@@ -96,8 +95,8 @@ class Fusion:
         self,
         count: int,
         settings: FusionSettings | None = None,
-        lower: npt.NDArray[np.floating] | float = 0.0,
-        upper: npt.NDArray[np.floating] | float = 1.0,
+        lower: Floats | float = 0.0,
+        upper: Floats | float = 1.0,
     ) -> None:
         self.settings = settings or FusionSettings()
         self.count = count

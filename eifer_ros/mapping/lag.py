@@ -21,12 +21,11 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import fft, signal
 from scipy.ndimage import uniform_filter1d
 
 from ..errors import InputError
-from ..types import F32, F64
+from ..types import F32, F64, Floats
 from .series import Series, interpolate
 
 SEARCH_S = (-0.2, 0.4)
@@ -206,7 +205,7 @@ def _votes(muscle: F64, face: F64, start: int, stop: int, period_s: float) -> tu
     return (steps[best] + np.clip(shift, -0.5, 0.5)) * period_s, weight
 
 
-def weighted_median(values: npt.NDArray[np.floating], weights: npt.NDArray[np.floating]) -> float:
+def weighted_median(values: Floats, weights: Floats) -> float:
     """The value that half of the weight lies below, interpolated.
 
     Parameters

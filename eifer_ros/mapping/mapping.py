@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import ModelError
-from ..types import F32
+from ..types import F32, Array, Bools, Floats
 from .features import FeatureSpec, Trust
 from .lag import Lag
 from .network import Network
@@ -32,7 +31,7 @@ class Regressor(Protocol):
     def noise(self) -> F32:
         """(K,) variance of a prediction in the middle of what was learnt."""
 
-    def predict(self, features: npt.NDArray[np.floating]) -> F32:
+    def predict(self, features: Floats) -> F32:
         """Predict rows.
 
         Parameters
@@ -60,7 +59,7 @@ class Regressor(Protocol):
             (K,) outputs, and the factor >= 1 by which `noise` grows there.
         """
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """For the file.
 
         Returns
@@ -99,7 +98,7 @@ class Direction:
     regressor: Regressor
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    learnt: npt.NDArray[np.bool_]
+    learnt: Bools
     rest: F32
     lower: F32
     upper: F32
@@ -122,7 +121,7 @@ class Direction:
         out[:, self.learnt] = learnt_values
         return np.clip(out, self.lower, self.upper)
 
-    def predict(self, features: npt.NDArray[np.floating]) -> F32:
+    def predict(self, features: Floats) -> F32:
         """Outputs for many rows.
 
         Parameters
@@ -399,7 +398,7 @@ def _from_file(header: MappingType[str, Any], data: MappingType[str, Any]) -> Ma
     )
 
 
-def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
+def linear_of(arrays: MappingType[str, Array]) -> Linear:
     """A `Linear` from what `Linear.arrays` gave.
 
     Parameters
@@ -422,7 +421,7 @@ def linear_of(arrays: MappingType[str, npt.NDArray[Any]]) -> Linear:
     return Linear(basis, f32["weights"], f32["noise"], f32["factor"], curve)
 
 
-def regressor_of(kind: str, arrays: MappingType[str, npt.NDArray[Any]]) -> Regressor:
+def regressor_of(kind: str, arrays: MappingType[str, Array]) -> Regressor:
     """The regressor of `kind` from its arrays.
 
     Parameters

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..inference.network import Network as Graph
 from ..inference.network import open_bytes
-from ..types import F32
+from ..types import F32, Array, Floats
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Network:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_graph", open_bytes(self.onnx, "the network of this mapping"))
 
-    def predict(self, features: npt.NDArray[np.floating]) -> F32:
+    def predict(self, features: Floats) -> F32:
         """(N, K) of (N, F)."""
         return self._run(self._standard(np.atleast_2d(features)))
 
@@ -50,14 +48,14 @@ class Network:
         standard = self._standard(features[None])
         return self._run(standard)[0], max(1.0, float(np.mean(standard**2)) / self.reach)
 
-    def _standard(self, features: npt.NDArray[np.floating]) -> F32:
+    def _standard(self, features: Floats) -> F32:
         return np.asarray((features - self.mean) / self.deviation, np.float32)
 
     def _run(self, standard: F32) -> F32:
         (raw,) = self._graph.run(["targets"], {"features": standard})
         return np.asarray(raw * self.target_deviation + self.target_mean, np.float32)
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Everything that makes up this network, for a file."""
         return {
             "onnx": np.frombuffer(self.onnx, np.uint8),
@@ -70,7 +68,7 @@ class Network:
         }
 
     @staticmethod
-    def of(arrays: Mapping[str, npt.NDArray[Any]]) -> Network:
+    def of(arrays: Mapping[str, Array]) -> Network:
         """From what `arrays` gave.
 
         Raises KeyError where something is missing, ModelError for a graph that cannot be run.

@@ -10,14 +10,12 @@ where the data are scarce.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 from scipy.optimize import isotonic_regression
 
-from ..types import F32, F64
+from ..types import F32, F64, Array, Floats
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Basis:
         """Number of columns of `expand`."""
         return len(self.mean) + 1 + len(self.phases)
 
-    def expand(self, features: npt.NDArray[np.floating]) -> F32:
+    def expand(self, features: Floats) -> F32:
         """(N, size) of (N, F)."""
         standard = ((features - self.mean) / self.deviation).astype(np.float32)
         parts = [standard, np.ones((len(standard), 1), np.float32)]
@@ -128,7 +126,7 @@ class Linear:
     """(size, size) lower triangle L with L L' = A."""
     curve: Curve | None = None
 
-    def predict(self, features: npt.NDArray[np.floating]) -> F32:
+    def predict(self, features: Floats) -> F32:
         """(N, K)."""
         return self._bent(self.basis.expand(np.atleast_2d(features)) @ self.weights)
 
@@ -145,7 +143,7 @@ class Linear:
         spread = linalg.blas.strsv(self.factor.T, z, lower=0, trans=1)
         return self._bent((z @ self.weights)[None])[0], 1.0 + float(spread @ spread)
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Everything that makes up this regression, for a file."""
         basis = self.basis
         bent = (
@@ -179,15 +177,13 @@ class Normal:
         self.square = np.zeros(targets)
         self.count = 0
 
-    def add(
-        self, features: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], chunk: int = 4096
-    ) -> Normal:
+    def add(self, features: Floats, targets: Floats, chunk: int = 4096) -> Normal:
         """Take rows in."""
         for start in range(0, len(features), chunk):
             self.take(self.basis.expand(features[start : start + chunk]), targets[start : start + chunk])
         return self
 
-    def take(self, expanded: F32, targets: npt.NDArray[np.floating]) -> Normal:
+    def take(self, expanded: F32, targets: Floats) -> Normal:
         """Take rows in that are expanded already."""
         y = targets.astype(np.float64)
         self.gram += (expanded.T @ expanded).astype(np.float64)

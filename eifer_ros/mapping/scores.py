@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from ..types import F64
+from ..types import F64, Floats
 
 
-def scores(truth: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> tuple[F64, F64]:
+def scores(truth: Floats, predicted: Floats) -> tuple[F64, F64]:
     """(K,) Pearson r and R2 = 1 - SSE / SST of (T, K); NaN where a column of `truth` does not move."""
     t = truth.astype(np.float64)
     p = predicted.astype(np.float64)

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InputError
-from ..types import F32, F64, NS, FaceState, FaceStatus, MuscleActivity, Stamp
+from ..types import F32, F64, NS, FaceState, FaceStatus, Floats, Indices, MuscleActivity, Stamp
 
 EXTRA_NAMES = ("jaw.x", "jaw.y", "jaw.z", "eyelid.left", "eyelid.right")
 """What a mapping knows of a face beyond the expression coefficients."""
@@ -50,7 +49,7 @@ class Series:
                 )
 
     @property
-    def segment(self) -> npt.NDArray[np.intp]:
+    def segment(self) -> Indices:
         """(T,) number of the gap-free run each instant belongs to; a gap is a step of more than 1.5 periods."""
         steps = np.diff(self.times, prepend=self.times[:1])
         return np.cumsum(steps > 1.5 * self.period_s)
@@ -126,7 +125,7 @@ def assemble(
     )
 
 
-def interpolate(times: F64, values: npt.NDArray[np.floating], at: F64, max_gap_s: float = MAX_GAP_S) -> F32:
+def interpolate(times: F64, values: Floats, at: F64, max_gap_s: float = MAX_GAP_S) -> F32:
     """(len(at), K) `values` (N, K) at increasing times `times`, linear; NaN outside and across gaps wider
     than `max_gap_s`.
     """

@@ -8,11 +8,10 @@ left and right eye area, left and right lip area; sides are the subject's.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from ..emg.montage import FRIDLUND
 from ..errors import InputError
-from ..types import ARKIT_52, EVENT_REGIONS, F64
+from ..types import ARKIT_52, EVENT_REGIONS, F64, Indices
 
 _EYE = ("browDown", "browOuterUp", "cheekSquint", "eyeSquint", "eyeWide")
 _LIPS = (
@@ -70,7 +69,7 @@ _ACTION_REGIONS: dict[str, tuple[str, ...]] = {
 }
 ACTIONS: tuple[str, ...] = tuple(name for name in ARKIT_52 if name in _ACTION_REGIONS)
 """The actions of the picture that are looked at: all of ARKit's but gaze and tongue."""
-ACTION_INDEX: npt.NDArray[np.intp] = np.array([ARKIT_52.index(name) for name in ACTIONS])
+ACTION_INDEX: Indices = np.array([ARKIT_52.index(name) for name in ACTIONS])
 
 MUSCLE_CHANNELS: tuple[str, ...] = FRIDLUND.muscles
 """The muscles that are looked at, in the order of Fridlund & Cacioppo."""
@@ -101,7 +100,7 @@ def muscle_membership() -> F64:
     return membership(regions)
 
 
-def muscle_order(muscles: tuple[str, ...]) -> npt.NDArray[np.intp]:
+def muscle_order(muscles: tuple[str, ...]) -> Indices:
     """(22,) where each of `MUSCLE_CHANNELS` stands in `muscles`, -1 where it is missing.
 
     Raises InputError where all are.

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..head import projection
 from ..head.model import HeadModel
 from ..render import rasteriser as raster
 from ..render import shade
-from ..types import F32, F64, FaceState
+from ..types import F32, F64, I32, U8, FaceState, Indices
 from .flow import SIZE, window
 
 STEP = 4
@@ -38,8 +37,8 @@ class FaceSkin:
     """
 
     head: HeadModel
-    vertices: npt.NDArray[np.intp]
-    triangles: npt.NDArray[np.uint8]
+    vertices: Indices
+    triangles: U8
     modes: F32
 
     @staticmethod
@@ -92,7 +91,7 @@ class KeyView:
     matrix: F64
     pixels: F32
     points: F64
-    corners: npt.NDArray[np.int32]
+    corners: I32
     weights: F32
     centre: F64
     rigid: F64

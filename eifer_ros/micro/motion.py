@@ -12,15 +12,24 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..head import projection
 from ..head.model import HeadModel, rotation_matrix
-from ..types import F32, F64, FaceDisplacement, FaceOrigin, FaceState, FaceStatus, Frame, Stamp, seconds
+from ..types import (
+    F32,
+    F64,
+    Array,
+    FaceDisplacement,
+    FaceOrigin,
+    FaceState,
+    FaceStatus,
+    Frame,
+    Stamp,
+    seconds,
+)
 from .core import Motion, MotionPrior, MotionSolver, load_prior
 from .flow import DenseFlow, normalised, sample_patch
 from .geometry import FaceSkin, KeyView, key_view
@@ -357,7 +366,7 @@ class MicroMotionEstimator:
         return MicroResult(fine, displacement, change, beyond, float(state.confidence * trust))
 
 
-def settled(field: npt.NDArray[Any]) -> F32:
+def settled(field: Array) -> F32:
     """A displacement field (M, 3) m within its bound, and without a drift of the parts that do nothing."""
     quiet = np.linalg.norm(field, axis=1) < _QUIET_M
     out = bounded(field)
@@ -366,7 +375,7 @@ def settled(field: npt.NDArray[Any]) -> F32:
     return np.asarray(out, np.float32)
 
 
-def bounded(field: npt.NDArray[Any]) -> F32:
+def bounded(field: Array) -> F32:
     """(M, 3) m no longer than the bound, small motions as they are."""
     size = np.linalg.norm(field, axis=1, keepdims=True)
     return np.asarray(field * (LIMIT_M * np.tanh(size / LIMIT_M) / np.maximum(size, 1e-12)), np.float32)

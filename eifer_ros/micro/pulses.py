@@ -17,7 +17,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from ..types import F64
+from ..types import F64, I64
 from .grid import GRID_HZ
 
 LENGTHS_S = (0.14, 0.22, 0.34, 0.50)
@@ -67,7 +67,7 @@ def kernels() -> F64:
 
 
 @functools.cache
-def _reach() -> npt.NDArray[np.int64]:
+def _reach() -> I64:
     """(4, 2) first row a kernel uses and the one after its last."""
     return np.array([[np.flatnonzero(row)[0], np.flatnonzero(row)[-1] + 1] for row in kernels()], np.int64)
 

@@ -10,12 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import ModelError
 from ..head.model import HeadModel
 from ..head.retarget import Retarget
-from ..types import ARKIT_52, F64, NS, FaceDisplacement, FaceState, FaceStatus, Frame, MuscleActivity, Stamp
+from ..types import (
+    ARKIT_52,
+    F32,
+    F64,
+    NS,
+    FaceDisplacement,
+    FaceState,
+    FaceStatus,
+    Frame,
+    Indices,
+    MuscleActivity,
+    Stamp,
+)
 from .channels import (
     ACTION_INDEX,
     ACTIONS,
@@ -60,8 +71,8 @@ class VisionRows:
         self.head = head
         self._plain = head.expression_names == ARKIT_52
         self._retarget = None if self._plain else Retarget(head)
-        self._solver: npt.NDArray[np.float32] | None = None
-        self._face: npt.NDArray[np.intp] = np.asarray(head.regions["face"], np.intp)
+        self._solver: F32 | None = None
+        self._face: Indices = np.asarray(head.regions["face"], np.intp)
         self.restart()
 
     def restart(self) -> None:
@@ -127,7 +138,7 @@ class EmgRows:
     usable: int = 0
 
     def __post_init__(self) -> None:
-        self._order: npt.NDArray[np.intp] = np.zeros(0, np.intp)
+        self._order: Indices = np.zeros(0, np.intp)
         self._valid = np.zeros(0, bool)
 
     def row(self, activity: MuscleActivity) -> tuple[F64, bool]:

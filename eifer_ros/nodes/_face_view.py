@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import transforms3d
 
 from .. import topics
@@ -24,7 +23,7 @@ from ..hosts.ros_node import NodeHost
 from ..hosts.ros_part import Extra
 from ..render.head_sheet import Studio
 from ..topics import Profile
-from ..types import F32, F64, NS, FaceState, FaceStatus, Item, MuscleActivity, Stamp
+from ..types import F32, F64, NS, Array, FaceState, FaceStatus, Item, MuscleActivity, Stamp
 from ..viewer import heat
 from ..wire.messages import ROSBAGS, serialise
 
@@ -186,7 +185,7 @@ class FaceView(Component):
         self._strongest = np.maximum(self._strongest, envelope)
         return np.asarray(envelope / np.maximum(self._strongest, 1e-5))
 
-    def _rgba(self, colours: npt.NDArray[Any]) -> F32:
+    def _rgba(self, colours: Array) -> F32:
         out = np.ones((len(self._corners), 4), np.float32)
         out[:, :3] = colours[self._corners]
         return out

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..types import NS, Stamp
+from ..types import I64, NS, Stamp
 from ..wire import messages
 from .reader import Bag
 from .streams import Role
@@ -131,7 +130,7 @@ def info(path: str | Path) -> RecordingInfo:
     )
 
 
-def _topic(topic: str, type_name: str, port: str, stamps: npt.NDArray[np.int64]) -> TopicInfo:
+def _topic(topic: str, type_name: str, port: str, stamps: I64) -> TopicInfo:
     if len(stamps) == 0:
         return TopicInfo(topic, type_name, port, 0, 0, 0, float("nan"), 0, 0.0)
     steps = np.diff(stamps) / NS

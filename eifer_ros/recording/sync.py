@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import topics
 from ..errors import InputError
-from ..types import F64, NS, FaceEvent, FaceOrigin, Frame, Item, Stamp
+from ..types import F32, F64, I64, NS, Bools, FaceEvent, FaceOrigin, Floats, Frame, Item, Stamp
 from .reader import Bag, Recorded
 from .streams import Role
 
@@ -274,9 +273,7 @@ def items_synced(
 # ---- events -----------------------------------------------------------------------------------------------------------------
 
 
-def edges(
-    times_s: F64, values: npt.NDArray[np.floating], *, share: float = 0.5, hysteresis: float = 0.2
-) -> F64:
+def edges(times_s: F64, values: Floats, *, share: float = 0.5, hysteresis: float = 0.2) -> F64:
     """Times at which a two-level signal rises, interpolated between samples.
 
     It must fall below (share - hysteresis) in between. Low and high are the middles of the two groups of
@@ -320,7 +317,7 @@ def edges(
     return np.array(crossings)
 
 
-def levels(values: npt.NDArray[np.floating]) -> tuple[float, float]:
+def levels(values: Floats) -> tuple[float, float]:
     """Low and high level of a two-level signal; equal where the groups are not at least six times as far
     apart as they are wide.
 
@@ -394,23 +391,21 @@ def find_led(frames: Iterable[Frame], grid: int = 24) -> tuple[tuple[int, int, i
     return (int(column * w), int(row * h), max(1, int(w)), max(1, int(h))), contrast / 255
 
 
-def _switches(values: npt.NDArray[np.floating], low: float, high: float) -> bool:
+def _switches(values: Floats, low: float, high: float) -> bool:
     """At least three rises, and on the way between the levels no more than two pictures each time."""
     between = (values > low + 0.2 * (high - low)) & (values < high - 0.2 * (high - low))
     rises = len(edges(np.arange(len(values), dtype=np.float64), values))
     return rises >= 3 and int(between.sum()) <= 2 * (2 * rises + 1)
 
 
-def _cells(frame: Frame, grid: int) -> npt.NDArray[np.float32]:
+def _cells(frame: Frame, grid: int) -> F32:
     import cv2
 
     small = cv2.resize(frame.image, (grid, grid), interpolation=cv2.INTER_AREA)
     return np.asarray(np.asarray(small, np.float32).mean(axis=2), np.float32)
 
 
-def brightness(
-    frames: Iterable[Frame], region: tuple[int, int, int, int]
-) -> tuple[npt.NDArray[np.int64], F64]:
+def brightness(frames: Iterable[Frame], region: tuple[int, int, int, int]) -> tuple[I64, F64]:
     """Mean brightness of a part of the picture.
 
     Parameters
@@ -596,7 +591,7 @@ def ambiguous(events_s: F64, tolerance_s: float = 0.05) -> bool:
     return len(steps) >= 2 and float(np.ptp(steps)) < 2 * tolerance_s
 
 
-def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, npt.NDArray[np.bool_]]:
+def fit_line(amplifier_s: F64, camera_s: F64) -> tuple[float, float, float, Bools]:
     """Robust line through the pairs; outliers are left out.
 
     Parameters

@@ -18,10 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..types import F32
-
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
+from ..types import F32, I32, I64
 
 NEAR_M = 0.01
 LAST = 0x7FFFFFFF

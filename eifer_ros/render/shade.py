@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..head import projection
-from ..types import F32, U8
+from ..types import F32, I32, U8
 from . import rasteriser as raster
 
 GREY = (0.62, 0.62, 0.62)
@@ -246,7 +246,7 @@ def overlay(
 def _wires(
     image: U8,
     vertices: npt.ArrayLike,
-    faces: npt.NDArray[np.int32],
+    faces: I32,
     K: npt.ArrayLike,
     head_pose: npt.ArrayLike,
     colour: npt.ArrayLike,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, did_you_mean
-from ..types import F64
+from ..types import F32, F64, Bools
 from .script import Script, minimum_jerk
 from .seeds import generator
 from .semg import MM_PER_UNIT, SAMPLE_BLOCK, Electrodes
@@ -129,7 +129,7 @@ class Artefacts:
         self._burst_of = functools.lru_cache(maxsize=16)(self._burst)
         self._lift_of = functools.lru_cache(maxsize=16)(self._lift)
 
-    def apply(self, number: int, clean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def apply(self, number: int, clean: F32) -> F32:
         """(N, C) volts as recorded from `clean` sEMG, sample block `number`; clipped at the amplifier's
         rails.
         """
@@ -229,7 +229,7 @@ class Artefacts:
             out[low:middle, channel] = MAINS_LIFTED * mains[low:middle, channel]
             out[middle:high, channel] = rail
 
-    def lifted(self, time_s: float) -> npt.NDArray[np.bool_]:
+    def lifted(self, time_s: float) -> Bools:
         """(C,) which electrodes are loose or off at `time_s`; all False unless `liftoff` was chosen."""
         out = np.zeros(self._count, bool)
         lift = self._lift_of(int(time_s // _LIFT_SLOT_S)) if "liftoff" in self.names else None

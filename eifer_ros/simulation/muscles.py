@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ..emg.montage import FRIDLUND
 from ..errors import InputError
-from ..types import ARKIT_52, F64
+from ..types import ARKIT_52, F64, I64
 from .seeds import generator
 
 BASE_MUSCLES: tuple[str, ...] = tuple(name.removesuffix("_right") for name in FRIDLUND.muscles[::2])
@@ -129,7 +129,7 @@ def _unsided(action: str) -> str:
     return action.removesuffix("Left").removesuffix("Right")
 
 
-def saturate(force: npt.NDArray[np.float64], knee: float = 0.03) -> F64:
+def saturate(force: F64, knee: float = 0.03) -> F64:
     """Weights 0..1 from net pull: nothing where antagonists win, about linear below 0.5, never above 1.
 
     A soft rectifier (softplus of width `knee`) followed by tanh; zero pull gives exactly 0.
@@ -171,7 +171,7 @@ def gaze_weights(yaw_rad: npt.ArrayLike, pitch_rad: npt.ArrayLike) -> F64:
     yaw, pitch = np.broadcast_arrays(np.asarray(yaw_rad, np.float64), np.asarray(pitch_rad, np.float64))
     weights = np.zeros((*yaw.shape, len(ARKIT_52)))
 
-    def put(action: str, value: npt.NDArray[np.float64]) -> None:
+    def put(action: str, value: F64) -> None:
         weights[..., ARKIT_52.index(action)] = np.clip(value, 0.0, 1.0)
 
     left = yaw / _GAZE_RANGE_RAD["yaw"]
@@ -189,7 +189,7 @@ def gaze_weights(yaw_rad: npt.ArrayLike, pitch_rad: npt.ArrayLike) -> F64:
 class SkinConstants(NamedTuple):
     """Time constants of the chain from excitation to skin, each (A,) in seconds; `delay` in whole grid steps."""
 
-    delay: npt.NDArray[np.int64]
+    delay: I64
     rise: F64
     fall: F64
     damping: F64
@@ -213,13 +213,13 @@ def skin_constants(lag_s: float) -> SkinConstants:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _follow(
-    excitation: npt.NDArray[np.float64],
-    delay: npt.NDArray[np.int64],
-    rise: npt.NDArray[np.float64],
-    fall: npt.NDArray[np.float64],
-    damping: npt.NDArray[np.float64],
+    excitation: F64,
+    delay: I64,
+    rise: F64,
+    fall: F64,
+    damping: F64,
     step: float,
-) -> npt.NDArray[np.float64]:
+) -> F64:
     """Run the chain over (T, A) samples from rest at the first sample."""
     count, actuators = excitation.shape
     skin = np.empty_like(excitation)
@@ -283,7 +283,7 @@ class MuscleTimeline:
         part = (position - low)[..., None]
         return self._rows(low, block_of) * (1.0 - part) + self._rows(low + 1, block_of) * part
 
-    def _rows(self, steps: npt.NDArray[np.int64], block_of: Callable[[int], F64]) -> F64:
+    def _rows(self, steps: I64, block_of: Callable[[int], F64]) -> F64:
         blocks, rows = np.divmod(steps, self._steps)
         out = np.empty((*steps.shape, len(ACTUATORS)))
         for block in np.unique(blocks):

@@ -27,7 +27,7 @@ from scipy import signal, special
 
 from ..emg.montage import FRIDLUND, KURAMOTO, load_scheme
 from ..errors import InputError
-from ..types import F32, F64
+from ..types import F32, F64, I64, Bools
 from .muscles import BLOCK_S, GRID_HZ, MUSCLES, MuscleTimeline
 from .seeds import generator
 
@@ -130,7 +130,7 @@ class Electrodes:
     minus: F64
 
     @property
-    def bipolar(self) -> npt.NDArray[np.bool_]:
+    def bipolar(self) -> Bools:
         """(C,) which channels are the difference of two contacts."""
         return np.asarray(np.isfinite(self.minus[:, 0]), np.bool_)
 
@@ -244,18 +244,18 @@ def motor_units(seed: int) -> MotorUnits:
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _potentials(
-    endplate: npt.NDArray[np.float64],
-    direction: npt.NDArray[np.float64],
-    ahead: npt.NDArray[np.float64],
-    behind: npt.NDArray[np.float64],
-    depth: npt.NDArray[np.float64],
+    endplate: F64,
+    direction: F64,
+    ahead: F64,
+    behind: F64,
+    depth: F64,
     velocity: float,
-    contacts: npt.NDArray[np.float64],
+    contacts: F64,
     step_ms: float,
     count: int,
-    strengths: npt.NDArray[np.float64],
-    spacing: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
+    strengths: F64,
+    spacing: F64,
+) -> F64:
     """(K, T) potential of one motor unit at K contacts, every `step_ms` from the moment it leaves the
     end-plate.
 
@@ -451,9 +451,9 @@ def _interval(seed: int, unit: int, block: int, count: int, cv: float) -> float:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _spikes(
-    excitation: npt.NDArray[np.float64],
-    recruited: npt.NDArray[np.float64],
-    peak: npt.NDArray[np.float64],
+    excitation: F64,
+    recruited: F64,
+    peak: F64,
     drive: float,
     lowest: float,
     gain: float,
@@ -461,7 +461,7 @@ def _spikes(
     step: float,
     seed: int,
     block: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+) -> tuple[F64, I64]:
     """Spike times (s after the block's start) and unit numbers (muscle * U + unit), unit by unit, for (T, M)
     excitation.
     """
@@ -526,10 +526,10 @@ def _spikes(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _superpose(
-    positions: npt.NDArray[np.float64],
-    who: npt.NDArray[np.int64],
-    templates: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
+    positions: F64,
+    who: I64,
+    templates: F32,
+    out: F32,
 ) -> None:
     """Add each unit's potential to `out` (N, C) at `positions` in samples; templates (M U, PHASES, L, C)."""
     count, channels = out.shape
@@ -555,7 +555,7 @@ class SpikeTrains:
         self._timeline = timeline
         self._of_block = functools.lru_cache(maxsize=4)(self._build)
 
-    def _build(self, block: int) -> tuple[F64, npt.NDArray[np.int64]]:
+    def _build(self, block: int) -> tuple[F64, I64]:
         excitation = np.ascontiguousarray(self._timeline.excitation_block(block)[:, : len(MUSCLES)])
         times, who = _spikes(
             excitation,
@@ -572,7 +572,7 @@ class SpikeTrains:
         order = np.argsort(times, kind="stable")
         return times[order] + block * BLOCK_S, who[order]
 
-    def between(self, start_s: float, end_s: float) -> tuple[F64, npt.NDArray[np.int64]]:
+    def between(self, start_s: float, end_s: float) -> tuple[F64, I64]:
         """Times in s and unit numbers (muscle * UNITS + unit) of the spikes within [start, end), in time
         order.
         """

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -30,7 +29,7 @@ from ..errors import MissingExtra
 from ..mapping.features import FeatureSpec
 from ..mapping.fit import FitSettings, HeldOutPrediction
 from ..mapping.network import Network
-from ..types import F32
+from ..types import F32, Array, Indices
 from .loop import Budget, Loop, cosine_fall, descend_epoch, set_rates, threads
 
 HIDDEN_MLP = 256
@@ -155,9 +154,7 @@ def fit_network(
     return network, held_out, {"epochs": best, "weights": weights}
 
 
-def stretches(
-    count: int, gap: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def stretches(count: int, gap: int) -> tuple[Indices, Indices, Indices]:
     """Rows to learn from, to watch and to be judged on; between rows of different parts lie more than `gap`
     rows.
     """
@@ -242,7 +239,7 @@ def to_onnx(model: nn.Module) -> bytes:
     nodes: list[Any] = []
     constants: list[Any] = []
 
-    def constant(value: npt.NDArray[Any]) -> str:
+    def constant(value: Array) -> str:
         name = f"c{len(constants)}"
         constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name

@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..head.model import HeadModel
 from ..render.head_sheet import Studio
-from ..types import F32
+from ..types import F32, Array
 
 
-def pack(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
+def pack(header: dict[str, Any], arrays: dict[str, Array]) -> bytes:
     """uint32 length of the header, the header (JSON, padded to 4 bytes), the arrays one behind the other,
     each padded to 4 bytes.
 

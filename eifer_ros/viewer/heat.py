@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..emg.montage import FRIDLUND, KURAMOTO, Scheme
 from ..head.model import HeadModel
-from ..types import F32, F64
+from ..types import F32, F64, U8
 
 REACH_M = 0.011
 """Standard deviation of the warmth around a site."""
@@ -72,7 +72,7 @@ class Warmth:
     head.
     """
 
-    def __init__(self, of: F32, parts: npt.NDArray[np.uint8], skin: F32) -> None:
+    def __init__(self, of: F32, parts: U8, skin: F32) -> None:
         self.of = of
         self._still = np.empty((len(of), 3), np.float32)
         self._still[:] = STONE

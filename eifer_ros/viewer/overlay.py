@@ -13,9 +13,9 @@ import numpy as np
 
 from ..errors import RecordingError
 from ..head import projection
-from ..head.model import I32, HeadModel
+from ..head.model import HeadModel
 from ..render import shade
-from ..types import F32, U8, FaceState, FaceStatus, Frame, Item
+from ..types import F32, I32, U8, FaceState, FaceStatus, Frame, Item
 
 WAITING = 16
 _TEXT = (245, 245, 245)

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import EiferError
-from ..types import FaceState, FaceStatus, MuscleActivity
+from ..types import Array, FaceState, FaceStatus, MuscleActivity
 from . import geometry
 from .board import Board
 from .controls import Control
@@ -217,10 +216,10 @@ class Page:
             viewer.listeners -= 1
             self._sent_version = viewer.version
 
-    async def _gather(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    async def _gather(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """What has changed since the last message."""
         header: dict[str, Any] = {}
-        blobs: dict[str, npt.NDArray[Any]] = {}
+        blobs: dict[str, Array] = {}
         viewer = self.viewer
         self._faces(header, blobs)
         rate = 0.8 / viewer.config.rate_hz
@@ -262,7 +261,7 @@ class Page:
             self._controlled = states
         return header, blobs
 
-    def _faces(self, header: dict[str, Any], blobs: dict[str, npt.NDArray[Any]]) -> None:
+    def _faces(self, header: dict[str, Any], blobs: dict[str, Array]) -> None:
         board = self.viewer.board
         for kind, ports in (("face", FACES), ("emg", (EMG_FACE,))):
             fresh = board.newest(*ports, within_s=STALE_S)
@@ -288,7 +287,7 @@ class Page:
             if self._self_drawn and state.status != FaceStatus.LOST:
                 blobs[f"face:{kind}"] = self.viewer.pictures.coefficients(state)
 
-    def _traces(self, header: dict[str, Any], blobs: dict[str, npt.NDArray[Any]]) -> None:
+    def _traces(self, header: dict[str, Any], blobs: dict[str, Array]) -> None:
         for kind, port in (("measured", MEASURED), ("estimated", ESTIMATED)):
             cursor = self._cursors.get(kind, (-1, 0))
             trace = self.viewer.board.trace(port, *cursor)

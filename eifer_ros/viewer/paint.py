@@ -20,7 +20,7 @@ from ..head.model import HeadModel, rotation_matrix
 from ..render import rasteriser as raster
 from ..render.head_sheet import Studio
 from ..render.shade import add_normal
-from ..types import F32, F64, U8, FaceState, FaceStatus
+from ..types import F32, F64, I64, U8, FaceState, FaceStatus
 
 BACKDROP = ((52, 58, 66), (24, 27, 32))
 """RGB of the backdrop's middle and of its corners; the page uses the same two."""
@@ -360,7 +360,7 @@ def _turned(angles: F32) -> bool:
     return any(angle != 0.0 and angle == angle for angle in angles.ravel().tolist())
 
 
-def _moves(head: HeadModel) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], F32] | None:
+def _moves(head: HeadModel) -> tuple[I64, I64, F32] | None:
     """(starts, rows, moves) of `_bend`, or None for a head whose coefficients move most of it, where a
     product is faster.
     """

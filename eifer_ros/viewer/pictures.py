@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from .. import topics
 from ..errors import EiferError
@@ -200,7 +199,7 @@ class Pictures:
         painter, state = self._painter(item)
         return painter.paint(painter.vertices(state))
 
-    def activation(self, item: MuscleActivity) -> npt.NDArray[np.float64]:
+    def activation(self, item: MuscleActivity) -> F64:
         """(M,) 0..1: the calibrated activation, or before calibration the envelope beside the largest one
         seen of its channel.
         """

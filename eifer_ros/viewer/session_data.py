@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import topics
 from ..emg.emg_processing import EmgConfig, EmgProcessing
@@ -29,6 +28,7 @@ from ..recording.sync import CAMERA_CLOCK, Sync, items_synced
 from ..types import (
     F32,
     F64,
+    I64,
     NS,
     EmgChunk,
     FaceEvent,
@@ -81,7 +81,7 @@ class Topic:
     stamps).
     """
 
-    stamps: npt.NDArray[np.int64]
+    stamps: I64
     late: F64
 
     @property

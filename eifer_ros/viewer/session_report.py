@@ -9,17 +9,15 @@ import html
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from .. import __version__, topics
 from ..errors import InputError
 from ..head.model import DEFAULT_HEAD, HeadModel, load_head
 from ..micro.scores import spotting
-from ..types import F64, NS, U8, FaceOrigin, FaceState, FaceStatus, Frame
+from ..types import F64, NS, U8, Array, FaceOrigin, FaceState, FaceStatus, Frame
 from . import heat
 from .paint import HeadPainter, jpeg
 from .session_data import (
@@ -463,7 +461,7 @@ def _movements(data: SessionData) -> str:
     )
 
 
-def _symmetry(names: tuple[str, ...], peak: npt.NDArray[Any], best: npt.NDArray[Any]) -> str:
+def _symmetry(names: tuple[str, ...], peak: Array, best: Array) -> str:
     for i in best:
         stem = names[i].removesuffix("_left").removesuffix("_right")
         if f"{stem}_left" in names and f"{stem}_right" in names:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import transforms3d
 
 from .. import topics
 from ..errors import InputError, WireError
 from ..types import (
+    F32,
     F64,
     MARKER_PHASES,
     NS,
+    U8,
+    Array,
     Blendshapes,
     EmgChannelInfo,
     EmgChunk,
@@ -41,6 +43,8 @@ from ..types import (
     Stamp,
 )
 from .messages import ROSBAGS, Family
+
+Fields: TypeAlias = dict[str, Any]
 
 MAX_SHAPE = 300
 MAX_EXPRESSION = 100
@@ -118,6 +122,15 @@ def _name(message: Any) -> str:
     return getattr(message, "__msgtype__", type(message).__name__).rsplit("/", 1)[-1]
 
 
+def _f32(values: Any) -> F32:
+    return np.asarray(values, np.float32)
+
+
+def _copied(item: Item, *names: str) -> Fields:
+    """Fields that are called the same in an item and in its message."""
+    return {name: getattr(item, name) for name in names}
+
+
 class _Gate:
     """Checks of one message; every complaint names message and field."""
 
@@ -136,10 +149,16 @@ class _Gate:
         if same_as is not None and count != same_as[1]:
             raise self._error(field, f"has {count} elements; it must have {same_as[1]} like {same_as[0]}")
 
+    def lengths(self, message: Any, first: str, *others: str) -> None:
+        """Every one of `others` as long as `first`."""
+        same_as = (first, len(getattr(message, first)))
+        for name in others:
+            self.length(name, getattr(message, name), same_as=same_as)
+
     def values(
         self,
         field: str,
-        value: npt.NDArray[Any],
+        value: Array,
         low: float = -np.inf,
         high: float = np.inf,
         *,
@@ -167,6 +186,11 @@ class _Gate:
         if not value:
             raise self._error(field, "is empty; it must name something")
 
+    def confidence(self, message: Any) -> float:
+        value = float(message.confidence)
+        self.values("confidence", np.array([value]), 0.0, 1.0)
+        return min(max(value, 0.0), 1.0)
+
     def member(self, field: str, value: int, enum: type[Any]) -> Any:
         try:
             return enum(int(value))
@@ -187,31 +211,24 @@ def _check_chunk(item: EmgChunk) -> None:
         raise WireError(f"EmgChunk.rate_hz is {item.rate_hz}; it must be finite and above 0")
 
 
-def _chunk_to(item: EmgChunk, family: Family, frame_id: str) -> Any:
-    _check_chunk(item)
-    return family.make(
-        "eifer_msgs/msg/EmgChunk",
-        header=_header(family, item.stamp, frame_id),
-        rate_hz=float(item.rate_hz),
-        channels=item.channels,
-        first_index=item.first_index,
-        lost=item.lost,
-        frames=len(item.samples),
-        samples=item.samples.ravel(),
-        raw_stamps=item.raw_stamps,
-    )
+def _chunk_fields(item: EmgChunk, _: Family) -> Fields:
+    return _copied(item, "channels", "first_index", "lost", "raw_stamps") | {
+        "rate_hz": float(item.rate_hz),
+        "frames": len(item.samples),
+        "samples": item.samples.ravel(),
+    }
 
 
 def _chunk_from(message: Any) -> EmgChunk:
     channels = tuple(message.channels)
-    samples = np.asarray(message.samples, np.float32)
+    samples = _f32(message.samples)
     if samples.size != message.frames * len(channels):
         raise WireError(
             f"EmgChunk.samples has {samples.size} elements; it must have frames x channels = {message.frames} x {len(channels)}"
         )
     raw = np.asarray(message.raw_stamps, np.float64)
     _Gate("EmgChunk").length("raw_stamps", raw, same_as=("frames", message.frames) if len(raw) else None)
-    item = EmgChunk(
+    return EmgChunk(
         stamp_of(message),
         float(message.rate_hz),
         channels,
@@ -220,8 +237,6 @@ def _chunk_from(message: Any) -> EmgChunk:
         int(message.lost),
         raw,
     )
-    _check_chunk(item)
-    return item
 
 
 def _check_channels(item: EmgChannelInfo) -> None:
@@ -232,30 +247,18 @@ def _check_channels(item: EmgChannelInfo) -> None:
         raise WireError(f"EmgChannelInfo.rate_hz is {item.rate_hz}; it must be finite and above 0")
 
 
-def _channels_to(item: EmgChannelInfo, family: Family, frame_id: str) -> Any:
-    _check_channels(item)
-    return family.make(
-        "eifer_msgs/msg/EmgChannelInfo",
-        header=_header(family, item.stamp, frame_id),
-        channels=item.channels,
-        muscles=item.muscles,
-        scheme=item.scheme,
-        montage=item.montage,
-        rate_hz=float(item.rate_hz),
-        position_x=item.positions[:, 0],
-        position_y=item.positions[:, 1],
-    )
+def _channels_fields(item: EmgChannelInfo, _: Family) -> Fields:
+    return _copied(item, "channels", "muscles", "scheme", "montage") | {
+        "rate_hz": float(item.rate_hz),
+        "position_x": item.positions[:, 0],
+        "position_y": item.positions[:, 1],
+    }
 
 
 def _channels_from(message: Any) -> EmgChannelInfo:
-    gate = _Gate("EmgChannelInfo")
-    count = ("channels", len(message.channels))
-    for name in ("muscles", "position_x", "position_y"):
-        gate.length(name, getattr(message, name), same_as=count)
-    positions = np.column_stack(
-        [np.asarray(message.position_x, np.float32), np.asarray(message.position_y, np.float32)]
-    )
-    item = EmgChannelInfo(
+    _Gate("EmgChannelInfo").lengths(message, "channels", "muscles", "position_x", "position_y")
+    positions = np.column_stack([_f32(message.position_x), _f32(message.position_y)])
+    return EmgChannelInfo(
         stamp_of(message),
         tuple(message.channels),
         tuple(message.muscles),
@@ -264,8 +267,6 @@ def _channels_from(message: Any) -> EmgChannelInfo:
         float(message.rate_hz),
         positions,
     )
-    _check_channels(item)
-    return item
 
 
 def _check_activity(item: MuscleActivity) -> None:
@@ -276,38 +277,25 @@ def _check_activity(item: MuscleActivity) -> None:
     gate.values("quality", item.quality, 0.0, 1.0, nan=True)
 
 
-def _activity_to(item: MuscleActivity, family: Family, frame_id: str) -> Any:
-    _check_activity(item)
-    return family.make(
-        "eifer_msgs/msg/MuscleActivity",
-        header=_header(family, item.stamp, frame_id),
-        scheme=item.scheme,
-        profile=item.profile,
-        muscles=item.muscles,
-        envelope=item.envelope,
-        activation=item.activation,
-        quality=item.quality,
-        origin=int(item.origin),
-    )
+def _activity_fields(item: MuscleActivity, _: Family) -> Fields:
+    return _copied(item, "scheme", "profile", "muscles", "envelope", "activation", "quality") | {
+        "origin": int(item.origin),
+    }
 
 
 def _activity_from(message: Any) -> MuscleActivity:
     gate = _Gate("MuscleActivity")
-    count = ("muscles", len(message.muscles))
-    for name in ("envelope", "activation", "quality"):
-        gate.length(name, getattr(message, name), same_as=count)
-    item = MuscleActivity(
+    gate.lengths(message, "muscles", "envelope", "activation", "quality")
+    return MuscleActivity(
         stamp_of(message),
         message.scheme,
         tuple(message.muscles),
-        np.asarray(message.envelope, np.float32),
-        np.asarray(message.activation, np.float32),
-        np.asarray(message.quality, np.float32),
+        _f32(message.envelope),
+        _f32(message.activation),
+        _f32(message.quality),
         gate.member("origin", message.origin, MuscleOrigin),
         message.profile,
     )
-    _check_activity(item)
-    return item
 
 
 # ---------------------------------------------------------------- face
@@ -333,53 +321,38 @@ def _check_face(item: FaceState) -> None:
         raise WireError("FlameParameters.head_pose is not rigid; its upper left 3 x 3 must be a rotation")
 
 
-def _face_to(item: FaceState, family: Family, frame_id: str) -> Any:
-    _check_face(item)
-    return family.make(
-        "eifer_msgs/msg/FlameParameters",
-        header=_header(family, item.stamp, frame_id),
-        head_model=item.head_model,
-        origin=int(item.origin),
-        status=int(item.status),
-        confidence=float(item.confidence),
-        shape=item.shape,
-        expression=item.expression,
-        expression_std=item.expression_std,
-        jaw=item.jaw,
-        neck=item.neck,
-        left_eye=item.eyes[0],
-        right_eye=item.eyes[1],
-        eyelids=item.eyelids,
-        head_pose=_pose_to(item.head_pose, family),
-    )
+def _face_fields(item: FaceState, family: Family) -> Fields:
+    return _copied(item, "head_model", "shape", "expression", "expression_std", "jaw", "neck", "eyelids") | {
+        "origin": int(item.origin),
+        "status": int(item.status),
+        "confidence": float(item.confidence),
+        "left_eye": item.eyes[0],
+        "right_eye": item.eyes[1],
+        "head_pose": _pose_to(item.head_pose, family),
+    }
 
 
 def _face_from(message: Any) -> FaceState:
     gate = _Gate("FlameParameters")
-    expression = np.asarray(message.expression, np.float32)
-    deviation = np.asarray(message.expression_std, np.float32)
-    gate.length("expression_std", deviation, same_as=("expression", len(expression)))
+    gate.lengths(message, "expression", "expression_std")
     for name, size in (("jaw", 3), ("neck", 3), ("left_eye", 3), ("right_eye", 3), ("eyelids", 2)):
         gate.length(name, getattr(message, name), same_as=("its definition", size))
-    confidence = float(message.confidence)
-    gate.values("confidence", np.array([confidence]), 0.0, 1.0)
-    item = FaceState(
+    confidence = gate.confidence(message)
+    return FaceState(
         stamp_of(message),
         message.head_model,
         gate.member("origin", message.origin, FaceOrigin),
-        np.asarray(message.shape, np.float32),
-        expression,
-        deviation,
-        np.asarray(message.jaw, np.float32),
-        np.asarray(message.neck, np.float32),
-        np.stack([np.asarray(message.left_eye, np.float32), np.asarray(message.right_eye, np.float32)]),
-        np.asarray(message.eyelids, np.float32),
+        _f32(message.shape),
+        _f32(message.expression),
+        _f32(message.expression_std),
+        _f32(message.jaw),
+        _f32(message.neck),
+        np.stack([_f32(message.left_eye), _f32(message.right_eye)]),
+        _f32(message.eyelids),
         _pose_from(message.head_pose),
-        min(max(confidence, 0.0), 1.0),
+        confidence,
         gate.member("status", message.status, FaceStatus),
     )
-    _check_face(item)
-    return item
 
 
 def _pose_to(pose: F64, family: Family) -> Any:
@@ -419,22 +392,16 @@ def _check_blendshapes(item: Blendshapes) -> None:
     gate.values("weights", item.weights, 0.0, 1.0)
 
 
-def _blendshapes_to(item: Blendshapes, family: Family, frame_id: str) -> Any:
-    _check_blendshapes(item)
-    return family.make(
-        "eifer_msgs/msg/Blendshapes",
-        header=_header(family, item.stamp, frame_id),
-        names=item.names,
-        weights=item.weights,
-    )
+def _blendshapes_fields(item: Blendshapes, _: Family) -> Fields:
+    return {
+        "names": item.names,
+        "weights": item.weights,
+    }
 
 
 def _blendshapes_from(message: Any) -> Blendshapes:
-    weights = np.asarray(message.weights, np.float32)
-    _Gate("Blendshapes").length("weights", weights, same_as=("names", len(message.names)))
-    item = Blendshapes(stamp_of(message), weights, tuple(message.names))
-    _check_blendshapes(item)
-    return item
+    _Gate("Blendshapes").lengths(message, "names", "weights")
+    return Blendshapes(stamp_of(message), _f32(message.weights), tuple(message.names))
 
 
 def _check_info(item: HeadModelInfo) -> None:
@@ -449,42 +416,35 @@ def _check_info(item: HeadModelInfo) -> None:
         raise WireError(f"HeadModelInfo: the lower bound of '{name}' lies above its upper bound")
 
 
-def _info_to(item: HeadModelInfo, family: Family, frame_id: str) -> Any:
-    _check_info(item)
-    return family.make(
-        "eifer_msgs/msg/HeadModelInfo",
-        header=_header(family, item.stamp, frame_id),
-        head_model=item.head_model,
-        shape_size=item.shape_size,
-        expression_names=item.expression_names,
-        expression_lower=item.expression_lower,
-        expression_upper=item.expression_upper,
-        vertex_count=item.vertex_count,
-        face_count=item.face_count,
-        licence=item.licence,
-        origin=item.origin,
+def _info_fields(item: HeadModelInfo, _: Family) -> Fields:
+    return _copied(
+        item,
+        "head_model",
+        "shape_size",
+        "expression_names",
+        "expression_lower",
+        "expression_upper",
+        "vertex_count",
+        "face_count",
+        "licence",
+        "origin",
     )
 
 
 def _info_from(message: Any) -> HeadModelInfo:
-    gate = _Gate("HeadModelInfo")
-    count = ("expression_names", len(message.expression_names))
-    gate.length("expression_lower", message.expression_lower, same_as=count)
-    gate.length("expression_upper", message.expression_upper, same_as=count)
-    item = HeadModelInfo(
+    _Gate("HeadModelInfo").lengths(message, "expression_names", "expression_lower", "expression_upper")
+    return HeadModelInfo(
         stamp_of(message),
         message.head_model,
         int(message.shape_size),
         tuple(message.expression_names),
-        np.asarray(message.expression_lower, np.float32),
-        np.asarray(message.expression_upper, np.float32),
+        _f32(message.expression_lower),
+        _f32(message.expression_upper),
         int(message.vertex_count),
         int(message.face_count),
         message.licence,
         message.origin,
     )
-    _check_info(item)
-    return item
 
 
 # ---------------------------------------------------------------- small movements
@@ -497,19 +457,16 @@ def _check_displacement(item: FaceDisplacement) -> None:
     gate.values("displacement", item.displacement, -reach, reach)
 
 
-def _displacement_to(item: FaceDisplacement, family: Family, frame_id: str) -> Any:
-    _check_displacement(item)
+def _displacement_fields(item: FaceDisplacement, _: Family) -> Fields:
     counts = np.clip(
         np.rint(item.displacement.astype(np.float64) / DISPLACEMENT_UNIT_M), -32767, 32767
     ).astype(np.int16)
-    return family.make(
-        "eifer_msgs/msg/FaceDisplacement",
-        header=_header(family, item.stamp, frame_id),
-        head_model=item.head_model,
-        origin=int(item.origin),
-        confidence=float(item.confidence),
-        displacement=counts.ravel(),
-    )
+    return {
+        "head_model": item.head_model,
+        "origin": int(item.origin),
+        "confidence": float(item.confidence),
+        "displacement": counts.ravel(),
+    }
 
 
 def _displacement_from(message: Any) -> FaceDisplacement:
@@ -519,17 +476,14 @@ def _displacement_from(message: Any) -> FaceDisplacement:
         raise WireError(
             f"FaceDisplacement.displacement has {counts.size} elements; it must have three per vertex"
         )
-    confidence = float(message.confidence)
-    gate.values("confidence", np.array([confidence]), 0.0, 1.0)
-    item = FaceDisplacement(
+    confidence = gate.confidence(message)
+    return FaceDisplacement(
         stamp_of(message),
         message.head_model,
         gate.member("origin", message.origin, FaceOrigin),
         (counts.reshape(-1, 3) * DISPLACEMENT_UNIT_M).astype(np.float32),
-        min(max(confidence, 0.0), 1.0),
+        confidence,
     )
-    _check_displacement(item)
-    return item
 
 
 def _check_event(item: FaceEvent) -> None:
@@ -541,29 +495,20 @@ def _check_event(item: FaceEvent) -> None:
     gate.values("lead_s", np.array([item.lead_s]), nan=True)
 
 
-def _event_to(item: FaceEvent, family: Family, frame_id: str) -> Any:
-    _check_event(item)
-    return family.make(
-        "eifer_msgs/msg/FaceEvent",
-        header=_header(family, item.stamp, frame_id),
-        onset=_time(family, item.onset),
-        offset=_time(family, item.offset),
-        region=item.region,
-        regions=item.regions,
-        label=item.label,
-        classes=item.classes,
-        probabilities=item.probabilities,
-        score=float(item.score),
-        origin=int(item.origin),
-        lead_s=float(item.lead_s),
-    )
+def _event_fields(item: FaceEvent, family: Family) -> Fields:
+    return _copied(item, "region", "regions", "label", "classes", "probabilities") | {
+        "onset": _time(family, item.onset),
+        "offset": _time(family, item.offset),
+        "score": float(item.score),
+        "origin": int(item.origin),
+        "lead_s": float(item.lead_s),
+    }
 
 
 def _event_from(message: Any) -> FaceEvent:
     gate = _Gate("FaceEvent")
-    probabilities = np.asarray(message.probabilities, np.float32)
-    gate.length("probabilities", probabilities, same_as=("classes", len(message.classes)))
-    item = FaceEvent(
+    gate.lengths(message, "classes", "probabilities")
+    return FaceEvent(
         stamp_of(message),
         _moment("FaceEvent.onset", message.onset),
         _moment("FaceEvent.offset", message.offset),
@@ -571,20 +516,17 @@ def _event_from(message: Any) -> FaceEvent:
         tuple(message.regions),
         message.label,
         tuple(message.classes),
-        probabilities,
+        _f32(message.probabilities),
         float(message.score),
         gate.member("origin", message.origin, FaceOrigin),
         float(message.lead_s),
     )
-    _check_event(item)
-    return item
 
 
 # ---------------------------------------------------------------- joints, markers
 
 
-def _joints_to(item: JointTargets, family: Family, frame_id: str) -> Any:
-    _Gate("JointTargets").values("positions", item.positions)
+def _joints_fields(item: JointTargets, family: Family) -> Fields:
     point = family.make(
         "trajectory_msgs/msg/JointTrajectoryPoint",
         positions=item.positions,
@@ -595,12 +537,10 @@ def _joints_to(item: JointTargets, family: Family, frame_id: str) -> Any:
             "builtin_interfaces/msg/Duration", sec=JOINT_PERIOD_NS // NS, nanosec=JOINT_PERIOD_NS % NS
         ),
     )
-    return family.make(
-        "trajectory_msgs/msg/JointTrajectory",
-        header=_header(family, item.stamp, frame_id),
-        joint_names=item.names,
-        points=[point],
-    )
+    return {
+        "joint_names": item.names,
+        "points": [point],
+    }
 
 
 def _joints_from(message: Any) -> JointTargets:
@@ -619,35 +559,30 @@ def _joints_from(message: Any) -> JointTargets:
     )
 
 
-def _joint_state_to(item: JointTargets, family: Family, frame_id: str) -> Any:
+def _joint_state_fields(item: JointTargets, _: Family) -> Fields:
     """For RViz and robot_state_publisher: where the joints are commanded to be."""
-    _Gate("JointTargets").values("positions", item.positions)
-    return family.make(
-        "sensor_msgs/msg/JointState",
-        header=_header(family, item.stamp, frame_id),
-        name=item.names,
-        position=item.positions,
-        velocity=np.zeros(0),
-        effort=np.zeros(0),
-    )
+    return {
+        "name": item.names,
+        "position": item.positions,
+        "velocity": np.zeros(0),
+        "effort": np.zeros(0),
+    }
 
 
 def _joint_state_from(message: Any) -> JointTargets:
     positions = np.asarray(message.position, np.float64)
     gate = _Gate("JointState")
-    gate.length("position", positions, same_as=("name", len(message.name)))
+    gate.lengths(message, "name", "position")
     gate.values("position", positions)
     return JointTargets(stamp_of(message), tuple(message.name), positions, np.full(len(positions), np.nan))
 
 
-def _marker_to(item: Marker, family: Family, frame_id: str) -> Any:
-    return family.make(
-        "eifer_msgs/msg/Marker",
-        header=_header(family, item.stamp, frame_id),
-        label=item.label,
-        phase=MARKER_PHASES.index(item.phase) + 1,
-        note=item.note,
-    )
+def _marker_fields(item: Marker, _: Family) -> Fields:
+    return {
+        "label": item.label,
+        "phase": MARKER_PHASES.index(item.phase) + 1,
+        "note": item.note,
+    }
 
 
 def _marker_from(message: Any) -> Marker:
@@ -659,7 +594,7 @@ def _marker_from(message: Any) -> Marker:
 # ---------------------------------------------------------------- pictures
 
 
-def _image(family: Family, stamp: Stamp, frame_id: str, pixels: npt.NDArray[Any], encoding: str) -> Any:
+def _image(family: Family, stamp: Stamp, frame_id: str, pixels: Array, encoding: str) -> Any:
     return family.make(
         "sensor_msgs/msg/Image",
         header=_header(family, stamp, frame_id),
@@ -728,7 +663,7 @@ def frame_to_wire(
             WireMessage(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo", _camera_info(item, family))
         )
     if item.depth is not None:
-        pixels: npt.NDArray[Any] = item.depth
+        pixels: Array = item.depth
         encoding = "32FC1"
         if jpeg_quality:
             pixels = np.clip(np.nan_to_num(item.depth) * 1000.0 + 0.5, 0, 65535).astype(np.uint16)
@@ -766,7 +701,7 @@ _PIXELS: dict[str, tuple[type, int]] = {
 # fmt: on
 
 
-def pixels_of(message: Any) -> npt.NDArray[Any]:
+def pixels_of(message: Any) -> Array:
     """Pixels of a `sensor_msgs/Image`, honouring `step` and byte order. No cv_bridge.
 
     Parameters
@@ -797,13 +732,13 @@ def pixels_of(message: Any) -> npt.NDArray[Any]:
     rows = np.ascontiguousarray(
         data[: message.step * message.height].reshape(message.height, message.step)[:, :row]
     )
-    pixels: npt.NDArray[Any] = rows.view(
-        np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    ).astype(kind, copy=False)
+    pixels: Array = rows.view(np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")).astype(
+        kind, copy=False
+    )
     return pixels.reshape(message.height, message.width, depth) if depth > 1 else pixels
 
 
-def picture_of(message: Any) -> npt.NDArray[np.uint8]:
+def picture_of(message: Any) -> U8:
     """RGB of a `sensor_msgs/Image` or `CompressedImage`.
 
     Parameters
@@ -860,7 +795,7 @@ class FrameAssembler:
 
     def __init__(self) -> None:
         self._intrinsics: dict[tuple[int, int], F64] = {}
-        self._depth: tuple[Stamp, npt.NDArray[np.float32]] | None = None
+        self._depth: tuple[Stamp, F32] | None = None
 
     def add(self, message: Any) -> Frame | None:
         """Take one of the messages of a camera.
@@ -905,40 +840,54 @@ class FrameAssembler:
 
 # ---------------------------------------------------------------- the table
 
-_TO: dict[type, tuple[str, Callable[[Any, Family, str], Any], str]] = {
-    EmgChunk: ("eifer_msgs/msg/EmgChunk", _chunk_to, "emg"),
-    EmgChannelInfo: ("eifer_msgs/msg/EmgChannelInfo", _channels_to, "emg"),
-    MuscleActivity: ("eifer_msgs/msg/MuscleActivity", _activity_to, "emg"),
-    FaceState: ("eifer_msgs/msg/FlameParameters", _face_to, "camera_optical"),
-    Blendshapes: ("eifer_msgs/msg/Blendshapes", _blendshapes_to, "face"),
-    HeadModelInfo: ("eifer_msgs/msg/HeadModelInfo", _info_to, ""),
-    JointTargets: ("trajectory_msgs/msg/JointTrajectory", _joints_to, ""),
-    Marker: ("eifer_msgs/msg/Marker", _marker_to, "operator"),
-    FaceDisplacement: ("eifer_msgs/msg/FaceDisplacement", _displacement_to, "head"),
-    FaceEvent: ("eifer_msgs/msg/FaceEvent", _event_to, "face"),
+
+def _check_joints(item: JointTargets) -> None:
+    _Gate("JointTargets").values("positions", item.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """How items of one type travel as messages of one type."""
+
+    type_name: str
+    fields: Callable[[Any, Family], Fields]
+    """All fields but the header."""
+    read: Callable[[Any], Item]
+    check: Callable[[Any], None] = lambda item: None
+    """Of what leaves and of what was read."""
+    frame_id: str = ""
+
+    def encode(self, item: Any, family: Family, frame_id: str) -> Any:
+        self.check(item)
+        header = _header(family, item.stamp, frame_id or self.frame_id)
+        return family.make(self.type_name, header=header, **self.fields(item, family))
+
+    def decode(self, message: Any) -> Item:
+        item = self.read(message)
+        self.check(item)
+        return item
+
+
+# fmt: off
+_TO: dict[type, _Codec] = {
+    EmgChunk: _Codec("eifer_msgs/msg/EmgChunk", _chunk_fields, _chunk_from, _check_chunk, "emg"),
+    EmgChannelInfo: _Codec("eifer_msgs/msg/EmgChannelInfo", _channels_fields, _channels_from, _check_channels, "emg"),
+    MuscleActivity: _Codec("eifer_msgs/msg/MuscleActivity", _activity_fields, _activity_from, _check_activity, "emg"),
+    FaceState: _Codec("eifer_msgs/msg/FlameParameters", _face_fields, _face_from, _check_face, "camera_optical"),
+    Blendshapes: _Codec("eifer_msgs/msg/Blendshapes", _blendshapes_fields, _blendshapes_from, _check_blendshapes, "face"),
+    HeadModelInfo: _Codec("eifer_msgs/msg/HeadModelInfo", _info_fields, _info_from, _check_info),
+    JointTargets: _Codec("trajectory_msgs/msg/JointTrajectory", _joints_fields, _joints_from, _check_joints),
+    Marker: _Codec("eifer_msgs/msg/Marker", _marker_fields, _marker_from, frame_id="operator"),
+    FaceDisplacement: _Codec("eifer_msgs/msg/FaceDisplacement", _displacement_fields, _displacement_from, _check_displacement, "head"),
+    FaceEvent: _Codec("eifer_msgs/msg/FaceEvent", _event_fields, _event_from, _check_event, "face"),
 }
+# fmt: on
 
 JOINT_STATES = topics.JOINT_STATES.name
 """The one port on which JointTargets leave as sensor_msgs/JointState."""
-_JOINT_STATE: tuple[str, Callable[[Any, Family, str], Any], str] = (
-    "sensor_msgs/msg/JointState",
-    _joint_state_to,
-    "",
-)
+_JOINT_STATE = _Codec("sensor_msgs/msg/JointState", _joint_state_fields, _joint_state_from, _check_joints)
 
-_FROM: dict[str, Callable[[Any], Item]] = {
-    "eifer_msgs/msg/EmgChunk": _chunk_from,
-    "eifer_msgs/msg/EmgChannelInfo": _channels_from,
-    "eifer_msgs/msg/MuscleActivity": _activity_from,
-    "eifer_msgs/msg/FlameParameters": _face_from,
-    "eifer_msgs/msg/Blendshapes": _blendshapes_from,
-    "eifer_msgs/msg/HeadModelInfo": _info_from,
-    "trajectory_msgs/msg/JointTrajectory": _joints_from,
-    "sensor_msgs/msg/JointState": _joint_state_from,
-    "eifer_msgs/msg/Marker": _marker_from,
-    "eifer_msgs/msg/FaceDisplacement": _displacement_from,
-    "eifer_msgs/msg/FaceEvent": _event_from,
-}
+_FROM = {codec.type_name: codec for codec in (*_TO.values(), _JOINT_STATE)}
 
 FRAME_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo")
 """Wire types that belong to a `FrameAssembler`."""
@@ -957,7 +906,7 @@ def wire_type(item_type: type) -> str:
     str
         `eifer_msgs/msg/FlameParameters`, ...
     """
-    return _TO[item_type][0]
+    return _TO[item_type].type_name
 
 
 def wire_type_on(port: str, item_type: type) -> str:
@@ -975,7 +924,7 @@ def wire_type_on(port: str, item_type: type) -> str:
     str
         `eifer_msgs/msg/FlameParameters`, ...
     """
-    return _JOINT_STATE[0] if port == JOINT_STATES else wire_type(item_type)
+    return _JOINT_STATE.type_name if port == JOINT_STATES else wire_type(item_type)
 
 
 def to_wire(
@@ -1008,8 +957,8 @@ def to_wire(
     """
     if isinstance(item, Frame):
         return frame_to_wire(item, port, family, jpeg_quality=jpeg_quality)
-    type_name, convert, default_frame = _TO[type(item)] if port != JOINT_STATES else _JOINT_STATE
-    return [WireMessage(port, type_name, convert(item, family, frame_id or default_frame))]
+    codec = _TO[type(item)] if port != JOINT_STATES else _JOINT_STATE
+    return [WireMessage(port, codec.type_name, codec.encode(item, family, frame_id))]
 
 
 def from_wire(message: Any, type_name: str) -> Item:
@@ -1035,6 +984,6 @@ def from_wire(message: Any, type_name: str) -> Item:
     if type_name not in _FROM:
         raise WireError(f"{type_name} is not a type of eifer's items; pictures go through FrameAssembler")
     try:
-        return _FROM[type_name](message)
+        return _FROM[type_name].decode(message)
     except InputError as error:
         raise WireError(str(error)) from None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from .. import topics
 from ..head import projection
@@ -62,7 +61,7 @@ def picture(
     )
 
 
-def _jpeg(image: npt.NDArray[np.uint8], quality: int = 88) -> str:
+def _jpeg(image: U8, quality: int = 88) -> str:
     done, data = cv2.imencode(
         ".jpg", np.ascontiguousarray(image[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )

@@ -11,7 +11,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
+
+from ...types import I64
 
 _ENDLESS = "a counter that never wraps"
 
@@ -44,7 +45,7 @@ def _places(name: str) -> dict[int, list[int]]:
 class _PacketCounter:
     """One numbering and where in it the stream is."""
 
-    def __init__(self, name: str, cycle: list[int], block: npt.NDArray[np.int64]) -> None:
+    def __init__(self, name: str, cycle: list[int], block: I64) -> None:
         self.name = name
         self.length = len(cycle)
         self._cycle = np.asarray(cycle, np.int64)
@@ -62,7 +63,7 @@ class _PacketCounter:
     def _distance(self, at: int, value: int) -> int:
         return min(((place - at - 1) % self.length for place in self._places.get(value, [])), default=-1)
 
-    def _walk(self, at: int, values: npt.NDArray[np.int64]) -> list[int]:
+    def _walk(self, at: int, values: I64) -> list[int]:
         out = []
         for value in values.tolist():
             lost = self._distance(at, value)
@@ -81,7 +82,7 @@ class _PacketCounter:
         self.count += 1
         return lost
 
-    def run(self, values: npt.NDArray[np.int64]) -> bool:
+    def run(self, values: I64) -> bool:
         """Take a whole block at once where nothing is missing in it; else leave everything as it was."""
         places = (self._at + 1 + np.arange(len(values))) % self.length
         if not np.array_equal(self._cycle[places], values):
@@ -94,7 +95,7 @@ class _PacketCounter:
 class _Endless(_PacketCounter):
     """A counter that only grows."""
 
-    def __init__(self, block: npt.NDArray[np.int64]) -> None:
+    def __init__(self, block: I64) -> None:
         super().__init__(_ENDLESS, [int(block[0])], block)
         self.length = 0
 
@@ -108,7 +109,7 @@ class _Endless(_PacketCounter):
         self.count += 1
         return lost
 
-    def run(self, values: npt.NDArray[np.int64]) -> bool:
+    def run(self, values: I64) -> bool:
         if not np.array_equal(values, self._at + 1 + np.arange(len(values))):
             return False
         self._at = int(values[-1])
@@ -131,7 +132,7 @@ class PacketCounter:
         """The numbering believed at present, or an empty string where none fits."""
         return self._counters[0].name if self._counters else ""
 
-    def add(self, numbers: npt.NDArray[np.int64], elapsed_s: float) -> list[tuple[int, int]]:
+    def add(self, numbers: I64, elapsed_s: float) -> list[tuple[int, int]]:
         """Losses in one block as (place in the block, packets missing before it).
 
         elapsed_s: time from the last packet of the previous block to the first of this one, by the host's

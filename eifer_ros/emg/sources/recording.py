@@ -10,13 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import InputError
-from ...types import F32, NS, EmgChunk
+from ...types import F32, F64, I64, NS, EmgChunk
 from .base import Layout
-
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,7 @@ def even_stamps(count: int, rate_hz: float, start_ns: int = 0) -> I64:
     return start_ns + np.round(np.arange(count) * (NS / rate_hz)).astype(np.int64)
 
 
-def judge_rate(
-    path: Path, times_s: npt.NDArray[np.float64], declared_hz: float | None
-) -> tuple[float, list[str]]:
+def judge_rate(path: Path, times_s: F64, declared_hz: float | None) -> tuple[float, list[str]]:
     """The rate to believe and what to say about the declared one.
 
     The measured rate is the inverse median step, so that gaps do not lower it; for bunched stamps, the mean

@@ -20,11 +20,10 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config import parameter
 from ...errors import ConfigError, DeviceError
-from ...types import F32
+from ...types import F32, I32
 from .base import Block, EmgSourceConfig, Layout, LiveEmgSource
 from .tcp import FrameReader, SampleCountClock
 
@@ -67,7 +66,7 @@ def command_word(config: SessantaquattroConfig, go: bool) -> bytes:
     return word.to_bytes(2, "big")
 
 
-def decode(data: bytes, channels: int, bits: int) -> npt.NDArray[np.int32]:
+def decode(data: bytes, channels: int, bits: int) -> I32:
     """Whole frames of big-endian two's complement samples as (N, channels) integers."""
     if bits == 16:
         return np.frombuffer(data, ">i2").astype(np.int32).reshape(-1, channels)
@@ -192,7 +191,7 @@ class SessantaquattroSource(LiveEmgSource):
         self._cut(samples, values[:, -1])
         return self._ready.popleft() if self._ready else None
 
-    def _cut(self, samples: F32, ramp: npt.NDArray[np.int32]) -> None:
+    def _cut(self, samples: F32, ramp: I32) -> None:
         assert self._counted is not None
         missing: dict[int, int] = {}
         if self._has_ramp:

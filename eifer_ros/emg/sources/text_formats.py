@@ -14,10 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import InputError, did_you_mean
-from ...types import F64, NS
+from ...types import F64, I64, NS
 from ..montage import FRIDLUND
 from .base import volts_per
 from .packets import PacketCounter
@@ -268,7 +267,7 @@ def _columns(path: Path, table: _Table, options: TextOptions) -> EmgRecording:
     )
 
 
-def _iron(stamps: npt.NDArray[np.int64], rate_hz: float) -> npt.NDArray[np.int64]:
+def _iron(stamps: I64, rate_hz: float) -> I64:
     """Stamps without rounding and jitter: even within each run, gaps and steps back kept where they are."""
     period = NS / rate_hz
     steps = np.diff(stamps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ...head.fingerprint import fingerprint
 from ...head.model import HeadModel
 from ...inference.network import Backend, open_network, require
-from ...types import F32, F64, U8
+from ...types import F32, F64, U8, Array
 from ..landmarks.attention_mesh import Crop
 from .face_crop import MARGIN, POINTS, SIZE
 from .mirror import Mirror
@@ -186,12 +186,12 @@ class EncoderOutputs(NamedTuple):
     (N, 3, 3), shape (N, S).
     """
 
-    expression: npt.NDArray[Any]
-    std: npt.NDArray[Any]
-    points: npt.NDArray[Any]
-    turn: npt.NDArray[Any]
-    shape: npt.NDArray[Any]
-    readable: npt.NDArray[Any]
+    expression: Array
+    std: Array
+    points: Array
+    turn: Array
+    shape: Array
+    readable: Array
 
     def mean_with_mirrored(self, mirror: Mirror) -> EncoderOutputs:
         """The second half is of the first half's mirror images: N / 2 of both together.

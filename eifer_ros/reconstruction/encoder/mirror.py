@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from ...head.model import HeadModel
-from ...types import F64
+from ...types import F64, Indices
 from ..landmarks.landmark_model import LandmarkModel
 from .face_crop import POINTS
 
@@ -33,8 +33,8 @@ class Mirror:
     signs: (S,) 1 for shapes alike on both sides, -1 for opposite ones.
     """
 
-    expression: npt.NDArray[np.intp]
-    points: npt.NDArray[np.intp]
+    expression: Indices
+    points: Indices
     signs: F64
 
     @staticmethod

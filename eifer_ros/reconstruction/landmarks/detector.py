@@ -9,14 +9,12 @@ merged with weights (section 3.3 of the paper), which jitters less than keeping 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ...inference.network import open_shipped
-from ...types import F32, F64, U8
+from ...types import F32, F64, U8, Array
 
 DETECTOR = "face_detector.onnx"
 INPUT = 128
@@ -60,9 +58,7 @@ def letterbox(image: U8, size: int = INPUT) -> tuple[U8, float, tuple[int, int]]
     return square, scale, corner
 
 
-def decode(
-    regressors: npt.NDArray[Any], logits: npt.NDArray[Any], grid: F32, min_score: float
-) -> tuple[F64, F64]:
+def decode(regressors: Array, logits: Array, grid: F32, min_score: float) -> tuple[F64, F64]:
     """Candidates above `min_score` in square pixels: (n, 8, 2) corner, size and six keypoints; (n,) scores,
     best first.
     """

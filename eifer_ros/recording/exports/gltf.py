@@ -24,7 +24,7 @@ from ...errors import InputError
 from ...head.model import HeadModel
 from ...head.projection import FACING
 from ...render.head_sheet import colours
-from ...types import NS, FaceState, FaceStatus
+from ...types import F32, NS, Array, FaceState, FaceStatus, Floats
 
 FLOAT = 5126
 UINT = 5125
@@ -44,7 +44,7 @@ class _Document:
 
     def add(
         self,
-        array: npt.NDArray[Any],
+        array: Array,
         *,
         target: int | None = None,
         bounds: bool = False,
@@ -76,7 +76,7 @@ class _Document:
         return len(self.accessors) - 1
 
 
-def _quaternions(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def _quaternions(vectors: npt.ArrayLike) -> F32:
     """(T, 4) x, y, z, w of (T, 3) axis-angle rad, signs chosen so that neighbours interpolate the short way."""
     turns = Rotation.from_rotvec(np.asarray(vectors, np.float64)).as_quat()
     for index in range(1, len(turns)):
@@ -133,9 +133,7 @@ def export_gltf(
     }
 
 
-def _mesh(
-    document: _Document, head: HeadModel, shape: npt.NDArray[np.floating], names: list[str]
-) -> dict[str, Any]:
+def _mesh(document: _Document, head: HeadModel, shape: Floats, names: list[str]) -> dict[str, Any]:
     neutral = np.asarray(head.neutral(shape), np.float32)
     weights, joints = _strongest_four(head.skin_weights)
     corners = neutral[head.faces]
@@ -181,8 +179,8 @@ def _mesh(
 
 
 def _strongest_four(
-    weights: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]:
+    weights: F32,
+) -> tuple[F32, npt.NDArray[np.uint16]]:
     """The four greatest skin weights of each vertex, summing to 1, and their joints."""
     order = np.argsort(-weights, axis=1)[:, :4]
     best = np.take_along_axis(weights, order, axis=1)
@@ -195,7 +193,7 @@ def _strongest_four(
 
 
 def _skeleton(
-    document: _Document, head: HeadModel, shape: npt.NDArray[np.floating]
+    document: _Document, head: HeadModel, shape: Floats
 ) -> tuple[list[dict[str, Any]], list[int], dict[str, Any]]:
     """Node 0 carries the head pose and the joints, node 1 the mesh, which only the joints move."""
     places = head.joint_positions(shape).astype(np.float64)
@@ -222,7 +220,7 @@ def _keys(document: _Document, tracked: list[FaceState], head: HeadModel, pose: 
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
 
-    def channel(node: int, path: str, values: npt.NDArray[np.float32]) -> None:
+    def channel(node: int, path: str, values: F32) -> None:
         samplers.append({"input": clock, "output": document.add(values), "interpolation": "LINEAR"})
         channels.append({"sampler": len(samplers) - 1, "target": {"node": node, "path": path}})
 

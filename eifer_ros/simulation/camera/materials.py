@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ...errors import ConfigError
 from ...head.model import HeadModel
 from ...render.rasteriser import compiled
-from ...types import ARKIT_52, F32, F64, U8
+from ...types import ARKIT_52, F32, F64, I64, U8, Array
 from ..seeds import generator
 from . import surface as surfaces
 from .surface import Points, Surface
@@ -484,12 +484,12 @@ class Relief:
     """(H, W, 11): slope along u, slope along v, depth for three sets; slopes of the pores."""
     masks: F32
     """(G, V) where each group lies."""
-    sets: npt.NDArray[np.int64]
+    sets: I64
     drivers: F32
     """(G, 52) ARKit weights -> depth."""
     at_rest: F32
 
-    def weights(self, arkit: npt.NDArray[Any], age: float, gain: float) -> F32:
+    def weights(self, arkit: Array, age: float, gain: float) -> F32:
         """(V, 3) depth of the three relief sets at every vertex."""
         depth = (
             np.minimum(self.drivers @ np.clip(arkit, 0.0, 1.0), 1.15) * (0.55 + 0.6 * age) * gain

@@ -21,7 +21,7 @@ from ...head import projection
 from ...head.model import HeadModel, load_head
 from ...render import rasteriser as raster
 from ...render import shade
-from ...types import ARKIT_52, F32, F64, NS, U8
+from ...types import ARKIT_52, F32, F64, I32, NS, U8, Bools
 from ..seeds import generator
 from . import materials as appearance
 from . import sensors
@@ -29,8 +29,6 @@ from . import shading as pixels
 from . import surface as surfaces
 from .materials import Variation
 from .surface import Surface
-
-I32 = npt.NDArray[np.int32]
 
 _NOISE = 128
 _FITTINGS = sensors.BANK
@@ -53,7 +51,7 @@ class View:
 
     bare: U8
     with_sensors: U8
-    mask: npt.NDArray[np.bool_]
+    mask: Bools
 
 
 @functools.lru_cache(maxsize=1)

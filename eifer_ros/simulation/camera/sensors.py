@@ -14,17 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...emg import montage
 from ...errors import ModelError
 from ...render import rasteriser as raster
 from ...render import shade
-from ...types import F32, F64
+from ...types import F32, F64, I32, U8
 from ..seeds import generator
 from .surface import PAD, SHADOW, Points, Surface, cast
-
-I32 = npt.NDArray[np.int32]
 
 BANK = 256
 """How many fittings are kept; network training draws from so many."""
@@ -114,7 +111,7 @@ def pad_faces(count: int, first: int) -> I32:
     )
 
 
-def pad_materials(count: int) -> npt.NDArray[np.uint8]:
+def pad_materials(count: int) -> U8:
     """Material of every triangle of `pad_faces`."""
     ring = np.ones((_GRID - 1, _GRID - 1), bool)
     ring[1:-1, 1:-1] = False

@@ -20,7 +20,7 @@ from ...errors import ModelError
 from ...head.model import HeadModel
 from ...render import rasteriser as raster
 from ...render import shade
-from ...types import F32, F64
+from ...types import F32, F64, I32, U8, Array, Bools
 
 SKIN, EYE, TEETH, MOUTH, PAD, CABLE, CLOTH, HAIR, SHADOW = range(9)
 """Materials of the shading kernel."""
@@ -94,10 +94,10 @@ def cast(origins: Any, directions: Any, v: Any, faces: Any, furthest: bool, hit:
 class Points:
     """N points glued to the surface: corners (N, 3) vertex indices, weights (N, 3)."""
 
-    corners: npt.NDArray[np.int32]
+    corners: I32
     weights: F32
 
-    def on(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def on(self, values: Array) -> Array:
         """(N, k) values (V, k) interpolated at the points."""
         return np.asarray(np.einsum("nc,ncd->nd", self.weights, values[self.corners]))
 
@@ -107,9 +107,9 @@ class Surface:
     """A head model prepared for the camera. All in template coordinates."""
 
     head: HeadModel
-    faces: npt.NDArray[np.int32]
-    skin_faces: npt.NDArray[np.int32]
-    material: npt.NDArray[np.uint8]
+    faces: I32
+    skin_faces: I32
+    material: U8
     """(F,) material per face."""
     uv: F32
     """(V, 2) skin map coordinates."""
@@ -137,7 +137,7 @@ class Surface:
 
     def glue(
         self, origins: npt.ArrayLike, directions: npt.ArrayLike, *, furthest: bool = False
-    ) -> tuple[Points, npt.NDArray[np.bool_]]:
+    ) -> tuple[Points, Bools]:
         """Where rays meet the skin; the second result is False where they miss (such a point is put on
         triangle 0).
         """
@@ -161,7 +161,7 @@ class Surface:
             points.corners[~on_surface], points.weights[~on_surface] = again.corners, again.weights
         return points
 
-    def around(self, directions: npt.ArrayLike) -> tuple[Points, npt.NDArray[np.bool_]]:
+    def around(self, directions: npt.ArrayLike) -> tuple[Points, Bools]:
         """Outermost points of the skin in (N, 3) directions from the skull's centre."""
         return self.glue(self.centre, np.asarray(directions, np.float64).reshape(-1, 3), furthest=True)
 
@@ -208,7 +208,7 @@ class Surface:
         return np.asarray(flat[tuple(nearest)], np.float32)
 
 
-def _sky_visibility(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size: int = 160) -> F32:
+def _sky_visibility(v: F32, faces: I32, count: int = 40, size: int = 160) -> F32:
     """(V,) cosine-weighted share of the sky each vertex sees: depth pictures from `count` directions round
     the head.
     """
@@ -244,7 +244,7 @@ def _sky_visibility(v: F32, faces: npt.NDArray[np.int32], count: int = 40, size:
     return np.asarray(lit_share / total, np.float32)
 
 
-def _smooth(values: F32, faces: npt.NDArray[np.int32], rounds: int) -> F32:
+def _smooth(values: F32, faces: I32, rounds: int) -> F32:
     """Mean over neighbours, `rounds` times."""
     result = values.astype(np.float64)
     count = np.bincount(faces.reshape(-1), minlength=len(values)).astype(np.float64)
