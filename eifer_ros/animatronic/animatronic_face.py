@@ -352,11 +352,3 @@ def _joint_map_path(name: str) -> Path:
     if path.parent != Path():
         raise ConfigError(f"joint map {name} does not exist")
     return resources.model(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-
-
-def open_animatronic(joint_map: str | Path, *, hardware: bool = True, armed: bool = False) -> Animatronic:
-    """An animatronic component for a joint map, not set up yet.
-
-    Raises ConfigError or InputError for a map or URDF that is wrong.
-    """
-    return Animatronic(AnimatronicConfig(joint_map=str(joint_map), hardware=hardware, armed=armed))

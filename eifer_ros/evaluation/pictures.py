@@ -8,8 +8,6 @@ background.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -112,15 +110,6 @@ class FaceFinder:
         """Whether a face with landmarks is found in (H, W, 3) RGB."""
         self._tracker.reset()
         return self._tracker.track(picture) is not None
-
-
-def detected_pct(pictures: Iterable[U8], finder: FaceFinder | None = None) -> float:
-    """Per cent of pictures in which a face is found. Raises InputError for none."""
-    find = FaceFinder() if finder is None else finder
-    detections = [find(picture) for picture in pictures]
-    if not detections:
-        raise InputError("no picture to look for a face in")
-    return 100.0 * sum(detections) / len(detections)
 
 
 def _brightness(picture: U8) -> F64:

@@ -33,20 +33,6 @@ def default_intrinsics(width: int, height: int) -> F64:
     return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
 
-def crop_intrinsics(K: npt.ArrayLike, left: float, top: float, scale: float) -> F64:
-    """Pinhole matrix after cutting a window and resizing it.
-
-    The window's first pixel is (left, top) in the old picture, and one old pixel becomes `scale` new ones.
-    Follows the pixel centre convention of this module, which is also that of `cv2.resize`.
-    """
-    new = np.array(K, np.float64)
-    new[0, 2] = (new[0, 2] - left + 0.5) * scale - 0.5
-    new[1, 2] = (new[1, 2] - top + 0.5) * scale - 0.5
-    new[0, :2] *= scale
-    new[1, 1] *= scale
-    return new
-
-
 def facing_pose(
     distance_m: float,
     *,
@@ -99,14 +85,3 @@ def project(points: npt.ArrayLike, head_pose: npt.ArrayLike, K: npt.ArrayLike) -
     pixels[:, :2] = camera[:, :2] / safe @ matrix[:2, :2].T + matrix[:2, 2]
     pixels[:, 2] = camera[:, 2]
     return pixels
-
-
-def backproject(pixels: npt.ArrayLike, depth: npt.ArrayLike, K: npt.ArrayLike) -> F64:
-    """(N, 2) pixels and (N,) depths in metres to (N, 3) camera coordinates: the inverse of `project` with an
-    identity pose.
-    """
-    uv = np.asarray(pixels, np.float64)
-    z = np.asarray(depth, np.float64)
-    matrix = np.asarray(K, np.float64)
-    rays = np.linalg.solve(matrix, np.column_stack([uv, np.ones(len(uv))]).T).T
-    return np.asarray(rays * (z / rays[:, 2])[:, None])

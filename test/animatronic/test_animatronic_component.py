@@ -16,7 +16,6 @@ from eifer_ros.animatronic.animatronic_face import (
     TRAJECTORY,
     Animatronic,
     AnimatronicConfig,
-    open_animatronic,
 )
 from eifer_ros.animatronic.guard import State
 from eifer_ros.component import Level
@@ -258,9 +257,9 @@ def test_the_shipped_configuration_is_valid_and_disarmed() -> None:
 
 def test_a_missing_map_is_named() -> None:
     with pytest.raises(ConfigError, match=r"/no/such/map\.yaml"):
-        open_animatronic("/no/such/map.yaml")
+        Animatronic(AnimatronicConfig(joint_map="/no/such/map.yaml"))
     with pytest.raises(InputError, match=r"models/no_such_face\.yaml"):
-        open_animatronic("no_such_face")
+        Animatronic(AnimatronicConfig(joint_map="no_such_face"))
 
 
 def test_the_picture_of_the_robot_shows_what_the_joints_do() -> None:

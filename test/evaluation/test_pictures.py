@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eifer_ros.errors import InputError
-from eifer_ros.evaluation.pictures import FaceFinder, detected_pct, face_mask, psnr_db, ssim, ssim_map
+from eifer_ros.evaluation.pictures import FaceFinder, face_mask, psnr_db, ssim, ssim_map
 
 
 def noise(seed, shape=(48, 40, 3)):
@@ -109,7 +109,6 @@ def test_a_face_mask_holds_the_hull_of_the_points():
         (lambda: ssim(noise(0), noise(0), np.ones((4, 4), bool)), "mask"),
         (lambda: ssim(noise(0, (9, 9)), noise(1, (9, 9))), "border"),
         (lambda: face_mask([[0, 0], [1, np.nan], [2, 2]], (8, 8)), "finite"),
-        (lambda: detected_pct([]), "no picture"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, words):
@@ -123,4 +122,3 @@ def test_a_face_is_found_in_a_photograph_and_none_in_noise():
     face = np.ascontiguousarray(data.astronaut()[:300, 80:380])
     assert finder(face)
     assert not finder(noise(6, (300, 300, 3)))
-    assert detected_pct([face, noise(6, (300, 300, 3))], finder) == 50.0

@@ -22,17 +22,6 @@ def test_projection_agrees_with_opencv(seed, yaw, pitch, roll, distance):
     np.testing.assert_allclose(got[:, :2], want[:, 0], atol=1e-6 * 640)
 
 
-@given(seed=st.integers(0, 2**32 - 1), yaw=angles, pitch=angles)
-def test_backprojection_undoes_projection(seed, yaw, pitch):
-    points = np.random.default_rng(seed).normal(0, 0.08, (20, 3))
-    pose = projection.facing_pose(0.8, yaw=yaw, pitch=pitch)
-    K = projection.default_intrinsics(320, 200)
-    pixels = projection.project(points, pose, K)
-    np.testing.assert_allclose(
-        projection.backproject(pixels[:, :2], pixels[:, 2], K), projection.to_camera(points, pose), atol=1e-12
-    )
-
-
 def test_a_facing_head_is_upright_and_not_mirrored():
     K = projection.default_intrinsics(640, 480)
     pose = projection.facing_pose(0.7)
@@ -68,24 +57,6 @@ def test_points_behind_the_camera_have_no_pixel():
     )
     assert np.all(np.isnan(pixels[0, :2]))
     assert np.all(np.isfinite(pixels[1]))
-
-
-def test_crop_intrinsics_put_a_point_where_the_resized_crop_shows_it():
-    # a bright dot, blurred, drawn at the projected place; crop and resize must carry it to the projected
-    # place of the new camera
-    K = projection.default_intrinsics(200, 160)
-    pixels = projection.project([[0.031, 0.017, 0.02]], projection.facing_pose(0.7), K)[0]
-    ys, xs = np.mgrid[:160, :200]
-    image = np.exp(-((xs - pixels[0]) ** 2 + (ys - pixels[1]) ** 2) / (2 * 4.0**2))
-    left, top, side, new_side = 80, 40, 80, 120
-    crop = cv2.resize(
-        image[top : top + side, left : left + side], (new_side, new_side), interpolation=cv2.INTER_LINEAR
-    )
-    ys, xs = np.mgrid[:new_side, :new_side]
-    centroid = np.array([(xs * crop).sum(), (ys * crop).sum()]) / crop.sum()
-    new = projection.crop_intrinsics(K, left, top, new_side / side)
-    moved = projection.project([[0.031, 0.017, 0.02]], projection.facing_pose(0.7), new)[0]
-    np.testing.assert_allclose(moved[:2], centroid, atol=0.02)
 
 
 def test_a_picture_without_pixels_is_refused():

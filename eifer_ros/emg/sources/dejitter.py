@@ -88,11 +88,6 @@ class Dejitter:
         """How much longer a sample lasts than the nominal rate says, as a fraction (1e-6 = 1 ppm)."""
         return float(self._line()[1])
 
-    @property
-    def holding(self) -> int:
-        """Samples held back until a jump is understood."""
-        return 0 if self._held is None else len(self._held[0])
-
     def _line(self) -> tuple[float, float]:
         """(offset at x0, drift) of the residual line; ridge towards zero drift so that the first seconds are
         calm.

@@ -312,20 +312,6 @@ class ParticipantCamera:
             mask = np.asarray(cv2.dilate(mask, np.ones((2 * spread + 1, 2 * spread + 1), np.uint8)), np.uint8)
         return View(without, with_, mask > 0)
 
-    def sensor_points(
-        self, shape: npt.ArrayLike | None, expression: npt.ArrayLike | None, head_pose: npt.ArrayLike
-    ) -> tuple[tuple[str, ...], F64]:
-        """Names and (P, 3) [u, v, depth] of the pads' middles (tape strips are called `tape`)."""
-        vertices = self.head.vertices(shape, expression)
-        placed = (
-            self._rig.pads.on(vertices, np.zeros_like(vertices))
-            .reshape(self._rig.pad_count, -1, 3)
-            .mean(axis=1)
-        )
-        return self._rig.names, np.asarray(
-            projection.project(placed.astype(np.float64), head_pose, self.intrinsics)
-        )
-
     # drawing
     # -------------------------------------------------------------------------------------------------------------
     def _posed(
