@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,8 @@ class MuscleMapping(Component):
         self._last: Stamp | None = None
         self._faces: deque[tuple[Stamp, F32]] = deque(maxlen=64)
         self._vision: FaceState | None = None
+        self._newest: FaceState | None = None
+        self._newest_at: Stamp | None = None
         self._gain: tuple[bytes, F64] | None = None
         self._emg_stamp: Stamp | None = None
         if self._fusion is not None:
@@ -190,7 +193,11 @@ class MuscleMapping(Component):
     # ------------------------------------------------------------ face -> muscles
 
     def _face(self, state: FaceState) -> list[Emission]:
-        self._vision = state if state.status != FaceStatus.LOST or self._vision is None else self._vision
+        if self._newest is None or self._newest.stamp != state.stamp:
+            self._newest_at = None
+        self._newest = state
+        if state.status != FaceStatus.LOST:
+            self._vision = state
         mapping = self.mapping
         if mapping is None or state.status == FaceStatus.LOST:
             return []
@@ -245,15 +252,26 @@ class MuscleMapping(Component):
     # ------------------------------------------------------------ fusion
 
     def tick(self, now: Stamp) -> Iterable[Emission]:
-        """The fused face, now."""
+        """The fused face.
+
+        With a mapping, what the filter predicts for this tick: its stamp is `now`, the instant it describes.
+        Without one, the newest vision under its own stamp, which repeats until the next picture or until it
+        is lost.
+
+        Parameters
+        ----------
+        now : int (ns)
+            The host's clock.
+
+        Returns
+        -------
+        Iterable[Emission]
+            One face; none before the first evidence.
+        """
         vision = self._vision
         mapping = self.mapping
         if mapping is None or self._fusion is None or not self._fusion.started:
-            return (
-                []
-                if vision is None or vision.status == FaceStatus.LOST
-                else [Emission(FUSED, _as_fused(vision, now))]
-            )
+            return [] if self._newest is None else [Emission(FUSED, self._passed(self._newest, now))]
         vision_age_s = np.inf if vision is None else seconds(now - vision.stamp)
         emg_age_s = np.inf if self._emg_stamp is None else seconds(now - self._emg_stamp)
         if min(vision_age_s, emg_age_s) > LOST_S:
@@ -265,6 +283,46 @@ class MuscleMapping(Component):
             mapping, now, values.astype(np.float32), deviation.astype(np.float32), FaceOrigin.FUSED, status
         )
         return [Emission(FUSED, fused)]
+
+    def _passed(self, vision: FaceState, now: Stamp) -> FaceState:
+        """Vision as the fused face where there is nothing to fuse it with.
+
+        Parameters
+        ----------
+        vision : FaceState
+            The newest one.
+        now : int (ns)
+            The host's clock.
+
+        Returns
+        -------
+        FaceState
+            Under the stamp of `vision`: as it is up to `STALE_VISION_S`, then PREDICTED with a growing
+            standard deviation. After `LOST_S` it is LOST, and its stamp is `LOST_S` before `now`: so it
+            moves on, and a face that comes back (its picture is younger) is still newer.
+        """
+        if self._newest_at is None:
+            self._newest_at = now
+        # by the clock since it arrived, too: a camera whose clock is ahead must not keep a face alive
+        age = max(now - vision.stamp, now - self._newest_at)
+        if vision.status == FaceStatus.LOST or age > LOST_S * NS:
+            stamp = max(vision.stamp, now - nanoseconds(LOST_S))
+            size = len(vision.shape), len(vision.expression)
+            return FaceState.lost(stamp, vision.head_model, FaceOrigin.FUSED, *size)
+        if age < STALE_VISION_S * NS:
+            return replace(vision, origin=FaceOrigin.FUSED)
+        age_s = seconds(age)
+        stated = np.nan_to_num(vision.expression_std, nan=self.config.vision_std)
+        # white acceleration, as the fusion assumes
+        spread = np.sqrt(stated**2 + self.config.acceleration**2 * age_s**3 / 3)
+        certain = (LOST_S - age_s) / (LOST_S - STALE_VISION_S)
+        return replace(
+            vision,
+            origin=FaceOrigin.FUSED,
+            expression_std=spread,
+            confidence=vision.confidence * certain,
+            status=FaceStatus.PREDICTED,
+        )
 
     def _state(
         self,
@@ -332,22 +390,3 @@ def _at(times: F64, values: F32, when: float) -> F32:
     left = right - 1
     share = (when - times[left]) / (times[right] - times[left])
     return np.asarray((1 - share) * values[left] + share * values[right], np.float32)
-
-
-def _as_fused(vision: FaceState, now: Stamp) -> FaceState:
-    """Vision passed through where there is no mapping."""
-    return FaceState(
-        now,
-        vision.head_model,
-        FaceOrigin.FUSED,
-        vision.shape,
-        vision.expression,
-        vision.expression_std,
-        vision.jaw,
-        vision.neck,
-        vision.eyes,
-        vision.eyelids,
-        vision.head_pose,
-        vision.confidence,
-        FaceStatus.TRACKING if seconds(now - vision.stamp) < STALE_VISION_S else FaceStatus.PREDICTED,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,10 +19,20 @@ from eifer_ros.animatronic.animatronic_face import (
     AnimatronicConfig,
 )
 from eifer_ros.animatronic.guard import State
+from eifer_ros.avatar.avatar_output import Avatar, AvatarConfig
 from eifer_ros.component import Level
 from eifer_ros.errors import ConfigError, InputError
 from eifer_ros.head import projection
-from eifer_ros.types import ARKIT_52, NS, Blendshapes, FaceOrigin, FaceState, JointTargets
+from eifer_ros.mapping.muscle_mapping import MappingConfig, MuscleMapping
+from eifer_ros.types import (
+    ARKIT_52,
+    NS,
+    Blendshapes,
+    FaceOrigin,
+    FaceState,
+    FaceStatus,
+    JointTargets,
+)
 
 T0 = 1_760_000_000 * NS
 PERIOD = NS // 50
@@ -139,6 +150,46 @@ def test_a_frozen_source_that_repeats_its_last_item_counts_as_silent() -> None:
     assert made.guard.state == State.RELEASED
     assert made.health().level == Level.STALE
     assert made.repeated > 100
+
+
+@pytest.mark.parametrize("shaped", [False, True])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_an_armed_face_is_released_within_1200_ms_of_the_last_evidence_where_vision_passes_through(
+    leaves: bool, shaped: bool
+) -> None:
+    made = component()
+    fused, avatar = MuscleMapping(MappingConfig()), Avatar(AvatarConfig())
+    avatar.setup()
+    made.arm()
+    last = T0 + 3 * NS
+    latency = 50 * NS // 1000
+    states: dict[int, State] = {}
+    lost_at = None
+    for now in range(T0, last + 3 * NS, NS // 200):
+        picture = now - latency
+        if (picture - T0) % (NS // 25) == 0:
+            if picture <= last:
+                fused.handle(
+                    "face/vision", replace(face(picture, weights("jawOpen")), origin=FaceOrigin.VISION)
+                )
+            elif leaves:  # pictures go on without a face
+                fused.handle("face/vision", FaceState.lost(picture, "open_head", FaceOrigin.VISION, 0, 52))
+        if now % (NS // 100) == 0:
+            for emission in fused.tick(now):
+                assert isinstance(emission.item, FaceState)
+                if emission.item.status == FaceStatus.LOST and lost_at is None:
+                    lost_at = now
+                if shaped:
+                    for shapes in avatar.handle("face/fused", emission.item):
+                        list(made.handle(shapes.port, shapes.item))
+                list(made.handle("face/fused", emission.item))
+        list(made.tick(now))
+        states[now] = made.guard.state
+    assert states[last] == State.ACTIVE
+    assert lost_at is not None and lost_at <= last + 1.1 * NS
+    released = next(now for now, state in states.items() if now > last and state == State.RELEASED)
+    assert released <= last + 1.2 * NS
+    assert made.guard.state == State.RELEASED  # and it stays so
 
 
 def test_broken_and_lost_faces_are_dropped_counted_and_end_in_neutral() -> None:

@@ -13,7 +13,7 @@ from eifer_ros.component import Level
 from eifer_ros.config import load
 from eifer_ros.mapping.features import training_pairs
 from eifer_ros.mapping.muscle_mapping import EMG_FACE, ESTIMATED, FUSED, MappingConfig, MuscleMapping
-from eifer_ros.types import FaceState, FaceStatus, MuscleActivity, MuscleOrigin
+from eifer_ros.types import FaceOrigin, FaceState, FaceStatus, MuscleActivity, MuscleOrigin
 
 
 def component(kind: str = "rff", ahead_s: float = 0.0) -> MuscleMapping:
@@ -165,7 +165,55 @@ def test_without_a_mapping_the_camera_passes_through() -> None:
     (fused,) = plain.tick(START + 51 * PERIOD_NS)
     assert isinstance(fused.item, FaceState)
     np.testing.assert_array_equal(fused.item.expression, data.face[50, :3])
+    assert fused.item.stamp == START + 50 * PERIOD_NS  # the picture's
     assert plain.health().level == Level.WARN
+
+
+def passed_through(plain: MuscleMapping, row: int) -> FaceState:
+    (fused,) = plain.tick(START + row * PERIOD_NS)
+    assert isinstance(fused.item, FaceState)
+    return fused.item
+
+
+def test_without_a_mapping_a_face_that_no_picture_confirms_grows_uncertain_and_is_lost_after_a_second() -> (
+    None
+):
+    plain, data = MuscleMapping(MappingConfig()), series(2.0)
+    plain.handle("face/vision", face(data, 50))
+    states = [passed_through(plain, row) for row in range(50, 350)]
+    status = [state.status for state in states]
+    assert status == [FaceStatus.TRACKING] * 15 + [FaceStatus.PREDICTED] * 86 + [FaceStatus.LOST] * 199
+    held = states[15:101]
+    assert {state.stamp for state in states[:101]} == {START + 50 * PERIOD_NS}
+    assert (np.diff([state.expression_std[0] for state in held]) > 0).all()
+    assert held[0].confidence <= 1.0 and (np.diff([state.confidence for state in held]) < 0).all()
+    for state in states[101:]:
+        assert np.isnan(state.expression).all() and np.isnan(state.head_pose).all() and state.confidence == 0
+    # a picture of two tenths ago that shows a face again is newer than all that was said
+    assert (np.diff([state.stamp for state in states]) >= 0).all()
+    plain.handle("face/vision", replace(face(data, 50), stamp=START + 329 * PERIOD_NS))
+    back = passed_through(plain, 350)
+    assert back.status == FaceStatus.PREDICTED and back.stamp > states[-1].stamp
+
+
+def test_without_a_mapping_a_camera_that_sees_no_face_is_passed_on_at_once() -> None:
+    plain, data = MuscleMapping(MappingConfig()), series(2.0)
+    plain.handle("face/vision", face(data, 50))
+    assert passed_through(plain, 51).status == FaceStatus.TRACKING
+    stamp = START + 53 * PERIOD_NS
+    plain.handle("face/vision", FaceState.lost(stamp, "test_head", FaceOrigin.VISION, 2, 3))
+    lost = passed_through(plain, 56)
+    assert lost.status == FaceStatus.LOST and lost.stamp == stamp and lost.origin == FaceOrigin.FUSED
+    plain.handle("face/vision", face(data, 57))
+    assert passed_through(plain, 58).status == FaceStatus.TRACKING
+
+
+def test_a_camera_whose_clock_is_ahead_keeps_no_face_alive() -> None:
+    plain, data = MuscleMapping(MappingConfig()), series(20.0)
+    plain.handle("face/vision", face(data, 1050))
+    states = [passed_through(plain, row) for row in range(50, 200)]
+    assert states[0].status == FaceStatus.TRACKING
+    assert states[-1].status == FaceStatus.LOST
 
 
 def test_the_configuration_file_holds_the_defaults() -> None:
