@@ -279,6 +279,7 @@ class Pipeline:
         if "spotter" in named and not _has_emg((*names, *instances)):
             merged["spotter"].setdefault("use_emg", False)
         configs = {name: file.config(name, config_type(name), **merged[name]) for name in named}
+        _check_shared(file, configs.values())
         by_clock = any(name in graph.HARDWARE_OUTPUTS for name in (*names, *instances))
         parts: dict[str, Component] = dict(instances)
         for name, parameters in configs.items():
@@ -415,6 +416,18 @@ def _names(file: ConfigFile, components: Request | Sequence[str], complete: bool
     micro = bool(file.sections.get("reconstruction", {}).get("micro", file.shared.get("micro", False)))
     listed = () if complete else file.config("pipeline", PipelineConfig).components
     return [*dict.fromkeys((*components.components(micro), *listed))]
+
+
+def _check_shared(file: ConfigFile, configs: Iterable[Config]) -> None:
+    """Raise ConfigError for a value under `/**` that no component has a parameter for."""
+    read = {name for config in configs for name in type(config).model_fields} | {"use_sim_time"}
+    if set(file.shared) <= read:
+        return
+    fields = {name for component in graph.COMPONENTS for name in config_type(component).model_fields}
+    for key in file.shared:
+        if key not in fields | read:
+            hint = did_you_mean(key, fields)
+            raise ConfigError(f"{file.path}: /**: no component has a parameter '{key}'{hint}")
 
 
 def _check_outputs(parts: Mapping[str, Component]) -> None:

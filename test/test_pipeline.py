@@ -101,6 +101,17 @@ def test_an_unknown_key_is_answered_with_the_nearest(tmp_path: Path) -> None:
         Pipeline.from_config(path, Request(emg="performer:7"))
 
 
+def test_a_shared_value_reaches_whoever_has_it_and_one_that_nobody_has_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "/**:\n  ros__parameters:\n    mains_hz: 60\n    threshold: 0.4\n")
+    emg = Pipeline.from_config(path, Request(emg="performer:7")).get(EmgProcessing)
+    assert emg is not None and emg.config.mains_hz == 60
+    path = written(tmp_path, "/**:\n  ros__parameters:\n    mains_hertz: 60\n")
+    with pytest.raises(
+        ConfigError, match="no component has a parameter 'mains_hertz'; did you mean 'mains_hz'"
+    ):
+        Pipeline.from_config(path, Request(emg="performer:7"))
+
+
 def test_a_file_without_any_section_of_the_graph_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "/**:\n" + section("spotter", threshold=0.4))
     with pytest.raises(
