@@ -314,22 +314,6 @@ class ParticipantCamera:
 
     # drawing
     # -------------------------------------------------------------------------------------------------------------
-    def _posed(
-        self,
-        shape: npt.ArrayLike | None,
-        expression: npt.ArrayLike | None,
-        eyes: npt.ArrayLike | None,
-        jaw: npt.ArrayLike | None,
-        neck: npt.ArrayLike | None,
-        eyelids: npt.ArrayLike | None,
-    ) -> F32:
-        key = b"" if shape is None else np.asarray(shape, np.float32).tobytes()
-        if self._neutral is None or self._neutral[0] != key:
-            self._neutral = (key, self.head.neutral(shape))
-        return self.head.vertices(
-            shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1]
-        )
-
     def _pose_head(
         self,
         shape: npt.ArrayLike | None,
@@ -343,7 +327,12 @@ class ParticipantCamera:
     ) -> None:
         """Head, torso and hair of this moment into the vertex and sample buffers."""
         surface = self._surface
-        posed = self._posed(shape, expression, eyes, jaw, neck, eyelids)
+        key = b"" if shape is None else np.asarray(shape, np.float32).tobytes()
+        if self._neutral is None or self._neutral[0] != key:
+            self._neutral = (key, self.head.neutral(shape))
+        posed = self.head.vertices(
+            shape, expression, jaw=jaw, neck=neck, eyes=eyes, eyelids=eyelids, neutral=self._neutral[1]
+        )
         if offsets is not None:
             moved = np.asarray(offsets, np.float32)
             if moved.shape != posed.shape:
@@ -365,10 +354,8 @@ class ParticipantCamera:
         weights = appearance.arkit_weights(self.head, expression)
         a[:count, 5] = self._open(weights, jaw, eyelids)
         a[:count, 6:9] = self._relief.weights(weights, self.variation.age, self.variation.lines)
-        lowest = posed[self._neck_ring()]
-        v[count : self._hair_first] = (
-            self._torso + (lowest.mean(axis=0) - self._neck_rest())
-        ) @ turn.T + shift
+        ring, rest = self._ring
+        v[count : self._hair_first] = (self._torso + (posed[ring].mean(axis=0) - rest)) @ turn.T + shift
         a[count : self._hair_first, :3] = _torso_normals(self._torso) @ turn.T
         least = 0.55 / (2.0 * float(self.intrinsics[0, 0]))
         if len(self._hair.radius):
@@ -550,16 +537,11 @@ class ParticipantCamera:
 
     @functools.cached_property
     def _ring(self) -> tuple[I32, F32]:
+        """The lowest vertices of the neck, and their middle at rest."""
         template = self.head.template
         skin = np.unique(self._surface.skin_faces)
         low = skin[template[skin, 1] < template[skin, 1].min() + 0.012]
         return low.astype(np.int32), template[low].mean(axis=0)
-
-    def _neck_ring(self) -> I32:
-        return self._ring[0]
-
-    def _neck_rest(self) -> F32:
-        return self._ring[1]
 
     # the camera's own faults
     # ---------------------------------------------------------------------------------------------

@@ -148,112 +148,143 @@ _BYTES = 0x00FF00FF00FF00FF
 
 
 @compiled
+def _get(q: Any, i: int, row: int) -> Any:
+    """Three rows of the queue that follow each other."""
+    return q[row + i], q[row + QUEUE + i], q[row + 2 * QUEUE + i]
+
+
+@compiled
+def _put(q: Any, i: int, row: int, triple: Any) -> None:
+    """Three rows of the queue that follow each other."""
+    q[row + i] = triple[0]
+    q[row + QUEUE + i] = triple[1]
+    q[row + 2 * QUEUE + i] = triple[2]
+
+
+@compiled
+def _three(values: Any, at: int) -> Any:
+    return values[at], values[at + 1], values[at + 2]
+
+
+@compiled
+def _scaled(triple: Any, by: Any) -> Any:
+    return triple[0] * by, triple[1] * by, triple[2] * by
+
+
+@compiled
+def _weighted(triple: Any, x: Any, y: Any, z: Any) -> Any:
+    return triple[0] * x, triple[1] * y, triple[2] * z
+
+
+@compiled
+def _mixed(a: Any, b: Any, share: Any) -> Any:
+    """`a` where share is 0, `b` where it is 1."""
+    return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share
+
+
+@compiled
+def _dot(a: Any, b: Any) -> Any:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@compiled
+def _cross(a: Any, b: Any) -> Any:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@compiled
+def _shares(v: Any, corners: Any, x: Any, y: Any) -> Any:
+    """Of the three corners (offsets into v) in the point (x, y)."""
+    ax = v[corners[0]] - x
+    ay = v[corners[0] + 1] - y
+    bx = v[corners[1]] - x
+    by = v[corners[1] + 1] - y
+    cx = v[corners[2]] - x
+    cy = v[corners[2] + 1] - y
+    # straight in the picture: across a triangle of a few millimetres perspective does not show
+    wa = bx * cy - cx * by
+    wb = cx * ay - ax * cy
+    wc = ax * by - bx * ay
+    turned = _1 if wa + wb + wc > _0 else -_1
+    wa = max(wa * turned, _0)
+    wb = max(wb * turned, _0)
+    wc = max(wc * turned, _0)
+    return _scaled((wa, wb, wc), _1 / max(wa + wb + wc, _LEAST))
+
+
+@compiled
+def _between(values: Any, corners: Any, shares: Any, k: int) -> Any:
+    """Value k of the vertices at the corners (offsets into values), by their shares."""
+    return _dot(shares, (values[corners[0] + k], values[corners[1] + k], values[corners[2] + k]))
+
+
+@compiled
 def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
     """Linear colour of everything queued, times its weight, into Q_R, Q_G, Q_B. ray (4,) float32."""
     rx = ray[0]
     sx = ray[1]
     ry = ray[2]
     sy = ray[3]
-    ux = appearance[L_UP]
-    uy = appearance[L_UP + 1]
-    uz = appearance[L_UP + 2]
+    upwards = _three(appearance, L_UP)
     for i in range(QUEUE):
         vx = -(q[Q_SX + i] * rx + sx)
         vy = -(q[Q_SY + i] * ry + sy)
         scale = _1 / np.sqrt(vx * vx + vy * vy + _1)
-        vx = vx * scale
-        vy = vy * scale
-        vz = -scale
-        q[Q_VX + i] = vx
-        q[Q_VY + i] = vy
-        q[Q_VZ + i] = vz
+        view = (vx * scale, vy * scale, -scale)
+        _put(q, i, Q_VX, view)
         across = q[Q_ACROSS + i]
         lift = q[Q_LIFT + i]
-        nx = q[Q_NX + i] * across + vx * lift
-        ny = q[Q_NY + i] * across + vy * lift
-        nz = q[Q_NZ + i] * across + vz * lift
-        length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
-        facing = nx * vx + ny * vy + nz * vz
-        away = _1 if facing < _0 else _0
+        nx, ny, nz = _get(q, i, Q_NX)
+        normal = (nx * across + view[0] * lift, ny * across + view[1] * lift, nz * across + view[2] * lift)
+        length = _1 / (np.sqrt(_dot(normal, normal)) + _TINY)
+        away = _1 if _dot(normal, view) < _0 else _0
         sided = q[Q_SIDED + i]
         length = length * (_1 - _2 * away * (_1 - sided))
-        q[Q_OPEN + i] = q[Q_OPEN + i] * (
-            _1 - _3_QUARTERS * away * sided
-        )  # the inside of lips and lids, seen through an opening
-        q[Q_NX + i] = nx * length
-        q[Q_NY + i] = ny * length
-        q[Q_NZ + i] = nz * length
+        # the inside of lips and lids, seen through an opening
+        q[Q_OPEN + i] = q[Q_OPEN + i] * (_1 - _3_QUARTERS * away * sided)
+        _put(q, i, Q_NX, _scaled(normal, length))
     for i in range(QUEUE):
-        nx = q[Q_NX + i]
-        ny = q[Q_NY + i]
-        nz = q[Q_NZ + i]
+        normal = _get(q, i, Q_NX)
         du = q[Q_DU + i]
         dv = q[Q_DV + i]
-        ax = uy * nz - uz * ny
-        ay = uz * nx - ux * nz
-        az = ux * ny - uy * nx  # to the subject's left along the surface
-        length = _1 / (np.sqrt(ax * ax + ay * ay + az * az) + _SMALL)
-        ax = ax * length
-        ay = ay * length
-        az = az * length
-        bx = ay * nz - az * ny
-        by = az * nx - ax * nz
-        bz = ax * ny - ay * nx  # down along the surface
-        nx = nx - du * ax - dv * bx
-        ny = ny - du * ay - dv * by
-        nz = nz - du * az - dv * bz
+        left = _cross(upwards, normal)  # the subject's, along the surface
+        left = _scaled(left, _1 / (np.sqrt(_dot(left, left)) + _SMALL))
+        down = _cross(left, normal)
+        nx = normal[0] - du * left[0] - dv * down[0]
+        ny = normal[1] - du * left[1] - dv * down[1]
+        nz = normal[2] - du * left[2] - dv * down[2]
         length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
-        q[Q_NX + i], q[Q_NY + i], q[Q_NZ + i] = (
-            nx * length + q[Q_TILT_X + i],
-            ny * length + q[Q_TILT_Y + i],
-            nz * length,
-        )
+        _put(q, i, Q_NX, (nx * length + q[Q_TILT_X + i], ny * length + q[Q_TILT_Y + i], nz * length))
     occlusion = appearance[L_AO]
-    ar = appearance[L_AMBIENT]
-    ag = appearance[L_AMBIENT + 1]
-    ab = appearance[L_AMBIENT + 2]
-    gr = appearance[L_GROUND]
-    gg = appearance[L_GROUND + 1]
-    gb = appearance[L_GROUND + 2]
+    sky = _three(appearance, L_AMBIENT)
+    ground = _three(appearance, L_GROUND)
     for i in range(QUEUE):
-        nx = q[Q_NX + i]
-        ny = q[Q_NY + i]
-        nz = q[Q_NZ + i]
+        normal = _get(q, i, Q_NX)
         openness = min(max(_1 - occlusion * (_1 - q[Q_OPEN + i]), _0), _1)
         # blood colours the light that gets into creases of skin
         dim = q[Q_FLESH + i] * (_1 - openness)
-        up = _HALF + _HALF * (nx * ux + ny * uy + nz * uz)
-        q[Q_DR + i] = (gr + (ar - gr) * up) * openness
-        q[Q_DG + i] = (gg + (ag - gg) * up) * openness * (_1 - _014 * dim)
-        q[Q_DB + i] = (gb + (ab - gb) * up) * openness * (_1 - _018 * dim)
-        q[Q_SR + i] = _0
-        q[Q_SG + i] = _0
-        q[Q_SB + i] = _0
-        fresnel = _1 - max(nx * q[Q_VX + i] + ny * q[Q_VY + i] + nz * q[Q_VZ + i], _0)
+        up = _HALF + _HALF * _dot(normal, upwards)
+        around = _scaled(_mixed(ground, sky, up), openness)
+        _put(q, i, Q_DR, _weighted(around, _1, _1 - _014 * dim, _1 - _018 * dim))
+        _put(q, i, Q_SR, (_0, _0, _0))
+        fresnel = _1 - max(_dot(normal, _get(q, i, Q_VX)), _0)
         fresnel = fresnel * fresnel
         direct = _QUARTER * openness + _3_QUARTERS * openness * openness
         q[Q_DIRECT + i], q[Q_FRESNEL + i] = direct, q[Q_GLOSS + i] * direct * (_035 + _4 * fresnel * fresnel)
         q[Q_OVER_R + i], q[Q_OVER_G + i] = direct / (_1 + q[Q_WRAP_R + i]), direct / (_1 + q[Q_WRAP_G + i])
         q[Q_OVER_B + i] = direct / (_1 + q[Q_WRAP_B + i])
     for k in range(lights.shape[0]):
-        lx = lights[k, 0]
-        ly = lights[k, 1]
-        lz = lights[k, 2]
-        lr = lights[k, 3]
-        lg = lights[k, 4]
-        lb = lights[k, 5]
+        towards = _three(lights[k], 0)
+        lr, lg, lb = _three(lights[k], 3)
         for i in range(QUEUE):
-            nx = q[Q_NX + i]
-            ny = q[Q_NY + i]
-            nz = q[Q_NZ + i]
-            lit = nx * lx + ny * ly + nz * lz
+            normal = _get(q, i, Q_NX)
+            lit = _dot(normal, towards)
             q[Q_DR + i] += lr * (max(lit + q[Q_WRAP_R + i], _0) * q[Q_OVER_R + i])
             q[Q_DG + i] += lg * (max(lit + q[Q_WRAP_G + i], _0) * q[Q_OVER_G + i])
             q[Q_DB + i] += lb * (max(lit + q[Q_WRAP_B + i], _0) * q[Q_OVER_B + i])
-            hx = lx + q[Q_VX + i]
-            hy = ly + q[Q_VY + i]
-            hz = lz + q[Q_VZ + i]
-            half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + _TINY)
+            vx, vy, vz = _get(q, i, Q_VX)
+            middle = (towards[0] + vx, towards[1] + vy, towards[2] + vz)
+            half = _dot(normal, middle) / (np.sqrt(_dot(middle, middle)) + _TINY)
             fall = _1 / (_1 + _EIGHTH * q[Q_SHARP + i] * max(_1 - half, _0))
             fall = fall * fall  # its eighth power is near exp(-sharp (1 - half)), and much cheaper
             fall = fall * fall
@@ -277,55 +308,20 @@ def _corners(q: Any, hits: Any, count: int, faces: Any, v: Any, attr: Any) -> No
     """
     for i in range(count):
         f = hits[i]
-        hits[QUEUE + i] = faces[f, 0]
-        hits[2 * QUEUE + i] = faces[f, 1]
-        hits[3 * QUEUE + i] = faces[f, 2]
+        _put(hits, i, QUEUE, faces[f])
     for i in range(count):
-        a = 3 * hits[QUEUE + i]
-        b = 3 * hits[2 * QUEUE + i]
-        c = 3 * hits[3 * QUEUE + i]
-        sx = q[Q_SX + i]
-        sy = q[Q_SY + i]
-        ax = v[a] - sx
-        ay = v[a + 1] - sy
-        bx = v[b] - sx
-        by = v[b + 1] - sy
-        cx = v[c] - sx
-        cy = v[c + 1] - sy
-        # straight in the picture: across a triangle of a few millimetres perspective does not show
-        wa = bx * cy - cx * by
-        wb = cx * ay - ax * cy
-        wc = ax * by - bx * ay
-        turned = _1 if wa + wb + wc > _0 else -_1
-        wa = max(wa * turned, _0)
-        wb = max(wb * turned, _0)
-        wc = max(wc * turned, _0)
-        norm = _1 / max(wa + wb + wc, _LEAST)
-        q[Q_WA + i] = wa * norm
-        q[Q_WB + i] = wb * norm
-        q[Q_WC + i] = wc * norm
+        corners = _scaled(_get(hits, i, QUEUE), 3)
+        _put(q, i, Q_WA, _shares(v, corners, q[Q_SX + i], q[Q_SY + i]))
     for i in range(count):
-        a = ATTRIBUTES * hits[QUEUE + i]
-        b = ATTRIBUTES * hits[2 * QUEUE + i]
-        c = ATTRIBUTES * hits[3 * QUEUE + i]
-        wa = q[Q_WA + i]
-        wb = q[Q_WB + i]
-        wc = q[Q_WC + i]
-        q[Q_NX + i] = wa * attr[a] + wb * attr[b] + wc * attr[c]
-        q[Q_NY + i] = wa * attr[a + 1] + wb * attr[b + 1] + wc * attr[c + 1]
-        q[Q_NZ + i] = wa * attr[a + 2] + wb * attr[b + 2] + wc * attr[c + 2]
-        q[Q_OPEN + i] = wa * attr[a + 5] + wb * attr[b + 5] + wc * attr[c + 5]
-        q[Q_L0 + i] = wa * attr[a + 9] + wb * attr[b + 9] + wc * attr[c + 9]
-        q[Q_L1 + i] = wa * attr[a + 10] + wb * attr[b + 10] + wc * attr[c + 10]
-        q[Q_L2 + i] = wa * attr[a + 11] + wb * attr[b + 11] + wc * attr[c + 11]
-
-
-@compiled
-def _put(q: Any, i: int, row: int, x: Any, y: Any, z: Any) -> None:
-    """Three rows of the queue that follow each other."""
-    q[row + i] = x
-    q[row + QUEUE + i] = y
-    q[row + 2 * QUEUE + i] = z
+        corners = _scaled(_get(hits, i, QUEUE), ATTRIBUTES)
+        shares = _get(q, i, Q_WA)
+        q[Q_NX + i] = _between(attr, corners, shares, 0)
+        q[Q_NY + i] = _between(attr, corners, shares, 1)
+        q[Q_NZ + i] = _between(attr, corners, shares, 2)
+        q[Q_OPEN + i] = _between(attr, corners, shares, 5)
+        q[Q_L0 + i] = _between(attr, corners, shares, 9)
+        q[Q_L1 + i] = _between(attr, corners, shares, 10)
+        q[Q_L2 + i] = _between(attr, corners, shares, 11)
 
 
 def pack_skin(skin: Any) -> Any:
@@ -344,6 +340,17 @@ def pack_relief(bump: Any) -> Any:
 
 
 @compiled
+def _texels(texture: Any, y: int, x0: int, x1: int, shift: int, weights: Any) -> Any:
+    """Every other byte of four neighbours, mixed by weights in 1/256."""
+    return (
+        (texture[y, x0] >> shift & _BYTES) * weights[0]
+        + (texture[y, x1] >> shift & _BYTES) * weights[1]
+        + (texture[y + 1, x0] >> shift & _BYTES) * weights[2]
+        + (texture[y + 1, x1] >> shift & _BYTES) * weights[3]
+    )
+
+
+@compiled
 def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appearance: Any) -> None:
     """Colour, relief and gloss of skin, hair on it and caps.
 
@@ -356,16 +363,12 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
     strength = appearance[L_BUMP] * np.float32(1.0 / 127.0)
     seed = int(appearance[L_SEED])
     for i in range(count):
-        a = ATTRIBUTES * hits[QUEUE + i]
-        b = ATTRIBUTES * hits[2 * QUEUE + i]
-        c = ATTRIBUTES * hits[3 * QUEUE + i]
-        wa = q[Q_WA + i]
-        wb = q[Q_WB + i]
-        wc = q[Q_WC + i]
+        corners = _scaled(_get(hits, i, QUEUE), ATTRIBUTES)
+        shares = _get(q, i, Q_WA)
         # the skin map; u is unwrapped where a triangle crosses the back of the head
-        ua = attr[a + 3]
-        ub = attr[b + 3]
-        uc = attr[c + 3]
+        ua = attr[corners[0] + 3]
+        ub = attr[corners[1] + 3]
+        uc = attr[corners[2] + 3]
         if ub - ua > _HALF:
             ub -= _1
         elif ua - ub > _HALF:
@@ -374,11 +377,9 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
             uc -= _1
         elif ua - uc > _HALF:
             uc += _1
-        tx = (wa * ua + wb * ub + wc * uc) * width - _HALF + width
-        ty = min(
-            max((wa * attr[a + 4] + wb * attr[b + 4] + wc * attr[c + 4]) * height - _HALF, _0),
-            height - np.float32(1.001),
-        )
+        tx = _dot(shares, (ua, ub, uc)) * width - _HALF + width
+        ty = max(_between(attr, corners, shares, 4) * height - _HALF, _0)
+        ty = min(ty, height - np.float32(1.001))
         ix = int(tx)
         iy = int(ty)
         fx = int((tx - np.float32(ix)) * _256 + _HALF)
@@ -392,58 +393,32 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
         w10 = fx - w11
         w01 = fy - w11
         w00 = 256 - fx - fy + w11
-        t00 = tex[iy, x0]
-        t10 = tex[iy, x1]
-        t01 = tex[iy + 1, x0]
-        t11 = tex[iy + 1, x1]
-        even = (t00 & _BYTES) * w00 + (t10 & _BYTES) * w10 + (t01 & _BYTES) * w01 + (t11 & _BYTES) * w11
-        odd = (
-            (t00 >> 8 & _BYTES) * w00
-            + (t10 >> 8 & _BYTES) * w10
-            + (t01 >> 8 & _BYTES) * w01
-            + (t11 >> 8 & _BYTES) * w11
-        )
+        weights = (w00, w10, w01, w11)
+        even = _texels(tex, iy, x0, x1, 0, weights)
+        odd = _texels(tex, iy, x0, x1, 8, weights)
         r = np.float32(even & 0xFFFF)
         g = np.float32(odd & 0xFFFF)
         bl = np.float32(even >> 16 & 0xFFFF)
         wet = np.float32(odd >> 16 & 0xFFFF) * _1_65280
         cover = np.float32(even >> 32 & 0xFFFF) * _1_65280
-        r = r * _1_65280
-        g = g * _1_65280
-        bl = bl * _1_65280
-        r = r * r
-        g = g * g
-        bl = bl * bl
+        root = _scaled((r, g, bl), _1_65280)
+        rgb = _weighted(root, root[0], root[1], root[2])
         # relief: expression lines (three sets with weights from the vertices)
         du = _0
         dv = _0
         crease = _0
         for k in range(3):
-            weight = wa * attr[a + 6 + k] + wb * attr[b + 6 + k] + wc * attr[c + 6 + k]
+            weight = _between(attr, corners, shares, 6 + k)
             if weight > _002:
-                b00 = bump[k, iy, x0]
-                b10 = bump[k, iy, x1]
-                b01 = bump[k, iy + 1, x0]
-                b11 = bump[k, iy + 1, x1]
-                even = (
-                    np.int64(b00 & _BYTES) * w00
-                    + (b10 & _BYTES) * w10
-                    + (b01 & _BYTES) * w01
-                    + (b11 & _BYTES) * w11
-                )
-                odd = (
-                    (b00 >> 8 & 0xFF) * w00
-                    + (b10 >> 8 & 0xFF) * w10
-                    + (b01 >> 8 & 0xFF) * w01
-                    + (b11 >> 8 & 0xFF) * w11
-                )
+                even = _texels(bump[k], iy, x0, x1, 0, weights)
+                odd = _texels(bump[k], iy, x0, x1, 8, weights)
                 du += weight * (np.float32(even & 0xFFFF) * _1_256 - _128)
                 dv += weight * (np.float32(odd) * _1_256 - _128)
                 crease += weight * (np.float32(even >> 16) * _1_256 - _128)
         q[Q_DU + i] = du * strength
         q[Q_DV + i] = dv * strength
         crease = min(max(-crease * strength, -_QUARTER), _062)
-        _put(q, i, Q_R, r * (_1 - _072 * crease), g * (_1 - _092 * crease), bl * (_1 - _095 * crease))
+        _put(q, i, Q_R, _weighted(rgb, _1 - _072 * crease, _1 - _092 * crease, _1 - _095 * crease))
         q[Q_GLOSS + i] = appearance[L_GLOSS] * (_1 + _18 * wet) * (_1 - _06 * max(crease, _0))
         q[Q_SHARP + i] = appearance[L_ROUGH] * (_1 + _12 * wet)
         q[Q_WRAP_R + i] = _042
@@ -454,74 +429,52 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
         cover = q[Q_DR + i]
         if cover <= 0.02:
             continue
-        l0 = q[Q_L0 + i]
-        l1 = q[Q_L1 + i]
-        l2 = q[Q_L2 + i]
-        r = q[Q_R + i]
-        g = q[Q_G + i]
-        bl = q[Q_B + i]
+        rgb = _get(q, i, Q_R)
         gloss = q[Q_GLOSS + i]
         wrap_r = q[Q_WRAP_R + i]
-        if cover > 0.02 and style > 0:
-            # over the scalp: coordinates round the crown
-            px = l0
-            py = l1
-            pz = l2
-            turn = np.arctan2(px, -pz + 0.5 * py)
-            away = np.sqrt(px * px + pz * pz)
-            if style in (1, 4):  # hair: streaks that run from the crown
-                streak = 0.55 * value_noise(turn * 48.0, away * 90.0 + py * 60.0, seed) + 0.45 * value_noise(
-                    turn * 140.0, py * 160.0, seed + 1
-                )
-                tone = 0.35 + 1.15 * streak
-                hr = appearance[L_HAIR_COLOUR] * tone
-                hg = appearance[L_HAIR_COLOUR + 1] * tone
-                hb = appearance[L_HAIR_COLOUR + 2] * tone
-                grown = (
-                    cover * (0.45 + 0.9 * value_noise(turn * 90.0, py * 420.0, seed + 2))
-                    if style == 1
-                    else _step(0.25, 0.6, cover)
-                )
-                grown = min(max(grown, 0.0), 1.0)
-                gloss = gloss * (1.0 - grown) + 0.10 * streak * grown
-            elif style == 2:  # netting over hair: two sets of threads
-                tone = 0.45 + 0.9 * value_noise(turn * 60.0, py * 120.0, seed)
-                hr = appearance[L_HAIR_COLOUR] * tone
-                hg = appearance[L_HAIR_COLOUR + 1] * tone
-                hb = appearance[L_HAIR_COLOUR + 2] * tone
-                wob = 0.6 * value_noise(px * 60.0, py * 60.0 + pz * 20.0, seed + 3)
-                p1 = (turn * 0.05 + py * 0.75) * appearance[L_NET] + wob
-                p2 = (turn * 0.05 - py * 0.75) * appearance[L_NET] + wob
-                p3 = px * appearance[L_NET] * 0.9 + wob
-                e1 = abs(p1 - np.floor(p1) - 0.5)
-                e2 = abs(p2 - np.floor(p2) - 0.5)
-                e3 = abs(p3 - np.floor(p3) - 0.5)
-                thread = max(_step(0.30, 0.44, e1), _step(0.30, 0.44, e2), 0.8 * _step(0.30, 0.44, e3))
-                thread = 0.30 + 0.70 * thread
-                cr = appearance[L_COVER_COLOUR]
-                cg = appearance[L_COVER_COLOUR + 1]
-                cb = appearance[L_COVER_COLOUR + 2]
-                hr = hr + (cr - hr) * thread
-                hg = hg + (cg - hg) * thread
-                hb = hb + (cb - hb) * thread
-                grown = _step(0.3, 0.7, cover)
-                gloss *= 1.0 - 0.7 * grown
-                wrap_r += (0.2 - wrap_r) * grown
-            else:  # a cap of cloth with folds
-                fold = value_noise(turn * 7.0, py * 50.0, seed + 4) + 0.5 * value_noise(
-                    turn * 22.0, py * 130.0, seed + 5
-                )
-                tone = 0.72 + 0.34 * fold
-                hr = appearance[L_COVER_COLOUR] * tone
-                hg = appearance[L_COVER_COLOUR + 1] * tone
-                hb = appearance[L_COVER_COLOUR + 2] * tone
-                grown = _step(0.4, 0.6, cover)
-                gloss *= 1.0 - 0.8 * grown
-                wrap_r += (0.2 - wrap_r) * grown
-            r = r + (hr - r) * grown
-            g = g + (hg - g) * grown
-            bl = bl + (hb - bl) * grown
-        _put(q, i, Q_R, r, g, bl)
+        # over the scalp: coordinates round the crown
+        px, py, pz = _get(q, i, Q_L0)
+        turn = np.arctan2(px, -pz + 0.5 * py)
+        away = np.sqrt(px * px + pz * pz)
+        if style in (1, 4):  # hair: streaks that run from the crown
+            streak = 0.55 * value_noise(turn * 48.0, away * 90.0 + py * 60.0, seed) + 0.45 * value_noise(
+                turn * 140.0, py * 160.0, seed + 1
+            )
+            tone = 0.35 + 1.15 * streak
+            over = _scaled(_three(appearance, L_HAIR_COLOUR), tone)
+            grown = (
+                cover * (0.45 + 0.9 * value_noise(turn * 90.0, py * 420.0, seed + 2))
+                if style == 1
+                else _step(0.25, 0.6, cover)
+            )
+            grown = min(max(grown, 0.0), 1.0)
+            gloss = gloss * (1.0 - grown) + 0.10 * streak * grown
+        elif style == 2:  # netting over hair: two sets of threads
+            tone = 0.45 + 0.9 * value_noise(turn * 60.0, py * 120.0, seed)
+            over = _scaled(_three(appearance, L_HAIR_COLOUR), tone)
+            wob = 0.6 * value_noise(px * 60.0, py * 60.0 + pz * 20.0, seed + 3)
+            p1 = (turn * 0.05 + py * 0.75) * appearance[L_NET] + wob
+            p2 = (turn * 0.05 - py * 0.75) * appearance[L_NET] + wob
+            p3 = px * appearance[L_NET] * 0.9 + wob
+            e1 = abs(p1 - np.floor(p1) - 0.5)
+            e2 = abs(p2 - np.floor(p2) - 0.5)
+            e3 = abs(p3 - np.floor(p3) - 0.5)
+            thread = max(_step(0.30, 0.44, e1), _step(0.30, 0.44, e2), 0.8 * _step(0.30, 0.44, e3))
+            thread = 0.30 + 0.70 * thread
+            over = _mixed(over, _three(appearance, L_COVER_COLOUR), thread)
+            grown = _step(0.3, 0.7, cover)
+            gloss *= 1.0 - 0.7 * grown
+            wrap_r += (0.2 - wrap_r) * grown
+        else:  # a cap of cloth with folds
+            fold = value_noise(turn * 7.0, py * 50.0, seed + 4) + 0.5 * value_noise(
+                turn * 22.0, py * 130.0, seed + 5
+            )
+            tone = 0.72 + 0.34 * fold
+            over = _scaled(_three(appearance, L_COVER_COLOUR), tone)
+            grown = _step(0.4, 0.6, cover)
+            gloss *= 1.0 - 0.8 * grown
+            wrap_r += (0.2 - wrap_r) * grown
+        _put(q, i, Q_R, _mixed(rgb, over, grown))
         q[Q_GLOSS + i] = gloss
         q[Q_WRAP_R + i] = wrap_r
 
@@ -535,24 +488,14 @@ def _thread(q: Any, hits: Any, count: int, material: Any, attr: Any, styles: Any
         across = min(max(l0, -_1), _1)  # l0 runs -1..1 across
         q[Q_ACROSS + i] = across
         q[Q_LIFT + i] = np.sqrt(_1 - across * across)
-        style = styles[int(attr[ATTRIBUTES * hits[QUEUE + i] + 13])]
-        r = style[0]
-        g = style[1]
-        b = style[2]
+        number = int(attr[ATTRIBUTES * hits[QUEUE + i] + 13])
+        style = styles[number]
+        rgb = _three(style, 0)
         if material[hits[i]] == HAIR:
-            tone = np.float32(
-                0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + int(attr[ATTRIBUTES * hits[QUEUE + i] + 13]))
-            )
-            r = r * tone
-            g = g * tone
-            b = b * tone
-        elif l1 < style[4] or (
-            style[8] > _0 and l1 > style[8]
-        ):  # insulation turns to a dark plug where it meets the pad
-            r = style[5]
-            g = style[6]
-            b = style[7]
-        _put(q, i, Q_R, r, g, b)
+            rgb = _scaled(rgb, np.float32(0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + number)))
+        elif l1 < style[4] or (style[8] > _0 and l1 > style[8]):
+            rgb = _three(style, 5)  # insulation turns to a dark plug where it meets the pad
+        _put(q, i, Q_R, rgb)
         q[Q_GLOSS + i] = style[3]
         q[Q_SHARP + i] = _26
 
@@ -569,21 +512,12 @@ def _add(q: Any, place: Any, count: int, total: Any) -> None:
 
 @compiled
 def _put_skin(
-    q: Any,
-    hits: Any,
-    place: Any,
-    count: int,
-    faces: Any,
-    v: Any,
-    attr: Any,
-    tex: Any,
-    bump: Any,
-    rays: Any,
-    appearance: Any,
-    lights: Any,
-    total: Any,
+    q: Any, hits: Any, place: Any, count: int, mesh: Any, maps: Any, lamps: Any, total: Any
 ) -> None:
     """A queue of skin onto its pixels."""
+    faces, v, attr = mesh
+    tex, bump = maps
+    rays, appearance, lights = lamps
     _corners(q, hits, count, faces, v, attr)
     _skin(q, hits, count, attr, tex, bump, appearance)
     _light(q, rays, appearance, lights)
@@ -592,22 +526,12 @@ def _put_skin(
 
 @compiled
 def _put_threads(
-    q: Any,
-    hits: Any,
-    place: Any,
-    count: int,
-    faces: Any,
-    v: Any,
-    attr: Any,
-    material: Any,
-    styles: Any,
-    seed: int,
-    rays: Any,
-    appearance: Any,
-    lights: Any,
-    total: Any,
+    q: Any, hits: Any, place: Any, count: int, mesh: Any, looks: Any, lamps: Any, total: Any
 ) -> None:
     """A queue of cables and hair onto its pixels."""
+    faces, v, attr = mesh
+    material, styles, seed = looks
+    rays, appearance, lights = lamps
     _corners(q, hits, count, faces, v, attr)
     _thread(q, hits, count, material, attr, styles, seed)
     _light(q, rays, appearance, lights)
@@ -692,12 +616,8 @@ def paint(
         skin[Q_ACROSS + i] = _1
         skin[Q_SIDED + i] = _1
         skin[Q_FLESH + i] = _1
-        skin[Q_WRAP_R + i] = _042
-        skin[Q_WRAP_G + i] = _022
-        skin[Q_WRAP_B + i] = _016
-        thread[Q_WRAP_R + i] = _015
-        thread[Q_WRAP_G + i] = _015
-        thread[Q_WRAP_B + i] = _015
+        _put(skin, i, Q_WRAP_R, (_042, _022, _016))
+        _put(thread, i, Q_WRAP_R, (_015, _015, _015))
         other[Q_ACROSS + i] = _1
     skins = 0
     threads_ = 0
@@ -713,9 +633,13 @@ def paint(
     tops = np.zeros(4, np.int64)
     unders = np.zeros(4, np.int64)
     rays = ray.astype(np.float32)
-    corners = v.reshape(-1)
+    points = v.reshape(-1)
     values = attr.reshape(-1)
     seed = int(appearance[L_SEED])
+    upwards = _three(appearance, L_UP)
+    mesh = (faces, points, values)
+    looks = (material, styles, seed)
+    lamps = (rays, appearance, lights)
     covered = over.shape[0] > 0
     for y in range(top_row, end_row):
         upper = head[2 * y]
@@ -771,26 +695,12 @@ def paint(
                         and style == attr[faces[ft, 0], 13]
                     )
                 if whole and m == SKIN:  # most of a face
-                    _put(skin, skins, Q_SX, np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1)
+                    _put(skin, skins, Q_SX, (np.float32(2 * x) + _HALF, np.float32(2 * y) + _HALF, _1))
                     skin_hits[skins] = fp
                     skin_place[skins] = at
                     skins += 1
                     if skins == QUEUE:
-                        _put_skin(
-                            skin,
-                            skin_hits,
-                            skin_place,
-                            skins,
-                            faces,
-                            corners,
-                            values,
-                            tex,
-                            bump,
-                            rays,
-                            appearance,
-                            lights,
-                            total,
-                        )
+                        _put_skin(skin, skin_hits, skin_place, skins, mesh, (tex, bump), lamps, total)
                         skins = 0
                     continue
             tops[0] = p
@@ -828,85 +738,38 @@ def paint(
                     f = LAST - (key & LAST)
                     m = material[f]
                     if m == SKIN:
-                        _put(skin, skins, Q_SX, sx, sy, left)
+                        _put(skin, skins, Q_SX, (sx, sy, left))
                         skin_hits[skins] = f
                         skin_place[skins] = at
                         skins += 1
                         if skins == QUEUE:
-                            _put_skin(
-                                skin,
-                                skin_hits,
-                                skin_place,
-                                skins,
-                                faces,
-                                corners,
-                                values,
-                                tex,
-                                bump,
-                                rays,
-                                appearance,
-                                lights,
-                                total,
-                            )
+                            _put_skin(skin, skin_hits, skin_place, skins, mesh, (tex, bump), lamps, total)
                             skins = 0
                         left = _0
                         break
                     if m in (CABLE, HAIR):
-                        _put(thread, threads_, Q_SX, sx, sy, left)
+                        _put(thread, threads_, Q_SX, (sx, sy, left))
                         thread_hits[threads_] = f
                         thread_place[threads_] = at
                         threads_ += 1
                         if threads_ == QUEUE:
                             _put_threads(
-                                thread,
-                                thread_hits,
-                                thread_place,
-                                threads_,
-                                faces,
-                                corners,
-                                values,
-                                material,
-                                styles,
-                                seed,
-                                rays,
-                                appearance,
-                                lights,
-                                total,
+                                thread, thread_hits, thread_place, threads_, mesh, looks, lamps, total
                             )
                             threads_ = 0
                         left = _0
                         break
-                    a = faces[f, 0]
-                    b = faces[f, 1]
-                    c = faces[f, 2]
-                    ax = v[a, 0] - sx
-                    ay = v[a, 1] - sy
-                    bx = v[b, 0] - sx
-                    by = v[b, 1] - sy
-                    cx = v[c, 0] - sx
-                    cy = v[c, 1] - sy
-                    wa = bx * cy - cx * by
-                    wb = cx * ay - ax * cy
-                    wc = ax * by - bx * ay
-                    turned = _1 if wa + wb + wc > _0 else -_1
-                    wa = max(wa * turned, _0)
-                    wb = max(wb * turned, _0)
-                    wc = max(wc * turned, _0)
-                    norm = _1 / max(wa + wb + wc, _LEAST)
-                    wa = wa * norm
-                    wb = wb * norm
-                    wc = wc * norm
-                    l0 = wa * attr[a, 9] + wb * attr[b, 9] + wc * attr[c, 9]
-                    l1 = wa * attr[a, 10] + wb * attr[b, 10] + wc * attr[c, 10]
-                    open_ = wa * attr[a, 5] + wb * attr[b, 5] + wc * attr[c, 5]
+                    corners = _three(faces[f], 0)
+                    shares = _shares(points, _scaled(corners, 3), sx, sy)
+                    tips = _scaled(corners, ATTRIBUTES)
+                    own = attr[corners[0]]
+                    l0 = _between(values, tips, shares, 9)
+                    l1 = _between(values, tips, shares, 10)
+                    open_ = _between(values, tips, shares, 5)
                     alpha = _1
                     if m == CLOTH:  # large and dark: no more than ambient light and folds
-                        k = int(attr[a, 13])
-                        up = 0.5 + 0.5 * (
-                            attr[a, 0] * appearance[L_UP]
-                            + attr[a, 1] * appearance[L_UP + 1]
-                            + attr[a, 2] * appearance[L_UP + 2]
-                        )
+                        k = int(own[13])
+                        up = 0.5 + 0.5 * _dot(own, upwards)
                         tone = (
                             (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13))
                             * up
@@ -919,19 +782,18 @@ def paint(
                                 styles[k, e] * tone * (appearance[L_AMBIENT + e] + 0.6 * lights[0, 3 + e])
                             )
                     elif m == SHADOW:
-                        near = max(1.0 - (max(abs(l0), abs(l1)) - 1.0) / styles[int(attr[a, 13]), 11], 0.0)
+                        near = max(1.0 - (max(abs(l0), abs(l1)) - 1.0) / styles[int(own[13]), 11], 0.0)
                         alpha = np.float32(0.42 * near * near)
                     else:
-                        nx = wa * attr[a, 0] + wb * attr[b, 0] + wc * attr[c, 0]
-                        ny = wa * attr[a, 1] + wb * attr[b, 1] + wc * attr[c, 1]
-                        nz = wa * attr[a, 2] + wb * attr[b, 2] + wc * attr[c, 2]
-                        l2 = wa * attr[a, 11] + wb * attr[b, 11] + wc * attr[c, 11]
+                        nx = _between(values, tips, shares, 0)
+                        ny = _between(values, tips, shares, 1)
+                        nz = _between(values, tips, shares, 2)
+                        normal = (nx, ny, nz)
+                        l2 = _between(values, tips, shares, 11)
                         flesh = 0.0
                         tilt_x = 0.0
                         tilt_y = 0.0
-                        wrap_r = 0.15
-                        wrap_g = 0.15
-                        wrap_b = 0.15
+                        wrap = (0.15, 0.15, 0.15)
                         if m == EYE:
                             length = np.sqrt(l0 * l0 + l1 * l1 + l2 * l2) + 1e-9
                             off = (
@@ -944,9 +806,8 @@ def paint(
                             turn = np.arctan2(l1, l0)
                             vein = value_noise(turn * 9.0 + off * 6.0, off * 14.0, seed + 7)
                             red = 0.16 * _step(0.50, 0.85, off) + 0.14 * max(vein - 0.55, 0.0)
-                            r = appearance[L_SCLERA] * (1.0 - 0.6 * red)
-                            g = appearance[L_SCLERA + 1] * (1.0 - red * 1.5)
-                            bl = appearance[L_SCLERA + 2] * (1.0 - red * 1.6)
+                            sclera = _three(appearance, L_SCLERA)
+                            rgb = _weighted(sclera, 1.0 - 0.6 * red, 1.0 - red * 1.5, 1.0 - red * 1.6)
                             if off < rim + 0.05:
                                 share = min(off / rim, 1.0)
                                 fibre = (
@@ -956,21 +817,14 @@ def paint(
                                 )
                                 ring = 1.0 - 0.75 * _step(0.78, 1.0, share)  # the dark limbus
                                 inner = 1.0 + 0.5 * (1.0 - _step(hole / rim, hole / rim + 0.35, share))
-                                ir = appearance[L_IRIS] * fibre * ring * inner
-                                ig = appearance[L_IRIS + 1] * fibre * ring
-                                ib = appearance[L_IRIS + 2] * fibre * ring
-                                edge = _step(rim - 0.03, rim + 0.05, off)
-                                r = ir + (r - ir) * edge
-                                g = ig + (g - ig) * edge
-                                bl = ib + (bl - ib) * edge
+                                iris = _scaled(_scaled(_three(appearance, L_IRIS), fibre), ring)
+                                iris = _weighted(iris, inner, 1.0, 1.0)
+                                rgb = _mixed(iris, rgb, _step(rim - 0.03, rim + 0.05, off))
                                 dark = 1.0 - _step(hole - 0.025, hole + 0.025, off)
-                                r = r * (1.0 - dark) + 0.004 * dark
-                                g = g * (1.0 - dark) + 0.004 * dark
-                                bl = bl * (1.0 - dark) + 0.004 * dark
+                                r, g, bl = _scaled(rgb, 1.0 - dark)
+                                rgb = (r + 0.004 * dark, g + 0.004 * dark, bl + 0.004 * dark)
                             # lids and lashes shade the upper part of the ball
-                            high = (
-                                nx * appearance[L_UP] + ny * appearance[L_UP + 1] + nz * appearance[L_UP + 2]
-                            ) / (np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
+                            high = _dot(normal, upwards) / (np.sqrt(_dot(normal, normal)) + 1e-9)
                             vx = -(sx * ray[0] + ray[1])
                             vy = -(sy * ray[2] + ray[3])
                             if nx * vx + ny * vy - nz < 0.0:
@@ -978,17 +832,12 @@ def paint(
                             open_ = (0.15 + 0.75 * open_) * (1.0 - 0.70 * _step(-0.15, 0.45, high))
                             gloss = appearance[L_WET]
                             sharp = 900.0
-                            wrap_r = 0.35
-                            wrap_g = 0.25
-                            wrap_b = 0.25
+                            wrap = (0.35, 0.25, 0.25)
                         elif m != PAD:
-                            r = l0
-                            g = l1
-                            bl = l2
+                            rgb = (l0, l1, l2)
                             if m == TEETH:
-                                r = r * appearance[L_TEETH]
-                                g = g * appearance[L_TEETH + 1]
-                                bl = bl * appearance[L_TEETH + 2]
+                                r, g, bl = _three(appearance, L_TEETH)
+                                rgb = _weighted(rgb, r, g, bl)
                                 gloss = 0.10
                                 sharp = 90.0
                                 open_ = 0.30 + 0.70 * open_
@@ -998,7 +847,7 @@ def paint(
                                 flesh = 1.0
                                 open_ = open_ * open_
                         else:
-                            k = int(attr[a, 13])
+                            k = int(own[13])
                             # a square of white tape, paper or foam
                             edge = max(abs(l0), abs(l1))
                             size = styles[k, 3]
@@ -1006,9 +855,7 @@ def paint(
                             crinkle = value_noise(l0 * 3.0 + k, l1 * 3.0, seed + 11)
                             tone = 0.90 + 0.10 * grain + 0.12 * (crinkle - 0.5)
                             rim = _step(0.80, 1.05, edge)
-                            r = styles[k, 0] * tone
-                            g = styles[k, 1] * tone
-                            bl = styles[k, 2] * tone
+                            rgb = _scaled(_three(styles[k], 0), tone)
                             # tape lets the skin shine through, most at the rim
                             alpha = np.float32(1.0 - styles[k, 10] * (0.35 + 0.65 * rim))
                             gloss = 0.05
@@ -1019,30 +866,24 @@ def paint(
                             d = np.sqrt(dx * dx + dy * dy) / styles[k, 6]
                             if d < 1.35:
                                 ring = _step(1.35, 1.05, d)
-                                r = r * (1.0 - 0.45 * ring)
-                                g = g * (1.0 - 0.40 * ring)
-                                bl = bl * (1.0 - 0.30 * ring)
+                                rgb = _weighted(rgb, 1.0 - 0.45 * ring, 1.0 - 0.40 * ring, 1.0 - 0.30 * ring)
                                 alpha = max(alpha, np.float32(ring))
                                 if d < 1.0:
                                     tilt = 0.55 * np.sin(d * 3.1416)
                                     tilt_x = tilt * dx / styles[k, 6]
                                     tilt_y = tilt * dy / styles[k, 6]
                                     metal = 0.30 + 0.32 * _step(0.75, 0.35, d)
-                                    r = metal * 0.95
-                                    g = metal * 0.97
-                                    bl = metal * 1.05
+                                    rgb = _scaled((0.95, 0.97, 1.05), metal)
                                     gloss = 0.55
                                     sharp = 40.0
                             ex = (l0 - styles[k, 7]) * size
                             ey = (l1 - styles[k, 8]) * size
                             dot = _step(0.0011, 0.0007, np.sqrt(ex * ex + ey * ey)) * styles[k, 9]
-                            r = r * (1.0 - 0.9 * dot)
-                            g = g * (1.0 - 0.85 * dot)
-                            bl = bl * (1.0 - 0.55 * dot)
-                        _put(other, others, Q_SX, sx, sy, left * alpha)
-                        _put(other, others, Q_NX, nx, ny, nz)
-                        _put(other, others, Q_R, r, g, bl)
-                        _put(other, others, Q_WRAP_R, wrap_r, wrap_g, wrap_b)
+                            rgb = _weighted(rgb, 1.0 - 0.9 * dot, 1.0 - 0.85 * dot, 1.0 - 0.55 * dot)
+                        _put(other, others, Q_SX, (sx, sy, left * alpha))
+                        _put(other, others, Q_NX, normal)
+                        _put(other, others, Q_R, rgb)
+                        _put(other, others, Q_WRAP_R, wrap)
                         other[Q_OPEN + others] = open_
                         other[Q_FLESH + others] = flesh
                         other[Q_GLOSS + others] = gloss
@@ -1072,38 +913,9 @@ def paint(
                     over_spans[row, 0] = head.shape[1]
                     over_spans[row, 1] = 0
     if skins:
-        _put_skin(
-            skin,
-            skin_hits,
-            skin_place,
-            skins,
-            faces,
-            corners,
-            values,
-            tex,
-            bump,
-            rays,
-            appearance,
-            lights,
-            total,
-        )
+        _put_skin(skin, skin_hits, skin_place, skins, mesh, (tex, bump), lamps, total)
     if threads_:
-        _put_threads(
-            thread,
-            thread_hits,
-            thread_place,
-            threads_,
-            faces,
-            corners,
-            values,
-            material,
-            styles,
-            seed,
-            rays,
-            appearance,
-            lights,
-            total,
-        )
+        _put_threads(thread, thread_hits, thread_place, threads_, mesh, looks, lamps, total)
     if others:
         _light(other, rays, appearance, lights)
         _add(other, other_place, others, total)
