@@ -3,13 +3,18 @@
 Beside the software's limits each servo gets its own profile velocity (from the joint's speed) and the bus
 watchdog: when commands stop coming for `watchdog_s`, as after a crash of this process, the servo stops by
 itself. After such a stop it takes no goals until 0 is written to the watchdog, which `enable` does.
+
+Goals are not answered, so with each packet of goals one servo in turn is asked whether its torque is on. Its
+answer is read before the next goals: nothing waits for it. A servo that is silent, or has restarted, is
+noticed within joints + `ATTEMPTS` commands.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +36,13 @@ WATCHDOG_UNIT_S = 0.020
 VELOCITY_UNIT = 0.229 * 2 * math.pi / 60  # rad/s
 POSITION_MODE = 3
 PROTOCOL = 2.0
+PORT_ERRORS: tuple[type[Exception], ...] = (OSError,)  # serial.SerialException is one
+try:
+    import termios
+except ImportError:  # Windows
+    pass
+else:
+    PORT_ERRORS = (OSError, termios.error)
 ATTEMPTS = 3
 """How often a servo is asked before it counts as silent."""
 
@@ -72,6 +84,9 @@ class DynamixelDriver:
         self._write: Any = None
         self._read: Any = None
         self._enabled = False
+        self._turn = 0
+        self._misses = 0
+        self._pending = False
 
     def open(self) -> None:
         """Open the port and ping every servo.
@@ -85,7 +100,7 @@ class DynamixelDriver:
         port = sdk.PortHandler(self._config.port)
         try:
             opened = port.setBaudRate(self._config.baud)
-        except OSError as error:  # serial.SerialException is one
+        except PORT_ERRORS as error:
             raise DeviceError(f"Dynamixel port {self._config.port} cannot be opened ({error})") from None
         if not opened:
             raise DeviceError(
@@ -140,32 +155,50 @@ class DynamixelDriver:
         for name, number in zip(self._names, self._ids, strict=True):
             self._set(BUS_WATCHDOG, name, number, units)
         self._enabled = True
+        self._misses = 0
 
     def command(self, positions: F64) -> None:
-        """Goals of all servos in one packet, which no servo answers."""
+        """Goals of all servos in one packet, which no servo answers; while enabled, one servo is checked.
+
+        Parameters
+        ----------
+        positions : ndarray of float64, shape (J,)
+            Rad.
+
+        Raises
+        ------
+        DeviceError
+            The port is gone, or a servo is silent or without torque, with its joint and id.
+        """
         self._require_open()
+        self._check_turn()
         counts = np.round(self._centre + np.asarray(positions, np.float64) * self._scale)
         counts = np.clip(counts, 0, 4095).astype(np.int64)
         self._write.clearParam()
         for number, count in zip(self._ids, counts.tolist(), strict=True):
             self._write.addParam(number, count.to_bytes(4, "little"))
-        result = self._write.txPacket()
+        with self._port_errors():
+            result = self._write.txPacket()
         if result != 0:
             raise DeviceError(
                 f"{self._config.port}: goals could not be sent ({self._packets.getTxRxResult(result)})"
             )
+        if self._enabled:
+            with self._port_errors():
+                self._packets.readTx(self._port, self._ids[self._turn], *TORQUE_ENABLE)
+            self._pending = True
 
     def disable(self) -> None:
-        """Watchdog and torque off. Tries every servo before it says which did not answer."""
+        """Torque and watchdog off. Tries every servo before it says which did not answer."""
         self._require_open()
         self._enabled = False
         first: DeviceError | None = None
         for name, number in zip(self._names, self._ids, strict=True):
-            for register in (BUS_WATCHDOG, TORQUE_ENABLE):
-                try:
-                    self._set(register, name, number, 0)
-                except DeviceError as error:
-                    first = first or error
+            try:
+                self._set(TORQUE_ENABLE, name, number, 0)
+                self._set(BUS_WATCHDOG, name, number, 0)
+            except DeviceError as error:  # where torque stays on, the watchdog does too
+                first = first or error
         if first is not None:
             raise first
 
@@ -177,8 +210,10 @@ class DynamixelDriver:
             if self._enabled:
                 self.disable()
         finally:
-            self._port.closePort()
+            port = self._port
             self._port = None
+            with contextlib.suppress(*PORT_ERRORS):
+                port.closePort()
 
     def _set(self, register: tuple[int, int], name: str, number: int, value: int) -> None:
         send = self._packets.write1ByteTxRx if register[1] == 1 else self._packets.write4ByteTxRx
@@ -192,11 +227,54 @@ class DynamixelDriver:
         The result code is the last but one value of two or more, or the only one.
         """
         answer: tuple[Any, ...] = ()
+        self._take_answer()
         for _ in range(ATTEMPTS):
-            answer = ask()
+            with self._port_errors():
+                answer = ask()
             if (answer[-2] if len(answer) > 1 else answer[0]) == 0:
                 break
         return answer
+
+    def _check_turn(self) -> None:
+        """What the servo asked with the last goals says. Another try where it says nothing, `ATTEMPTS` times."""
+        answer = self._take_answer()
+        if answer is None or not self._enabled:
+            return
+        torque, result, status = answer
+        name, number = self._names[self._turn], self._ids[self._turn]
+        if result != 0 or status & 0x7F or not torque:
+            self._misses += 1
+            if self._misses >= ATTEMPTS:
+                self._check(result, status, name, number, "refused a question")
+            return
+        if not torque[0]:
+            raise DeviceError(
+                f"{self._config.port}: the servo of joint '{name}' (id {number}) has switched its torque off; "
+                "it has restarted or protects itself (supply, load, heat)"
+            )
+        self._misses = 0
+        self._turn = (self._turn + 1) % len(self._ids)
+
+    def _take_answer(self) -> tuple[Any, ...] | None:
+        """The answer that is still due on the bus, which nobody else may take for theirs."""
+        if not self._pending:
+            return None
+        self._pending = False
+        with self._port_errors():
+            answer: tuple[Any, ...] = self._packets.readRx(
+                self._port, self._ids[self._turn], TORQUE_ENABLE[1]
+            )
+        return answer
+
+    @contextlib.contextmanager
+    def _port_errors(self) -> Iterator[None]:
+        """Whatever the serial port raises, as DeviceError with the port's name."""
+        try:
+            yield
+        except PORT_ERRORS as error:
+            self._pending = False
+            self._port.is_using = False
+            raise DeviceError(f"the Dynamixel port {self._config.port} is gone ({error})") from None
 
     def _check(self, result: int, status: int, name: str, number: int, what: str) -> None:
         where = f"{self._config.port} at {self._config.baud} bit/s: the servo of joint '{name}' (id {number})"

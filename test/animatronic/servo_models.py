@@ -84,6 +84,7 @@ class DynamixelBus:
         self.port = os.ttyname(slave)
         self._slave = slave
         self._stop_r, self._stop_w = os.pipe()
+        self.unplugged = False
         self.broken_packets = 0
         self.sync_writes = 0
         self.changed = threading.Condition()
@@ -91,9 +92,18 @@ class DynamixelBus:
         self._thread.start()
 
     def close(self) -> None:
+        self.unplug()
+        for handle in (self._stop_r, self._stop_w):
+            os.close(handle)
+
+    def unplug(self) -> None:
+        """The adapter leaves: the port's other side is gone."""
+        if self.unplugged:
+            return
+        self.unplugged = True
         os.write(self._stop_w, b"x")
         self._thread.join(120)
-        for handle in (self.master, self._slave, self._stop_r, self._stop_w):
+        for handle in (self.master, self._slave):
             os.close(handle)
 
     def wait_for_sync_writes(self, count: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 from servo_models import PATIENT_MS, DynamixelBus, I2cBus, Servo, crc16
 
 from eifer_ros.animatronic.animatronic_face import Animatronic, AnimatronicConfig
+from eifer_ros.animatronic.dynamixel import ATTEMPTS
 from eifer_ros.animatronic.guard import State
 from eifer_ros.animatronic.joint_map import JointMap, load_joint_map
 from eifer_ros.animatronic.pca9685 import Pca9685Driver
@@ -236,6 +237,72 @@ def test_a_servo_that_goes_silent_when_armed_refuses_the_arming_by_name(
     made.close()
 
 
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_servo_that_falls_silent_while_active_stops_everything_by_name(
+    bus: DynamixelBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    made = driven(dynamixel(tmp_path, bus))
+    made.arm()
+    monkeypatch.setattr(LATENCY, SILENCE_MS)
+    now = run(made, T0, 10, jawOpen=1.0)
+    assert made.guard.state == State.ACTIVE
+    bus.servos[number].silent = True
+    run(made, now, 2 + ATTEMPTS + 1, jawOpen=1.0)
+    assert made.guard.state == State.STOPPED
+    assert made.health().level == Level.ERROR
+    assert f"(id {number}) did not answer" in made.health().message
+    assert not bus.servos[8 - number].torque
+    made.close()
+
+
+def test_a_few_lost_answers_stop_nothing(
+    bus: DynamixelBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = driven(dynamixel(tmp_path, bus))
+    made.arm()
+    monkeypatch.setattr(LATENCY, SILENCE_MS)
+    now = run(made, T0, 10, jawOpen=1.0)
+    for _ in range(3):
+        bus.wait_for_sync_writes(made.commands)
+        for servo in bus.servos.values():
+            servo.silent = True
+        now = run(made, now, ATTEMPTS - 1, jawOpen=1.0)
+        bus.wait_for_sync_writes(made.commands)
+        for servo in bus.servos.values():
+            servo.silent = False
+        now = run(made, now, 4, jawOpen=1.0)
+    assert made.guard.state == State.ACTIVE
+    made.close()
+
+
+def test_a_servo_that_has_restarted_stops_everything_by_name(bus: DynamixelBus, tmp_path: Path) -> None:
+    made = driven(dynamixel(tmp_path, bus))
+    made.arm()
+    now = run(made, T0, 10, jawOpen=1.0)
+    bus.servos[7].table[64] = 0  # its supply broke down for a moment
+    run(made, now, 5, jawOpen=1.0)
+    assert made.guard.state == State.STOPPED
+    assert "'brow' (id 7) has switched its torque off" in made.health().message
+    made.close()
+
+
+def test_a_port_that_vanishes_while_active_stops_everything_and_is_named(
+    bus: DynamixelBus, tmp_path: Path
+) -> None:
+    made = driven(dynamixel(tmp_path, bus))
+    made.arm()
+    now = run(made, T0, 10, jawOpen=1.0)
+    bus.unplug()
+    run(made, now, 2, jawOpen=1.0)
+    assert made.guard.state == State.STOPPED
+    assert made.health().level == Level.ERROR
+    assert bus.port in made.health().message
+    assert made.clear_stop()[0]
+    armed, why = made.arm()
+    assert not armed and f"{bus.port} is gone" in why
+    made.close()
+
+
 def test_a_port_that_is_not_there_is_named(tmp_path: Path) -> None:
     pytest.importorskip("dynamixel_sdk", reason="needs the extra 'animatronic'")
     path = joint_map(tmp_path, "{type: dynamixel, port: /dev/no-such-port}", "{id: 1}", "{id: 2}")
@@ -326,9 +393,10 @@ def test_a_chip_that_is_not_there_or_is_unplugged_is_named_and_stops_everything(
 
 
 def test_a_lost_packet_is_asked_for_again_and_a_silent_servo_still_counts_as_silent() -> None:
-    from eifer_ros.animatronic.dynamixel import ATTEMPTS, DynamixelDriver
+    from eifer_ros.animatronic.dynamixel import DynamixelDriver
 
     driver = object.__new__(DynamixelDriver)
+    driver._pending = False
     answers = iter([(None, -3001, 0), (None, 0, 0), (None, 0, 7)])
     assert driver._query(lambda: next(answers)) == (None, 0, 0)
     calls: list[int] = []
