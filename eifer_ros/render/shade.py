@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..head import projection
 from ..types import F32, I32, U8
 from . import rasteriser as raster
+from .triples import cross, dot, minus, scaled, three
 
 GREY = (0.62, 0.62, 0.62)
 SKIN = (0.80, 0.60, 0.50)
@@ -33,15 +34,7 @@ def add_normal(v: Any, a: int, b: int, c: int, normals: Any) -> None:
     normals : object
         (V, 3) sums so far.
     """
-    ux = v[b, 0] - v[a, 0]
-    uy = v[b, 1] - v[a, 1]
-    uz = v[b, 2] - v[a, 2]
-    wx = v[c, 0] - v[a, 0]
-    wy = v[c, 1] - v[a, 1]
-    wz = v[c, 2] - v[a, 2]
-    nx = uy * wz - uz * wy
-    ny = uz * wx - ux * wz
-    nz = ux * wy - uy * wx
+    nx, ny, nz = cross(minus(v[b], v[a]), minus(v[c], v[a]))
     for k in (a, b, c):
         normals[k, 0] += nx
         normals[k, 1] += ny
@@ -74,37 +67,24 @@ def _light(
             a = faces[f, 0]
             b = faces[f, 1]
             c = faces[f, 2]
-            p = bary[y, x, 0]
-            q = bary[y, x, 1]
-            r = bary[y, x, 2]
-            nx = p * normals[a, 0] + q * normals[b, 0] + r * normals[c, 0]
-            ny = p * normals[a, 1] + q * normals[b, 1] + r * normals[c, 1]
-            nz = p * normals[a, 2] + q * normals[b, 2] + r * normals[c, 2]
-            vx = rays[0] * x + rays[1]
-            vy = rays[2] * y + rays[3]
-            vz = 1.0
-            scale = 1.0 / np.sqrt(vx * vx + vy * vy + vz * vz)
-            vx = -vx * scale
-            vy = -vy * scale
-            vz = -vz * scale  # towards the camera
-            facing = nx * vx + ny * vy + nz * vz
-            length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
-            if facing < 0.0:
+            shares = three(bary[y, x], 0)
+            nx = dot(shares, (normals[a, 0], normals[b, 0], normals[c, 0]))
+            ny = dot(shares, (normals[a, 1], normals[b, 1], normals[c, 1]))
+            nz = dot(shares, (normals[a, 2], normals[b, 2], normals[c, 2]))
+            normal = (nx, ny, nz)
+            view = (rays[0] * x + rays[1], rays[2] * y + rays[3], 1.0)
+            view = scaled(view, -1.0 / np.sqrt(dot(view, view)))  # towards the camera
+            length = np.sqrt(dot(normal, normal)) + 1e-12
+            if dot(normal, view) < 0.0:
                 length = -length
-                facing = -facing
-            nx = nx / length
-            ny = ny / length
-            nz = nz / length
-            lambert = nx * light[0] + ny * light[1] + nz * light[2]
-            soft = 0.5 + 0.5 * lambert
-            hx = light[0] + vx
-            hy = light[1] + vy
-            hz = light[2] + vz
-            half = (nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-12)
+            normal = (nx / length, ny / length, nz / length)
+            soft = 0.5 + 0.5 * dot(normal, light)
+            middle = (light[0] + view[0], light[1] + view[1], light[2] + view[2])
+            half = dot(normal, middle) / (np.sqrt(dot(middle, middle)) + 1e-12)
             gloss = 0.12 * max(half, 0.0) ** 24
             bright = 0.20 + 1.00 * soft * soft
             for k in range(3):
-                value = (p * colours[a, k] + q * colours[b, k] + r * colours[c, k]) * bright + gloss
+                value = dot(shares, (colours[a, k], colours[b, k], colours[c, k])) * bright + gloss
                 out[y, x, k] = np.uint8(min(max(value, 0.0), 1.0) * 255.0 + 0.5)
 
 

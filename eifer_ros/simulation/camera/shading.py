@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...render.rasteriser import LAST, compiled, inverse_depth
+from ...render.triples import cross, dot, minus, mixed, scaled, three, weighted
 from .surface import CABLE, CLOTH, EYE, HAIR, PAD, SHADOW, SKIN, TEETH
 
 ATTRIBUTES = 16
@@ -162,37 +163,6 @@ def _put(q: Any, i: int, row: int, triple: Any) -> None:
 
 
 @compiled
-def _three(values: Any, at: int) -> Any:
-    return values[at], values[at + 1], values[at + 2]
-
-
-@compiled
-def _scaled(triple: Any, by: Any) -> Any:
-    return triple[0] * by, triple[1] * by, triple[2] * by
-
-
-@compiled
-def _weighted(triple: Any, x: Any, y: Any, z: Any) -> Any:
-    return triple[0] * x, triple[1] * y, triple[2] * z
-
-
-@compiled
-def _mixed(a: Any, b: Any, share: Any) -> Any:
-    """`a` where share is 0, `b` where it is 1."""
-    return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share
-
-
-@compiled
-def _dot(a: Any, b: Any) -> Any:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-@compiled
-def _cross(a: Any, b: Any) -> Any:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-@compiled
 def _shares(v: Any, corners: Any, x: Any, y: Any) -> Any:
     """Of the three corners (offsets into v) in the point (x, y)."""
     ax = v[corners[0]] - x
@@ -209,13 +179,13 @@ def _shares(v: Any, corners: Any, x: Any, y: Any) -> Any:
     wa = max(wa * turned, _0)
     wb = max(wb * turned, _0)
     wc = max(wc * turned, _0)
-    return _scaled((wa, wb, wc), _1 / max(wa + wb + wc, _LEAST))
+    return scaled((wa, wb, wc), _1 / max(wa + wb + wc, _LEAST))
 
 
 @compiled
 def _between(values: Any, corners: Any, shares: Any, k: int) -> Any:
     """Value k of the vertices at the corners (offsets into values), by their shares."""
-    return _dot(shares, (values[corners[0] + k], values[corners[1] + k], values[corners[2] + k]))
+    return dot(shares, (values[corners[0] + k], values[corners[1] + k], values[corners[2] + k]))
 
 
 @compiled
@@ -225,7 +195,7 @@ def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
     sx = ray[1]
     ry = ray[2]
     sy = ray[3]
-    upwards = _three(appearance, L_UP)
+    upwards = three(appearance, L_UP)
     for i in range(QUEUE):
         vx = -(q[Q_SX + i] * rx + sx)
         vy = -(q[Q_SY + i] * ry + sy)
@@ -236,55 +206,55 @@ def _light(q: Any, ray: Any, appearance: Any, lights: Any) -> None:
         lift = q[Q_LIFT + i]
         nx, ny, nz = _get(q, i, Q_NX)
         normal = (nx * across + view[0] * lift, ny * across + view[1] * lift, nz * across + view[2] * lift)
-        length = _1 / (np.sqrt(_dot(normal, normal)) + _TINY)
-        away = _1 if _dot(normal, view) < _0 else _0
+        length = _1 / (np.sqrt(dot(normal, normal)) + _TINY)
+        away = _1 if dot(normal, view) < _0 else _0
         sided = q[Q_SIDED + i]
         length = length * (_1 - _2 * away * (_1 - sided))
         # the inside of lips and lids, seen through an opening
         q[Q_OPEN + i] = q[Q_OPEN + i] * (_1 - _3_QUARTERS * away * sided)
-        _put(q, i, Q_NX, _scaled(normal, length))
+        _put(q, i, Q_NX, scaled(normal, length))
     for i in range(QUEUE):
         normal = _get(q, i, Q_NX)
         du = q[Q_DU + i]
         dv = q[Q_DV + i]
-        left = _cross(upwards, normal)  # the subject's, along the surface
-        left = _scaled(left, _1 / (np.sqrt(_dot(left, left)) + _SMALL))
-        down = _cross(left, normal)
+        left = cross(upwards, normal)  # the subject's, along the surface
+        left = scaled(left, _1 / (np.sqrt(dot(left, left)) + _SMALL))
+        down = cross(left, normal)
         nx = normal[0] - du * left[0] - dv * down[0]
         ny = normal[1] - du * left[1] - dv * down[1]
         nz = normal[2] - du * left[2] - dv * down[2]
         length = _1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + _TINY)
         _put(q, i, Q_NX, (nx * length + q[Q_TILT_X + i], ny * length + q[Q_TILT_Y + i], nz * length))
     occlusion = appearance[L_AO]
-    sky = _three(appearance, L_AMBIENT)
-    ground = _three(appearance, L_GROUND)
+    sky = three(appearance, L_AMBIENT)
+    ground = three(appearance, L_GROUND)
     for i in range(QUEUE):
         normal = _get(q, i, Q_NX)
         openness = min(max(_1 - occlusion * (_1 - q[Q_OPEN + i]), _0), _1)
         # blood colours the light that gets into creases of skin
         dim = q[Q_FLESH + i] * (_1 - openness)
-        up = _HALF + _HALF * _dot(normal, upwards)
-        around = _scaled(_mixed(ground, sky, up), openness)
-        _put(q, i, Q_DR, _weighted(around, _1, _1 - _014 * dim, _1 - _018 * dim))
+        up = _HALF + _HALF * dot(normal, upwards)
+        around = scaled(mixed(ground, sky, up), openness)
+        _put(q, i, Q_DR, weighted(around, _1, _1 - _014 * dim, _1 - _018 * dim))
         _put(q, i, Q_SR, (_0, _0, _0))
-        fresnel = _1 - max(_dot(normal, _get(q, i, Q_VX)), _0)
+        fresnel = _1 - max(dot(normal, _get(q, i, Q_VX)), _0)
         fresnel = fresnel * fresnel
         direct = _QUARTER * openness + _3_QUARTERS * openness * openness
         q[Q_DIRECT + i], q[Q_FRESNEL + i] = direct, q[Q_GLOSS + i] * direct * (_035 + _4 * fresnel * fresnel)
         q[Q_OVER_R + i], q[Q_OVER_G + i] = direct / (_1 + q[Q_WRAP_R + i]), direct / (_1 + q[Q_WRAP_G + i])
         q[Q_OVER_B + i] = direct / (_1 + q[Q_WRAP_B + i])
     for k in range(lights.shape[0]):
-        towards = _three(lights[k], 0)
-        lr, lg, lb = _three(lights[k], 3)
+        towards = three(lights[k], 0)
+        lr, lg, lb = three(lights[k], 3)
         for i in range(QUEUE):
             normal = _get(q, i, Q_NX)
-            lit = _dot(normal, towards)
+            lit = dot(normal, towards)
             q[Q_DR + i] += lr * (max(lit + q[Q_WRAP_R + i], _0) * q[Q_OVER_R + i])
             q[Q_DG + i] += lg * (max(lit + q[Q_WRAP_G + i], _0) * q[Q_OVER_G + i])
             q[Q_DB + i] += lb * (max(lit + q[Q_WRAP_B + i], _0) * q[Q_OVER_B + i])
             vx, vy, vz = _get(q, i, Q_VX)
             middle = (towards[0] + vx, towards[1] + vy, towards[2] + vz)
-            half = _dot(normal, middle) / (np.sqrt(_dot(middle, middle)) + _TINY)
+            half = dot(normal, middle) / (np.sqrt(dot(middle, middle)) + _TINY)
             fall = _1 / (_1 + _EIGHTH * q[Q_SHARP + i] * max(_1 - half, _0))
             fall = fall * fall  # its eighth power is near exp(-sharp (1 - half)), and much cheaper
             fall = fall * fall
@@ -310,10 +280,10 @@ def _corners(q: Any, hits: Any, count: int, faces: Any, v: Any, attr: Any) -> No
         f = hits[i]
         _put(hits, i, QUEUE, faces[f])
     for i in range(count):
-        corners = _scaled(_get(hits, i, QUEUE), 3)
+        corners = scaled(_get(hits, i, QUEUE), 3)
         _put(q, i, Q_WA, _shares(v, corners, q[Q_SX + i], q[Q_SY + i]))
     for i in range(count):
-        corners = _scaled(_get(hits, i, QUEUE), ATTRIBUTES)
+        corners = scaled(_get(hits, i, QUEUE), ATTRIBUTES)
         shares = _get(q, i, Q_WA)
         q[Q_NX + i] = _between(attr, corners, shares, 0)
         q[Q_NY + i] = _between(attr, corners, shares, 1)
@@ -363,7 +333,7 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
     strength = appearance[L_BUMP] * np.float32(1.0 / 127.0)
     seed = int(appearance[L_SEED])
     for i in range(count):
-        corners = _scaled(_get(hits, i, QUEUE), ATTRIBUTES)
+        corners = scaled(_get(hits, i, QUEUE), ATTRIBUTES)
         shares = _get(q, i, Q_WA)
         # the skin map; u is unwrapped where a triangle crosses the back of the head
         ua = attr[corners[0] + 3]
@@ -377,7 +347,7 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
             uc -= _1
         elif ua - uc > _HALF:
             uc += _1
-        tx = _dot(shares, (ua, ub, uc)) * width - _HALF + width
+        tx = dot(shares, (ua, ub, uc)) * width - _HALF + width
         ty = max(_between(attr, corners, shares, 4) * height - _HALF, _0)
         ty = min(ty, height - np.float32(1.001))
         ix = int(tx)
@@ -401,8 +371,8 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
         bl = np.float32(even >> 16 & 0xFFFF)
         wet = np.float32(odd >> 16 & 0xFFFF) * _1_65280
         cover = np.float32(even >> 32 & 0xFFFF) * _1_65280
-        root = _scaled((r, g, bl), _1_65280)
-        rgb = _weighted(root, root[0], root[1], root[2])
+        root = scaled((r, g, bl), _1_65280)
+        rgb = weighted(root, root[0], root[1], root[2])
         # relief: expression lines (three sets with weights from the vertices)
         du = _0
         dv = _0
@@ -418,7 +388,7 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
         q[Q_DU + i] = du * strength
         q[Q_DV + i] = dv * strength
         crease = min(max(-crease * strength, -_QUARTER), _062)
-        _put(q, i, Q_R, _weighted(rgb, _1 - _072 * crease, _1 - _092 * crease, _1 - _095 * crease))
+        _put(q, i, Q_R, weighted(rgb, _1 - _072 * crease, _1 - _092 * crease, _1 - _095 * crease))
         q[Q_GLOSS + i] = appearance[L_GLOSS] * (_1 + _18 * wet) * (_1 - _06 * max(crease, _0))
         q[Q_SHARP + i] = appearance[L_ROUGH] * (_1 + _12 * wet)
         q[Q_WRAP_R + i] = _042
@@ -441,7 +411,7 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
                 turn * 140.0, py * 160.0, seed + 1
             )
             tone = 0.35 + 1.15 * streak
-            over = _scaled(_three(appearance, L_HAIR_COLOUR), tone)
+            over = scaled(three(appearance, L_HAIR_COLOUR), tone)
             grown = (
                 cover * (0.45 + 0.9 * value_noise(turn * 90.0, py * 420.0, seed + 2))
                 if style == 1
@@ -451,7 +421,7 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
             gloss = gloss * (1.0 - grown) + 0.10 * streak * grown
         elif style == 2:  # netting over hair: two sets of threads
             tone = 0.45 + 0.9 * value_noise(turn * 60.0, py * 120.0, seed)
-            over = _scaled(_three(appearance, L_HAIR_COLOUR), tone)
+            over = scaled(three(appearance, L_HAIR_COLOUR), tone)
             wob = 0.6 * value_noise(px * 60.0, py * 60.0 + pz * 20.0, seed + 3)
             p1 = (turn * 0.05 + py * 0.75) * appearance[L_NET] + wob
             p2 = (turn * 0.05 - py * 0.75) * appearance[L_NET] + wob
@@ -461,7 +431,7 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
             e3 = abs(p3 - np.floor(p3) - 0.5)
             thread = max(_step(0.30, 0.44, e1), _step(0.30, 0.44, e2), 0.8 * _step(0.30, 0.44, e3))
             thread = 0.30 + 0.70 * thread
-            over = _mixed(over, _three(appearance, L_COVER_COLOUR), thread)
+            over = mixed(over, three(appearance, L_COVER_COLOUR), thread)
             grown = _step(0.3, 0.7, cover)
             gloss *= 1.0 - 0.7 * grown
             wrap_r += (0.2 - wrap_r) * grown
@@ -470,11 +440,11 @@ def _skin(q: Any, hits: Any, count: int, attr: Any, tex: Any, bump: Any, appeara
                 turn * 22.0, py * 130.0, seed + 5
             )
             tone = 0.72 + 0.34 * fold
-            over = _scaled(_three(appearance, L_COVER_COLOUR), tone)
+            over = scaled(three(appearance, L_COVER_COLOUR), tone)
             grown = _step(0.4, 0.6, cover)
             gloss *= 1.0 - 0.8 * grown
             wrap_r += (0.2 - wrap_r) * grown
-        _put(q, i, Q_R, _mixed(rgb, over, grown))
+        _put(q, i, Q_R, mixed(rgb, over, grown))
         q[Q_GLOSS + i] = gloss
         q[Q_WRAP_R + i] = wrap_r
 
@@ -490,11 +460,11 @@ def _thread(q: Any, hits: Any, count: int, material: Any, attr: Any, styles: Any
         q[Q_LIFT + i] = np.sqrt(_1 - across * across)
         number = int(attr[ATTRIBUTES * hits[QUEUE + i] + 13])
         style = styles[number]
-        rgb = _three(style, 0)
+        rgb = three(style, 0)
         if material[hits[i]] == HAIR:
-            rgb = _scaled(rgb, np.float32(0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + number)))
+            rgb = scaled(rgb, np.float32(0.5 + value_noise(l0 * 3.0, l1 * 400.0, seed + number)))
         elif l1 < style[4] or (style[8] > _0 and l1 > style[8]):
-            rgb = _three(style, 5)  # insulation turns to a dark plug where it meets the pad
+            rgb = three(style, 5)  # insulation turns to a dark plug where it meets the pad
         _put(q, i, Q_R, rgb)
         q[Q_GLOSS + i] = style[3]
         q[Q_SHARP + i] = _26
@@ -558,15 +528,12 @@ def carry(points: Any, normals: Any, bulk: Any, turn: Any, shift: Any, v: Any, a
     3), points shifted (3,).
     """
     for i in range(points.shape[0]):
-        nx = normals[i, 0]
-        ny = normals[i, 1]
-        nz = normals[i, 2]
-        x = points[i, 0] + nx * bulk[i]
-        y = points[i, 1] + ny * bulk[i]
-        z = points[i, 2] + nz * bulk[i]
+        normal = three(normals[i], 0)
+        nx, ny, nz = scaled(normal, bulk[i])
+        raised = (points[i, 0] + nx, points[i, 1] + ny, points[i, 2] + nz)
         for k in range(3):
-            v[i, k] = x * turn[k, 0] + y * turn[k, 1] + z * turn[k, 2] + shift[k]
-            attr[i, k] = nx * turn[k, 0] + ny * turn[k, 1] + nz * turn[k, 2]
+            v[i, k] = dot(raised, turn[k]) + shift[k]
+            attr[i, k] = dot(normal, turn[k])
 
 
 @compiled
@@ -636,7 +603,7 @@ def paint(
     points = v.reshape(-1)
     values = attr.reshape(-1)
     seed = int(appearance[L_SEED])
-    upwards = _three(appearance, L_UP)
+    upwards = three(appearance, L_UP)
     mesh = (faces, points, values)
     looks = (material, styles, seed)
     lamps = (rays, appearance, lights)
@@ -759,9 +726,9 @@ def paint(
                             threads_ = 0
                         left = _0
                         break
-                    corners = _three(faces[f], 0)
-                    shares = _shares(points, _scaled(corners, 3), sx, sy)
-                    tips = _scaled(corners, ATTRIBUTES)
+                    corners = three(faces[f], 0)
+                    shares = _shares(points, scaled(corners, 3), sx, sy)
+                    tips = scaled(corners, ATTRIBUTES)
                     own = attr[corners[0]]
                     l0 = _between(values, tips, shares, 9)
                     l1 = _between(values, tips, shares, 10)
@@ -769,7 +736,7 @@ def paint(
                     alpha = _1
                     if m == CLOTH:  # large and dark: no more than ambient light and folds
                         k = int(own[13])
-                        up = 0.5 + 0.5 * _dot(own, upwards)
+                        up = 0.5 + 0.5 * dot(own, upwards)
                         tone = (
                             (0.8 + 0.4 * value_noise(l0 * 60.0, l1 * 60.0, seed + 13))
                             * up
@@ -806,8 +773,8 @@ def paint(
                             turn = np.arctan2(l1, l0)
                             vein = value_noise(turn * 9.0 + off * 6.0, off * 14.0, seed + 7)
                             red = 0.16 * _step(0.50, 0.85, off) + 0.14 * max(vein - 0.55, 0.0)
-                            sclera = _three(appearance, L_SCLERA)
-                            rgb = _weighted(sclera, 1.0 - 0.6 * red, 1.0 - red * 1.5, 1.0 - red * 1.6)
+                            sclera = three(appearance, L_SCLERA)
+                            rgb = weighted(sclera, 1.0 - 0.6 * red, 1.0 - red * 1.5, 1.0 - red * 1.6)
                             if off < rim + 0.05:
                                 share = min(off / rim, 1.0)
                                 fibre = (
@@ -817,14 +784,14 @@ def paint(
                                 )
                                 ring = 1.0 - 0.75 * _step(0.78, 1.0, share)  # the dark limbus
                                 inner = 1.0 + 0.5 * (1.0 - _step(hole / rim, hole / rim + 0.35, share))
-                                iris = _scaled(_scaled(_three(appearance, L_IRIS), fibre), ring)
-                                iris = _weighted(iris, inner, 1.0, 1.0)
-                                rgb = _mixed(iris, rgb, _step(rim - 0.03, rim + 0.05, off))
+                                iris = scaled(scaled(three(appearance, L_IRIS), fibre), ring)
+                                iris = weighted(iris, inner, 1.0, 1.0)
+                                rgb = mixed(iris, rgb, _step(rim - 0.03, rim + 0.05, off))
                                 dark = 1.0 - _step(hole - 0.025, hole + 0.025, off)
-                                r, g, bl = _scaled(rgb, 1.0 - dark)
+                                r, g, bl = scaled(rgb, 1.0 - dark)
                                 rgb = (r + 0.004 * dark, g + 0.004 * dark, bl + 0.004 * dark)
                             # lids and lashes shade the upper part of the ball
-                            high = _dot(normal, upwards) / (np.sqrt(_dot(normal, normal)) + 1e-9)
+                            high = dot(normal, upwards) / (np.sqrt(dot(normal, normal)) + 1e-9)
                             vx = -(sx * ray[0] + ray[1])
                             vy = -(sy * ray[2] + ray[3])
                             if nx * vx + ny * vy - nz < 0.0:
@@ -836,8 +803,8 @@ def paint(
                         elif m != PAD:
                             rgb = (l0, l1, l2)
                             if m == TEETH:
-                                r, g, bl = _three(appearance, L_TEETH)
-                                rgb = _weighted(rgb, r, g, bl)
+                                r, g, bl = three(appearance, L_TEETH)
+                                rgb = weighted(rgb, r, g, bl)
                                 gloss = 0.10
                                 sharp = 90.0
                                 open_ = 0.30 + 0.70 * open_
@@ -855,7 +822,7 @@ def paint(
                             crinkle = value_noise(l0 * 3.0 + k, l1 * 3.0, seed + 11)
                             tone = 0.90 + 0.10 * grain + 0.12 * (crinkle - 0.5)
                             rim = _step(0.80, 1.05, edge)
-                            rgb = _scaled(_three(styles[k], 0), tone)
+                            rgb = scaled(three(styles[k], 0), tone)
                             # tape lets the skin shine through, most at the rim
                             alpha = np.float32(1.0 - styles[k, 10] * (0.35 + 0.65 * rim))
                             gloss = 0.05
@@ -866,20 +833,20 @@ def paint(
                             d = np.sqrt(dx * dx + dy * dy) / styles[k, 6]
                             if d < 1.35:
                                 ring = _step(1.35, 1.05, d)
-                                rgb = _weighted(rgb, 1.0 - 0.45 * ring, 1.0 - 0.40 * ring, 1.0 - 0.30 * ring)
+                                rgb = weighted(rgb, 1.0 - 0.45 * ring, 1.0 - 0.40 * ring, 1.0 - 0.30 * ring)
                                 alpha = max(alpha, np.float32(ring))
                                 if d < 1.0:
                                     tilt = 0.55 * np.sin(d * 3.1416)
                                     tilt_x = tilt * dx / styles[k, 6]
                                     tilt_y = tilt * dy / styles[k, 6]
                                     metal = 0.30 + 0.32 * _step(0.75, 0.35, d)
-                                    rgb = _scaled((0.95, 0.97, 1.05), metal)
+                                    rgb = scaled((0.95, 0.97, 1.05), metal)
                                     gloss = 0.55
                                     sharp = 40.0
                             ex = (l0 - styles[k, 7]) * size
                             ey = (l1 - styles[k, 8]) * size
-                            dot = _step(0.0011, 0.0007, np.sqrt(ex * ex + ey * ey)) * styles[k, 9]
-                            rgb = _weighted(rgb, 1.0 - 0.9 * dot, 1.0 - 0.85 * dot, 1.0 - 0.55 * dot)
+                            point = _step(0.0011, 0.0007, np.sqrt(ex * ex + ey * ey)) * styles[k, 9]
+                            rgb = weighted(rgb, 1.0 - 0.9 * point, 1.0 - 0.85 * point, 1.0 - 0.55 * point)
                         _put(other, others, Q_SX, (sx, sy, left * alpha))
                         _put(other, others, Q_NX, normal)
                         _put(other, others, Q_R, rgb)
@@ -961,29 +928,17 @@ def threads(
         for s in range(steps):
             i = max(s - 1, 0)
             j = min(s + 1, steps - 1)
-            tx = points[n, j, 0] - points[n, i, 0]
-            ty = points[n, j, 1] - points[n, i, 1]
-            tz = points[n, j, 2] - points[n, i, 2]
-            x = points[n, s, 0]
-            y = points[n, s, 1]
-            z = points[n, s, 2]
-            sx = ty * z - tz * y
-            sy = tz * x - tx * z
-            sz = tx * y - ty * x
-            length = np.sqrt(sx * sx + sy * sy + sz * sz)
+            here = three(points[n, s], 0)
+            x, y, z = here
+            sideways = cross(minus(points[n, j], points[n, i]), here)
+            length = np.float64(np.sqrt(dot(sideways, sideways)))
             if length < 1e-12:
-                sx = 1.0
-                sy = 0.0
-                sz = 0.0
-                length = 1.0
-            sx = sx / length
-            sy = sy / length
-            sz = sz / length
+                sx, sy, sz = 1.0, 0.0, 0.0
+            else:
+                sx, sy, sz = sideways[0] / length, sideways[1] / length, sideways[2] / length
             if s > 0:
-                gx = x - points[n, s - 1, 0]
-                gy = y - points[n, s - 1, 1]
-                gz = z - points[n, s - 1, 2]
-                along += np.sqrt(gx * gx + gy * gy + gz * gz)
+                gap = minus(here, points[n, s - 1])
+                along += np.sqrt(dot(gap, gap))
             half = max(radius[n, s], least * z)
             for side in range(2):
                 k = first + 2 * (n * steps + s) + side

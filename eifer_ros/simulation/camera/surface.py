@@ -20,6 +20,7 @@ from ...errors import ModelError
 from ...head.model import HeadModel
 from ...render import rasteriser as raster
 from ...render import shade
+from ...render.triples import cross, dot, minus, three
 from ...types import F32, F64, I32, U8, Array, Bools
 
 SKIN, EYE, TEETH, MOUTH, PAD, CABLE, CLOTH, HAIR, SHADOW = range(9)
@@ -47,41 +48,24 @@ def cast(origins: Any, directions: Any, v: Any, faces: Any, furthest: bool, hit:
     for n in range(origins.shape[0]):
         best = -1.0 if furthest else 1e9
         hit[n] = -1
-        ox = origins[n, 0]
-        oy = origins[n, 1]
-        oz = origins[n, 2]
-        dx = directions[n, 0]
-        dy = directions[n, 1]
-        dz = directions[n, 2]
+        direction = three(directions[n], 0)
         for f in range(faces.shape[0]):
-            a = faces[f, 0]
-            b = faces[f, 1]
-            c = faces[f, 2]
-            ux = v[b, 0] - v[a, 0]
-            uy = v[b, 1] - v[a, 1]
-            uz = v[b, 2] - v[a, 2]
-            wx = v[c, 0] - v[a, 0]
-            wy = v[c, 1] - v[a, 1]
-            wz = v[c, 2] - v[a, 2]
-            px = dy * wz - dz * wy
-            py = dz * wx - dx * wz
-            pz = dx * wy - dy * wx
-            det = ux * px + uy * py + uz * pz
+            corner = v[faces[f, 0]]
+            u = minus(v[faces[f, 1]], corner)
+            w = minus(v[faces[f, 2]], corner)
+            across = cross(direction, w)
+            det = dot(u, across)
             if abs(det) < 1e-14:
                 continue
-            tx = ox - v[a, 0]
-            ty = oy - v[a, 1]
-            tz = oz - v[a, 2]
-            p = (tx * px + ty * py + tz * pz) / det
+            to_origin = minus(origins[n], corner)
+            p = dot(to_origin, across) / det
             if p < 0.0 or p > 1.0:
                 continue
-            qx = ty * uz - tz * uy
-            qy = tz * ux - tx * uz
-            qz = tx * uy - ty * ux
-            q = (dx * qx + dy * qy + dz * qz) / det
+            turned = cross(to_origin, u)
+            q = dot(direction, turned) / det
             if q < 0.0 or p + q > 1.0:
                 continue
-            s = (wx * qx + wy * qy + wz * qz) / det
+            s = dot(w, turned) / det
             if s > 1e-6 and ((s > best) if furthest else (s < best)):
                 best = s
                 hit[n] = f
