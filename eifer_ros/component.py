@@ -221,3 +221,51 @@ class Source(Component):
 
     def stop(self) -> None:
         """Ask `produce` to end soon. Called from another thread."""
+
+
+class Relay(Source):
+    """A source that passes on what another one gives, which was opened by its address.
+
+    Parameters
+    ----------
+    url : str
+        The address.
+    source : Source
+        What it named.
+    """
+
+    def __init__(self, url: str, source: Source) -> None:
+        self._url = url
+        self._source = source
+        self.live = source.live
+
+    def setup(self) -> None:
+        """As the source's own."""
+        self._source.setup()
+
+    def produce(self) -> Iterator[Emission]:
+        """As the source's own."""
+        yield from self._source.produce()
+
+    def pace(self) -> None:
+        """Play a file in real time."""
+        self._source.pace()
+        self.live = self._source.live
+
+    def stop(self) -> None:
+        """As the source's own."""
+        self._source.stop()
+
+    def reset(self) -> None:
+        """As the source's own."""
+        self._source.reset()
+
+    def health(self) -> Health:
+        """As the source's own, with the address."""
+        health = self._source.health()
+        health.values.setdefault("source", self._url)
+        return health
+
+    def close(self) -> None:
+        """As the source's own."""
+        self._source.close()

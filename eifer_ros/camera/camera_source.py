@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from ..component import Emission, Health, Level, Port, Source
+from ..component import Emission, Health, Level, Port, Relay
 from ..config import Config, parameter
 from ..registry import CAMERAS
 from .video import OUTPUT
@@ -32,7 +32,7 @@ class CameraConfig(Config):
     )
 
 
-class Camera(Source):
+class Camera(Relay):
     """Opens `config.url` and passes on what it gives."""
 
     config_type = CameraConfig
@@ -42,8 +42,7 @@ class Camera(Source):
         self.config = config
         parameters = CAMERAS.config_type(CAMERAS.scheme(config.url)).model_fields
         options = {name: getattr(config, name) for name in config.model_fields_set if name in parameters}
-        self._source = CAMERAS.open(config.url, **options)
-        self.live = self._source.live
+        super().__init__(config.url, CAMERAS.open(config.url, **options))
         self._set_up = False
 
     def setup(self) -> None:
@@ -67,26 +66,11 @@ class Camera(Source):
         """Frames that a file announces, 0 for a device. Known after setup."""
         return int(getattr(self._source, "frame_count", 0))
 
-    def pace(self) -> None:
-        """Play a file in real time."""
-        self._source.pace()
-        self.live = self._source.live
-
-    def stop(self) -> None:
-        """End `produce`."""
-        self._source.stop()
-
-    def reset(self) -> None:
-        """Forget the stream; the device stays open."""
-        self._source.reset()
-
     def health(self) -> Health:
         """What the device says of itself, with its address."""
-        health = self._source.health() if self._set_up else Health(Level.STALE, "not open")
-        health.values.setdefault("source", self.config.url)
-        return health
+        return super().health() if self._set_up else Health(Level.STALE, "not open", {"source": self._url})
 
     def close(self) -> None:
         """Release the device."""
-        self._source.close()
+        super().close()
         self._set_up = False

@@ -11,12 +11,12 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from ..component import Emission, Health, Level, Port, Source
+from ..component import Emission, Health, Level, Port
 from ..config import DeviceConfig, parameter
 from ..errors import InputError
 from ..types import NS, U8, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
-from .pacing import Pacer
+from .pacing import PacedSource, Pacer
 from .video import OUTPUT
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -47,7 +47,7 @@ def natural(name: str) -> list[tuple[int, int | str]]:
     ]
 
 
-class FolderSource(Source):
+class FolderSource(PacedSource):
     """Every picture of a folder once, `fps` apart; EXIF orientation is honoured.
 
     All pictures must have one size. Errors: InputError for a missing folder, one without pictures, a picture
@@ -56,7 +56,6 @@ class FolderSource(Source):
 
     config_type = FolderConfig
     outputs: ClassVar[tuple[Port, ...]] = (OUTPUT,)
-    live = False
 
     def __init__(self, config: FolderConfig, now: Callable[[], Stamp] = time.time_ns) -> None:
         self.config = config
@@ -112,15 +111,6 @@ class FolderSource(Source):
             picture, matrix = pinhole(image, self._calibration)
             self._delivered += 1
             yield Emission(OUTPUT.name, Frame(stamp, picture, matrix))
-
-    def pace(self) -> None:
-        """Play in real time, unless another pace was asked for."""
-        super().pace()
-        self._pacer.follow_clock()
-
-    def stop(self) -> None:
-        """End `produce` after the picture in hand."""
-        self._pacer.stop()
 
     def health(self) -> Health:
         """Pictures delivered."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..component import Source
 from ..types import NS, Stamp
 
 
@@ -52,3 +53,19 @@ class Pacer:
     def stopped(self) -> bool:
         """Whether `stop` was called."""
         return self._stopped.is_set()
+
+
+class PacedSource(Source):
+    """What was recorded, played by its stamps or as fast as items are taken."""
+
+    live = False
+    _pacer: Pacer
+
+    def pace(self) -> None:
+        """Play in real time, unless another pace was asked for."""
+        super().pace()
+        self._pacer.follow_clock()
+
+    def stop(self) -> None:
+        """End `produce` after the item in hand."""
+        self._pacer.stop()

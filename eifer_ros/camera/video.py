@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from .. import topics
-from ..component import Emission, Health, Level, Port, Source
+from ..component import Emission, Health, Level, Port
 from ..config import DeviceConfig, parameter
 from ..errors import InputError
 from ..types import NS, Frame, Stamp
 from .calibration import Calibration, load_optional, pinhole
-from .pacing import Pacer
+from .pacing import PacedSource, Pacer
 
 # FFmpeg prints its own complaints about a broken file; ours says it in one line. OpenCV reads this once, at
 # its first video.
@@ -44,7 +44,7 @@ class VideoConfig(DeviceConfig):
     )
 
 
-class VideoSource(Source):
+class VideoSource(PacedSource):
     """A video file. Stamps are start + presentation time, so variable frame rates and gaps survive.
 
     Rotation metadata is honoured. Frames with a missing or repeated time get the nominal frame period.
@@ -53,7 +53,6 @@ class VideoSource(Source):
 
     config_type = VideoConfig
     outputs: ClassVar[tuple[Port, ...]] = (OUTPUT,)
-    live = False
 
     def __init__(self, config: VideoConfig, now: Callable[[], Stamp] = time.time_ns) -> None:
         self.config = config
@@ -126,15 +125,6 @@ class VideoSource(Source):
             if not done:
                 image = None
         self._ended = True
-
-    def pace(self) -> None:
-        """Play in real time, unless another pace was asked for."""
-        super().pace()
-        self._pacer.follow_clock()
-
-    def stop(self) -> None:
-        """End `produce` after the frame in hand."""
-        self._pacer.stop()
 
     def health(self) -> Health:
         """Frames delivered; a file that ends before its announced count is a warning."""

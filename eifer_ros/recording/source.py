@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from ..camera.pacing import Pacer
-from ..component import Emission, Health, Level, Port, Source
+from ..camera.pacing import PacedSource, Pacer
+from ..component import Emission, Health, Level, Port
 from ..config import DeviceConfig, parameter
 from ..types import Stamp
 from .reader import Bag
@@ -31,7 +31,7 @@ class ReplayConfig(DeviceConfig):
     loop: bool = parameter(False, "start again at the end; stamps go back, which resets filters")
 
 
-class BagSource(Source):
+class BagSource(PacedSource):
     """Emits the items of a recording in stamp order, the same way each time.
 
     Stamps are their own, but for what sync.json corrects.
@@ -42,7 +42,6 @@ class BagSource(Source):
 
     config_type = ReplayConfig
     outputs: ClassVar[tuple[Port, ...]] = PORTS
-    live = False
 
     def __init__(self, config: ReplayConfig) -> None:
         self.config = config
@@ -90,15 +89,6 @@ class BagSource(Source):
             self._rounds += 1
             if not self.config.loop or emitted == 0 or self._pacer.stopped:
                 return
-
-    def pace(self) -> None:
-        """Play in real time, unless another pace was asked for."""
-        super().pace()
-        self._pacer.follow_clock()
-
-    def stop(self) -> None:
-        """End `produce` after the item in hand."""
-        self._pacer.stop()
 
     def health(self) -> Health:
         """Items replayed and where in the recording that is."""

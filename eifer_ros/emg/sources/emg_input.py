@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
-from ...component import Emission, Health, Port, Source
+from ...component import Port, Relay
 from ...config import parameter
 from ...errors import ConfigError
 from ...registry import EMG_SOURCES
@@ -22,7 +21,7 @@ class EmgInputConfig(EmgSourceConfig):
     )
 
 
-class EmgInput(Source):
+class EmgInput(Relay):
     """Opens `config.url` and passes on what it gives."""
 
     config_type: ClassVar[type[EmgInputConfig]] = EmgInputConfig
@@ -39,36 +38,4 @@ class EmgInput(Source):
             raise ConfigError(
                 f"{config.url}: this source has no {', '.join(unsupported)}; write its options in the address"
             )
-        self._source = EMG_SOURCES.open(config.url, **options)
-        self.live = self._source.live
-
-    def setup(self) -> None:
-        """Connect to the amplifier or open the file."""
-        self._source.setup()
-
-    def produce(self) -> Iterator[Emission]:
-        """Channel information, then chunks of raw samples in V, until the source ends or `stop` is called."""
-        yield from self._source.produce()
-
-    def pace(self) -> None:
-        """Play a file in real time."""
-        self._source.pace()
-        self.live = self._source.live
-
-    def stop(self) -> None:
-        """End `produce`; from any thread."""
-        self._source.stop()
-
-    def reset(self) -> None:
-        """Forget the stream; the connection stays."""
-        self._source.reset()
-
-    def health(self) -> Health:
-        """What the source says of itself, with its address."""
-        health = self._source.health()
-        health.values.setdefault("source", self.config.url)
-        return health
-
-    def close(self) -> None:
-        """Let go of the device."""
-        self._source.close()
+        super().__init__(config.url, EMG_SOURCES.open(config.url, **options))
