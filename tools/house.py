@@ -29,7 +29,7 @@ FLOORS = (
     "simulation animatronic avatar recording micro meaning mapping reconstruction emg camera",
     "render inference head wire clock",
     "topics registry component",
-    "types config resources threads source_tree",
+    "types config resources stamps threads source_tree",
     "errors",
 )
 """Rooms from the roof down; imports run downwards or stay on their floor."""

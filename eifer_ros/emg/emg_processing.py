@@ -14,6 +14,7 @@ from .. import topics
 from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import EiferError, InputError
+from ..stamps import StampWatch
 from ..types import F64, NS, EmgChunk, Indices, Item, MuscleActivity, Stamp
 from .calibration import Calibration
 from .filters import LIMIT_V, Envelope, EnvelopeFilter, design, profile_named
@@ -114,6 +115,7 @@ class EmgProcessing(Component):
         self._recent: tuple[Stamp, str] | None = None
         self._last_end: Stamp = 0
         self._silent = False
+        self._stamps = StampWatch(topics.EMG_RAW.name)
 
     def setup(self) -> None:
         """Read scheme and calibration, compile the filters.
@@ -160,6 +162,7 @@ class EmgProcessing(Component):
             self._pending_lost = lost
             return
         self._pending_lost = 0
+        self._stamps.take(item.stamp)
         if self._changed(item):
             yield from self._configure(item)
         if self.montage is None or self._filter is None or self._contact is None:
@@ -193,10 +196,11 @@ class EmgProcessing(Component):
         self._recent = None
 
     def health(self) -> Health:
-        """Worst first: nothing usable, silence, a calibration that does not fit, contact, gaps, notes of the
+        """Worst first: nothing usable, stamps that stand still, silence, a calibration that does not fit, contact, gaps, notes of the
         filter design.
         """
         values: dict[str, float | int | str] = {**self._counts, "profile": self.profile.name}
+        values["repeated_stamps"] = self._stamps.repeated
         if self.montage is None or self._filter is None:
             return Health(Level.ERROR if self._fault else Level.OK, self._fault or "waiting for EMG", values)
         values |= {
@@ -221,6 +225,9 @@ class EmgProcessing(Component):
             problems.insert(0, self._recent[1])
         if self._calibration_fault:
             return Health(Level.ERROR, self._calibration_fault, values)
+        still = self._stamps.problem
+        if still:
+            return Health(Level.WARN, "; ".join([still, *problems]), values)
         if self._silent:
             return Health(Level.STALE, "no EMG for more than 1 s", values)
         if problems:

@@ -14,6 +14,7 @@ from .. import topics
 from ..component import Component, Emission, Health, Level
 from ..config import Config, parameter
 from ..errors import ModelError
+from ..stamps import StampWatch
 from ..types import (
     F32,
     F64,
@@ -86,6 +87,7 @@ class MuscleMapping(Component):
         self._rejected = 0
         self._rejection = ""
         self._fusion: Fusion | None = None
+        self._stamps = {port: StampWatch(port) for port in (ACTIVITY, VISION)}
         self.reset()
 
     def setup(self) -> None:
@@ -126,6 +128,8 @@ class MuscleMapping(Component):
 
     def handle(self, port: str, item: Item) -> Iterable[Emission]:
         """Activity gives the face by EMG, a face gives the muscles by camera; both feed the fusion."""
+        if port in self._stamps and isinstance(item, MuscleActivity | FaceState):
+            self._stamps[port].take(item.stamp)
         if isinstance(item, MuscleActivity):
             return self._activity(item)
         if isinstance(item, FaceState):
@@ -365,16 +369,23 @@ class MuscleMapping(Component):
 
     def health(self) -> Health:
         """Prediction time, lag, and whatever was refused."""
-        values: dict[str, float | int | str] = {"rejected": self._rejected}
+        values: dict[str, float | int | str] = {
+            "rejected": self._rejected,
+            "repeated_stamps": sum(watch.repeated for watch in self._stamps.values()),
+        }
         if self._predict_ms:
             values["predict_ms"] = round(float(np.median(self._predict_ms)), 4)
         if self._fusion is not None:
             values["late"] = self._fusion.late
+        still = [problem for watch in self._stamps.values() if (problem := watch.problem)]
         if self.mapping is None:
-            return Health(Level.WARN, "no mapping: fit one with eifer fit; vision passes through", values)
+            reason = "no mapping: fit one with eifer fit; vision passes through"
+            return Health(Level.WARN, "; ".join([*still, reason]), values)
         values["lag_ms"] = round(1e3 * self.mapping.lag.lag_s, 1) if self.mapping.lag.grade else "unknown"
         if self._rejection:
             return Health(Level.ERROR, self._rejection, values)
+        if still:
+            return Health(Level.WARN, "; ".join(still), values)
         return Health(Level.OK, "mapping", values)
 
 

@@ -16,6 +16,7 @@ from ..head.model import HeadModel, load_head
 from ..inference.network import installed
 from ..micro.motion import MicroMotionEstimator
 from ..registry import ESTIMATORS
+from ..stamps import StampWatch
 from ..types import (
     F64,
     FaceOrigin,
@@ -87,6 +88,7 @@ class Reconstruction(Component):
         overlays.
         """
         self._in_sight = False
+        self._stamps = StampWatch(CAMERA)
 
     def setup(self) -> None:
         """Load the networks and the head model and run them once.
@@ -140,6 +142,7 @@ class Reconstruction(Component):
             )
         if self.head is None or self._estimator is None:
             raise ModelError("reconstruction was not set up: call setup() before the first picture")
+        self._stamps.take(item.stamp)
         out = []
         if not self._announced:
             out.append(Emission(HEAD_MODEL, self.head.info(item.stamp)))
@@ -274,6 +277,7 @@ class Reconstruction(Component):
             "searched": counts.searched,
             "confidence": round(float(self._confidence), 3),
             "residual_pct_iod": round(100.0 * float(self._residual), 3),
+            "repeated_stamps": self._stamps.repeated,
             "estimator": self.config.estimator,
             "estimator_used": estimator.name,
             "estimator_reason": estimator.reason,
@@ -284,6 +288,9 @@ class Reconstruction(Component):
             values["covered_pct"] = round(100.0 * float(estimator.covered), 1)
         waiting = counts.tracked + counts.lost == 0
         message = "waiting for pictures" if waiting else "tracking" if tracking else "no face in sight"
+        still = self._stamps.problem
+        if still:
+            return Health(Level.WARN, f"{still}; {message}", values)
         return Health(Level.OK if tracking or waiting else Level.WARN, message, values)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -346,3 +347,17 @@ def test_the_envelope_of_real_recordings_agrees_with_an_offline_reference(record
         valid = np.isfinite(got[:, channel])
         assert valid.mean() > 0.97
         assert np.corrcoef(got[valid, channel], want[valid])[0, 1] >= 0.9999
+
+
+@pytest.mark.parametrize("stamp", [T0, 0])
+def test_frozen_stamps_of_emg_are_named_in_health_and_counted(stamp):
+    component = started()
+    feed(component, chunks(emg(1.0)))
+    feed(component, [dataclasses.replace(chunk, stamp=stamp) for chunk in chunks(emg(1.0), index=1000)])
+    component.tick(T0 + 2 * NS)
+    health = component.health()
+    assert health.level == Level.WARN
+    assert "stamps of emg/raw have stood still at" in health.message
+    assert health.values["repeated_stamps"] == 99
+    feed(component, chunks(emg(1.0), start=T0 + 2 * NS, index=2000))
+    assert "stood still" not in component.health().message

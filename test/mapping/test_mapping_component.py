@@ -218,3 +218,19 @@ def test_a_camera_whose_clock_is_ahead_keeps_no_face_alive() -> None:
 
 def test_the_configuration_file_holds_the_defaults() -> None:
     assert load(MappingConfig, "mapping", resources.config("mapping.yaml")) == MappingConfig()
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_frozen_stamps_of_muscles_and_faces_are_named_in_health_and_counted(mapped: bool) -> None:
+    live = component() if mapped else MuscleMapping(MappingConfig())
+    data = series(2.0)
+    for _ in range(10):
+        live.handle("emg/activity", activity(data, 50))
+        live.handle("face/vision", face(data, 50))
+    health = live.health()
+    assert health.level == Level.WARN
+    assert "stamps of emg/activity have stood still" in health.message
+    assert "stamps of face/vision have stood still" in health.message
+    assert health.values["repeated_stamps"] == 18
+    live.handle("emg/activity", activity(data, 51))
+    assert "emg/activity" not in live.health().message

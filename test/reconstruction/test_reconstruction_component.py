@@ -171,3 +171,15 @@ def test_the_real_video_is_tracked_throughout(recordings, component):
             residuals.append(component.health().values["residual_pct_iod"])
         number += 1
     assert np.mean(residuals) < 4.0
+
+
+def test_frozen_stamps_of_the_camera_are_named_in_health_and_counted(component, portrait):
+    states(component, [portrait], start=STEP)
+    before = component.health().values["repeated_stamps"]
+    states(component, [portrait] * 6, start=2 * STEP, step=0)
+    health = component.health()
+    assert health.level == Level.WARN
+    assert "stamps of camera/image_raw have stood still" in health.message
+    assert health.values["repeated_stamps"] == before + 5
+    states(component, [portrait], start=3 * STEP)
+    assert component.health().level == Level.OK
