@@ -379,6 +379,11 @@ def assemble(components: Mapping[str, Component], *, outside: Iterable[str] = ()
     outside : iterable of str
         Ports whose items come from elsewhere, such as ROS topics.
 
+    Returns
+    -------
+    LocalHost
+        Not set up yet.
+
     Raises
     ------
     ConfigError
