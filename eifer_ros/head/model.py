@@ -544,30 +544,11 @@ class HeadModel:
         dtype : type, optional
             Of the bases on disk; float16 halves them.
         """
-        arrays: dict[str, Any] = {
-            "format": FORMAT,
-            "id": self.id,
-            "template": self.template,
-            "faces": self.faces,
-            "shape_basis": self.shape_basis.astype(dtype),
-            "expression_basis": self.expression_basis.astype(dtype),
-            "expression_names": np.array(self.expression_names),
-            "expression_bounds": self.expression_bounds,
-            "joints": np.array(self.joints),
-            "parents": self.parents,
-            "joint_template": self.joint_template,
-            "joint_shape_basis": self.joint_shape_basis,
-            "joint_expression_basis": self.joint_expression_basis,
-            "skin_weights": self.skin_weights.astype(dtype),
-            "parts": self.parts,
-            "part_names": np.array(self.part_names),
-            "licence": self.licence,
-            "origin": self.origin,
-        }
-        for name in ("pose_basis", "eyelid_basis", "uv", "arkit", "arkit_jaw", "arkit_gram", "gaze_basis"):
+        arrays: dict[str, Any] = {"format": FORMAT}
+        for name in (*_STORED, *_OPTIONAL):
             value = getattr(self, name)
             if value is not None:
-                arrays[name] = value.astype(dtype) if name in ("pose_basis", "eyelid_basis") else value
+                arrays[name] = value.astype(dtype) if name in _BASES else value
         for name, indices in self.regions.items():
             arrays[f"region/{name}"] = indices
         for name, embedding in self.embeddings.items():
@@ -612,57 +593,53 @@ class HeadModel:
             raise ModelError(f"{path}: not a head model, {error} is missing") from None
 
 
+_STORED: dict[str, type] = {
+    "id": str,
+    "template": np.float32,
+    "faces": np.int32,
+    "shape_basis": np.float32,
+    "expression_basis": np.float32,
+    "expression_names": tuple,
+    "expression_bounds": np.float32,
+    "joints": tuple,
+    "parents": np.int32,
+    "joint_template": np.float32,
+    "joint_shape_basis": np.float32,
+    "joint_expression_basis": np.float32,
+    "skin_weights": np.float32,
+    "parts": np.uint8,
+    "part_names": tuple,
+    "licence": str,
+    "origin": str,
+}
+"""Fields that every asset holds, in its order, and what they are read as."""
+_OPTIONAL = ("pose_basis", "eyelid_basis", "uv", "arkit", "arkit_jaw", "arkit_gram", "gaze_basis")
+_BASES = ("shape_basis", "expression_basis", "skin_weights", "pose_basis", "eyelid_basis")
+"""The large ones, whose element type `save` chooses."""
+
+
 def _from_arrays(data: dict[str, Any]) -> HeadModel:
-    def f32(name: str) -> F32:
-        return np.ascontiguousarray(data[name], np.float32)
+    def read(name: str, kind: type = np.float32) -> Any:
+        if kind is str:
+            return str(data[name])
+        if kind is tuple:
+            return tuple(str(word) for word in data[name])
+        return np.ascontiguousarray(data[name], kind)
 
-    def maybe(name: str) -> F32 | None:
-        return f32(name) if name in data else None
-
-    def names(name: str) -> tuple[str, ...]:
-        return tuple(str(word) for word in data[name])
-
-    embeddings = {
+    values = {name: read(name, kind) for name, kind in _STORED.items()}
+    values |= {name: read(name) for name in _OPTIONAL if name in data}
+    values["skin_weights"] = values["skin_weights"] / values["skin_weights"].sum(axis=1, keepdims=True)
+    values["embeddings"] = {
         which: Embedding(
-            names(f"{which}/names"), data[f"{which}/triangles"].astype(np.int32), f32(f"{which}/weights")
+            read(f"{which}/names", tuple), read(f"{which}/triangles", np.int32), read(f"{which}/weights")
         )
         for which in EMBEDDINGS
         if f"{which}/names" in data
     }
-    regions = {
-        key.split("/", 1)[1]: value.astype(np.int32)
-        for key, value in data.items()
-        if key.startswith("region/")
+    values["regions"] = {
+        key.split("/", 1)[1]: read(key, np.int32) for key in data if key.startswith("region/")
     }
-    weights = f32("skin_weights")
-    return HeadModel(
-        id=str(data["id"]),
-        template=f32("template"),
-        faces=data["faces"].astype(np.int32),
-        shape_basis=f32("shape_basis"),
-        expression_basis=f32("expression_basis"),
-        expression_names=names("expression_names"),
-        expression_bounds=f32("expression_bounds"),
-        joints=names("joints"),
-        parents=data["parents"].astype(np.int32),
-        joint_template=f32("joint_template"),
-        joint_shape_basis=f32("joint_shape_basis"),
-        joint_expression_basis=f32("joint_expression_basis"),
-        skin_weights=weights / weights.sum(axis=1, keepdims=True),
-        regions=regions,
-        parts=data["parts"].astype(np.uint8),
-        part_names=names("part_names"),
-        embeddings=embeddings,
-        licence=str(data["licence"]),
-        origin=str(data["origin"]),
-        pose_basis=maybe("pose_basis"),
-        eyelid_basis=maybe("eyelid_basis"),
-        uv=maybe("uv"),
-        arkit=maybe("arkit"),
-        arkit_jaw=maybe("arkit_jaw"),
-        arkit_gram=maybe("arkit_gram"),
-        gaze_basis=maybe("gaze_basis"),
-    )
+    return HeadModel(**values)
 
 
 def rotation_matrix(axis_angle: npt.ArrayLike) -> F64:

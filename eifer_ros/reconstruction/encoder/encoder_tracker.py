@@ -20,7 +20,7 @@ import numpy as np
 from ...types import F64, U8
 from ..landmarks.attention_mesh import Crop
 from ..landmarks.detector import Detection, FaceDetector
-from ..landmarks.tracker import TrackerCounts
+from ..landmarks.tracker import CropTracker
 from .face_crop import SIZE, crop_of
 from .face_encoder import Reading, cut, nearest_rotation
 
@@ -104,7 +104,7 @@ def mean_of(readings: Sequence[Reading]) -> Reading:
     )
 
 
-class EncoderTracker:
+class EncoderTracker(CropTracker):
     """One face through a video.
 
     min_readable: below this a crop holds no face that can be read. A face that comes back within `memory`
@@ -123,45 +123,28 @@ class EncoderTracker:
         self._detector = FaceDetector(_DETECTION) if detector is None else detector
         self._min_readable = min_readable
         self._memory = memory
-        self.counts = TrackerCounts()
-        self.reset()
+        super().__init__()
 
     def reset(self) -> None:
         """Forget the face; the next picture is searched."""
-        self._crop: Crop | None = None
-        self._last: Crop | None = None
-        self._absent = 0
-        self._size: tuple[int, ...] = ()
+        super().reset()
         self.patch: U8 | None = None
         """What was read last, for whoever wants to look at the same pixels."""
 
     def track(self, image: U8) -> Reading | None:
         """What is read of the face in `image` (H, W, 3) RGB, or None where there is none."""
-        if image.shape != self._size:
-            self.reset()
-            self._size = image.shape
-        reading = self._read_crop(image, self._crop) if self._crop is not None else None
+        crop = self._enter(image)
+        reading = self._read_crop(image, crop) if crop is not None else None
         if reading is None and (reading := self.search(image)) is not None:
             reading = self.average_shifted_crops(image, reading)
-        if reading is None:
-            self._crop = None
-            self._absent += 1
-            self.counts.lost += 1
-            return None
-        self._absent = 0
-        self._crop = crop_of(reading.points)
-        self._last = self._crop
-        self.counts.tracked += 1
+        self._leave(image, None if reading is None else crop_of(reading.points))
         return reading
 
     def follow(self, image: U8, crop: Crop) -> None:
         """Look there first in the next picture, of the size of `image`: somebody else knows where the face
         is.
         """
-        self._crop = crop
-        self._last = crop
-        self._absent = 0
-        self._size = image.shape
+        self._look_at(image, crop)
 
     def request_redetection(self) -> None:
         """What is followed may be no whole face: search the next picture, the present crop among the others."""

@@ -52,7 +52,48 @@ class TrackerCounts:
     searched: int = 0
 
 
-class FaceTracker:
+class CropTracker:
+    """What is remembered of one face through a video, whoever reads it: where it is, and for how long it has
+    been gone.
+    """
+
+    def __init__(self) -> None:
+        self.counts = TrackerCounts()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face; the next picture is searched."""
+        self._crop: Crop | None = None
+        self._last: Crop | None = None
+        self._absent = 0
+        self._size: tuple[int, ...] = ()
+
+    def _look_at(self, image: U8, crop: Crop) -> None:
+        """The face is there, in a picture of the size of `image`."""
+        self._crop = crop
+        self._last = crop
+        self._absent = 0
+        self._size = image.shape
+
+    def _enter(self, image: U8) -> Crop | None:
+        """Where to look first in `image`."""
+        if image.shape != self._size:
+            self.reset()  # another camera or another mode: no crop carries over
+            self._size = image.shape
+        return self._crop
+
+    def _leave(self, image: U8, crop: Crop | None) -> None:
+        """What became of `image`: where the face is, or None."""
+        if crop is None:
+            self._crop = None
+            self._absent += 1
+            self.counts.lost += 1
+        else:
+            self._look_at(image, crop)
+            self.counts.tracked += 1
+
+
+class FaceTracker(CropTracker):
     """One face through a video.
 
     min_presence: below this the crop holds no face and the whole picture is searched. A face that comes back
@@ -66,42 +107,21 @@ class FaceTracker:
         self._landmarker = landmarker
         self._min_presence = min_presence
         self._memory = memory
-        self.counts = TrackerCounts()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the face; the next picture is searched."""
-        self._crop: Crop | None = None
-        self._last: Crop | None = None
-        self._absent = 0
-        self._size: tuple[int, ...] = ()
+        super().__init__()
 
     def follow(self, image: U8, points: F32) -> None:
         """Look at these landmarks (478, 3) first in the next picture, of the size of `image`: somebody else
         knows where the face is.
         """
-        self._crop = crop_from_landmarks(points)
-        self._last = self._crop
-        self._absent = 0
-        self._size = image.shape
+        self._look_at(image, crop_from_landmarks(points))
 
     def track(self, image: U8) -> Landmarks | None:
         """Landmarks of the face in `image` (H, W, 3) RGB, or None where there is none."""
-        if image.shape != self._size:
-            self.reset()  # another camera or another mode: no crop carries over
-            self._size = image.shape
-        landmarks = self._locate_in_crop(image, self._crop) if self._crop is not None else None
+        crop = self._enter(image)
+        landmarks = self._locate_in_crop(image, crop) if crop is not None else None
         if landmarks is None:
             landmarks = self._search(image)
-        if landmarks is None:
-            self._crop = None
-            self._absent += 1
-            self.counts.lost += 1
-            return None
-        self._absent = 0
-        self._crop = crop_from_landmarks(landmarks.points)
-        self._last = self._crop
-        self.counts.tracked += 1
+        self._leave(image, None if landmarks is None else crop_from_landmarks(landmarks.points))
         return landmarks
 
     def _search(self, image: U8) -> Landmarks | None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ...errors import ConfigError
 from ...head.model import HeadModel
 from ...render.rasteriser import compiled
-from ...types import ARKIT_52, F32, F64, I64, U8, Array
+from ...types import ARKIT_52, F32, F64, I32, I64, U8, Array
 from ..seeds import generator
 from . import surface as surfaces
 from .surface import Points, Surface
@@ -302,17 +302,14 @@ def _curve(*points: tuple[float, float]) -> F64:
 
 
 def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
-    def face(*indices: int) -> F64:
-        return np.asarray((surface.landmarks(indices)[:, :2] - [0.0, surface.eye_line]) / surface.unit)
-
     groups = []
 
     def wobble(size: float = 0.02) -> float:
         return float(rng.normal(0.0, size))
 
-    brow = face(*surfaces.BROW_UPPER["left"])
+    brow = surface.face(*surfaces.BROW_UPPER["left"])
     brow_y = float(brow[:, 1].mean())
-    inner = face(285)[0]
+    inner = surface.face(285)[0]
     top = brow_y + 0.86
     for side, name in ((-1.0, "Right"), (1.0, "Left")):
         heights = np.linspace(brow_y + 0.22, top, int(rng.integers(4, 7)))
@@ -328,7 +325,7 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
         groups.append(
             Lines(0, tuple(strokes), 0.25, (("browInnerUp", 0.65), (f"browOuterUp{name}", 0.7)), 0.18)
         )
-        corner = face(33 if side < 0 else 263)[0]
+        corner = surface.face(33 if side < 0 else 263)[0]
         strokes = [
             _curve(
                 (corner[0] + side * 0.07, corner[1] + 0.03 * k),
@@ -351,8 +348,8 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
                 0.2,
             )
         )
-        ala = face(129 if side < 0 else 358)[0]
-        mouth = face(61 if side < 0 else 291)[0]
+        ala = surface.face(129 if side < 0 else 358)[0]
+        mouth = surface.face(61 if side < 0 else 291)[0]
         fold = _curve(
             (ala[0] + side * 0.03, ala[1] + 0.13),
             (ala[0] + side * 0.16, ala[1] - 0.06),
@@ -385,7 +382,7 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
         groups.append(
             Lines(1, tuple(strokes), 0.13, ((f"browDown{name}", 0.95), (f"noseSneer{name}", 0.35)), 0.16)
         )
-        root = float(face(168)[0][1])
+        root = float(surface.face(168)[0][1])
         strokes = [
             _curve(
                 (side * 0.03, root - 0.06 - 0.09 * k + wobble(0.01)),
@@ -397,7 +394,7 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
         groups.append(
             Lines(1, tuple(strokes), 0.12, ((f"noseSneer{name}", 1.0), (f"browDown{name}", 0.25)), 0.05)
         )
-        lower = face(*surfaces.LID_LOWER["right" if side < 0 else "left"])
+        lower = surface.face(*surfaces.LID_LOWER["right" if side < 0 else "left"])
         strokes = [
             np.column_stack(
                 [
@@ -443,11 +440,11 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
                 0.15,
             )
         )
-        lid = face(*surfaces.LID_UPPER["right" if side < 0 else "left"])
+        lid = surface.face(*surfaces.LID_UPPER["right" if side < 0 else "left"])
         crease = np.column_stack([lid[1:8, 0], lid[1:8, 1] + 0.075 + 0.01 * np.sin(np.linspace(0, np.pi, 7))])
         groups.append(Lines(2, (crease,), 0.10, ((f"eyeBlink{name}", 0.25), (f"eyeSquint{name}", 0.3)), 0.35))
-    chin = face(152)[0]
-    lip = face(17)[0]
+    chin = surface.face(152)[0]
+    lip = surface.face(17)[0]
     spots = [(rng.uniform(-0.22, 0.22), rng.uniform(chin[1] + 0.18, lip[1] - 0.16)) for _ in range(16)]
     strokes = [_curve((x, y), (x + 0.03, y + 0.015), (x + 0.05 + wobble(0.01), y - 0.01)) for x, y in spots]
     crease = _curve((-0.24, lip[1] - 0.10), (0.0, lip[1] - 0.15), (0.24, lip[1] - 0.10))
@@ -467,7 +464,7 @@ def _groups(surface: Surface, rng: np.random.Generator) -> list[Lines]:
             0.1,
         )
     )
-    rim = face(*surfaces.LIPS_OUTER)
+    rim = surface.face(*surfaces.LIPS_OUTER)
     middle = rim.mean(axis=0)
     strokes = [np.linspace(p + 0.03 * (p - middle), p + 0.30 * (p - middle), 6) for p in rim[::2]]
     groups.append(Lines(2, tuple(strokes), 0.06, (("mouthPucker", 0.55), ("mouthFunnel", 0.15)), 0.06))
@@ -621,36 +618,31 @@ def masks(surface: Surface, width: int) -> Masks:
     turn = np.degrees(np.arctan2(np.abs(p[..., 0]), p[..., 2] - surface.centre[2]))
     scale = width / 1024.0
 
-    def face(*indices: int) -> F64:
-        return np.asarray((surface.landmarks(indices)[:, :2] - [0.0, surface.eye_line]) / surface.unit)
+    def texels(indices: tuple[int, ...]) -> list[I32]:
+        """Landmarks in sixteenths of a texel."""
+        uv = surface.map_coordinates(surface.landmarks(indices)) * [width, height] - 0.5
+        return [np.round(uv * 16).astype(np.int32)]
+
+    def softened(layer: U8, soft: float) -> F64:
+        return np.asarray(cv2.GaussianBlur(layer, (0, 0), max(soft * scale, 0.5)).astype(np.float64) / 255.0)
 
     def polygon(indices: tuple[int, ...], soft: float) -> F64:
-        uv = surface.map_coordinates(surface.landmarks(indices)) * [width, height] - 0.5
         layer = np.zeros((height, width), np.uint8)
-        cv2.fillPoly(layer, [np.round(uv * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        return np.asarray(cv2.GaussianBlur(layer, (0, 0), max(soft * scale, 0.5)).astype(np.float64) / 255.0)
+        cv2.fillPoly(layer, texels(indices), 255, cv2.LINE_AA, 4)
+        return softened(layer, soft)
 
     def stroke(indices: tuple[int, ...], thick: float, soft: float) -> F64:
-        uv = surface.map_coordinates(surface.landmarks(indices)) * [width, height] - 0.5
         layer = np.zeros((height, width), np.uint8)
-        cv2.polylines(
-            layer,
-            [np.round(uv * 16).astype(np.int32)],
-            False,
-            255,
-            max(1, round(thick * scale)),
-            cv2.LINE_AA,
-            4,
-        )
-        return np.asarray(cv2.GaussianBlur(layer, (0, 0), max(soft * scale, 0.5)).astype(np.float64) / 255.0)
+        cv2.polylines(layer, texels(indices), False, 255, max(1, round(thick * scale)), cv2.LINE_AA, 4)
+        return softened(layer, soft)
 
     def blob(cx: float, cy: float, sx: float, sy: float) -> F64:
         return np.asarray(np.exp(-(((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)) * (turn < 100))
 
     lips = polygon(surfaces.LIPS_OUTER, 2.4)
-    mouth = face(13)[0]
-    nose = face(1)[0]
-    chin = face(152)[0]
+    mouth = surface.face(13)[0]
+    nose = surface.face(1)[0]
+    chin = surface.face(152)[0]
     cheeks = np.maximum(blob(-0.75, -0.62, 0.38, 0.36), blob(0.75, -0.62, 0.38, 0.36))
     ears = ((turn > 74) & (turn < 118) & (y > -0.95) & (y < 0.35)).astype(np.float64)
     ears = np.asarray(cv2.GaussianBlur(ears, (0, 0), 8 * scale + 0.5))
@@ -661,11 +653,11 @@ def masks(surface: Surface, width: int) -> Masks:
     margin = np.zeros_like(x)
     lid = np.zeros_like(x)
     for side in ("right", "left"):
-        low = face(*surfaces.LID_LOWER[side]).mean(axis=0)
+        low = surface.face(*surfaces.LID_LOWER[side]).mean(axis=0)
         under = np.maximum(under, blob(float(low[0]) * 0.92, float(low[1]) - 0.10, 0.26, 0.10))
         margin = np.maximum(margin, stroke(surfaces.LID_UPPER[side], 3.0, 1.3))
         margin = np.maximum(margin, 0.45 * stroke(surfaces.LID_LOWER[side], 2.0, 1.2))
-        up = face(*surfaces.LID_UPPER[side]).mean(axis=0)
+        up = surface.face(*surfaces.LID_UPPER[side]).mean(axis=0)
         lid = np.maximum(lid, blob(float(up[0]), float(up[1]) + 0.05, 0.28, 0.11))
     # beard: jaw, chin, upper lip; not the lips, fading up the cheeks
     edge = np.interp(turn, [0, 25, 50, 80], [mouth[1] + 0.28, mouth[1] + 0.05, -0.85, -0.30])
@@ -675,7 +667,7 @@ def masks(surface: Surface, width: int) -> Masks:
         * np.clip((92.0 - turn) / 12.0, 0.0, 1.0)
     )
     beard *= 1.0 - lips
-    beard *= 1.0 - 0.75 * blob(0.0, float(face(17)[0][1]) - 0.13, 0.5, 0.06)
+    beard *= 1.0 - 0.75 * blob(0.0, float(surface.face(17)[0][1]) - 0.13, 0.5, 0.06)
     freckle = np.clip(blob(0.0, -0.45, 0.9, 0.35) + 0.5 * blob(0.0, 0.6, 0.8, 0.4), 0.0, 1.0)
     shine = np.clip(
         blob(nose[0], nose[1] + 0.12, 0.13, 0.42)
@@ -695,7 +687,11 @@ def masks(surface: Surface, width: int) -> Masks:
     hairline = (y - top) * surface.unit
     brows = []
     for side in ("right", "left"):
-        brows.append(np.stack([face(*surfaces.BROW_UPPER[side]), face(*surfaces.BROW_LOWER[side])], axis=1))
+        brows.append(
+            np.stack(
+                [surface.face(*surfaces.BROW_UPPER[side]), surface.face(*surfaces.BROW_LOWER[side])], axis=1
+            )
+        )
     return Masks(
         np.ascontiguousarray(np.round(np.clip(layers, 0.0, 1.0) * 255), np.uint8),
         hairline.astype(np.float32),

@@ -119,6 +119,10 @@ class Surface:
         corners = self.head.template[self.faces[embedding.triangles[index]]]
         return np.asarray(np.einsum("lc,lcd->ld", embedding.weights[index], corners), np.float64)
 
+    def face(self, *indices: int) -> F64:
+        """(N, 2) landmarks in face units: x, y from the middle between the eyes, 1 = distance between them."""
+        return np.asarray((self.landmarks(indices)[:, :2] - [0.0, self.eye_line]) / self.unit)
+
     def glue(
         self, origins: npt.ArrayLike, directions: npt.ArrayLike, *, furthest: bool = False
     ) -> tuple[Points, Bools]:
