@@ -260,17 +260,20 @@ def test_a_few_lost_answers_stop_nothing(
 ) -> None:
     made = driven(dynamixel(tmp_path, bus))
     made.arm()
-    monkeypatch.setattr(LATENCY, SILENCE_MS)
     now = run(made, T0, 10, jawOpen=1.0)
     for _ in range(3):
         bus.wait_for_sync_writes(made.commands)
         for servo in bus.servos.values():
             servo.silent = True
-        now = run(made, now, ATTEMPTS - 1, jawOpen=1.0)
+        monkeypatch.setattr(LATENCY, SILENCE_MS)
+        # the question of the command before may still be unanswered when the silence begins
+        now = run(made, now, ATTEMPTS - 2, jawOpen=1.0)
         bus.wait_for_sync_writes(made.commands)
         for servo in bus.servos.values():
             servo.silent = False
-        now = run(made, now, 4, jawOpen=1.0)
+        now = run(made, now, 1, jawOpen=1.0)  # takes the last silence for what it is
+        monkeypatch.setattr(LATENCY, PATIENT_MS)
+        now = run(made, now, 3, jawOpen=1.0)
     assert made.guard.state == State.ACTIVE
     made.close()
 
