@@ -11,7 +11,7 @@ ifeq ($(TORCH),1)
 EXTRAS := $(EXTRAS),train
 endif
 OUT ?= demo_out
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist loadgroup
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1

@@ -151,6 +151,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Guided:
         return guided(patch, tmp_path_factory.mktemp("followed") / "anna")
 
 
+@pytest.mark.xdist_group("calibration")
 def test_a_participant_who_follows_the_guide_is_asked_once_for_each_movement_in_order(
     followed: Guided,
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_participant_who_follows_the_guide_is_asked_once_for_each_movement_in_
     assert followed.lasted_s == pytest.approx(LEAD_S + 9 + 10 * 7, abs=0.1)
 
 
+@pytest.mark.xdist_group("calibration")
 def test_the_calibration_on_disk_is_the_one_returned_with_every_channel_alive(followed: Guided) -> None:
     calibration = followed.calibration
     assert followed.path == followed.out / "calibration.yaml"
@@ -179,6 +181,7 @@ def test_the_calibration_on_disk_is_the_one_returned_with_every_channel_alive(fo
     assert np.all(calibration.rest > 0) and np.all(calibration.p99 > 2 * calibration.rest)
 
 
+@pytest.mark.xdist_group("calibration")
 def test_the_recording_of_a_calibration_holds_the_emg_and_the_markers_to_repeat_it(
     followed: Guided, tmp_path: Path
 ) -> None:

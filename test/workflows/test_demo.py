@@ -49,6 +49,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory, root: Path) -> tuple[Path, d
     return folder, json.loads(done.stdout)
 
 
+@pytest.mark.xdist_group("demo quick")
 def test_the_demo_leaves_the_files_it_names_and_its_summary_says_what_it_printed(
     quick: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -63,6 +64,7 @@ def test_the_demo_leaves_the_files_it_names_and_its_summary_says_what_it_printed
     assert Mapping.load(folder / printed["files"]["mapping"]).head_model == "open_head"
 
 
+@pytest.mark.xdist_group("demo quick")
 def test_the_figures_of_the_demo_are_finite_and_better_than_a_face_that_never_moves(
     quick: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -84,6 +86,7 @@ def test_the_figures_of_the_demo_are_finite_and_better_than_a_face_that_never_mo
     assert values["lag_ms"] == pytest.approx(70.0, abs=20.0)
 
 
+@pytest.mark.xdist_group("demo quick")
 def test_the_recording_of_the_demo_holds_pictures_muscles_faces_and_the_truth_in_order(
     quick: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -106,6 +109,7 @@ def test_the_recording_of_the_demo_holds_pictures_muscles_faces_and_the_truth_in
     assert counts["emg/raw"] > 0 and counts["emg/activity"] > 0
 
 
+@pytest.mark.xdist_group("demo quick")
 def test_under_cover_emg_and_the_fused_face_follow_the_truth_better_than_a_resting_face(
     quick: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -156,6 +160,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.xdist_group("demo quick")
 def test_the_page_of_the_demo_stands_alone_and_holds_pictures_traces_and_the_table(
     quick: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -191,6 +196,7 @@ def _repeatable(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not any(part in name for part in MEASURED)}
 
 
+@pytest.mark.xdist_group("demo short")
 def test_the_same_seed_gives_the_same_figures(
     short: tuple[DemoResult, list[tuple[str, float]]], tmp_path: Path
 ) -> None:
@@ -201,6 +207,7 @@ def test_the_same_seed_gives_the_same_figures(
     assert again.notes == short[0].notes
 
 
+@pytest.mark.xdist_group("demo short")
 def test_progress_of_every_stage_ends_at_its_whole(
     short: tuple[DemoResult, list[tuple[str, float]]],
 ) -> None:
@@ -213,6 +220,7 @@ def test_progress_of_every_stage_ends_at_its_whole(
         assert shares[-1] == pytest.approx(1.0, abs=0.01), stage
 
 
+@pytest.mark.xdist_group("demo short")
 def test_the_resting_face_is_that_far_from_the_truth_of_the_simulation(
     short: tuple[DemoResult, list[tuple[str, float]]],
 ) -> None:
